@@ -1,0 +1,145 @@
+"""The losses that every method and the training share; each is a sum of named, weighted, scalar terms.
+
+Two scalings. `paper` is eq. (2) and (3) as written by Gupta et al. 2017, but with Gram matrices divided by C·H·W as in
+Johnson et al. 2016 (the paper's are not, which only works when style and content have the same size). `energy`, the
+default, divides each layer's squared error by the target's own energy: content by mean φ(c)², style by mean G(s)². A term
+is then 1 when the picture says nothing of its target, whatever the layer or the style, so one set of weights serves all.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from nststab.vgg import PerceptualNetwork
+from nststab.warp import warp
+
+Scaling = Literal["energy", "paper"]
+StyleTarget = Mapping[str, Tensor]  # layer -> Gram matrix (1, C, C)
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Weights and layers of eq. (1) and (5) of Gupta et al. 2017."""
+
+    content_weight: float = 1.0
+    style_weight: float = 2.0
+    tv_weight: float = 0.0
+    content_layers: tuple[str, ...] = ("relu3_3",)
+    style_layers: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
+    scaling: Scaling = "energy"
+
+
+def gram(features: Tensor) -> Tensor:
+    """Gram matrix ΦΦᵀ / (C·H·W) of features (N, C, H, W): (N, C, C), in at least float32.
+
+    Gupta et al. 2017, eq. (3), with the normalisation of Johnson et al. 2016, which makes it independent of the size.
+    """
+    n, channels, height, width = features.shape
+    with torch.autocast(features.device.type, enabled=False):  # bf16 sums would lose the small differences that we minimise
+        flat = features.flatten(2)  # (N, C, HW)
+        if flat.dtype in (torch.float16, torch.bfloat16):
+            flat = flat.float()
+        return flat @ flat.transpose(1, 2) / (channels * height * width)
+
+
+def content_loss(features: Tensor, target: Tensor, scaling: Scaling = "energy") -> Tensor:
+    """Squared feature error of one layer, both (N, C, H, W), mean over the batch: Gupta et al. 2017, eq. (2).
+
+    paper: ‖φ(p) - φ(c)‖² / (C·H·W). energy: the same divided by mean φ(c)² of each picture.
+    """
+    error = (features - target).float() if features.dtype != torch.float64 else features - target
+    per_picture = error.square().mean(dim=(1, 2, 3))
+    if scaling == "energy":
+        per_picture = per_picture / _energy(target)
+    return per_picture.mean()
+
+
+def style_loss(grams: Tensor, target: Tensor, scaling: Scaling = "energy") -> Tensor:
+    """Squared Frobenius distance of Gram matrices of one layer, (N, C, C) and (1 or N, C, C), mean over the batch: eq. (3).
+
+    paper: ‖G(p) - G(s)‖²_F. energy: divided by ‖G(s)‖²_F.
+    """
+    per_picture = (grams - target).square().sum(dim=(1, 2))
+    if scaling == "energy":
+        per_picture = per_picture / target.square().sum(dim=(1, 2)).clamp_min(torch.finfo(target.dtype).tiny)
+    return per_picture.mean()
+
+
+def temporal_loss(current: Tensor, previous: Tensor, forward: Tensor, mask: Tensor) -> Tensor:
+    """Change of the picture along the flow, Gupta et al. 2017, eq. (6)-(7): ‖m ⊙ p_{t-1} - m ⊙ p̃_t‖² / (H·W).
+
+    p̃_t is `current` p_t (N, 3, H, W) warped by the *forward* flow (N, 2, H, W) from frame t-1 to t, so it lies on
+    `previous` p_{t-1}; `mask` (N, 1, H, W) belongs to that flow. Summed over the three channels, mean over the batch.
+    """
+    return _masked_square(warp(current, forward) - previous, mask)
+
+
+def ruder_temporal_loss(current: Tensor, warped_previous: Tensor, mask: Tensor) -> Tensor:
+    """Ruder et al. 2016, eq. (7): distance of `current` to the previous result warped by the *backward* flow, under its mask.
+
+    Shapes and sums as in `temporal_loss`, except that Ruder divides by 3·H·W: here by H·W, so both weigh the same.
+    """
+    return _masked_square(current - warped_previous, mask)
+
+
+def total_variation(images: Tensor) -> Tensor:
+    """Mean squared difference of neighbouring pixels of (N, 3, H, W), both directions added (Johnson et al. 2016)."""
+    rows = images.diff(dim=-2).square().mean() if images.shape[-2] > 1 else images.new_zeros(())
+    columns = images.diff(dim=-1).square().mean() if images.shape[-1] > 1 else images.new_zeros(())
+    return rows + columns
+
+
+def style_target(network: PerceptualNetwork, image: Tensor, layers: tuple[str, ...]) -> dict[str, Tensor]:
+    """Gram matrices (1, C, C) of a style image (1, 3, H, W) at `layers`, computed once and kept."""
+    with torch.no_grad():
+        features = network(image, layers)
+        return {layer: gram(features[layer]) for layer in layers}
+
+
+class PerceptualLoss:
+    """Content and style loss of pictures, eq. (1)-(3): λ_c L_c + λ_s L_s, plus total variation where it has a weight.
+
+    Raises:
+        ValueError: the style target lacks a layer, or the network does not reach one.
+    """
+
+    def __init__(self, network: PerceptualNetwork, style: StyleTarget, settings: LossSettings) -> None:
+        missing = [layer for layer in settings.style_layers if layer not in style]
+        if missing:
+            raise ValueError(f"the style has no Gram matrix at {', '.join(missing)}; it has {', '.join(style)}")
+        self.network = network
+        self.settings = settings
+        self._style = {layer: style[layer] for layer in settings.style_layers}
+        self._layers = tuple(dict.fromkeys(settings.content_layers + settings.style_layers))
+
+    def content_targets(self, images: Tensor) -> dict[str, Tensor]:
+        """Features of the content pictures (N, 3, H, W) at the content layers, without gradient."""
+        with torch.no_grad():
+            return self.network(images, self.settings.content_layers)
+
+    def __call__(self, images: Tensor, content_targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weighted terms "content", "style" and, if weighted, "tv" of `images` (N, 3, H, W): scalars to be summed."""
+        settings = self.settings
+        features = self.network(images, self._layers)
+        content = [content_loss(features[j], content_targets[j], settings.scaling) for j in settings.content_layers]
+        style = [style_loss(gram(features[j]), self._style[j], settings.scaling) for j in settings.style_layers]
+        terms = {
+            "content": settings.content_weight * torch.stack(content).sum(),
+            "style": settings.style_weight * torch.stack(style).sum(),
+        }
+        if settings.tv_weight:
+            terms["tv"] = settings.tv_weight * total_variation(images)
+        return terms
+
+
+def _energy(target: Tensor) -> Tensor:
+    """Mean square of each picture's target (N, C, H, W): (N,). A target of zeros counts as tiny, not as a division by zero."""
+    values = target.float() if target.dtype != torch.float64 else target
+    return values.square().mean(dim=(1, 2, 3)).clamp_min(torch.finfo(values.dtype).tiny)
+
+
+def _masked_square(difference: Tensor, mask: Tensor) -> Tensor:
+    return (mask * difference).square().sum(dim=(1, 2, 3)).mean() / (difference.shape[-2] * difference.shape[-1])

@@ -1,0 +1,130 @@
+"""The transformation network, plain and recurrent (Gupta et al. 2017, section 4; Johnson et al. 2016; Dumoulin et al. 2017)."""
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+STRIDE = 4  # two stride-2 convolutions: the network works on multiples of 4
+MINIMUM = 8  # reflecting 4 pixels needs 5, reflecting 1 pixel behind the stride needs 2 of 4
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """What a checkpoint needs to rebuild its network."""
+
+    recurrent: bool = False
+    widths: tuple[int, int, int] = (32, 64, 128)
+    blocks: int = 5
+
+    def __post_init__(self) -> None:
+        if len(self.widths) != 3 or min(self.widths) < 1 or self.blocks < 0:
+            raise ValueError(f"expected three positive widths and at least 0 blocks, got {self.widths} and {self.blocks}")
+
+
+class InstanceNorm(nn.Module):
+    """Affine instance normalisation of (N, C, H, W)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(channels))
+        self.shift = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.instance_norm(x, weight=self.scale, bias=self.shift)
+
+
+class ConvolutionBlock(nn.Module):
+    """Reflection padding, convolution, instance normalisation; optionally upsampled before and a ReLU behind."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, upsample: bool = False, relu: bool = True) -> None:
+        super().__init__()
+        self.padding = kernel // 2
+        self.upsample = upsample
+        self.relu = relu
+        self.convolution = nn.Conv2d(inputs, outputs, kernel, stride, bias=False)  # the normalisation's shift is the bias
+        self.normalization = InstanceNorm(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.upsample:
+            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+        x = self.normalization(self.convolution(reflect(x, self.padding)))
+        return F.relu(x) if self.relu else x
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions around a shortcut, no ReLU after the sum (Johnson et al. 2016)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = ConvolutionBlock(channels, channels, 3)
+        self.second = ConvolutionBlock(channels, channels, 3, relu=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(self.first(x))
+
+
+class TransformationNetwork(nn.Module):
+    """Frame in, stylized frame out; the recurrent kind also sees the previous stylized frame: p_t = f(p_{t-1}, c_t).
+
+    Gupta et al. 2017, section 4.1. Two stride-2 convolutions, residual blocks, two nearest-neighbour upsamplings, RGB by a
+    sigmoid as in Dumoulin et al. 2017. Any size goes in and comes out; odd and tiny ones are padded by replication and cropped.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        narrow, middle, wide = config.widths
+        self.encoder = nn.Sequential(
+            ConvolutionBlock(6 if config.recurrent else 3, narrow, 9),
+            ConvolutionBlock(narrow, middle, 3, stride=2),
+            ConvolutionBlock(middle, wide, 3, stride=2),
+        )
+        self.blocks = nn.Sequential(*(ResidualBlock(wide) for _ in range(config.blocks)))
+        self.decoder = nn.Sequential(
+            ConvolutionBlock(wide, middle, 3, upsample=True),
+            ConvolutionBlock(middle, narrow, 3, upsample=True),
+        )
+        self.output = nn.Conv2d(narrow, 3, 9)
+
+    def forward(self, frame: Tensor, previous: Tensor | None = None) -> Tensor:
+        """Stylizes `frame` (N, 3, H, W) in [0, 1]; `previous` is the stylized frame before it, of the same shape.
+
+        None stands for the first frame of a shot: zeros, as in the paper. An independent network takes no `previous`.
+        """
+        if self.config.recurrent:
+            frame = torch.cat((frame, torch.zeros_like(frame) if previous is None else previous), dim=1)  # (N, 6, H, W)
+        elif previous is not None:
+            raise ValueError("an independent network takes no previous frame")
+        height, width = frame.shape[-2:]
+        x = F.pad(frame, (0, _missing(width), 0, _missing(height)), mode="replicate")
+        x = self.decoder(self.blocks(self.encoder(x)))
+        with torch.autocast(x.device.type, enabled=False):  # bf16 has too few bits for the 256 levels of a picture
+            x = torch.sigmoid(self.output(reflect(x.to(self.output.weight.dtype), 4)))
+        return x[..., :height, :width]
+
+
+def make_recurrent(network: TransformationNetwork) -> TransformationNetwork:
+    """A recurrent network which ignores the previous frame, so it draws what the independent `network` draws.
+
+    The weights of the three new input channels are zero; fine-tuning starts there.
+    """
+    if network.config.recurrent:
+        raise ValueError("expected an independent network, got a recurrent one")
+    recurrent = TransformationNetwork(replace(network.config, recurrent=True))
+    state = network.state_dict()
+    first = state["encoder.0.convolution.weight"]  # (C, 3, 9, 9)
+    state["encoder.0.convolution.weight"] = torch.cat((first, torch.zeros_like(first)), dim=1)
+    recurrent.load_state_dict(state)
+    return recurrent
+
+
+def reflect(x: Tensor, padding: int) -> Tensor:
+    """Reflection padding of (N, C, H, W)."""
+    return F.pad(x, (padding, padding, padding, padding), mode="reflect")
+
+
+def _missing(length: int) -> int:
+    """Pixels to add so that `length` is a multiple of the stride, and large enough to be reflected after the stride."""
+    return max(-(-length // STRIDE) * STRIDE, MINIMUM) - length

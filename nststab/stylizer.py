@@ -1,0 +1,151 @@
+"""What stylizes: the protocol, the feed-forward stylizer, and the checkpoints that networks are kept in."""
+
+import json
+import os
+import pickle
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nststab.networks import NetworkConfig, TransformationNetwork
+
+Precision = Literal["float32", "bfloat16", "float16"]
+FORMAT = "nststab-network-1"
+
+
+class Stylizer(Protocol):
+    """A stream of frames (1, 3, H, W) in, as many frames out; state lives in the call, so a new shot is a new call."""
+
+    def __call__(self, frames: Iterable[Tensor]) -> Iterator[Tensor]: ...
+
+
+class FeedForward:
+    """Stylizes with a transformation network, p_t = f(c_t) or p_t = f(p_{t-1}, c_t) (Gupta et al. 2017, section 4).
+
+    Frames come back in float32 on the CPU, whatever the `device` and the `precision` of the network's arithmetic.
+    """
+
+    def __init__(self, network: TransformationNetwork, device: torch.device | str = "cpu", precision: Precision = "float32") -> None:
+        self._network = network.to(device).eval()
+        self._device = torch.device(device)
+        self._precision = precision
+
+    def __call__(self, frames: Iterable[Tensor]) -> Iterator[Tensor]:
+        previous: Tensor | None = None
+        for frame in frames:
+            current = self._stylize(frame, previous)
+            previous = current if self._network.config.recurrent else None
+            yield current.cpu()
+
+    def _stylize(self, frame: Tensor, previous: Tensor | None) -> Tensor:
+        with torch.inference_mode(), autocast(self._device, self._precision):
+            return self._network(frame.to(self._device), previous)
+
+
+def autocast(device: torch.device | str, precision: Precision) -> torch.autocast:
+    """Arithmetic of `precision` on `device`; the parameters stay in float32."""
+    dtype = getattr(torch, precision)
+    return torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network with the Gram targets of its style and the record of its training.
+
+    Attributes:
+        style: layer -> Gram matrix (1, C, C), divided by C·H·W; `gatys` and `ruder` run the style from these, without its image.
+        training: settings, seed, data and last losses, as JSON values.
+    """
+
+    network: TransformationNetwork
+    style: Mapping[str, Tensor] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint, dtype: torch.dtype = torch.float16) -> None:
+    """Writes a `.safetensors` file, whole or not at all, with the network's settings in its metadata.
+
+    Raises:
+        ValueError: another suffix. OSError: the file cannot be written.
+    """
+    if path.suffix != ".safetensors":
+        raise ValueError(f"checkpoints are .safetensors files, got {path.name}")
+    tensors = {f"network.{name}": value for name, value in checkpoint.network.state_dict().items()}
+    tensors |= {f"style.{layer}": value for layer, value in checkpoint.style.items()}
+    metadata = {
+        "format": FORMAT,
+        "network": json.dumps(asdict(checkpoint.network.config)),
+        "training": json.dumps(dict(checkpoint.training)),
+    }
+    part = path.with_name(path.name + ".part")
+    try:
+        save_file({name: value.detach().cpu().to(dtype).contiguous() for name, value in tensors.items()}, part, metadata)
+        os.replace(part, path)
+    except SafetensorError as error:
+        raise OSError(f"cannot write {path}: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Reads a `.safetensors` checkpoint, or a `.pth` with the same tensors (never unpickling code).
+
+    Raises:
+        FileNotFoundError: there is no such file. ValueError: it is no checkpoint, or one of another architecture.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no such checkpoint: {path}")
+    tensors, metadata = read_tensors(path)
+    weights = {name.removeprefix("network."): value.float() for name, value in tensors.items() if name.startswith("network.")}
+    if not weights or metadata.get("format", FORMAT) != FORMAT:
+        raise ValueError(f"{path} holds no transformation network of nststab (expected tensors named network.* and format {FORMAT})")
+    try:
+        config = _config(json.loads(metadata["network"])) if "network" in metadata else _infer_config(weights)
+        network = TransformationNetwork(config)
+        network.load_state_dict(weights)
+    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{path} holds the weights of another architecture: {str(error).splitlines()[-1].strip()}") from error
+    style = {name.removeprefix("style."): value.float() for name, value in tensors.items() if name.startswith("style.")}
+    return Checkpoint(network, style, json.loads(metadata.get("training", "{}")))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors by name and metadata of a `.safetensors`, or of a `.pth` with `weights_only=True`.
+
+    Raises:
+        ValueError: a file of another kind, a damaged one, or a pickle that wants to run code.
+    """
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, "pt") as file:
+                return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+        except SafetensorError as error:
+            raise ValueError(f"{path} is not a readable .safetensors file: {error}") from error
+    if path.suffix not in (".pth", ".pt"):
+        raise ValueError(f"expected weights in a .safetensors, .pth or .pt file, got {path.name}")
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = "it holds more than tensors" if isinstance(error, pickle.UnpicklingError) else "it is damaged"
+        raise ValueError(f"refused to load {path}: {reason}") from error
+    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise ValueError(f"expected a dictionary of tensors in {path}")
+    return loaded, {}
+
+
+def _config(values: Mapping[str, Any]) -> NetworkConfig:
+    return NetworkConfig(**{**values, "widths": tuple(values["widths"])})
+
+
+def _infer_config(weights: Mapping[str, Tensor]) -> NetworkConfig:
+    """A `.pth` has no metadata; the shapes tell the same."""
+    convolutions = [weights[f"encoder.{i}.convolution.weight"] for i in range(3)]
+    narrow, middle, wide = (len(weight) for weight in convolutions)
+    blocks = len({name.split(".")[1] for name in weights if name.startswith("blocks.")})
+    return NetworkConfig(convolutions[0].shape[1] == 6, (narrow, middle, wide), blocks)

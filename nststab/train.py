@@ -1,0 +1,263 @@
+"""Training: one loop that survives a kill, an image stage and a video stage (Gupta et al. 2017, section 4.2 and 5.1)."""
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from nststab.datasets import PhotoFolder, SintelClips
+from nststab.losses import PerceptualLoss, temporal_loss
+from nststab.networks import TransformationNetwork
+from nststab.stylizer import Precision, autocast
+from nststab.synthetic import FlowClip, SyntheticSettings, make_clip
+from nststab.threads import ahead
+
+SKIPPED_IN_A_ROW = 10
+
+
+class TrainingDiverged(ValueError):
+    """Loss or gradient was not finite for several steps in a row."""
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What both stages share. The learning rate falls to zero on a half cosine, after a short warm-up.
+
+    The paper keeps Adam's 1e-3 to the end; the fall ends at a lower loss in as many steps.
+    """
+
+    steps: int = 8000
+    batch: int = 1
+    height: int = 256
+    width: int = 256
+    learning_rate: float = 1e-3
+    seed: int = 0
+    precision: Precision = "bfloat16"
+    validate_every: int = 500
+    save_seconds: float = 120.0
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step."""
+        warm_up = min(1.0, (step + 1) / 50)
+        return self.learning_rate * warm_up * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Mean loss terms on held-out data, and pictures to look at: rows of (1, 3, H, W)."""
+
+    terms: Mapping[str, float]
+    rows: list[list[Tensor]]
+
+
+class Stage(Protocol):
+    """What is trained: data determined by the step's generator, and its loss."""
+
+    def batch(self, generator: torch.Generator) -> Any: ...
+
+    def loss(self, network: TransformationNetwork, batch: Any) -> dict[str, Tensor]: ...
+
+    def validate(self, network: TransformationNetwork) -> Validation: ...
+
+
+class ImageStage:
+    """Photographs, content and style loss: Johnson et al. 2016.
+
+    `held_out` (N, 3, H, W) are the pictures of the validation.
+    """
+
+    def __init__(self, photos: PhotoFolder, loss: PerceptualLoss, settings: TrainingSettings, device: torch.device, held_out: Tensor) -> None:
+        self._photos = photos
+        self._loss = loss
+        self._settings = settings
+        self._device = device
+        self._held_out = held_out
+
+    def batch(self, generator: torch.Generator) -> Tensor:
+        return self._photos.crops(self._settings.batch, self._settings.height, self._settings.width, generator)
+
+    def loss(self, network: TransformationNetwork, batch: Tensor) -> dict[str, Tensor]:
+        photos = batch.to(self._device)
+        return self._loss(network(photos), self._loss.content_targets(photos))
+
+    def validate(self, network: TransformationNetwork) -> Validation:
+        terms, rows = [], []
+        for photo in self._held_out.to(self._device).split(1):
+            output = network(photo)
+            terms.append(self._loss(output, self._loss.content_targets(photo)))
+            rows.append([photo.cpu(), output.float().cpu()])
+        return Validation(_mean(terms), rows)
+
+
+@dataclass(frozen=True)
+class VideoData:
+    """Where the clips of the video stage come from; `sintel_share` of the clips are Sintel's when there are any."""
+
+    photos: PhotoFolder
+    synthetic: SyntheticSettings
+    sintel: SintelClips | None = None
+    sintel_share: float = 0.2
+
+    def clip(self, settings: TrainingSettings, generator: torch.Generator) -> FlowClip:
+        share = self.sintel_share if self.sintel else 0.0
+        if self.sintel and float(torch.rand((), generator=generator)) < share:
+            return self.sintel.clip(settings.height, settings.width, generator, self.synthetic.length)
+        indices = torch.randint(len(self.photos), (4,), generator=generator).tolist()
+        return make_clip([self.photos.photo(index) for index in indices], self.synthetic, generator)
+
+
+class VideoStage:
+    """Clips, content, style and temporal loss, back-propagated through all the frames: Gupta et al. 2017, eq. (5)-(7).
+
+    The recurrence p_t = f(p_{t-1}, c_t) is unrolled over the whole clip, from p_0 = 0, and nothing is detached: the
+    temporal loss of a late frame reaches the first one. Content and style are means over frames, temporal over pairs.
+    """
+
+    def __init__(
+        self,
+        data: VideoData,
+        loss: PerceptualLoss,
+        temporal_weight: float,
+        settings: TrainingSettings,
+        device: torch.device,
+        held_out: FlowClip,
+    ) -> None:
+        self._data = data
+        self._loss = loss
+        self._temporal_weight = temporal_weight
+        self._settings = settings
+        self._device = device
+        self._held_out = held_out
+
+    def batch(self, generator: torch.Generator) -> FlowClip:
+        clips = [self._data.clip(self._settings, generator) for _ in range(self._settings.batch)]
+        return FlowClip(*(torch.cat(parts) for parts in zip(*clips, strict=True)))
+
+    def loss(self, network: TransformationNetwork, batch: FlowClip) -> dict[str, Tensor]:
+        return self._unrolled(network, batch)[0]
+
+    def validate(self, network: TransformationNetwork) -> Validation:
+        terms, rows = [], []
+        for index in range(len(self._held_out.frames)):
+            clip = FlowClip(*(part[index : index + 1] for part in self._held_out))
+            term, pictures = self._unrolled(network, clip)
+            terms.append(term)
+            rows.append([frame for frame in clip.frames[0].split(1)] + [picture.float().cpu() for picture in pictures])
+        return Validation(_mean(terms), rows)
+
+    def _unrolled(self, network: TransformationNetwork, clip: FlowClip) -> tuple[dict[str, Tensor], list[Tensor]]:
+        frames, forward, mask = (part.to(self._device) for part in clip)  # (N, T, 3, H, W), (N, T-1, 2 | 1, H, W)
+        previous: Tensor | None = None
+        pictures: list[Tensor] = []
+        sums: dict[str, Tensor] = {}
+        length = frames.shape[1]
+        for t in range(length):
+            current = network(frames[:, t], previous)
+            terms = self._loss(current, self._loss.content_targets(frames[:, t]))
+            scaled = {name: term / length for name, term in terms.items()}
+            if previous is not None:
+                change = temporal_loss(current, previous, forward[:, t - 1], mask[:, t - 1])
+                scaled["temporal"] = self._temporal_weight * change / (length - 1)
+            sums = {name: sums.get(name, 0) + term for name, term in scaled.items()}
+            pictures.append(current)
+            previous = current
+        return sums, pictures
+
+
+Report = Callable[[int, Mapping[str, float]], None]
+Validated = Callable[[int, Validation], None]
+
+
+def fit(
+    network: TransformationNetwork,
+    stage: Stage,
+    settings: TrainingSettings,
+    state: Path,
+    *,
+    report: Report | None = None,
+    validated: Validated | None = None,
+) -> None:
+    """Trains `network` in place with Adam; a killed run goes on from `state` and ends with the same weights.
+
+    Data depends on the seed and the step alone, so the step is the random state. `report` gets each step's terms,
+    `validated` every validation, the first before training and the last after it. The state file is left when done: it
+    says so, and a second call returns at once.
+
+    Raises:
+        ValueError: the state belongs to other settings. TrainingDiverged: the loss stayed not finite.
+    """
+    device = next(network.parameters()).device
+    optimizer = torch.optim.Adam(network.parameters(), settings.learning_rate)
+    start = _resume(network, optimizer, settings, state)
+    skipped, saved = 0, time.monotonic()
+    if validated and start == 0:
+        validated(0, _validate(network, stage, settings))
+    for step, batch in ahead(_batches(stage, settings, start)):
+        optimizer.param_groups[0]["lr"] = settings.rate(step)
+        optimizer.zero_grad(set_to_none=True)
+        with autocast(device, settings.precision):
+            terms = stage.loss(network, batch)
+        torch.stack(list(terms.values())).sum().backward()
+        values = {name: float(term.detach()) for name, term in terms.items()}
+        if all(map(math.isfinite, values.values())) and _finite_gradients(network):
+            optimizer.step()
+            skipped = 0
+        else:
+            skipped += 1
+            if skipped == SKIPPED_IN_A_ROW:
+                raise TrainingDiverged(f"the loss was not finite for {skipped} steps in a row, at step {step + 1}: {values}")
+        done = step + 1
+        if report:
+            report(done, values)
+        if validated and (done % settings.validate_every == 0 or done == settings.steps):
+            validated(done, _validate(network, stage, settings))
+        if time.monotonic() - saved > settings.save_seconds or done == settings.steps:
+            _save(network, optimizer, settings, state, done)
+            saved = time.monotonic()
+
+
+def _batches(stage: Stage, settings: TrainingSettings, start: int) -> Iterator[tuple[int, Any]]:
+    for step in range(start, settings.steps):
+        yield step, stage.batch(torch.Generator().manual_seed(settings.seed * 1_000_003 + step))
+
+
+def _validate(network: TransformationNetwork, stage: Stage, settings: TrainingSettings) -> Validation:
+    network.eval()
+    with torch.no_grad(), autocast(next(network.parameters()).device, settings.precision):
+        result = stage.validate(network)
+    network.train()
+    return result
+
+
+def _finite_gradients(network: TransformationNetwork) -> bool:
+    norms = torch._foreach_norm([p.grad for p in network.parameters() if p.grad is not None])
+    return bool(torch.stack(list(norms)).isfinite().all())
+
+
+def _mean(terms: list[dict[str, Tensor]]) -> dict[str, float]:
+    return {name: sum(float(term[name]) for term in terms) / len(terms) for name in terms[0]}
+
+
+def _save(network: TransformationNetwork, optimizer: torch.optim.Adam, settings: TrainingSettings, state: Path, step: int) -> None:
+    part = state.with_name(state.name + ".part")
+    settings_json = json.dumps(asdict(settings))
+    torch.save({"step": step, "settings": settings_json, "network": network.state_dict(), "optimizer": optimizer.state_dict()}, part)
+    os.replace(part, state)
+
+
+def _resume(network: TransformationNetwork, optimizer: torch.optim.Adam, settings: TrainingSettings, state: Path) -> int:
+    if not state.is_file():
+        return 0
+    saved = torch.load(state, weights_only=True)
+    if json.loads(saved["settings"]) != asdict(settings):
+        raise ValueError(f"{state} belongs to a run with other settings: {saved['settings']}; delete it or choose another output")
+    network.load_state_dict(saved["network"])
+    optimizer.load_state_dict(saved["optimizer"])
+    return int(saved["step"])

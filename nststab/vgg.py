@@ -1,0 +1,96 @@
+"""The perceptual network: VGG-16 or VGG-19 features by layer name, from a state dict.
+
+The paper computes its losses with VGG-19 (VGG-16 in its Figure 3). Which of the two this is follows from the weights.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# The weights come from Caffe: RGB means on a scale of 255, no division by a standard deviation.
+MEAN = (0.48502, 0.45796, 0.40760)
+STD = (1 / 255, 1 / 255, 1 / 255)
+
+
+class _Convolution(NamedTuple):
+    layer: str  # name of the ReLU behind it, e.g. "relu3_3"
+    key: str  # state-dict prefix, e.g. "features.14"
+    pooled: bool  # a 2x2 max pooling stands before it
+
+
+def _plan(state_dict: Mapping[str, Tensor]) -> list[_Convolution]:
+    """Reads blocks off torchvision's numbering: neighbouring convolutions are 2 apart, 3 apart when a pooling is between."""
+    indices = sorted(int(key.split(".")[1]) for key in state_dict if key.startswith("features.") and key.endswith(".weight"))
+    if not indices or indices[0] != 0 or any(state_dict[f"features.{i}.weight"].ndim != 4 for i in indices):
+        raise ValueError("expected VGG-16 or VGG-19 weights (torchvision's features.N.weight), without batch normalisation")
+    plan: list[_Convolution] = []
+    block, number, before = 1, 0, -2
+    for index in indices:
+        step = index - before
+        if step not in (2, 3):
+            raise ValueError(f"expected convolutions 2 or 3 places apart as in VGG, found features.{before} and features.{index}")
+        block, number = (block + 1, 1) if step == 3 else (block, number + 1)
+        plan.append(_Convolution(f"relu{block}_{number}", f"features.{index}", step == 3))
+        before = index
+    return plan
+
+
+class PerceptualNetwork(nn.Module):
+    """Frozen VGG features (Simonyan and Zisserman 2014).
+
+    Args:
+        state_dict: torchvision's names, `features.N.weight` (C_out, C_in, 3, 3) and `features.N.bias`; other keys are ignored.
+            A truncated network is fine.
+
+    Raises:
+        ValueError: the state dict is not a plain VGG's.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, state_dict: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self._convolutions = _plan(state_dict)
+        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(STD).view(3, 1, 1))
+        self.weights = nn.ParameterDict()
+        for convolution in self._convolutions:
+            for part in ("weight", "bias"):
+                value = state_dict[f"{convolution.key}.{part}"].float()
+                self.weights[f"{convolution.layer}_{part}"] = nn.Parameter(value, requires_grad=False)
+        self.to(memory_format=torch.channels_last)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that these weights reach, shallow to deep."""
+        return tuple(convolution.layer for convolution in self._convolutions)
+
+    def forward(self, images: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
+        """Features of `images` (N, 3, H, W), RGB in [0, 1], at `layers`: name -> (N, C, H', W').
+
+        Computes no deeper than the deepest layer asked for.
+
+        Raises:
+            ValueError: a layer that the weights do not reach, or images too small for the poolings before it.
+        """
+        missing = sorted(set(layers) - set(self.layers))
+        if missing:
+            raise ValueError(f"these weights have no layer {', '.join(missing)}; they reach {self.layers[0]} to {self.layers[-1]}")
+        features: dict[str, Tensor] = {}
+        x = (images - self.mean) / self.std
+        for convolution in self._convolutions:
+            if len(features) == len(set(layers)):
+                break
+            if convolution.pooled:
+                if min(x.shape[-2:]) < 2:
+                    raise ValueError(f"images of {images.shape[-1]}x{images.shape[-2]} pixels are too small for {convolution.layer}")
+                x = F.max_pool2d(x, 2)
+            weight, bias = self.weights[f"{convolution.layer}_weight"], self.weights[f"{convolution.layer}_bias"]
+            x = F.relu(F.conv2d(x, weight, bias, padding=1))
+            if convolution.layer in layers:
+                features[convolution.layer] = x
+        return features
