@@ -1,0 +1,29 @@
+"""Fixtures shared by the tests: a tiny random VGG, and one thread so that runs are comparable."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from nststab.vgg import PerceptualNetwork
+
+_PLAN = {"0": (3, 4), "2": (4, 4), "5": (4, 6), "7": (6, 6), "10": (6, 8), "12": (8, 8), "14": (8, 8), "17": (8, 8), "19": (8, 8), "21": (8, 8)}
+
+
+def tiny_state_dict(seed: int = 0) -> dict[str, Tensor]:
+    """VGG-16's blocks 1 to 4 with a few random channels, in torchvision's names."""
+    generator = torch.Generator().manual_seed(seed)
+    state: dict[str, Tensor] = {}
+    for index, (inputs, outputs) in _PLAN.items():
+        state[f"features.{index}.weight"] = torch.randn(outputs, inputs, 3, 3, generator=generator) * (2 / (9 * inputs)) ** 0.5
+        state[f"features.{index}.bias"] = torch.randn(outputs, generator=generator) * 0.1
+    return state
+
+
+@pytest.fixture
+def tiny_vgg() -> PerceptualNetwork:
+    return PerceptualNetwork(tiny_state_dict())
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
