@@ -9,8 +9,8 @@ from torch import Tensor
 def warp(image: Tensor, flow: Tensor) -> Tensor:
     """Sample `image` bilinearly at x + flow(x), replicating the border.
 
-    The four neighbours are gathered and weighted here, without normalised coordinates, so zero flow returns the image exactly and
-    integer flow an exact shift. Differentiable with respect to the image and the flow.
+    The four neighbours are gathered and weighted here, without normalised coordinates, so zero flow returns the image
+    exactly and integer flow an exact shift. Differentiable with respect to the image and the flow.
 
     Args:
         image: (N, C, H, W), floating point.
@@ -58,8 +58,8 @@ SMOOTHING_SIGMA, SMOOTHING_RADIUS = 0.8, 2
 def leaves_frame(flow: Tensor) -> Tensor:
     """Pixels which `flow` (N, 2, H, W) moves out of the frame: bool (N, 1, H, W).
 
-    As in Ruder's program all four neighbours of the target must lie inside, so a target in the very last column or row is already
-    out: with zero flow these two lines count as leaving.
+    As in Ruder's program all four neighbours of the target must lie inside, so a target in the very last column or row
+    is already out: with zero flow these two lines count as leaving.
     """
     columns, rows = _grid(flow)
     h, w = flow.shape[-2:]
@@ -70,8 +70,9 @@ def leaves_frame(flow: Tensor) -> Tensor:
 def disoccluded(flow: Tensor, opposite: Tensor) -> Tensor:
     """Pixels which `opposite`, followed after `flow`, does not bring back: bool (N, 1, H, W).
 
-    |w + w'|² >= 0.01 (|w|² + |w'|²) + 0.5 with w' the opposite flow where w arrives (Sundaram et al. 2010; Ruder et al. 2016,
-    eq. (4)). Both flows are (N, 2, H, W). Meaningless where `leaves_frame` holds: nothing is known there.
+    |w + w'|² >= 0.01 (|w|² + |w'|²) + 0.5 with w' the opposite flow where w arrives (Sundaram et al. 2010; Ruder et al.
+    2016, section 4.1; the equality as in his program). Both flows are (N, 2, H, W). Meaningless where `leaves_frame`
+    holds: nothing is known there.
     """
     back = warp(opposite, flow)
     return _squared_norm(flow + back) >= (
@@ -82,7 +83,8 @@ def disoccluded(flow: Tensor, opposite: Tensor) -> Tensor:
 def motion_boundaries(flow: Tensor) -> Tensor:
     """Pixels where `flow` (N, 2, H, W) changes abruptly: bool (N, 1, H, W).
 
-    |∇u|² + |∇v|² > 0.01 |w|² + 0.002, ∇ the central difference (Ruder et al. 2016, eq. (5)); the border is mirrored.
+    |∇u|² + |∇v|² > 0.01 |w|² + 0.002, ∇ the central difference (Ruder et al. 2016, section 4.1);
+    the border is mirrored.
     """
     padded_x, padded_y = _mirror(flow, -1, 1), _mirror(flow, -2, 1)
     along_x = (padded_x[..., 2:] - padded_x[..., :-2]) / 2  # (N, 2, H, W)
@@ -94,8 +96,8 @@ def motion_boundaries(flow: Tensor) -> Tensor:
 def smooth_mask(disoccluded: Tensor, untrusted: Tensor) -> Tensor:
     """Turn two bool masks (N, 1, H, W) into one soft mask (N, 1, H, W) in [0, 1], float32.
 
-    Disoccluded pixels count as -1, otherwise untrusted ones as 0 and the rest as 1 before a Gaussian of sigma 0.8 with 5 taps and
-    mirrored borders; then the result is clipped. The negative values make a disocclusion eat outwards (Ruder's program).
+    Disoccluded pixels count as -1, otherwise untrusted ones as 0 and the rest as 1 before a Gaussian of sigma 0.8 with
+    5 taps and mirrored borders; then the result is clipped. The negative values make a disocclusion eat outwards.
     """
     mask = (~untrusted).float().masked_fill(disoccluded, -1.0)
     offsets = range(-SMOOTHING_RADIUS, SMOOTHING_RADIUS + 1)
@@ -113,8 +115,8 @@ def smooth_mask(disoccluded: Tensor, untrusted: Tensor) -> Tensor:
 def reliability(flow: Tensor, opposite: Tensor) -> Tensor:
     """How far `flow` can be trusted at each of its pixels: (N, 1, H, W) in [0, 1], 1 = trust.
 
-    Joins out of frame, disocclusion and motion boundaries as Ruder's consistencyChecker does, smoothing included. `opposite` is the
-    flow between the same two frames in the other direction; both are (N, 2, H, W) in pixels.
+    Joins out of frame, disocclusion and motion boundaries as Ruder's consistencyChecker does, smoothing included.
+    `opposite` is the flow between the same two frames in the other direction; both are (N, 2, H, W) in pixels.
 
     Raises:
         ValueError: where the two flows differ in shape.
