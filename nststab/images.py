@@ -42,7 +42,8 @@ class Picture(NamedTuple):
 def read_picture(path: Path) -> Picture:
     """Read a picture upright: 8 or 16 bits, grey, colour, palette or CMYK, with or without alpha.
 
-    EXIF rotation is applied. 16-bit grey is divided by 65535; floating-point pictures are taken as [0, 1]. Of an animation, the first frame.
+    EXIF rotation is applied, 16-bit grey is divided by 65535, floating-point pictures are taken as [0, 1], and of an
+    animation the first frame is read.
 
     Raises:
         OSError: the file is missing or may not be read.

@@ -1,0 +1,291 @@
+"""Clips in and out: video files, pictures and folders of pictures, with their timing, audio and alpha.
+
+The codecs stand in _video_in.py and _video_out.py. They need av and are imported only where there is a video, so that
+folders of pictures work on a machine without it.
+"""
+
+import os
+import re
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from torch import Tensor
+
+from nststab._threads import Ahead, Behind
+from nststab.images import (
+    ALPHA_SUFFIXES,
+    PICTURE_SUFFIXES,
+    picture_size,
+    read_picture,
+    replacing,
+    resize,
+    resized_shape,
+    write_picture,
+)
+
+if TYPE_CHECKING:
+    from nststab._video_in import VideoReader
+
+Kind = Literal["video", "picture", "folder"]
+VIDEO_SUFFIXES = frozenset({".mp4", ".mkv"})  # what can be written
+_QUEUE = 4  # frames between two threads: enough to smooth their pace, little memory at 4K
+
+
+class Frame(NamedTuple):
+    """A frame: `rgb` (1, 3, H, W), `alpha` (1, 1, H, W) where there is one; `time` and `duration` in seconds."""
+
+    rgb: Tensor
+    alpha: Tensor | None = None
+    time: Fraction | None = None
+    duration: Fraction | None = None
+
+
+class Conversion(NamedTuple):
+    """What `convert_clip` did: how many frames it wrote, and what the user should know about the result."""
+
+    frames: int
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Something to read frames from; made by `open_clip`. `width` and `height` are those of the frames it gives."""
+
+    path: Path
+    kind: Kind
+    width: int
+    height: int
+    frame_count: int | None
+    size: int | None = None
+    pictures: tuple[Path, ...] = ()
+    reader: "VideoReader | None" = None
+
+    @property
+    def has_audio(self) -> bool:
+        """Whether there is an audio stream."""
+        return self.reader is not None and self.reader.has_audio
+
+    def frames(self) -> Iterator[Frame]:
+        """The frames one by one, from the first; raises ValueError and OSError where one cannot be read."""
+        for frame in self._read():
+            if self.size is None:
+                yield frame
+            else:
+                alpha = frame.alpha if frame.alpha is None else resize(frame.alpha, self.size)
+                yield frame._replace(rgb=resize(frame.rgb, self.size), alpha=alpha)
+
+    def _read(self) -> Iterator[Frame]:
+        if self.reader is not None:
+            for rgb, time, duration in self.reader.frames():
+                yield Frame(rgb, None, time, duration)
+            return
+        shape = picture_size(self.pictures[0])
+        for path in self.pictures:
+            picture = read_picture(path)
+            if picture.rgb.shape[2:] != shape:
+                raise ValueError(
+                    f"{path}: expected {shape[1]}x{shape[0]} pixels as in the folder's first picture, "
+                    f"got {picture.rgb.shape[3]}x{picture.rgb.shape[2]}"
+                )
+            yield Frame(picture.rgb, picture.alpha)
+
+
+def open_clip(path: Path, size: int | None = None) -> Clip:
+    """Open a video file, a picture or a folder of pictures (in natural order: 2 before 10), scaled to `size` pixels.
+
+    `size` is the longest side of the frames; None keeps them as they are.
+
+    Raises:
+        OSError: the path is missing, or may not be read.
+        ValueError: it is neither a video nor a picture, is damaged, or holds no frame.
+    """
+    path = Path(path)
+    os.stat(path)  # what is missing is answered with the system's own words
+    if path.is_dir():
+        pictures = _folder_pictures(path)
+        return _clip(path, "folder", picture_size(pictures[0]), len(pictures), size, pictures=pictures)
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        return _clip(path, "picture", picture_size(path), 1, size, pictures=(path,))
+    with _needs_av():
+        from nststab._video_in import VideoReader
+    reader = VideoReader(path)
+    return _clip(path, "video", (reader.height, reader.width), reader.frame_count, size, reader=reader)
+
+
+def _clip(
+    path: Path,
+    kind: Kind,
+    shape: tuple[int, int],
+    frame_count: int | None,
+    size: int | None,
+    pictures: tuple[Path, ...] = (),
+    reader: "VideoReader | None" = None,
+) -> Clip:
+    height, width = shape if size is None else resized_shape(*shape, size)
+    return Clip(path, kind, width, height, frame_count, size, pictures, reader)
+
+
+def _folder_pictures(folder: Path) -> tuple[Path, ...]:
+    def natural(path: Path) -> list[tuple[int, str]]:
+        return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name.lower())]
+
+    files = [path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()]
+    pictures = tuple(sorted((path for path in files if not path.name.startswith(".")), key=natural))
+    if not pictures:
+        raise ValueError(f"{folder}: expected a folder of pictures ({', '.join(sorted(PICTURE_SUFFIXES))}), found none")
+    return pictures
+
+
+@contextmanager
+def _needs_av() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "av":
+            raise
+        raise OSError("video files need the package av (PyAV); pictures and folders of them work without it") from error
+
+
+def check_output(source: Clip, output: str | Path) -> Kind:
+    """What `output` will be, or why it cannot be written; nothing is touched.
+
+    A path that ends in a slash, or is a folder, is a folder of pictures (as a `Path` drops the slash, pass a string).
+
+    Raises:
+        OSError: the folder it should stand in is missing or may not be written to.
+        ValueError: no such format can be written, `source` does not fit into it, or it is the source itself.
+    """
+    path = Path(output)
+    kind = _output_kind(path, str(output).endswith(("/", os.sep)))
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent}: the folder to write to does not exist")
+    if kind == "folder" and path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"{path}: expected a folder, and it is a file")
+    folder = path if path.is_dir() else path.parent
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"{folder}: no permission to write to this folder")
+    if path.exists() and path.samefile(source.path):
+        raise ValueError(f"{path}: the output is the input itself")
+    if kind == "picture" and source.kind != "picture":
+        raise ValueError(f"{path}: a clip does not fit into one picture; expected .mp4, .mkv or a folder (ends in /)")
+    return kind
+
+
+def _output_kind(path: Path, slash: bool) -> Kind:
+    if slash or path.is_dir():
+        return "folder"
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return "video"
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        return "picture"
+    known = ", ".join([*sorted(VIDEO_SUFFIXES), *sorted(PICTURE_SUFFIXES)])
+    got = path.suffix or "a name without a suffix"
+    raise ValueError(f"{path}: cannot write {got}; expected {known} or a folder (ends in /)")
+
+
+def convert_clip(
+    source: Clip,
+    output: str | Path,
+    stylize: Callable[[Iterator[Tensor]], Iterator[Tensor]],
+    *,
+    audio: bool = True,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> Conversion:
+    """Read `source`, pass its frames through `stylize` and write them: whole or not at all, a folder frame by frame.
+
+    Decoding and encoding each have a thread; `stylize` runs in the caller's and must give one frame for each it takes,
+    all of one size, which need not be the source's. Frame times, the last duration and the audio (unless `audio` is
+    false) are the source's; a source without times is shown at 25 frames per second. Alpha is kept where the output
+    holds it and the size is the source's. `progress` is told how many frames are done, of how many if that is known.
+
+    Raises:
+        ValueError, OSError: as `open_clip` and `check_output` do, or if `stylize` gives fewer or more frames; and
+            whatever `stylize` raises.
+    """
+    kind = check_output(source, output)
+    path = Path(output)
+    notes: list[str] = []
+    taken: deque[Frame] = deque()  # what the stylizer has taken and not given back yet
+    done, transparent = 0, False
+    with (
+        _writer(kind, source, path, audio, notes) as write,
+        Behind(write, _QUEUE) as encoding,
+        Ahead(source.frames(), _QUEUE) as decoded,
+        closing(_stylized(stylize, decoded, taken)) as stylized,
+    ):
+        for rgb in stylized:
+            if not taken:
+                raise ValueError(f"the stylizer gave more frames than the {done} it took")
+            frame = taken.popleft()
+            transparent = transparent or frame.alpha is not None
+            encoding.put(frame._replace(rgb=rgb))
+            done += 1
+            if progress is not None:
+                progress(done, source.frame_count)
+        if taken or next(decoded, None) is not None:
+            raise ValueError(f"the stylizer stopped after {done} frames, before the clip's end")
+    if transparent and kind != "folder" and path.suffix.lower() not in ALPHA_SUFFIXES:
+        notes.append(f"{path.suffix} holds no transparency: it was dropped")
+    if source.reader is not None and source.reader.damaged:
+        notes.append(f"{source.reader.damaged} damaged packets of {source.path.name} could not be decoded: left out")
+    return Conversion(done, notes)
+
+
+def _stylized(
+    stylize: Callable[[Iterator[Tensor]], Iterator[Tensor]], decoded: Iterator[Frame], taken: deque[Frame]
+) -> Generator[Tensor, None, None]:
+    """The stylizer's frames; `taken` remembers what belongs to each. A generator is closed before the decoder is."""
+
+    def frames() -> Iterator[Tensor]:
+        for frame in decoded:
+            taken.append(frame)
+            yield frame.rgb
+
+    stylized = stylize(frames())
+    try:
+        yield from stylized
+    finally:
+        close = getattr(stylized, "close", None)
+        if close is not None:
+            close()
+
+
+@contextmanager
+def _writer(kind: Kind, source: Clip, output: Path, audio: bool, notes: list[str]) -> Iterator[Callable[[Frame], None]]:
+    """A function that writes a frame; a clip is finished when the block ends well, and removed when it does not."""
+    if kind == "video":
+        with _needs_av():
+            from nststab._video_out import VideoWriter
+        with replacing(output) as temporary, VideoWriter(temporary, output, source.reader, audio) as writer:
+            yield lambda frame: writer.write(frame.rgb, frame.time, frame.duration)
+        notes += writer.notes
+    elif kind == "folder":
+        with _new_folder(output):
+            numbers = count(1)
+            yield lambda frame: _write_picture(output / f"frame_{next(numbers):06d}.png", frame)
+    else:
+        yield lambda frame: _write_picture(output, frame)
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[None]:
+    """Make a folder if there is none, and take it away again if nothing came into it."""
+    made = not folder.exists()
+    folder.mkdir(exist_ok=True)
+    try:
+        yield
+    finally:
+        if made:
+            with suppress(OSError):  # it has frames: they stay
+                folder.rmdir()
+
+
+def _write_picture(path: Path, frame: Frame) -> None:
+    fits = frame.alpha is not None and frame.alpha.shape[2:] == frame.rgb.shape[2:]
+    write_picture(path, frame.rgb, frame.alpha if fits else None)
