@@ -1,0 +1,251 @@
+"""Table 1 of Gupta et al. 2017: do corresponding background patches of adjacent frames look alike after stylization?
+
+Everything streams: a pair of frames at a time, all methods in step, so memory does not grow with a clip's length.
+Copying the input, blurring the result or mixing it with the previous frame raise PSNR too, so the same frames' style
+and content loss stand beside it, and `sanity_checks` makes these three cheats for any stylizer.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+from nststab import metrics
+from nststab.metrics import PatchSettings
+from nststab.stylizer import Stylizer
+
+FrameLosses = Callable[[Tensor, Tensor], Mapping[str, float]]  # of a stylized frame and its content
+
+CONTENT = "input"  # the row of the content itself: the ceiling of the patches, and the style loss of doing nothing
+
+
+@dataclass(frozen=True)
+class StabilitySettings:
+    """Patches of each pair of frames, their side and search radius (None: the paper's, scaled to the frames)."""
+
+    patches: int = 1
+    patch_size: int | None = None
+    radius: int | None = None
+    seed: int = 0
+
+    def of_frames(self, height: int, width: int) -> PatchSettings:
+        scaled = PatchSettings.scaled(height, width, self.patches)
+        size = scaled.size if self.patch_size is None else self.patch_size
+        return PatchSettings(self.patches, size, scaled.radius if self.radius is None else self.radius)
+
+
+@dataclass
+class Curves:
+    """What was measured of one method: for each pair of frames (NaN where nothing could be), losses for each frame."""
+
+    psnr: list[float] = field(default_factory=list)  # dB, mean over the pair's patches
+    ssim: list[float] = field(default_factory=list)
+    flicker: list[float] = field(default_factory=list)  # mean absolute change of still pixels, of a range of 1
+    losses: dict[str, list[float]] = field(default_factory=dict)  # by name, weighted as the caller weighs them
+
+
+@dataclass(frozen=True)
+class MethodStability:
+    """One row of the table: means over the curves (NaN: nothing to measure) and the number of patch pairs."""
+
+    psnr: float
+    ssim: float
+    n: int
+    flicker: float
+    losses: dict[str, float]
+    curves: Curves
+
+    @property
+    def style_loss(self) -> float:
+        return self.losses.get("style", math.nan)
+
+    @property
+    def content_loss(self) -> float:
+        return self.losses.get("content", math.nan)
+
+    def as_row(self) -> dict[str, float | int | None]:
+        """The row for a JSON file; what could not be measured is None."""
+        names = ("psnr", "ssim", "flicker", "style_loss", "content_loss")
+        figures = {name: float(getattr(self, name)) for name in names}
+        return {"n": self.n, **{name: None if math.isnan(value) else value for name, value in figures.items()}}
+
+
+class StabilityMeter:
+    """Measures methods beside their content while frames pass by; for `compare`, which renders the same frames.
+
+    Patches are drawn once a pair, so every method is measured at the same places, and the same seed draws the same ones
+    whatever the methods are.
+    """
+
+    def __init__(self, settings: StabilitySettings, frame_losses: FrameLosses | None = None) -> None:
+        self._settings = settings
+        self._frame_losses = frame_losses
+        self._generator = torch.Generator().manual_seed(settings.seed)
+        self._previous: tuple[dict[str, Tensor], Tensor | None] | None = None
+        self._curves: dict[str, Curves] = {}
+        self._patches = 0
+
+    def start_shot(self) -> None:
+        """Forget the previous frame: no pair spans a cut."""
+        self._previous = None
+
+    def update(self, content: Tensor, stylized: Mapping[str, Tensor], foreground: Tensor | None = None) -> None:
+        """Take the next frame (1, 3, H, W), what each method made of it, and its foreground mask (1, 1, H, W)."""
+        frames = {CONTENT: content.cpu(), **{name: frame.cpu() for name, frame in stylized.items()}}
+        for name, frame in frames.items():
+            if frame.shape != content.shape:
+                raise ValueError(f"expected {name} frames of {tuple(content.shape)}, got {tuple(frame.shape)}")
+            self._curves.setdefault(name, Curves())
+        if self._previous is not None:
+            self._measure_pair(*self._previous, frames, foreground)
+        if self._frame_losses is not None:
+            for name, frame in {CONTENT: content, **stylized}.items():
+                for term, value in self._frame_losses(frame, content).items():
+                    self._curves[name].losses.setdefault(term, []).append(value)
+        self._previous = frames, foreground
+
+    def result(self) -> dict[str, MethodStability]:
+        """A row for the input, then one for each method in the order given."""
+        return {name: _row(curves, self._patches) for name, curves in self._curves.items()}
+
+    def _measure_pair(
+        self,
+        previous: Mapping[str, Tensor],
+        previous_foreground: Tensor | None,
+        current: Mapping[str, Tensor],
+        foreground: Tensor | None,
+    ) -> None:
+        masks = None if previous_foreground is None or foreground is None else (previous_foreground, foreground)
+        before, after = previous[CONTENT], current[CONTENT]
+        settings = self._settings.of_frames(*after.shape[-2:])
+        patches = metrics.corresponding_patches(before, after, settings, self._generator, masks)
+        self._patches += len(patches.previous)
+        still = metrics.still_pixels(before, after)
+        for name, frame in current.items():
+            psnrs, ssims = metrics.patch_scores(previous[name], frame, patches)
+            curve = self._curves[name]
+            curve.psnr.append(_mean(psnrs))
+            curve.ssim.append(_mean(ssims))
+            curve.flicker.append(metrics.flicker(previous[name], frame, still))
+
+
+def measure(
+    content: Iterable[Tensor],
+    stylized: Mapping[str, Iterable[Tensor]],
+    settings: StabilitySettings,
+    foreground: Iterable[Tensor] | None = None,
+    frame_losses: FrameLosses | None = None,
+) -> dict[str, MethodStability]:
+    """Stability of stylized clips beside their content, one row each, the content's own (`CONTENT`) first.
+
+    content: frames (1, 3, H, W) in [0, 1]. stylized: for each method as many frames of the same size. foreground: for
+    each content frame a mask (1, 1, H, W), above 0 = foreground; patches keep off it. frame_losses: such as
+    `perceptual_losses` makes.
+
+    Raises ValueError where a clip is shorter or longer than the content, or of another size.
+    """
+    meter = StabilityMeter(settings, frame_losses)
+    streams = {name: iter(frames) for name, frames in stylized.items()}
+    masks = None if foreground is None else iter(foreground)
+    for index, frame in enumerate(content):
+        made = {name: _take(stream, name, index) for name, stream in streams.items()}
+        meter.update(frame, made, None if masks is None else _take(masks, "the foreground", index))
+    for name, stream in streams.items():
+        if next(stream, None) is not None:
+            raise ValueError(f"{name} has more frames than the input")
+    return meter.result()
+
+
+def in_step(frames: Iterable[Tensor], stylizers: Mapping[str, Stylizer]) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    """Run several stylizers over one stream: each frame with what each made of it.
+
+    No more frames are held than the most far-sighted stylizer looks ahead.
+    """
+    content, *copies = itertools.tee(frames, 1 + len(stylizers))
+    streams = {name: stylizer(copy) for (name, stylizer), copy in zip(stylizers.items(), copies, strict=True)}
+    del copies
+    for index, frame in enumerate(content):
+        yield frame, {name: _take(stream, name, index) for name, stream in streams.items()}
+
+
+def average(sequences: Sequence[Mapping[str, MethodStability]]) -> dict[str, MethodStability]:
+    """Mean rows over several sequences, each sequence counting the same; curves are joined in order."""
+    return {name: _average([rows[name] for rows in sequences]) for name in sequences[0]}
+
+
+def sanity_checks(stylizer: Stylizer) -> dict[str, Stylizer]:
+    """Three ways to be stable without being good: any of them may win on PSNR, and their losses must show why."""
+
+    def copy(frames: Iterable[Tensor]) -> Iterator[Tensor]:
+        return iter(frames)
+
+    def blurred(frames: Iterable[Tensor]) -> Iterator[Tensor]:
+        for frame in stylizer(frames):
+            yield torch.from_numpy(gaussian_filter(frame.cpu().numpy(), (0, 0, 1, 1), mode="nearest"))
+
+    def mixed(frames: Iterable[Tensor]) -> Iterator[Tensor]:
+        return itertools.accumulate(stylizer(frames), lambda mix, frame: (mix + frame) / 2)
+
+    return {"copy of the input": copy, "blurred (sigma 1)": blurred, "mixed with previous": mixed}
+
+
+class Loss(Protocol):
+    """What is needed of `losses.PerceptualLoss`."""
+
+    def content_targets(self, images: Tensor) -> dict[str, Tensor]: ...
+    def __call__(self, images: Tensor, content_targets: Mapping[str, Tensor]) -> dict[str, Tensor]: ...
+
+
+def perceptual_losses(loss: Loss) -> FrameLosses:
+    """The named terms of a perceptual loss as numbers; a frame's content targets serve all methods in turn."""
+    latest: tuple[Tensor, dict[str, Tensor]] | None = None
+
+    @torch.no_grad()
+    def frame_losses(stylized: Tensor, content: Tensor) -> dict[str, float]:
+        nonlocal latest
+        if latest is None or latest[0] is not content:
+            latest = content, loss.content_targets(content)
+        return {name: float(term) for name, term in loss(stylized, latest[1]).items()}
+
+    return frame_losses
+
+
+def _take(stream: Iterator[Tensor], name: str, index: int) -> Tensor:
+    frame = next(stream, None)
+    if frame is None:
+        raise ValueError(f"{name} ends after {index} frames, before the input")
+    return frame
+
+
+def _mean(values: Iterable[float]) -> float:
+    """Mean of what could be measured; NaN where nothing could."""
+    known = [value for value in values if not math.isnan(value)]
+    return math.fsum(known) / len(known) if known else math.nan
+
+
+def _row(curves: Curves, n: int) -> MethodStability:
+    losses = {name: _mean(values) for name, values in curves.losses.items()}
+    return MethodStability(_mean(curves.psnr), _mean(curves.ssim), n, _mean(curves.flicker), losses, curves)
+
+
+def _average(rows: Sequence[MethodStability]) -> MethodStability:
+    curves = Curves()
+    for row in rows:
+        curves.psnr += row.curves.psnr
+        curves.ssim += row.curves.ssim
+        curves.flicker += row.curves.flicker
+        for term, values in row.curves.losses.items():
+            curves.losses.setdefault(term, []).extend(values)
+    return MethodStability(
+        psnr=_mean(row.psnr for row in rows),
+        ssim=_mean(row.ssim for row in rows),
+        n=sum(row.n for row in rows),
+        flicker=_mean(row.flicker for row in rows),
+        losses={term: _mean(row.losses[term] for row in rows) for term in curves.losses},
+        curves=curves,
+    )

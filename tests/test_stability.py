@@ -1,0 +1,179 @@
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping
+
+import pytest
+import torch
+from torch import Tensor
+
+from nststab import metrics
+from nststab.evaluate import stability
+from nststab.evaluate.stability import CONTENT, StabilityMeter, StabilitySettings
+
+SETTINGS = StabilitySettings(patches=4, patch_size=12, radius=3, seed=1)
+
+
+def panning(count: int, height: int = 32, width: int = 40) -> list[Tensor]:
+    """A camera that pans by one pixel a frame."""
+    coarse = torch.rand(1, 3, 12, 30, generator=torch.Generator().manual_seed(0))
+    scene = torch.nn.functional.interpolate(coarse, (height, width + count), mode="bicubic").clamp(0, 1)
+    return [scene[..., t : t + width] for t in range(count)]
+
+
+def noisy(frames: Iterable[Tensor], sigma: float = 0.05) -> Iterator[Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    for frame in frames:
+        yield (frame * 0.5 + 0.25 + sigma * torch.randn(frame.shape, generator=generator)).clamp(0, 1)
+
+
+def test_a_pan_without_change_scores_perfectly_and_noise_as_its_variance_says() -> None:
+    frames = panning(6)
+    settings = StabilitySettings(patches=10, patch_size=16, radius=2)
+    inverted = [1 - frame for frame in frames]
+    rows = stability.measure(iter(frames), {"inverted": iter(inverted), "noisy": noisy(frames)}, settings)
+    assert list(rows) == [CONTENT, "inverted", "noisy"]
+    # patches at the leading edge leave the frame; all others are found
+    assert rows[CONTENT].psnr == rows["inverted"].psnr > 90
+    assert max(rows["inverted"].curves.psnr) == metrics.PSNR_CAP
+    assert rows["noisy"].psnr == pytest.approx(-10 * math.log10(2 * 0.05**2), abs=0.7)
+    assert rows["noisy"].n == rows[CONTENT].n == 50
+    assert len(rows["noisy"].curves.psnr) == len(rows["noisy"].curves.ssim) == 5
+    assert rows["noisy"].ssim < 0.9 < rows["inverted"].ssim
+
+
+def test_the_same_seed_measures_the_same_places_whatever_the_methods() -> None:
+    frames = panning(4)
+    alone = stability.measure(frames, {"noisy": noisy(frames)}, SETTINGS)
+    among = stability.measure(frames, {"copy": frames, "noisy": noisy(frames)}, SETTINGS)
+    assert alone["noisy"].curves.psnr == among["noisy"].curves.psnr
+    assert alone["noisy"].ssim == among["noisy"].ssim
+    assert among["copy"].curves.psnr == among[CONTENT].curves.psnr
+    other = stability.measure(frames, {"noisy": noisy(frames)}, StabilitySettings(4, 12, 3, seed=2))
+    assert other["noisy"].psnr != alone["noisy"].psnr
+
+
+def test_patches_keep_off_the_foreground() -> None:
+    frames = panning(4)
+    masks = [torch.zeros(1, 1, 32, 40) for _ in frames]
+    spoiled = []
+    for t, (frame, mask) in enumerate(zip(frames, masks, strict=True)):
+        mask[..., :20] = 1
+        spoiled.append(torch.cat([torch.full_like(frame[..., :20], t / 4), frame[..., 20:]], -1))
+    rows = stability.measure(frames, {"spoiled": spoiled}, SETTINGS, foreground=masks)
+    assert rows["spoiled"].psnr == rows[CONTENT].psnr
+    assert stability.measure(frames, {"spoiled": spoiled}, SETTINGS)["spoiled"].psnr < rows["spoiled"].psnr
+
+
+def test_flicker_is_measured_where_the_content_stands_still() -> None:
+    still = panning(1) * 4
+    pulsing = [frame * 0 + level for frame, level in zip(still, (0.4, 0.5, 0.4, 0.5), strict=True)]
+    rows = stability.measure(still, {"pulsing": pulsing}, SETTINGS)
+    assert rows["pulsing"].flicker == pytest.approx(0.1)
+    assert rows[CONTENT].flicker == 0
+
+
+def test_losses_of_the_same_frames_stand_beside_the_input_s_own() -> None:
+    frames = panning(3)
+    grey = [torch.full_like(frame, 0.5) for frame in frames]
+
+    def losses(frame: Tensor, content: Tensor) -> dict[str, float]:
+        return {"style": float(frame.std()), "content": float((frame - content).abs().mean())}
+
+    rows = stability.measure(frames, {"grey": grey}, SETTINGS, frame_losses=losses)
+    assert rows[CONTENT].content_loss == 0 == rows["grey"].style_loss
+    assert rows["grey"].losses["content"] == pytest.approx(sum(float((f - 0.5).abs().mean()) for f in frames) / 3)
+    assert len(rows["grey"].curves.losses["style"]) == 3
+    assert math.isnan(stability.measure(frames, {}, SETTINGS)[CONTENT].style_loss)
+
+
+def test_perceptual_losses_compute_content_targets_once_a_frame() -> None:
+    class Loss:
+        calls = 0
+
+        def content_targets(self, images: Tensor) -> dict[str, Tensor]:
+            self.calls += 1
+            return {"layer": images}
+
+        def __call__(self, images: Tensor, content_targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {"content": (images - content_targets["layer"]).abs().max(), "style": images.mean()}
+
+    loss = Loss()
+    frames = panning(3)
+    rows = stability.measure(
+        frames, {"a": frames, "b": noisy(frames)}, SETTINGS, frame_losses=stability.perceptual_losses(loss)
+    )
+    assert loss.calls == 3
+    assert rows["a"].content_loss == 0 < rows["b"].content_loss
+
+
+@pytest.mark.parametrize("length", [2, 4])
+def test_a_clip_of_another_length_is_named(length: int) -> None:
+    with pytest.raises(ValueError, match=r"^mine (ends after 2 frames|has more frames)"):
+        stability.measure(panning(3), {"mine": panning(length)}, SETTINGS)
+
+
+def test_frames_of_another_size_are_named() -> None:
+    with pytest.raises(ValueError, match="expected mine frames of"):
+        stability.measure(panning(2), {"mine": panning(2, width=39)}, SETTINGS)
+
+
+def test_clips_with_nothing_to_measure_give_no_figures() -> None:
+    for frames in (panning(1), panning(3, height=5, width=9)):
+        row = stability.measure(frames, {"mine": frames}, StabilitySettings())["mine"]
+        assert math.isnan(row.psnr)
+        assert row.as_row() == {"n": 0, **dict.fromkeys(("psnr", "ssim", "flicker", "style_loss", "content_loss"))}
+
+
+def test_no_pair_spans_a_cut() -> None:
+    meter = StabilityMeter(SETTINGS)
+    for shot in (panning(3), [1 - frame for frame in panning(2)]):
+        meter.start_shot()
+        for frame in shot:
+            meter.update(frame, {})
+    assert len(meter.result()[CONTENT].curves.psnr) == 3
+    assert meter.result()[CONTENT].psnr > 60
+
+
+def test_stylizers_in_step_hold_no_more_frames_than_they_look_ahead() -> None:
+    read = 0
+
+    def stream() -> Iterator[Tensor]:
+        nonlocal read
+        for frame in panning(8):
+            read += 1
+            yield frame
+
+    def two_ahead(frames: Iterable[Tensor]) -> Iterator[Tensor]:
+        source = iter(frames)
+        held = list(itertools.islice(source, 3))
+        while held:
+            yield held.pop(0)
+            held += itertools.islice(source, 1)
+
+    for index, (frame, made) in enumerate(stability.in_step(stream(), {"ahead": two_ahead, "same": noisy})):
+        assert made["ahead"] is frame
+        assert made["same"].shape == frame.shape
+        assert read <= index + 3
+    assert index == 7
+
+
+def test_the_cheats_are_stable_and_only_their_losses_show_it() -> None:
+    frames = panning(4)
+    checks = stability.sanity_checks(noisy)
+    rows = stability.measure(
+        frames, {"noisy": noisy(frames), **{name: check(frames) for name, check in checks.items()}}, SETTINGS
+    )
+    honest = rows.pop("noisy")
+    assert len(checks) == 3
+    assert all(rows[name].psnr > honest.psnr for name in checks)
+    first, second, *_ = noisy(frames)
+    mixed = list(checks["mixed with previous"](frames))
+    assert torch.allclose(mixed[1], (first + second) / 2)
+
+
+def test_sequences_count_the_same_in_the_mean() -> None:
+    short, long = panning(2), panning(5)
+    rows = [stability.measure(frames, {"noisy": noisy(frames)}, SETTINGS) for frames in (short, long)]
+    mean = stability.average(rows)["noisy"]
+    assert mean.ssim == pytest.approx((rows[0]["noisy"].ssim + rows[1]["noisy"].ssim) / 2)
+    assert mean.n == rows[0]["noisy"].n + rows[1]["noisy"].n == len(mean.curves.psnr) * SETTINGS.patches
