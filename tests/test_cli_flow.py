@@ -1,0 +1,158 @@
+"""nststab flow estimate and nststab flow mask, run as a user would."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+import nststab.flow
+from nststab.cli import group
+from nststab.flow import deepflow, read_flo, read_mask, write_flo
+from nststab.images import read_picture, write_picture
+from nststab.warp import reliability
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run `nststab ...` beside a folder `film` of three 32x24 pictures."""
+    monkeypatch.chdir(tmp_path)
+    generator = torch.Generator().manual_seed(0)
+    texture = torch.nn.functional.interpolate(
+        torch.rand(1, 3, 8, 12, generator=generator), scale_factor=4, mode="bicubic"
+    )
+    Path("film").mkdir()
+    for number in range(3):
+        write_picture(Path(f"film/{number}.png"), texture[..., 4:28, number : number + 32].clamp(0, 1))
+    return lambda *arguments: CliRunner().invoke(group, ["flow", *arguments])
+
+
+def files(folder: str) -> list[str]:
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+EXPECTED = [
+    "backward_2_1.flo",
+    "backward_3_2.flo",
+    "forward_1_2.flo",
+    "forward_2_3.flo",
+    "reliable_1_2.pgm",
+    "reliable_2_1.pgm",
+    "reliable_2_3.pgm",
+    "reliable_3_2.pgm",
+]
+
+
+def test_estimate_writes_flows_and_masks_under_ruders_names(run: Run) -> None:
+    result = run("estimate", "film", "-o", "flow")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert files("flow") == EXPECTED
+    first, second = (read_picture(Path(f"film/{number}.png")).rgb for number in (0, 1))
+    forward, backward = read_flo(Path("flow/forward_1_2.flo")), read_flo(Path("flow/backward_2_1.flo"))
+    assert torch.equal(forward, deepflow(first, second))
+    assert torch.equal(backward, deepflow(second, first))
+    for name, mask in (("1_2", reliability(forward, backward)), ("2_1", reliability(backward, forward))):
+        assert (read_mask(Path(f"flow/reliable_{name}.pgm")) - mask).abs().max() <= 1 / 255
+
+
+def test_mask_gives_what_estimate_wrote(run: Run) -> None:
+    run("estimate", "film", "-o", "flow")
+    for there, back in (("1_2", "2_1"), ("2_1", "1_2")):
+        names = {"1_2": "flow/forward_1_2.flo", "2_1": "flow/backward_2_1.flo"}
+        assert run("mask", names[there], names[back], "-o", f"{there}.pgm").exit_code == 0
+        assert Path(f"{there}.pgm").read_bytes() == Path(f"flow/reliable_{there}.pgm").read_bytes()
+
+
+def test_size_is_the_longest_side(run: Run) -> None:
+    assert run("estimate", "film", "-o", "flow", "--size", "16").exit_code == 0
+    assert read_flo(Path("flow/forward_1_2.flo")).shape == (1, 2, 12, 16)
+
+
+def test_a_second_run_reads_the_cache(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("estimate", "film", "-o", "a", "--cache", "cache/flow").exit_code == 0
+    monkeypatch.setattr(nststab.flow, "deepflow", lambda *_: pytest.fail("computed again"))
+    assert run("estimate", "film", "-o", "b", "--cache", "cache/flow").exit_code == 0
+    assert all(Path("a", name).read_bytes() == Path("b", name).read_bytes() for name in EXPECTED)
+
+
+def test_an_existing_result_is_replaced_only_when_asked(run: Run) -> None:
+    Path("flow").mkdir()
+    assert run("estimate", "film", "-o", "flow").exit_code == 0
+    for name in ("forward_7_8.flo", "notes.txt"):
+        Path("flow", name).write_text("of an earlier, longer clip")
+    refused = run("estimate", "film", "-o", "flow")
+    assert refused.exit_code == 2
+    assert "flow exists; say -y to overwrite it" in refused.stderr
+    assert run("estimate", "film", "-o", "flow", "-y").exit_code == 0
+    assert files("flow") == sorted([*EXPECTED, "notes.txt"])
+
+
+def test_an_existing_mask_is_replaced_only_when_asked(run: Run) -> None:
+    write_flo(Path("a.flo"), torch.zeros(1, 2, 8, 8))
+    Path("mask.pgm").write_text("keep me")
+    refused = run("mask", "a.flo", "a.flo", "-o", "mask.pgm")
+    assert (refused.exit_code, Path("mask.pgm").read_text()) == (2, "keep me")
+    assert run("mask", "a.flo", "a.flo", "-o", "mask.pgm", "-y").exit_code == 0
+    assert np.array_equal(read_mask(Path("mask.pgm"))[0, 0, :5, :5], np.ones((5, 5)))
+
+
+def lone_picture() -> None:
+    for name in ("1.png", "2.png"):
+        Path("film", name).unlink()
+
+
+def two_sizes() -> None:
+    write_picture(Path("film/1.png"), torch.rand(1, 3, 8, 8))
+
+
+def bad_flows() -> None:
+    write_flo(Path("a.flo"), torch.zeros(1, 2, 8, 8))
+    write_flo(Path("b.flo"), torch.zeros(1, 2, 8, 9))
+    Path("text.flo").write_text("this is no flow at all")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "arguments", "code", "message"),
+    [
+        (lone_picture, "estimate film -o out", 1, "expected at least two frames, got one"),
+        (two_sizes, "estimate film -o out", 1, "film"),
+        (bad_flows, "estimate film -o out/deeper", 1, "out"),
+        (bad_flows, "estimate film -o a.flo/", 2, "a.flo exists"),
+        (bad_flows, "estimate film -o a.flo -y", 1, "a.flo is a file"),
+        (bad_flows, "estimate nothing -o out", 2, "does not exist"),
+        (bad_flows, "estimate film", 2, "Missing option '-o'"),
+        (bad_flows, "estimate film -o out --size 0", 2, "--size"),
+        (bad_flows, "estimate film -o out --size -3", 2, "--size"),
+        (bad_flows, "estimate text.flo -o out", 1, "text.flo"),
+        (bad_flows, "mask a.flo b.flo -o out.pgm", 1, "two flows of one shape"),
+        (bad_flows, "mask a.flo text.flo -o out.pgm", 1, "text.flo is no .flo file"),
+        (bad_flows, "mask a.flo film -o out.pgm", 1, "film"),
+        (bad_flows, "mask a.flo a.flo -o out.png", 2, "ends in .pgm"),
+        (bad_flows, "mask a.flo a.flo -o out/mask.pgm", 1, "out"),
+        (bad_flows, "mask a.flo -o out.pgm", 2, "Missing argument"),
+    ],
+)
+def test_bad_input_ends_in_one_line(
+    run: Run, prepare: Callable[[], None], arguments: str, code: int, message: str
+) -> None:
+    prepare()
+    result = run(*arguments.split())
+    assert result.exit_code == code
+    assert message in result.stderr.splitlines()[-1]
+    assert result.stderr.splitlines()[-1].startswith("Error: ")
+    assert "Traceback" not in result.output
+    assert not list(Path().glob("out*"))
+    assert not [path for path in Path().rglob("*") if path.name.startswith(".")]
+
+
+def test_a_machine_without_opencv_is_told_what_to_install(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    result = run("estimate", "film", "-o", "out")
+    assert result.exit_code == 1
+    assert "pip install opencv-contrib-python" in result.stderr
+    assert not Path("out").exists()

@@ -1,0 +1,280 @@
+"""DeepFlow, the flow cache, flow computed ahead, and the files of flows and masks."""
+
+import struct
+import sys
+import threading
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import nststab.flow
+from nststab.flow import cached, deepflow, flow_ahead, read_flo, read_mask, write_flo, write_mask
+from nststab.warp import reliability, warp
+
+
+def shifted_pair(height: int, width: int, shift: int) -> tuple[Tensor, Tensor]:
+    """Two frames of a smooth random texture which moves `shift` pixels to the left."""
+    noise = torch.rand(1, 3, height // 4 + 4, width // 4 + 4, generator=torch.Generator().manual_seed(0))
+    texture = torch.nn.functional.interpolate(noise, scale_factor=4, mode="bicubic").clamp(0, 1)
+    return tuple(texture[..., 4 : 4 + height, 4 + x : 4 + x + width] for x in (0, shift))  # type: ignore[return-value]
+
+
+def mean_flow(first: Tensor, second: Tensor) -> Tensor:
+    """A stand-in for DeepFlow: the difference of the means everywhere."""
+    return (second.mean() - first.mean()).expand(1, 2, *first.shape[-2:]).clone()
+
+
+def plain_frames(count: int) -> list[Tensor]:
+    return [torch.full((1, 3, 6, 7), float(number)) for number in range(count)]
+
+
+@pytest.mark.parametrize("size", [(32, 32), (20, 48), (64, 64)])
+def test_deepflow_finds_a_shift_in_small_pictures(size: tuple[int, int]) -> None:
+    first, second = shifted_pair(*size, shift=2)
+    flow = deepflow(first, second)
+    assert flow.shape == (1, 2, *size)
+    assert flow.dtype == torch.float32
+    inner = flow[..., 4:-4, 4:-4]
+    assert inner[:, 0].mean().item() == pytest.approx(-2, abs=0.1)
+    assert inner[:, 1].mean().item() == pytest.approx(0, abs=0.1)
+    assert torch.equal(deepflow(first, second), flow)
+
+
+def test_warping_by_the_backward_flow_brings_back_the_next_frame() -> None:
+    first, second = shifted_pair(40, 56, shift=3)
+    error = (warp(first, deepflow(second, first)) - second).abs()[..., :-4]
+    assert error.mean() < 0.1 * (first - second).abs().mean()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (3, 5)])
+def test_deepflow_takes_the_tiniest_pictures(size: tuple[int, int]) -> None:
+    frame = torch.rand(1, 3, *size)
+    assert deepflow(frame, frame).shape == (1, 2, *size)
+    assert deepflow(frame, frame).abs().max() < 1e-3
+
+
+def test_deepflow_refuses_frames_of_two_sizes() -> None:
+    with pytest.raises(ValueError, match=r"one shape \(1, 3, H, W\), got \(1, 3, 8, 8\) and \(1, 3, 8, 9\)"):
+        deepflow(torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 9))
+
+
+@pytest.mark.parametrize(
+    ("library", "package"),
+    [("libGL.so.1", "libgl1"), ("libgthread-2.0.so.0", "libglib2.0-0"), ("libglib-2.0.so.0", "libglib2.0-0")],
+)
+def test_a_missing_system_library_is_named_with_its_package(
+    library: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As often as one asks: OpenCV's own loader speaks of a recursion the second time."""
+    (tmp_path / "cv2.py").write_text(
+        "import sys\n"
+        "if hasattr(sys, 'OpenCV_LOADER'): raise ImportError('recursion')\n"
+        "sys.OpenCV_LOADER = True\n"
+        f"raise ImportError('{library}: cannot open shared object file: No such file or directory')\n"
+    )
+    monkeypatch.delitem(sys.modules, "cv2", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    for _ in range(2):
+        with pytest.raises(
+            OSError, match=f"{library}.*Debian package {package},.*opencv-contrib-python-headless"
+        ) as caught:
+            deepflow(torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 8))
+        assert "\n" not in str(caught.value)
+
+
+def test_no_opencv_or_the_wrong_one_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = torch.rand(1, 3, 8, 8)
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(OSError, match="pip install opencv-contrib-python"):
+        deepflow(frame, frame)
+    monkeypatch.setitem(sys.modules, "cv2", types.ModuleType("cv2"))
+    with pytest.raises(OSError, match=r"uninstall opencv-python opencv-python-headless.*opencv-contrib-python"):
+        deepflow(frame, frame)
+
+
+def test_a_flow_file_is_middleburys_to_the_byte(tmp_path: Path) -> None:
+    path = tmp_path / "a.flo"
+    flow = torch.tensor([[[1.5, -2.0, 3.0], [0.0, 1e9, -0.25]], [[4.0, 5.0, 6.0], [7.0, 8.0, 9.0]]]).unsqueeze(0)
+    write_flo(path, flow)
+    values = [1.5, 4, -2, 5, 3, 6, 0, 7, 1e9, 8, -0.25, 9]  # row by row, x and y of each pixel
+    assert path.read_bytes() == b"PIEH" + struct.pack("<ii12f", 3, 2, *values)
+    assert torch.equal(read_flo(path), flow)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "header of 12 bytes, got 0"),
+        (b"PIEH\x01\x00", "header of 12 bytes, got 6"),
+        (b"text, and no flow at all", "magic number 202021.25"),
+        (struct.pack(">fii", 202021.25, 1, 1) + bytes(8), "magic number"),
+        (b"PIEH" + struct.pack("<ii", 2, 2) + bytes(31), "cut off: expected 32 bytes for 2x2, got 31"),
+        (b"PIEH" + struct.pack("<ii", 2, 2) + bytes(33), "too long: expected 32 bytes for 2x2, got 33"),
+        (b"PIEH" + struct.pack("<ii", 2**31 - 1, 2**31 - 1), "sides of 1 to 99999 pixels, got 2147483647x2147483647"),
+        (b"PIEH" + struct.pack("<ii", -1, 2), "sides of 1 to 99999"),
+        (b"PIEH" + struct.pack("<ii2f", 1, 1, float("nan"), 0), "finite"),
+    ],
+)
+def test_a_bad_flow_file_is_refused(data: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.flo"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=message):
+        read_flo(path)
+
+
+def test_a_mask_file_is_cut_to_bytes_and_stable(tmp_path: Path) -> None:
+    path = tmp_path / "mask.pgm"
+    write_mask(path, torch.tensor([[0.0, 0.4991, 1.0]]).view(1, 1, 1, 3))
+    assert path.read_bytes() == b"P5\n3 1\n255\n" + bytes([0, 127, 255])
+    levels = torch.arange(256.0).view(1, 1, 16, 16) / 255
+    write_mask(path, levels)
+    assert torch.equal(read_mask(path), levels)
+    path.write_bytes(b"P5 # written by hand\n# twice\n2\n1 255\n\x07\xff")
+    assert (read_mask(path) * 255).tolist() == [[[[7.0, 255.0]]]]
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"P2\n1 1\n255\n7", b"P5\n1 1\n65535\n\x00\x00", b"P5\n2 2\n255\n\x00", b"P5\n0 0\n255\n"]
+)
+def test_a_bad_mask_file_is_refused(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "bad.pgm"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"bad\.pgm"):
+        read_mask(path)
+
+
+def test_writers_refuse_other_shapes_and_leave_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="one flow"):
+        write_flo(tmp_path / "a.flo", torch.zeros(2, 2, 4, 4))
+    with pytest.raises(ValueError, match="one mask"):
+        write_mask(tmp_path / "a.pgm", torch.zeros(1, 3, 4, 4))
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        write_flo(tmp_path / "nowhere" / "a.flo", torch.zeros(1, 2, 4, 4))
+    assert list(tmp_path.iterdir()) == []
+
+
+class CountedFlow:
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, first: Tensor, second: Tensor) -> Tensor:
+        self.calls += 1
+        return mean_flow(first, second)
+
+
+def test_the_cache_computes_once_per_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted, (first, second) = CountedFlow(), plain_frames(2)
+    flow = cached(counted, tmp_path / "cache", "mean")
+    expected = mean_flow(first, second)
+    assert torch.equal(flow(first, second), expected)
+    assert torch.equal(cached(counted, tmp_path / "cache", "mean")(first.clone(), second.clone()), expected)
+    assert counted.calls == 1
+    assert torch.equal(flow(second, first), -expected)
+    flow(first, second + 1e-7)
+    flow(first.view(1, 3, 7, 6), second.view(1, 3, 7, 6))
+    cached(counted, tmp_path / "cache", "other")(first, second)
+    assert counted.calls == 5
+    monkeypatch.setattr(nststab.flow, "_opencv_version", lambda: "another")
+    flow(first, second)
+    assert counted.calls == 6
+
+
+@pytest.mark.parametrize("damage", [b"", b"rubbish", b"PIEH" + struct.pack("<ii2f", 1, 1, 0, 0)])
+def test_a_damaged_cache_entry_is_computed_again(damage: bytes, tmp_path: Path) -> None:
+    counted, (first, second) = CountedFlow(), plain_frames(2)
+    flow = cached(counted, tmp_path, "mean")
+    flow(first, second)
+    (entry,) = tmp_path.iterdir()
+    entry.write_bytes(damage)
+    assert torch.equal(flow(first, second), mean_flow(first, second))
+    assert counted.calls == 2
+    flow(first, second)
+    assert counted.calls == 2
+    assert list(tmp_path.iterdir()) == [entry]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 9])
+def test_flow_ahead_keeps_the_order_and_pairs_the_directions(count: int) -> None:
+    frames = plain_frames(count)
+    results = list(flow_ahead(iter(frames), mean_flow, workers=3))
+    assert [frame[0, 0, 0, 0].item() for frame, _ in results] == list(range(count))
+    for number, (_, pair) in enumerate(results):
+        assert (pair is None) is (number == 0)
+        if pair is not None:
+            assert torch.equal(pair.forward, torch.ones(1, 2, 6, 7))
+            assert torch.equal(pair.backward, -torch.ones(1, 2, 6, 7))
+            assert torch.equal(pair.forward_mask, reliability(pair.forward, pair.backward))
+            assert torch.equal(pair.backward_mask, reliability(pair.backward, pair.forward))
+
+
+def test_both_directions_are_estimated_side_by_side() -> None:
+    barrier = threading.Barrier(2, timeout=5)
+
+    def flow(first: Tensor, second: Tensor) -> Tensor:
+        barrier.wait()  # passes only when two estimates are in work at once
+        return mean_flow(first, second)
+
+    assert len(list(flow_ahead(plain_frames(3), flow, workers=2))) == 3
+
+
+def test_flow_ahead_reads_no_further_than_its_workers() -> None:
+    read = 0
+
+    def frames() -> Iterator[Tensor]:
+        nonlocal read
+        for frame in plain_frames(20):
+            read += 1
+            yield frame
+
+    for number, _ in enumerate(flow_ahead(frames(), mean_flow, workers=2)):
+        assert read <= number + 3
+
+
+def test_errors_of_flow_and_frames_travel_and_threads_end() -> None:
+    def broken(first: Tensor, second: Tensor) -> Tensor:
+        if second.mean() == 2:
+            raise OSError("no flow for frame 2")
+        return mean_flow(first, second)
+
+    def cut_off() -> Iterator[Tensor]:
+        yield from plain_frames(3)
+        raise ValueError("the clip ends here")
+
+    with pytest.raises(OSError, match="no flow for frame 2"):
+        list(flow_ahead(plain_frames(5), broken))
+    with pytest.raises(ValueError, match="the clip ends here"):
+        list(flow_ahead(cut_off(), mean_flow))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("flow")]
+
+
+def test_closing_stops_the_workers_and_drops_what_waits() -> None:
+    started = 0
+    release = threading.Event()
+
+    def slow(first: Tensor, second: Tensor) -> Tensor:
+        nonlocal started
+        started += 1
+        release.wait(5)
+        return mean_flow(first, second)
+
+    results = flow_ahead(plain_frames(20), slow, workers=2)
+    next(results)
+    threading.Timer(0.1, release.set).start()
+    results.close()
+    assert started <= 2  # of the four which were asked for
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("flow")]
+
+
+def test_the_written_mask_of_a_straight_disocclusion(tmp_path: Path) -> None:
+    """At its edge the smoothed value is 127.3, which Ruder's program cuts to 127: not above the threshold."""
+    forward, backward = torch.zeros(2, 1, 2, 16, 16)
+    backward[..., 8:] = 5
+    write_mask(tmp_path / "mask.pgm", reliability(forward, backward))
+    row = np.frombuffer((tmp_path / "mask.pgm").read_bytes()[-256:], dtype=np.uint8).reshape(16, 16)[5]
+    assert row[4:10].tolist() == [255, 255, 243, 127, 0, 0]
