@@ -2,8 +2,8 @@
 
 Two scalings. `paper` is eq. (2) and (3) as written by Gupta et al. 2017, but with Gram matrices divided by C·H·W as in
 Johnson et al. 2016 (the paper's are not, which only works when style and content have the same size). `energy`, the
-default, divides each layer's squared error by the target's own energy: content by mean φ(c)², style by mean G(s)². A term
-is then 1 when the picture says nothing of its target, whatever the layer or the style, so one set of weights serves all.
+default, divides each layer's squared error by the target's own energy: content by mean φ(c)², style by mean G(s)². A
+term is then 1 for a picture without features, whatever the layer or the style, so one set of weights serves all styles.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ class LossSettings:
     """Weights and layers of eq. (1) and (5) of Gupta et al. 2017."""
 
     content_weight: float = 1.0
-    style_weight: float = 2.0
+    style_weight: float = 1.0
     tv_weight: float = 0.0
     content_layers: tuple[str, ...] = ("relu3_3",)
     style_layers: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
@@ -37,8 +37,10 @@ def gram(features: Tensor) -> Tensor:
 
     Gupta et al. 2017, eq. (3), with the normalisation of Johnson et al. 2016, which makes it independent of the size.
     """
-    n, channels, height, width = features.shape
-    with torch.autocast(features.device.type, enabled=False):  # bf16 sums would lose the small differences that we minimise
+    _, channels, height, width = features.shape
+    with torch.autocast(
+        features.device.type, enabled=False
+    ):  # bf16 sums would lose the small differences that we minimise
         flat = features.flatten(2)  # (N, C, HW)
         if flat.dtype in (torch.float16, torch.bfloat16):
             flat = flat.float()
@@ -58,7 +60,7 @@ def content_loss(features: Tensor, target: Tensor, scaling: Scaling = "energy") 
 
 
 def style_loss(grams: Tensor, target: Tensor, scaling: Scaling = "energy") -> Tensor:
-    """Squared Frobenius distance of Gram matrices of one layer, (N, C, C) and (1 or N, C, C), mean over the batch: eq. (3).
+    """Squared Frobenius distance of one layer's Gram matrices (N, C, C) and (1 or N, C, C), batch mean: eq. (3).
 
     paper: ‖G(p) - G(s)‖²_F. energy: divided by ‖G(s)‖²_F.
     """
@@ -78,7 +80,7 @@ def temporal_loss(current: Tensor, previous: Tensor, forward: Tensor, mask: Tens
 
 
 def ruder_temporal_loss(current: Tensor, warped_previous: Tensor, mask: Tensor) -> Tensor:
-    """Ruder et al. 2016, eq. (7): distance of `current` to the previous result warped by the *backward* flow, under its mask.
+    """Distance to the previous result warped by the *backward* flow, under its mask: Ruder et al. 2016, eq. (7).
 
     Shapes and sums as in `temporal_loss`, except that Ruder divides by 3·H·W: here by H·W, so both weigh the same.
     """
@@ -136,7 +138,7 @@ class PerceptualLoss:
 
 
 def _energy(target: Tensor) -> Tensor:
-    """Mean square of each picture's target (N, C, H, W): (N,). A target of zeros counts as tiny, not as a division by zero."""
+    """Mean square of each picture's target (N, C, H, W): (N,), never zero."""
     values = target.float() if target.dtype != torch.float64 else target
     return values.square().mean(dim=(1, 2, 3)).clamp_min(torch.finfo(values.dtype).tiny)
 

@@ -1,4 +1,4 @@
-"""The transformation network, plain and recurrent (Gupta et al. 2017, section 4; Johnson et al. 2016; Dumoulin et al. 2017)."""
+"""The transformation network, plain and recurrent: Gupta et al. 2017, section 4, after Johnson et al. 2016."""
 
 from dataclasses import dataclass, replace
 
@@ -20,7 +20,9 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         if len(self.widths) != 3 or min(self.widths) < 1 or self.blocks < 0:
-            raise ValueError(f"expected three positive widths and at least 0 blocks, got {self.widths} and {self.blocks}")
+            raise ValueError(
+                f"expected three positive widths and at least 0 blocks, got {self.widths} and {self.blocks}"
+            )
 
 
 class InstanceNorm(nn.Module):
@@ -38,12 +40,16 @@ class InstanceNorm(nn.Module):
 class ConvolutionBlock(nn.Module):
     """Reflection padding, convolution, instance normalisation; optionally upsampled before and a ReLU behind."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, upsample: bool = False, relu: bool = True) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, upsample: bool = False, relu: bool = True
+    ) -> None:
         super().__init__()
         self.padding = kernel // 2
         self.upsample = upsample
         self.relu = relu
-        self.convolution = nn.Conv2d(inputs, outputs, kernel, stride, bias=False)  # the normalisation's shift is the bias
+        self.convolution = nn.Conv2d(
+            inputs, outputs, kernel, stride, bias=False
+        )  # the normalisation's shift is the bias
         self.normalization = InstanceNorm(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -68,8 +74,9 @@ class ResidualBlock(nn.Module):
 class TransformationNetwork(nn.Module):
     """Frame in, stylized frame out; the recurrent kind also sees the previous stylized frame: p_t = f(p_{t-1}, c_t).
 
-    Gupta et al. 2017, section 4.1. Two stride-2 convolutions, residual blocks, two nearest-neighbour upsamplings, RGB by a
-    sigmoid as in Dumoulin et al. 2017. Any size goes in and comes out; odd and tiny ones are padded by replication and cropped.
+    Gupta et al. 2017, section 4.1. Two stride-2 convolutions, residual blocks, two nearest-neighbour upsamplings, RGB by
+    a sigmoid as in Dumoulin et al. 2017. Any size goes in and comes out: odd and tiny ones are padded by replication,
+    then cropped.
     """
 
     def __init__(self, config: NetworkConfig) -> None:

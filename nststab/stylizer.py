@@ -31,7 +31,9 @@ class FeedForward:
     Frames come back in float32 on the CPU, whatever the `device` and the `precision` of the network's arithmetic.
     """
 
-    def __init__(self, network: TransformationNetwork, device: torch.device | str = "cpu", precision: Precision = "float32") -> None:
+    def __init__(
+        self, network: TransformationNetwork, device: torch.device | str = "cpu", precision: Precision = "float32"
+    ) -> None:
         self._network = network.to(device).eval()
         self._device = torch.device(device)
         self._precision = precision
@@ -59,7 +61,7 @@ class Checkpoint:
     """A trained network with the Gram targets of its style and the record of its training.
 
     Attributes:
-        style: layer -> Gram matrix (1, C, C), divided by C·H·W; `gatys` and `ruder` run the style from these, without its image.
+        style: layer -> Gram matrix (1, C, C), divided by C·H·W; `gatys` and `ruder` need no image beside these.
         training: settings, seed, data and last losses, as JSON values.
     """
 
@@ -85,7 +87,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, dtype: torch.dtype = tor
     }
     part = path.with_name(path.name + ".part")
     try:
-        save_file({name: value.detach().cpu().to(dtype).contiguous() for name, value in tensors.items()}, part, metadata)
+        save_file(
+            {name: value.detach().cpu().to(dtype).contiguous() for name, value in tensors.items()}, part, metadata
+        )
         os.replace(part, path)
     except SafetensorError as error:
         raise OSError(f"cannot write {path}: {error}") from error
@@ -102,15 +106,21 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not path.is_file():
         raise FileNotFoundError(f"no such checkpoint: {path}")
     tensors, metadata = read_tensors(path)
-    weights = {name.removeprefix("network."): value.float() for name, value in tensors.items() if name.startswith("network.")}
+    weights = {
+        name.removeprefix("network."): value.float() for name, value in tensors.items() if name.startswith("network.")
+    }
     if not weights or metadata.get("format", FORMAT) != FORMAT:
-        raise ValueError(f"{path} holds no transformation network of nststab (expected tensors named network.* and format {FORMAT})")
+        raise ValueError(
+            f"{path} holds no transformation network of nststab (expected tensors named network.* and format {FORMAT})"
+        )
     try:
         config = _config(json.loads(metadata["network"])) if "network" in metadata else _infer_config(weights)
         network = TransformationNetwork(config)
         network.load_state_dict(weights)
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{path} holds the weights of another architecture: {str(error).splitlines()[-1].strip()}") from error
+        raise ValueError(
+            f"{path} holds the weights of another architecture: {str(error).splitlines()[-1].strip()}"
+        ) from error
     style = {name.removeprefix("style."): value.float() for name, value in tensors.items() if name.startswith("style.")}
     return Checkpoint(network, style, json.loads(metadata.get("training", "{}")))
 

@@ -1,4 +1,4 @@
-"""Training: one loop that survives a kill, an image stage and a video stage (Gupta et al. 2017, section 4.2 and 5.1)."""
+"""Training: one loop that survives a kill, an image stage and a video stage (Gupta et al. 2017, sections 4 and 5)."""
 
 import json
 import math
@@ -12,12 +12,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from nststab._threads import Ahead
 from nststab.datasets import PhotoFolder, SintelClips
 from nststab.losses import PerceptualLoss, temporal_loss
 from nststab.networks import TransformationNetwork
 from nststab.stylizer import Precision, autocast
 from nststab.synthetic import FlowClip, SyntheticSettings, make_clip
-from nststab.threads import ahead
 
 SKIPPED_IN_A_ROW = 10
 
@@ -33,7 +33,7 @@ class TrainingSettings:
     The paper keeps Adam's 1e-3 to the end; the fall ends at a lower loss in as many steps.
     """
 
-    steps: int = 8000
+    steps: int = 6000
     batch: int = 1
     height: int = 256
     width: int = 256
@@ -73,7 +73,14 @@ class ImageStage:
     `held_out` (N, 3, H, W) are the pictures of the validation.
     """
 
-    def __init__(self, photos: PhotoFolder, loss: PerceptualLoss, settings: TrainingSettings, device: torch.device, held_out: Tensor) -> None:
+    def __init__(
+        self,
+        photos: PhotoFolder,
+        loss: PerceptualLoss,
+        settings: TrainingSettings,
+        device: torch.device,
+        held_out: Tensor,
+    ) -> None:
         self._photos = photos
         self._loss = loss
         self._settings = settings
@@ -97,20 +104,38 @@ class ImageStage:
 
 
 @dataclass(frozen=True)
+class VideoSettings:
+    """What the video stage adds.
+
+    `temporal_weight` weighs eq. (6) as written, summed over channels and divided by H·W, in the mean over pairs.
+    `sintel_share` of the clips are Sintel's where there are any.
+    """
+
+    temporal_weight: float = 100.0
+    sintel_share: float = 0.2
+
+
+@dataclass(frozen=True)
 class VideoData:
-    """Where the clips of the video stage come from; `sintel_share` of the clips are Sintel's when there are any."""
+    """Clips of the video stage: synthetic ones from photographs, mixed with Sintel's."""
 
     photos: PhotoFolder
     synthetic: SyntheticSettings
     sintel: SintelClips | None = None
-    sintel_share: float = 0.2
+    sintel_share: float = 0.0
 
-    def clip(self, settings: TrainingSettings, generator: torch.Generator) -> FlowClip:
-        share = self.sintel_share if self.sintel else 0.0
-        if self.sintel and float(torch.rand((), generator=generator)) < share:
-            return self.sintel.clip(settings.height, settings.width, generator, self.synthetic.length)
-        indices = torch.randint(len(self.photos), (4,), generator=generator).tolist()
-        return make_clip([self.photos.photo(index) for index in indices], self.synthetic, generator)
+    def clips(self, count: int, generator: torch.Generator) -> FlowClip:
+        """`count` clips (N = count), determined by the generator."""
+        return FlowClip(
+            *(torch.cat(parts) for parts in zip(*(self._clip(generator) for _ in range(count)), strict=True))
+        )
+
+    def _clip(self, generator: torch.Generator) -> FlowClip:
+        size = self.synthetic
+        if self.sintel and float(torch.rand((), generator=generator)) < self.sintel_share:
+            return self.sintel.clip(size.height, size.width, generator, size.length)
+        indices = torch.randint(len(self.photos), (1 + size.cutouts[1],), generator=generator).tolist()
+        return make_clip([self.photos.photo(index) for index in indices], size, generator)
 
 
 class VideoStage:
@@ -124,21 +149,20 @@ class VideoStage:
         self,
         data: VideoData,
         loss: PerceptualLoss,
-        temporal_weight: float,
+        video: VideoSettings,
         settings: TrainingSettings,
         device: torch.device,
         held_out: FlowClip,
     ) -> None:
         self._data = data
         self._loss = loss
-        self._temporal_weight = temporal_weight
+        self._video = video
         self._settings = settings
         self._device = device
         self._held_out = held_out
 
     def batch(self, generator: torch.Generator) -> FlowClip:
-        clips = [self._data.clip(self._settings, generator) for _ in range(self._settings.batch)]
-        return FlowClip(*(torch.cat(parts) for parts in zip(*clips, strict=True)))
+        return self._data.clips(self._settings.batch, generator)
 
     def loss(self, network: TransformationNetwork, batch: FlowClip) -> dict[str, Tensor]:
         return self._unrolled(network, batch)[0]
@@ -149,7 +173,7 @@ class VideoStage:
             clip = FlowClip(*(part[index : index + 1] for part in self._held_out))
             term, pictures = self._unrolled(network, clip)
             terms.append(term)
-            rows.append([frame for frame in clip.frames[0].split(1)] + [picture.float().cpu() for picture in pictures])
+            rows.append(list(clip.frames[0].split(1)) + [picture.float().cpu() for picture in pictures])
         return Validation(_mean(terms), rows)
 
     def _unrolled(self, network: TransformationNetwork, clip: FlowClip) -> tuple[dict[str, Tensor], list[Tensor]]:
@@ -164,7 +188,7 @@ class VideoStage:
             scaled = {name: term / length for name, term in terms.items()}
             if previous is not None:
                 change = temporal_loss(current, previous, forward[:, t - 1], mask[:, t - 1])
-                scaled["temporal"] = self._temporal_weight * change / (length - 1)
+                scaled["temporal"] = self._video.temporal_weight * change / (length - 1)
             sums = {name: sums.get(name, 0) + term for name, term in scaled.items()}
             pictures.append(current)
             previous = current
@@ -180,47 +204,60 @@ def fit(
     stage: Stage,
     settings: TrainingSettings,
     state: Path,
+    identity: Mapping[str, Any],
     *,
     report: Report | None = None,
     validated: Validated | None = None,
 ) -> None:
     """Trains `network` in place with Adam; a killed run goes on from `state` and ends with the same weights.
 
-    Data depends on the seed and the step alone, so the step is the random state. `report` gets each step's terms,
-    `validated` every validation, the first before training and the last after it. The state file is left when done: it
-    says so, and a second call returns at once.
+    Data depends on the seed and the step alone, so the step is the random state. `identity`, JSON values, says which
+    run the state belongs to: style, data, weights. `report` gets each step's terms, `validated` every validation, the
+    first before training and the last after it. The state file is left when done: a second call returns at once.
 
     Raises:
-        ValueError: the state belongs to other settings. TrainingDiverged: the loss stayed not finite.
+        ValueError: the state belongs to another run. TrainingDiverged: the loss stayed not finite.
     """
-    device = next(network.parameters()).device
     optimizer = torch.optim.Adam(network.parameters(), settings.learning_rate)
-    start = _resume(network, optimizer, settings, state)
-    skipped, saved = 0, time.monotonic()
+    run = json.dumps({**identity, "settings": asdict(settings)}, sort_keys=True)
+    start = _resume(network, optimizer, run, state)
     if validated and start == 0:
         validated(0, _validate(network, stage, settings))
-    for step, batch in ahead(_batches(stage, settings, start)):
-        optimizer.param_groups[0]["lr"] = settings.rate(step)
-        optimizer.zero_grad(set_to_none=True)
-        with autocast(device, settings.precision):
-            terms = stage.loss(network, batch)
-        torch.stack(list(terms.values())).sum().backward()
-        values = {name: float(term.detach()) for name, term in terms.items()}
-        if all(map(math.isfinite, values.values())) and _finite_gradients(network):
-            optimizer.step()
-            skipped = 0
-        else:
-            skipped += 1
-            if skipped == SKIPPED_IN_A_ROW:
-                raise TrainingDiverged(f"the loss was not finite for {skipped} steps in a row, at step {step + 1}: {values}")
-        done = step + 1
-        if report:
-            report(done, values)
-        if validated and (done % settings.validate_every == 0 or done == settings.steps):
-            validated(done, _validate(network, stage, settings))
-        if time.monotonic() - saved > settings.save_seconds or done == settings.steps:
-            _save(network, optimizer, settings, state, done)
-            saved = time.monotonic()
+    skipped, saved = 0, time.monotonic()
+    with Ahead(_batches(stage, settings, start), depth=2) as batches:
+        for step, batch in batches:
+            optimizer.param_groups[0]["lr"] = settings.rate(step)
+            terms = _gradients(network, stage, settings, optimizer, batch)
+            if _finite(network, terms):
+                optimizer.step()
+                skipped = 0
+            else:
+                skipped += 1
+                if skipped == SKIPPED_IN_A_ROW:
+                    raise TrainingDiverged(f"not finite for {skipped} steps in a row, at step {step + 1}: {terms}")
+            done = step + 1
+            if report:
+                report(done, terms)
+            if validated and (done % settings.validate_every == 0 or done == settings.steps):
+                validated(done, _validate(network, stage, settings))
+            if time.monotonic() - saved > settings.save_seconds or done == settings.steps:
+                _save(network, optimizer, run, state, done)
+                saved = time.monotonic()
+
+
+def _gradients(
+    network: TransformationNetwork,
+    stage: Stage,
+    settings: TrainingSettings,
+    optimizer: torch.optim.Optimizer,
+    batch: Any,
+) -> dict[str, float]:
+    """Leaves the gradient of the summed terms in the parameters and returns the terms."""
+    optimizer.zero_grad(set_to_none=True)
+    with autocast(next(network.parameters()).device, settings.precision):
+        terms = stage.loss(network, batch)
+    torch.stack(list(terms.values())).sum().backward()
+    return {name: float(term.detach()) for name, term in terms.items()}
 
 
 def _batches(stage: Stage, settings: TrainingSettings, start: int) -> Iterator[tuple[int, Any]]:
@@ -236,28 +273,31 @@ def _validate(network: TransformationNetwork, stage: Stage, settings: TrainingSe
     return result
 
 
-def _finite_gradients(network: TransformationNetwork) -> bool:
-    norms = torch._foreach_norm([p.grad for p in network.parameters() if p.grad is not None])
-    return bool(torch.stack(list(norms)).isfinite().all())
+def _finite(network: TransformationNetwork, terms: Mapping[str, float]) -> bool:
+    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+    return all(map(math.isfinite, terms.values())) and all(bool(gradient.isfinite().all()) for gradient in gradients)
 
 
 def _mean(terms: list[dict[str, Tensor]]) -> dict[str, float]:
     return {name: sum(float(term[name]) for term in terms) / len(terms) for name in terms[0]}
 
 
-def _save(network: TransformationNetwork, optimizer: torch.optim.Adam, settings: TrainingSettings, state: Path, step: int) -> None:
+def _save(network: TransformationNetwork, optimizer: torch.optim.Adam, run: str, state: Path, step: int) -> None:
     part = state.with_name(state.name + ".part")
-    settings_json = json.dumps(asdict(settings))
-    torch.save({"step": step, "settings": settings_json, "network": network.state_dict(), "optimizer": optimizer.state_dict()}, part)
+    torch.save(
+        {"step": step, "run": run, "network": network.state_dict(), "optimizer": optimizer.state_dict()},
+        part,
+    )
     os.replace(part, state)
 
 
-def _resume(network: TransformationNetwork, optimizer: torch.optim.Adam, settings: TrainingSettings, state: Path) -> int:
+def _resume(network: TransformationNetwork, optimizer: torch.optim.Adam, run: str, state: Path) -> int:
+    """Loads the state, if there is one, and returns the number of steps done."""
     if not state.is_file():
         return 0
     saved = torch.load(state, weights_only=True)
-    if json.loads(saved["settings"]) != asdict(settings):
-        raise ValueError(f"{state} belongs to a run with other settings: {saved['settings']}; delete it or choose another output")
+    if saved["run"] != run:
+        raise ValueError(f"{state} belongs to another run ({saved['run']}); delete it or choose another output")
     network.load_state_dict(saved["network"])
     optimizer.load_state_dict(saved["optimizer"])
     return int(saved["step"])

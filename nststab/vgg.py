@@ -22,16 +22,22 @@ class _Convolution(NamedTuple):
 
 
 def _plan(state_dict: Mapping[str, Tensor]) -> list[_Convolution]:
-    """Reads blocks off torchvision's numbering: neighbouring convolutions are 2 apart, 3 apart when a pooling is between."""
-    indices = sorted(int(key.split(".")[1]) for key in state_dict if key.startswith("features.") and key.endswith(".weight"))
+    """Reads blocks off torchvision's numbering: convolutions are 2 apart, 3 when a pooling is between."""
+    indices = sorted(
+        int(key.split(".")[1]) for key in state_dict if key.startswith("features.") and key.endswith(".weight")
+    )
     if not indices or indices[0] != 0 or any(state_dict[f"features.{i}.weight"].ndim != 4 for i in indices):
-        raise ValueError("expected VGG-16 or VGG-19 weights (torchvision's features.N.weight), without batch normalisation")
+        raise ValueError(
+            "expected VGG-16 or VGG-19 weights (torchvision's features.N.weight), without batch normalisation"
+        )
     plan: list[_Convolution] = []
     block, number, before = 1, 0, -2
     for index in indices:
         step = index - before
         if step not in (2, 3):
-            raise ValueError(f"expected convolutions 2 or 3 places apart as in VGG, found features.{before} and features.{index}")
+            raise ValueError(
+                f"expected convolutions 2 or 3 places apart as in VGG, found features.{before} and features.{index}"
+            )
         block, number = (block + 1, 1) if step == 3 else (block, number + 1)
         plan.append(_Convolution(f"relu{block}_{number}", f"features.{index}", step == 3))
         before = index
@@ -42,8 +48,8 @@ class PerceptualNetwork(nn.Module):
     """Frozen VGG features (Simonyan and Zisserman 2014).
 
     Args:
-        state_dict: torchvision's names, `features.N.weight` (C_out, C_in, 3, 3) and `features.N.bias`; other keys are ignored.
-            A truncated network is fine.
+        state_dict: torchvision's names, `features.N.weight` (C_out, C_in, 3, 3) and `features.N.bias`; other keys are
+            ignored. A truncated network is fine.
 
     Raises:
         ValueError: the state dict is not a plain VGG's.
@@ -79,7 +85,9 @@ class PerceptualNetwork(nn.Module):
         """
         missing = sorted(set(layers) - set(self.layers))
         if missing:
-            raise ValueError(f"these weights have no layer {', '.join(missing)}; they reach {self.layers[0]} to {self.layers[-1]}")
+            raise ValueError(
+                f"these weights have no layer {', '.join(missing)}; they reach {self.layers[0]} to {self.layers[-1]}"
+            )
         features: dict[str, Tensor] = {}
         x = (images - self.mean) / self.std
         for convolution in self._convolutions:
@@ -87,7 +95,9 @@ class PerceptualNetwork(nn.Module):
                 break
             if convolution.pooled:
                 if min(x.shape[-2:]) < 2:
-                    raise ValueError(f"images of {images.shape[-1]}x{images.shape[-2]} pixels are too small for {convolution.layer}")
+                    raise ValueError(
+                        f"images of {images.shape[-1]}x{images.shape[-2]} pixels are too small for {convolution.layer}"
+                    )
                 x = F.max_pool2d(x, 2)
             weight, bias = self.weights[f"{convolution.layer}_weight"], self.weights[f"{convolution.layer}_bias"]
             x = F.relu(F.conv2d(x, weight, bias, padding=1))

@@ -1,0 +1,67 @@
+"""What the wheel carries: perceptual weights, trained styles with their cards, and the clip of the demo."""
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_PACKAGE = Path(__file__).parent
+
+
+class UnknownStyle(ValueError):
+    """There is no shipped style of that name; the message names the nearest."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """A shipped style: its folder holds `card.json`, a checkpoint per method and, where it is free, the image."""
+
+    name: str
+    folder: Path
+
+    @property
+    def card(self) -> Mapping[str, Any]:
+        """Artist, year, rights, data, settings, command, losses and figures."""
+        card: dict[str, Any] = json.loads((self.folder / "card.json").read_text("utf-8"))
+        return card
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The feed-forward methods that have a network here."""
+        return tuple(sorted(path.stem for path in self.folder.glob("*.safetensors")))
+
+    def checkpoint(self, method: str) -> Path:
+        """Path of the checkpoint of `independent` or `recurrent`."""
+        return self.folder / f"{method}.safetensors"
+
+    @property
+    def image(self) -> Path | None:
+        """Path of the style image, None where it may not be shipped."""
+        return next(iter(sorted(self.folder.glob("image.*"))), None)
+
+
+def styles() -> list[Style]:
+    """All shipped styles by name."""
+    return [Style(card.parent.name, card.parent) for card in sorted((_PACKAGE / "styles").glob("*/card.json"))]
+
+
+def find_style(name: str) -> Style:
+    """The shipped style `name`. Raises UnknownStyle."""
+    shipped = {style.name: style for style in styles()}
+    if name in shipped:
+        return shipped[name]
+    nearest = difflib.get_close_matches(name, shipped, n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"there are: {', '.join(shipped)}"
+    raise UnknownStyle(f"no style is named {name!r}; {hint}")
+
+
+def perceptual_weights() -> Path:
+    """VGG-16, blocks 1 to 4, float16."""
+    return _PACKAGE / "weights" / "vgg16-conv4_3.safetensors"
+
+
+def demo_clip() -> Path:
+    """A short piece of Big Buck Bunny."""
+    return _PACKAGE / "clips" / "big_buck_bunny.mp4"

@@ -1,0 +1,203 @@
+"""Construction: from what the command line says to networks, losses and stylizers."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from torch import Tensor
+
+from nststab.assets import UnknownStyle, find_style, perceptual_weights
+from nststab.baselines.gatys import Gatys, GatysSettings
+from nststab.baselines.ruder import Ruder, RuderSettings
+from nststab.cli.common import explain
+from nststab.flow import FlowFunction, cached, deepflow
+from nststab.images import PICTURE_SUFFIXES, read_picture, resize
+from nststab.losses import LossSettings, PerceptualLoss, StyleTarget, style_target
+from nststab.stylizer import Checkpoint, FeedForward, Precision, Stylizer, load_checkpoint, read_tensors
+from nststab.vgg import PerceptualNetwork
+
+FEED_FORWARD = ("recurrent", "independent")
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
+IterationReport = Callable[[int, dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where to compute, and in which arithmetic."""
+
+    device: torch.device
+    precision: Precision
+
+
+def machine(device: str, precision: str) -> Machine:
+    """Resolves `auto`; raises ValueError for a device that is not there."""
+    chosen = torch.device(_best_device() if device == "auto" else device)
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available[chosen.type]:
+        raise ValueError(f"no {chosen.type} device is available here; there is {_best_device()}")
+    result = Machine(chosen, _best_precision(chosen) if precision == "auto" else precision)  # type: ignore[arg-type]
+    explain(f"computing on {result.device.type} in {result.precision}, {torch.get_num_threads()} threads")
+    return result
+
+
+def _best_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _best_precision(device: torch.device) -> Precision:
+    """16 bits where the hardware multiplies them; elsewhere they would be emulated, and slow."""
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
+        return "bfloat16"
+    return "float32"
+
+
+def perceptual_network(weights: Path | None, device: torch.device) -> PerceptualNetwork:
+    """The bundled VGG-16, or the user's weights."""
+    path = weights or perceptual_weights()
+    try:
+        return PerceptualNetwork(read_tensors(path)[0]).to(device)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+@dataclass(frozen=True)
+class StyleSource:
+    """What --style names: a shipped style, a picture, or a checkpoint."""
+
+    text: str
+    picture: Path | None = None
+    checkpoint: Callable[[str], Path] | None = None  # by feed-forward method
+
+    @property
+    def label(self) -> str:
+        return Path(self.text).stem
+
+    def trained(self, method: str) -> Checkpoint:
+        """The checkpoint for a feed-forward method; raises a usage error where there is none."""
+        if self.checkpoint is None:
+            raise click.UsageError(
+                f"--method {method} needs a trained style, {self.text} is a picture; "
+                "train one with `nststab train image`, or use --method ruder or gatys"
+            )
+        checkpoint = load_checkpoint(self.checkpoint(method))
+        if checkpoint.network.config.recurrent != (method == "recurrent"):
+            kind = "recurrent" if checkpoint.network.config.recurrent else "independent"
+            raise click.UsageError(f"{self.text} is a network for --method {kind}, not {method}")
+        return checkpoint
+
+    def target(self, network: PerceptualNetwork, layers: tuple[str, ...], longest_side: int) -> StyleTarget:
+        """Gram targets, from the picture at `longest_side` or from the checkpoint; ValueError where it has none."""
+        device = network.mean.device
+        if self.picture:
+            image = read_picture(self.picture).rgb
+            return style_target(network, resize(image, longest_side).to(device), layers)
+        assert self.checkpoint is not None
+        style = load_checkpoint(self.checkpoint("independent")).style
+        if not style:
+            raise ValueError(f"{self.text} carries no Gram targets; give the style's picture instead")
+        return {layer: gram.to(device) for layer, gram in style.items()}
+
+
+def style_source(text: str) -> StyleSource:
+    """What `text` names; raises a usage error for a file that is missing and for an unknown name."""
+    path = Path(text)
+    suffix = path.suffix.lower()
+    if path.is_file() and suffix in WEIGHT_SUFFIXES:
+        return StyleSource(text, checkpoint=lambda _method: path)
+    if path.is_file() and suffix in PICTURE_SUFFIXES:
+        return StyleSource(text, picture=path)
+    if path.is_file():
+        raise click.BadParameter(
+            f"{text} is neither a picture nor weights ({', '.join(WEIGHT_SUFFIXES)})", param_hint="--style"
+        )
+    if suffix or "/" in text:
+        raise click.BadParameter(f"there is no file {text}", param_hint="--style")
+    try:
+        return StyleSource(text, checkpoint=find_style(text).checkpoint)
+    except UnknownStyle as error:
+        raise click.BadParameter(
+            f"{error} (nststab styles shows them; a picture's or checkpoint's path works too)", param_hint="--style"
+        ) from error
+
+
+@dataclass(frozen=True)
+class OptimizerOptions:
+    """What the command line says to the optimisation methods; None and absent keys leave the method's own default."""
+
+    loss: Mapping[str, Any] = field(default_factory=dict)  # LossSettings
+    loop: Mapping[str, Any] = field(default_factory=dict)  # GatysSettings
+    iterations: tuple[int, ...] | None = None
+    temporal_weight: float | None = None
+    init: str | None = None
+    style_scale: float = 1.0
+    vgg_weights: Path | None = None
+    flow_cache: Path | None = None
+
+
+def perceptual_loss(
+    style: StyleSource, options: OptimizerOptions, content_side: int, device: torch.device
+) -> PerceptualLoss:
+    """The loss of `gatys` and `ruder`; a style picture is scaled to `style_scale` times the content's longest side."""
+    network = perceptual_network(options.vgg_weights, device)
+    settings = replace(LossSettings(), **options.loss)
+    side = max(16, round(content_side * options.style_scale))
+    return PerceptualLoss(network, style.target(network, settings.style_layers, side), settings)
+
+
+def stylizer(
+    method: str,
+    style: StyleSource,
+    options: OptimizerOptions,
+    content_side: int,
+    where: Machine,
+    report: IterationReport | None = None,
+) -> Stylizer:
+    """Builds a method; `report` gets every iteration of an optimisation."""
+    if method in FEED_FORWARD:
+        return FeedForward(style.trained(method).network, where.device, where.precision)
+    loss = perceptual_loss(style, options, content_side, where.device)
+    loop, start = _loop(options)
+    if method == "gatys":
+        return Gatys(loss, loop, start=start, callback=report, device=where.device)
+    return Ruder(
+        loss,
+        flow_function(options.flow_cache),
+        _ruder(options, loop),
+        start=start,
+        callback=report,
+        device=where.device,
+    )
+
+
+def flow_function(cache: Path | None) -> FlowFunction:
+    """DeepFlow, through a cache folder if one is given."""
+    return cached(deepflow, cache, "deepflow") if cache else deepflow
+
+
+def _loop(options: OptimizerOptions) -> tuple[GatysSettings, Tensor | None]:
+    """Settings of the loop, and the start picture where --init names one."""
+    changed = dict(options.loop)
+    start = None
+    if options.init in ("content", "noise"):
+        changed["init"] = options.init
+    elif options.init is not None:
+        start = read_picture(Path(options.init)).rgb
+    if options.iterations:
+        changed["iterations"] = options.iterations[0]
+    return replace(GatysSettings(), **changed), start
+
+
+def _ruder(options: OptimizerOptions, loop: GatysSettings) -> RuderSettings:
+    changed: dict[str, Any] = {"loop": loop}
+    if options.iterations and len(options.iterations) == 2:
+        changed["later_iterations"] = options.iterations[1]
+    if options.temporal_weight is not None:
+        changed["temporal_weight"] = options.temporal_weight
+    return replace(RuderSettings(), **changed)

@@ -1,0 +1,189 @@
+"""Options, progress bars and messages that the commands share."""
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+_KEY = "nststab.run"
+METHODS = ("recurrent", "independent", "ruder", "gatys")
+
+
+@dataclass
+class RunOptions:
+    """What -q, -v and --debug say."""
+
+    quiet: bool = False
+    verbose: bool = False
+    debug: bool = False
+
+
+def run_options(ctx: click.Context | None = None) -> RunOptions:
+    """The options of this run; all commands of a call share them."""
+    context = (ctx or click.get_current_context()).find_root()
+    options: RunOptions = context.meta.setdefault(_KEY, RunOptions())
+    return options
+
+
+def say(text: str) -> None:
+    """A line for the user on stderr, unless -q."""
+    if not run_options().quiet:
+        click.echo(text, err=True)
+
+
+def explain(text: str) -> None:
+    """A line for the user who asked with -v."""
+    if run_options().verbose:
+        click.echo(text, err=True)
+
+
+def _flag(name: str) -> Callable[[click.Context, click.Parameter, bool], None]:
+    def remember(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+        if value:
+            setattr(run_options(ctx), name, True)
+
+    return remember
+
+
+def verbosity_options(command: Command) -> Command:
+    """-q, -v and --debug."""
+    for names, field, text in (
+        (("--debug",), "debug", "Show the traceback of an error."),
+        (("-v", "--verbose"), "verbose", "Say more about what is done."),
+        (("-q", "--quiet"), "quiet", "No progress, no notes."),
+    ):
+        command = click.option(*names, is_flag=True, expose_value=False, callback=_flag(field), help=text)(command)
+    return command
+
+
+class NearestChoice(click.Choice[str]):
+    """A choice that answers a misspelt value with the nearest."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value in self.choices:
+            return str(value)
+        return self._answer(value, param, ctx)
+
+    def _answer(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> NoReturn:
+        nearest = difflib.get_close_matches(str(value), self.choices, n=2)
+        hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"choose from {', '.join(self.choices)}"
+        self.fail(f"{value!r} is not one of its values; {hint}", param, ctx)
+
+
+class Names(click.ParamType):
+    """Names separated by commas, each one of `choices`."""
+
+    name = "names"
+
+    def __init__(self, choices: Sequence[str]) -> None:
+        self._choice = NearestChoice(choices)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        return tuple(dict.fromkeys(self._choice.convert(part.strip(), param, ctx) for part in str(value).split(",")))
+
+
+EXISTING = click.Path(exists=True, path_type=Path)
+EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+output_option = click.option("-o", "--output", required=True, metavar="OUT", help="Where the result goes.")
+overwrite_option = click.option("-y", "--yes", is_flag=True, help="Overwrite the output if it exists.")
+size_option = click.option(
+    "--size", type=click.IntRange(min=1), help="Longest side of the frames in pixels.  [default: as they are]"
+)
+seed_option = click.option("--seed", type=click.IntRange(min=0), help="Seed of everything random.  [default: 0]")
+vgg_option = click.option(
+    "--vgg-weights",
+    type=EXISTING,
+    metavar="FILE",
+    help="VGG-16 or VGG-19 weights, .safetensors or torchvision's .pth.  [default: the bundled VGG-16]",
+)
+
+
+def device_options(command: Command) -> Command:
+    """--device and --precision."""
+    command = click.option(
+        "--precision",
+        type=NearestChoice(("auto", "float32", "bfloat16", "float16")),
+        default="auto",
+        show_default=True,
+        help="Arithmetic of the networks; auto takes what is fast on the device.",
+    )(command)
+    return click.option(
+        "--device",
+        type=NearestChoice(("auto", "cpu", "cuda", "mps")),
+        default="auto",
+        show_default=True,
+        help="Where to compute.",
+    )(command)
+
+
+def setting(
+    flag: str, default: object, help_text: str, kind: click.ParamType | type = float
+) -> Callable[[Command], Command]:
+    """An option for a field of a settings dataclass; None means that it was not given.
+
+    The dataclass owns the default; a test holds the one that the help shows against it. So help needs no torch.
+    """
+    return click.option(flag, type=kind, default=None, show_default=str(default), help=help_text)
+
+
+NON_NEGATIVE = click.FloatRange(min=0)
+POSITIVE = click.FloatRange(min=0, min_open=True)
+COUNT = click.IntRange(min=1)
+
+
+def given(**values: object) -> dict[str, Any]:
+    """The settings that were given on the command line."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def refuse_overwriting(output: Path, yes: bool) -> None:
+    """Raises a usage error if `output` is a file, or a folder with something in it, and -y was not said."""
+    taken = any(output.iterdir()) if output.is_dir() else output.exists()
+    if taken and not yes:
+        raise click.UsageError(f"{output} exists; say -y to overwrite it")
+
+
+@contextmanager
+def progress(description: str, total: int | None) -> Iterator[Callable[..., None]]:
+    """A bar on stderr, shown only on a terminal and without -q; yields `advance(done, total=None, note="")`."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    shown = console.is_terminal and not run_options().quiet
+    with Progress(*columns, console=console, disable=not shown, transient=True) as bar:
+        task = bar.add_task(description, total=total, note="")
+
+        def advance(done: int | None = None, total: int | None = None, note: str | None = None) -> None:
+            changed: dict[str, Any] = given(completed=done, total=total, note=note)
+            bar.update(task, **changed)
+
+        yield advance
+
+
+def named(terms: Mapping[str, float]) -> str:
+    """Loss terms for a progress bar."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in terms.items())

@@ -1,0 +1,116 @@
+"""nststab compare."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nststab.cli.common import (
+    EXISTING,
+    METHODS,
+    Names,
+    device_options,
+    named,
+    progress,
+    refuse_overwriting,
+    say,
+    verbosity_options,
+)
+from nststab.cli.optimizing import collect, optimizer_options, refuse_unused
+from nststab.cli.stylize import clip_options, shots
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from torch import Tensor
+
+    from nststab.evaluate.stability import MethodStability
+
+
+@click.command("compare", short_help="Several methods side by side.")
+@click.argument("source", metavar="INPUT", type=EXISTING)
+@click.option(
+    "--style", required=True, metavar="NAME|IMAGE|WEIGHTS", help="A shipped style, a style picture or a checkpoint."
+)
+@click.option(
+    "--methods",
+    type=Names(METHODS),
+    default="independent,recurrent",
+    show_default=True,
+    help="Methods, separated by commas.",
+)
+@click.option(
+    "--patches",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Patches measured in each pair of frames.",
+)
+@clip_options
+@optimizer_options
+@device_options
+@verbosity_options
+def command(source: Path, style: str, methods: tuple[str, ...], patches: int, **options: Any) -> None:
+    """Stylize INPUT with several methods: a clip with all of them side by side, input first, and a table of figures.
+
+    PSNR and SSIM compare corresponding patches of adjacent frames (Gupta et al. 2017, section 5.3); the input's own
+    are the ceiling. Flicker is the mean change, in levels of 255, where the input stands still. Stability counts only
+    beside the style and content loss of the same frames: a blurred or unstylized clip is stable too.
+    """
+    used = tuple(method for method in methods if method in ("ruder", "gatys"))
+    refuse_unused({**options, "seed": None, "vgg_weights": None, "style_scale": None}, used or methods)
+    from nststab.cli.build import machine, perceptual_loss, style_source, stylizer
+    from nststab.evaluate.stability import StabilityMeter, StabilitySettings, in_step, perceptual_losses
+    from nststab.report import side_by_side
+    from nststab.video import check_output, convert_clip, open_clip
+
+    clip = open_clip(source, options["size"])
+    check_output(clip, options["output"])
+    refuse_overwriting(Path(options["output"]), options["yes"])
+    where = machine(options["device"], options["precision"])
+    named_style, optimizer, side = style_source(style), collect(options), max(clip.width, clip.height)
+    loss = perceptual_loss(named_style, optimizer, side, where.device)
+    meter = StabilityMeter(StabilitySettings(patches, seed=options["seed"] or 0), perceptual_losses(loss))
+    with progress("compare", clip.frame_count) as advance:
+
+        def iteration(number: int, terms: dict[str, float]) -> None:
+            advance(note=f"iteration {number}: {named(terms)}")
+
+        stylizers = {method: stylizer(method, named_style, optimizer, side, where, iteration) for method in methods}
+
+        def panels(frames: "Iterable[Tensor]") -> "Iterator[Tensor]":
+            meter.start_shot()
+            for content, made in in_step(frames, stylizers):
+                meter.update(content, made)
+                yield side_by_side([content, *made.values()], ["input", *made])
+
+        result = convert_clip(
+            clip,
+            options["output"],
+            lambda frames: shots(panels, frames, cuts=not options["no_cuts"]),
+            audio=not options["no_audio"],
+            progress=lambda done, total: advance(done, total),
+        )
+    for note in result.notes:
+        say(f"note: {note}")
+    _print(meter.result())
+    say(f"{options['output']}: {result.frames} frames")
+
+
+def _print(rows: "dict[str, MethodStability]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for title in ("", "PSNR dB", "SSIM", "flicker", "style loss", "content loss"):
+        table.add_column(title, justify="right" if title else "left")
+    for name, row in rows.items():
+        figures = (
+            f"{row.psnr:.2f}",
+            f"{row.ssim:.3f}",
+            f"{row.flicker * 255:.2f}",
+            f"{row.style_loss:.3f}",
+            f"{row.content_loss:.3f}",
+        )
+        table.add_row(name, *(figure.replace("nan", "-") for figure in figures))
+    Console().print(table)

@@ -1,0 +1,24 @@
+"""nststab demo."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nststab.cli.common import device_options, overwrite_option, say, verbosity_options
+
+
+@click.command("demo", short_help="Stylize the bundled clip.")
+@click.option("-o", "--output", default="demo.mp4", show_default=True, help="Where the result goes.")
+@overwrite_option
+@device_options
+@verbosity_options
+def command(**options: Any) -> None:
+    """Stylize the bundled clip with the recurrent network, then say where the result is."""
+    from nststab.assets import demo_clip
+    from nststab.cli.build import OptimizerOptions, style_source
+    from nststab.cli.stylize import run
+
+    options |= {"size": None, "no_audio": False, "no_cuts": False}
+    run(demo_clip(), style_source("the_great_wave"), "recurrent", OptimizerOptions(), options)
+    say(f"stylized: {Path(options['output']).resolve()}")

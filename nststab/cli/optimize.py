@@ -1,0 +1,28 @@
+"""nststab optimize."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nststab.cli.common import EXISTING, device_options, verbosity_options
+from nststab.cli.optimizing import collect, optimizer_options, refuse_unused
+from nststab.cli.stylize import clip_options, run
+
+
+@click.command("optimize", short_help="Stylize by optimisation.")
+@click.argument("content", type=EXISTING)
+@click.argument("style_image", type=EXISTING)
+@click.option("--no-temporal", is_flag=True, help="Stylize each frame of a clip on its own.")
+@clip_options
+@optimizer_options
+@device_options
+@verbosity_options
+def command(content: Path, style_image: Path, no_temporal: bool, **options: Any) -> None:
+    """Stylize CONTENT after STYLE_IMAGE: a picture by the method of Gatys et al., a clip by that of Ruder et al."""
+    from nststab.cli.build import style_source
+    from nststab.video import open_clip
+
+    method = "gatys" if no_temporal or open_clip(content).kind == "picture" else "ruder"
+    refuse_unused(options, (method,))
+    run(content, style_source(str(style_image)), method, collect(options), options)

@@ -1,0 +1,104 @@
+"""The options of the optimisation methods, shared by `stylize`, `optimize` and `compare`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from nststab.cli.common import NON_NEGATIVE, POSITIVE, NearestChoice, given, seed_option, setting, vgg_option
+
+if TYPE_CHECKING:
+    from nststab.cli.build import OptimizerOptions
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Iterations(click.ParamType):
+    """One count, or two: for the first frame and for each later one."""
+
+    name = "N[,N]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).split(",")
+        if len(parts) > 2 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+            self.fail(f"{value!r}: expected a positive number, or two as in 500,150", param, ctx)
+        return tuple(int(part) for part in parts)
+
+
+_OPTIONS = (
+    setting("--content-weight", 1.0, "Weight of the content loss.", NON_NEGATIVE),
+    setting("--style-weight", 1.0, "Weight of the style loss.", NON_NEGATIVE),
+    setting("--tv-weight", 0.0, "Weight of total variation, for a smoother picture.", NON_NEGATIVE),
+    setting("--temporal-weight", 100.0, "ruder: weight of the temporal loss.", NON_NEGATIVE),
+    setting(
+        "--iterations", "500,150", "Iterations a frame; ruder: of the first frame, and of later ones.", Iterations()
+    ),
+    setting("--optimizer", "lbfgs", "How to minimise.", NearestChoice(("lbfgs", "adam"))),
+    setting("--init", "content", "Start from content, noise or a picture FILE.", str),
+    setting("--style-scale", 1.0, "Size of a style picture relative to the content's.", POSITIVE),
+    click.option(
+        "--flow-cache",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="ruder: folder that keeps flows for the next run.",
+    ),
+    vgg_option,
+    seed_option,
+)
+
+
+_NAMES = (
+    "content_weight",
+    "style_weight",
+    "tv_weight",
+    "temporal_weight",
+    "iterations",
+    "optimizer",
+    "init",
+    "style_scale",
+    "flow_cache",
+    "vgg_weights",
+    "seed",
+)
+_RUDER_ONLY = {"temporal_weight", "flow_cache"}
+
+
+def optimizer_options(command: Command) -> Command:
+    """Adds them all; `collect` turns what they gave into OptimizerOptions."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def collect(options: dict[str, Any]) -> "OptimizerOptions":
+    """Takes the options of `optimizer_options` out of a command's keyword arguments."""
+    from nststab.cli.build import OptimizerOptions
+
+    init = options["init"]
+    if init not in (None, "content", "noise") and not Path(init).is_file():
+        raise click.BadParameter(f"{init}: expected content, noise or an existing picture", param_hint="--init")
+    return OptimizerOptions(
+        loss=given(**{name: options[name] for name in ("content_weight", "style_weight", "tv_weight")}),
+        loop=given(optimizer=options["optimizer"], seed=options["seed"]),
+        iterations=options["iterations"],
+        init=init,
+        **given(
+            temporal_weight=options["temporal_weight"],
+            style_scale=options["style_scale"],
+            vgg_weights=options["vgg_weights"],
+            flow_cache=options["flow_cache"],
+        ),
+    )
+
+
+def refuse_unused(options: dict[str, Any], methods: tuple[str, ...]) -> None:
+    """Raises a usage error for an option that none of `methods` uses: silence would pass for an effect."""
+    used = set(_NAMES) if "ruder" in methods else set(_NAMES) - _RUDER_ONLY if "gatys" in methods else set()
+    for name in _NAMES:
+        if options[name] is not None and name not in used:
+            flag = "--" + name.replace("_", "-")
+            raise click.UsageError(f"{flag} has no effect with --method {', '.join(methods)}")
+    if options["iterations"] and len(options["iterations"]) == 2 and "ruder" not in methods:
+        raise click.UsageError("--iterations takes two numbers with --method ruder only")

@@ -1,0 +1,113 @@
+"""nststab stylize."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from nststab.cli.common import (
+    EXISTING,
+    METHODS,
+    NearestChoice,
+    device_options,
+    explain,
+    named,
+    output_option,
+    overwrite_option,
+    progress,
+    refuse_overwriting,
+    say,
+    size_option,
+    verbosity_options,
+)
+from nststab.cli.optimizing import collect, optimizer_options, refuse_unused
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nststab.cli.build import OptimizerOptions, StyleSource
+    from nststab.stylizer import Stylizer
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def clip_options(command: Command) -> Command:
+    """What every command that turns a clip into a clip takes."""
+    for option in (
+        overwrite_option,
+        click.option("--no-cuts", is_flag=True, help="Take the clip for one shot; do not look for cuts."),
+        click.option("--no-audio", is_flag=True, help="Leave the audio out."),
+        size_option,
+        output_option,
+    ):
+        command = option(command)
+    return command
+
+
+@click.command("stylize", short_help="Stylize a clip or a picture.")
+@click.argument("source", metavar="INPUT", type=EXISTING)
+@click.option(
+    "--style", required=True, metavar="NAME|IMAGE|WEIGHTS", help="A shipped style, a style picture or a checkpoint."
+)
+@click.option("--method", type=NearestChoice(METHODS), default="recurrent", show_default=True, help="How to stylize.")
+@clip_options
+@optimizer_options
+@device_options
+@verbosity_options
+def command(source: Path, style: str, method: str, **options: Any) -> None:
+    """Stylize a video, a picture or a folder of pictures.
+
+    \b
+    recurrent    real time, steady; needs a trained style
+    independent  real time, frame by frame; needs a trained style
+    ruder        optimisation, tied to the frame before by optical flow
+    gatys        optimisation, frame by frame
+
+    OUT is an .mp4, an .mkv, a picture, or a folder of PNGs (ends in /). A clip keeps its size, timing and audio.
+    """
+    refuse_unused(options, (method,))
+    from nststab.cli.build import style_source
+
+    run(source, style_source(style), method, collect(options), options)
+
+
+def run(
+    source: Path, style: "StyleSource", method: str, optimizer: "OptimizerOptions", options: dict[str, Any]
+) -> None:
+    """Reads, stylizes and writes; `options` are those of `clip_options` and `device_options`."""
+    from nststab.cli.build import machine, stylizer
+    from nststab.video import check_output, convert_clip, open_clip
+
+    output = options["output"]
+    clip = open_clip(source, options["size"])
+    check_output(clip, output)
+    refuse_overwriting(Path(output), options["yes"])
+    where = machine(options["device"], options["precision"])
+    started = time.monotonic()
+    with progress(f"{method} {clip.width}x{clip.height}", clip.frame_count) as advance:
+
+        def iteration(number: int, terms: dict[str, float]) -> None:
+            advance(note=f"iteration {number}: {named(terms)}")
+
+        method_stylizer = stylizer(method, style, optimizer, max(clip.width, clip.height), where, iteration)
+
+        def stylize(frames: "Iterator[Tensor]") -> "Iterator[Tensor]":
+            return shots(method_stylizer, frames, cuts=not options["no_cuts"])
+
+        result = convert_clip(
+            clip, output, stylize, audio=not options["no_audio"], progress=lambda done, total: advance(done, total)
+        )
+    for note in result.notes:
+        say(f"note: {note}")
+    seconds = time.monotonic() - started
+    explain(f"{result.frames} frames in {seconds:.1f} s, {result.frames / seconds:.2f} a second")
+    say(f"{output}: {result.frames} frame{'s' if result.frames != 1 else ''}, {clip.width}x{clip.height}")
+
+
+def shots(stylizer: "Stylizer", frames: "Iterator[Tensor]", cuts: bool) -> "Iterator[Tensor]":
+    """A new call of the stylizer for every shot, or one for all where cuts are not looked for."""
+    from nststab.shots import by_shot
+
+    return by_shot(stylizer, frames) if cuts else stylizer(frames)

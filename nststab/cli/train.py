@@ -1,0 +1,242 @@
+"""nststab train image, nststab train video."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+import nststab
+from nststab.cli.common import (
+    COUNT,
+    EXISTING,
+    EXISTING_FOLDER,
+    NON_NEGATIVE,
+    POSITIVE,
+    device_options,
+    given,
+    named,
+    output_option,
+    overwrite_option,
+    progress,
+    refuse_overwriting,
+    say,
+    seed_option,
+    setting,
+    verbosity_options,
+    vgg_option,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nststab.cli.build import Machine
+    from nststab.losses import LossSettings
+    from nststab.networks import TransformationNetwork
+    from nststab.train import Stage, TrainingSettings, Validation
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _training_options(command: Command) -> Command:
+    for option in reversed(
+        (
+            click.option("--photos", required=True, type=EXISTING_FOLDER, metavar="DIR", help="Folder of photographs."),
+            output_option,
+            setting("--steps", "6000 image, 3000 video", "Steps of Adam.", COUNT),
+            setting("--batch", 1, "Pictures or clips a step.", COUNT),
+            setting("--height", 256, "Height of the crops in pixels.", click.IntRange(min=32)),
+            setting("--width", 256, "Width of the crops in pixels.", click.IntRange(min=32)),
+            setting("--learning-rate", 0.001, "Highest learning rate; it falls to 0 on a cosine.", POSITIVE),
+            setting("--content-weight", 1.0, "Weight of the content loss.", NON_NEGATIVE),
+            setting("--style-weight", 1.0, "Weight of the style loss.", NON_NEGATIVE),
+            setting("--tv-weight", 0.0, "Weight of total variation.", NON_NEGATIVE),
+            setting("--validate-every", 500, "Steps from one validation to the next.", COUNT),
+            seed_option,
+            vgg_option,
+            overwrite_option,
+            device_options,
+            verbosity_options,
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@click.group("train", short_help="Train the networks of a style.")
+def command() -> None:
+    """Train a style: first `image` (independent network), then `video` (recurrent network, fine-tuned from it).
+
+    A killed run goes on when the same command is given again. Beside OUT stand OUT.state, from which it goes on,
+    OUT.jsonl with the losses of every step, and OUT.validation with pictures.
+    """
+
+
+@command.command("image")
+@click.argument("style_image", type=EXISTING)
+@click.option(
+    "--style-size",
+    type=click.IntRange(min=16),
+    default=384,
+    show_default=True,
+    help="Longest side of the style picture.",
+)
+@_training_options
+def image(style_image: Path, style_size: int, **options: Any) -> None:
+    """Train the independent network of STYLE_IMAGE on photographs, with content and style loss."""
+    import torch
+
+    from nststab.cli.build import machine, perceptual_network
+    from nststab.datasets import PhotoFolder
+    from nststab.images import read_picture, resize
+    from nststab.losses import LossSettings, PerceptualLoss, style_target
+    from nststab.networks import NetworkConfig, TransformationNetwork
+    from nststab.train import ImageStage
+
+    output = _output(options)
+    where = machine(options["device"], options["precision"])
+    settings, loss_settings = _settings(options, where, LossSettings())
+    vgg = perceptual_network(options["vgg_weights"], where.device)
+    target = style_target(
+        vgg, resize(read_picture(style_image).rgb, style_size).to(where.device), loss_settings.style_layers
+    )
+    photos, held_out = PhotoFolder(options["photos"]).hold_out()
+    pictures = held_out.center_crops(settings.height, settings.width)
+    torch.manual_seed(settings.seed)
+    network = TransformationNetwork(NetworkConfig()).to(where.device)
+    stage = ImageStage(photos, PerceptualLoss(vgg, target, loss_settings), settings, where.device, pictures)
+    record = {
+        "stage": "image",
+        "style": style_image.stem,
+        "style_size": style_size,
+        "photos": len(photos),
+        "loss": asdict(loss_settings),
+    }
+    _train(network, stage, settings, output, target, record)
+
+
+@command.command("video")
+@click.argument("image_checkpoint", type=EXISTING)
+@click.option(
+    "--sintel", type=EXISTING_FOLDER, metavar="DIR", help="MPI-Sintel, in its own layout, added to the synthetic clips."
+)
+@setting("--temporal-weight", 100.0, "Weight of the temporal loss.", NON_NEGATIVE)
+@setting("--length", 4, "Frames of a clip, all back-propagated through.", click.IntRange(min=2))
+@_training_options
+def video(
+    image_checkpoint: Path, sintel: Path | None, temporal_weight: float | None, length: int | None, **options: Any
+) -> None:
+    """Fine-tune the independent network of IMAGE_CHECKPOINT into a recurrent one, on clips made from photographs.
+
+    Back-propagation goes through all frames of a clip; the flow between them is exact.
+    """
+    import torch
+
+    from nststab.cli.build import machine, perceptual_network
+    from nststab.datasets import PhotoFolder, SintelClips
+    from nststab.losses import LossSettings, PerceptualLoss
+    from nststab.networks import make_recurrent
+    from nststab.stylizer import load_checkpoint
+    from nststab.synthetic import SyntheticSettings
+    from nststab.train import VideoData, VideoSettings, VideoStage
+
+    output = _output(options)
+    where = machine(options["device"], options["precision"])
+    start = load_checkpoint(image_checkpoint)
+    if not start.style:
+        raise ValueError(f"{image_checkpoint} carries no Gram targets: it was not written by `nststab train image`")
+    before = start.training.get("loss", {})
+    base = LossSettings(**{name: tuple(value) if isinstance(value, list) else value for name, value in before.items()})
+    settings, loss_settings = _settings({**options, "steps": options["steps"] or 3000}, where, base)
+    vgg = perceptual_network(options["vgg_weights"], where.device)
+    target = {layer: gram.to(where.device) for layer, gram in start.style.items()}
+    video_settings = replace(VideoSettings(), **given(temporal_weight=temporal_weight))
+    synthetic = SyntheticSettings(height=settings.height, width=settings.width, **given(length=length))
+    photos, held_out = PhotoFolder(options["photos"]).hold_out()
+    clips = SintelClips(sintel) if sintel else None
+    stage = VideoStage(
+        VideoData(photos, synthetic, clips, video_settings.sintel_share),
+        PerceptualLoss(vgg, target, loss_settings),
+        video_settings,
+        settings,
+        where.device,
+        VideoData(held_out, synthetic).clips(4, torch.Generator().manual_seed(0)),
+    )
+    record = {
+        "stage": "video",
+        "style": start.training.get("style"),
+        "from": dict(start.training),
+        "photos": len(photos),
+        "loss": asdict(loss_settings),
+        "video": asdict(video_settings),
+        "synthetic": asdict(synthetic),
+        "sintel_clips": len(clips) if clips else 0,
+    }
+    _train(make_recurrent(start.network).to(where.device), stage, settings, output, target, record)
+
+
+def _output(options: Mapping[str, Any]) -> Path:
+    output = Path(options["output"])
+    if output.suffix != ".safetensors":
+        raise click.BadParameter(f"expected a .safetensors file, got {output.name}", param_hint="-o")
+    if not output.parent.is_dir():
+        raise FileNotFoundError(f"{output.parent}: the folder to write to does not exist")
+    refuse_overwriting(output, options["yes"])
+    return output
+
+
+def _settings(
+    options: Mapping[str, Any], where: "Machine", loss: "LossSettings"
+) -> "tuple[TrainingSettings, LossSettings]":
+    from nststab.train import TrainingSettings
+
+    fields = ("steps", "batch", "height", "width", "learning_rate", "validate_every", "seed")
+    settings = replace(TrainingSettings(precision=where.precision), **given(**{name: options[name] for name in fields}))
+    weights = ("content_weight", "style_weight", "tv_weight")
+    return settings, replace(loss, **given(**{name: options[name] for name in weights}))
+
+
+def _train(
+    network: "TransformationNetwork",
+    stage: "Stage",
+    settings: "TrainingSettings",
+    output: Path,
+    target: "Mapping[str, Tensor]",
+    record: dict[str, Any],
+) -> None:
+    """Runs the loop with a bar, a log and validation pictures; writes the checkpoint at the end."""
+    from nststab.images import write_picture
+    from nststab.report import contact_sheet
+    from nststab.stylizer import Checkpoint, save_checkpoint
+    from nststab.train import fit
+
+    pictures = output.with_suffix(".validation")
+    pictures.mkdir(exist_ok=True)
+    started, first, last = time.monotonic(), 0, {}
+    with output.with_suffix(".jsonl").open("a") as log, progress(f"training {output.stem}", settings.steps) as advance:
+
+        def write(line: dict[str, Any]) -> None:
+            log.write(json.dumps(line) + "\n")
+            log.flush()
+
+        def report(step: int, terms: Mapping[str, float]) -> None:
+            nonlocal first
+            first = first or step
+            rate = (step - first + 1) * settings.batch / (time.monotonic() - started)
+            write({"step": step, "rate": round(rate, 3), **terms})
+            advance(step, note=f"{named(terms)}  {rate:.2f} a second")
+
+        def validated(step: int, validation: "Validation") -> None:
+            nonlocal last
+            last = dict(validation.terms)
+            write({"step": step, "validation": last})
+            write_picture(pictures / f"{step:06d}.png", contact_sheet(validation.rows, [""] * len(validation.rows)))
+            say(f"step {step}: validation {named(last)}")
+
+        fit(network, stage, settings, output.with_suffix(".state"), record, report=report, validated=validated)
+    record |= {"settings": asdict(settings), "validation": last, "version": nststab.__version__}
+    save_checkpoint(output, Checkpoint(network, target, record))
+    say(f"{output}: trained for {settings.steps} steps, validation {named(last)}")
