@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from nststab.networks import NetworkConfig, TransformationNetwork
@@ -87,12 +87,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, dtype: torch.dtype = tor
     }
     part = path.with_name(path.name + ".part")
     try:
-        save_file(
-            {name: value.detach().cpu().to(dtype).contiguous() for name, value in tensors.items()}, part, metadata
+        part.write_bytes(
+            save({name: value.detach().cpu().to(dtype).contiguous() for name, value in tensors.items()}, metadata)
         )
         os.replace(part, path)
-    except SafetensorError as error:
-        raise OSError(f"cannot write {path}: {error}") from error
     finally:
         part.unlink(missing_ok=True)
 

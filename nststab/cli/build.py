@@ -195,7 +195,7 @@ def _loop(options: OptimizerOptions) -> tuple[GatysSettings, Tensor | None]:
 
 
 def _ruder(options: OptimizerOptions, loop: GatysSettings) -> RuderSettings:
-    changed: dict[str, Any] = {"loop": loop}
+    changed: dict[str, Any] = {"gatys": loop}
     if options.iterations and len(options.iterations) == 2:
         changed["later_iterations"] = options.iterations[1]
     if options.temporal_weight is not None:

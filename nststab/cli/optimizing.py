@@ -32,7 +32,7 @@ _OPTIONS = (
     setting("--content-weight", 1.0, "Weight of the content loss.", NON_NEGATIVE),
     setting("--style-weight", 1.0, "Weight of the style loss.", NON_NEGATIVE),
     setting("--tv-weight", 0.0, "Weight of total variation, for a smoother picture.", NON_NEGATIVE),
-    setting("--temporal-weight", 100.0, "ruder: weight of the temporal loss.", NON_NEGATIVE),
+    setting("--temporal-weight", 200.0, "ruder: weight of the temporal loss.", NON_NEGATIVE),
     setting(
         "--iterations", "500,150", "Iterations a frame; ruder: of the first frame, and of later ones.", Iterations()
     ),
