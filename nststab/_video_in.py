@@ -35,8 +35,8 @@ def av_errors(path: Path, what: str) -> Iterator[None]:
 
 
 def open_input(path: Path) -> Any:
-    """Open a media file for reading; `file:` keeps a colon in its name from being read as a protocol."""
-    return av.open(f"file:{path}", metadata_errors="replace")
+    """Open a media file for reading: a colon in its name names no protocol, and a playlist reaches no network."""
+    return av.open(f"file:{path}", metadata_errors="replace", options={"protocol_whitelist": "file"})
 
 
 class VideoReader:
@@ -57,30 +57,38 @@ class VideoReader:
             stream = _video_stream(container, path)
             self.time_base = Fraction(1, stream.time_base.denominator)
             self.rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
-            self.aspect = stream.sample_aspect_ratio or Fraction(1)
             self.frame_count: int | None = stream.frames or None
             self.has_audio = bool(container.streams.audio)
             self.origin = _origin(container)
-        with closing(self.frames()) as frames:
-            rgb, _, _ = next(frames)
-        self.height, self.width = rgb.shape[-2:]
+            aspect = stream.sample_aspect_ratio or Fraction(1)
+        with closing(self._decoded()) as frames:
+            first = next(frames)
+        sideways = _turns(first) % 2 == 1
+        self.height, self.width = (first.width, first.height) if sideways else (first.height, first.width)
+        self.aspect = 1 / aspect if sideways else aspect
 
     def frames(self) -> Generator[tuple[Tensor, Fraction, Fraction], None, None]:
-        """Every frame as (rgb (1, 3, H, W), time, duration), in seconds; raises ValueError if there is none."""
+        """Every frame upright, as (rgb (1, 3, H, W), time, duration) in seconds; raises ValueError if there is none."""
+        reformatter = VideoReformatter()
+        due = self.origin  # where a frame without a time of its own belongs
+        for frame in self._decoded():
+            unit = Fraction(frame.time_base or self.time_base)
+            time = due if frame.pts is None else frame.pts * unit
+            duration = frame.duration * unit if frame.duration else 1 / self.rate
+            due = time + duration
+            yield _to_rgb(frame, reformatter), time - self.origin, duration
+
+    def _decoded(self) -> Generator[VideoFrame, None, None]:
         self.damaged = 0
-        due: Fraction | None = None
+        empty = True
         with av_errors(self.path, "the video cannot be decoded"), open_input(self.path) as container:
             stream = _video_stream(container, self.path)
             stream.thread_type = "AUTO"
-            reformatter = VideoReformatter()
             for packet in container.demux(stream):
                 for frame in self._decode(packet):
-                    unit = Fraction(frame.time_base or stream.time_base)
-                    time = frame.pts * unit if frame.pts is not None else self.origin if due is None else due
-                    duration = frame.duration * unit if frame.duration else 1 / self.rate
-                    due = time + duration
-                    yield _to_rgb(frame, reformatter), time - self.origin, duration
-        if due is None:
+                    empty = False
+                    yield frame
+        if empty:
             raise ValueError(f"{self.path}: the video ends before its first frame")
 
     def _decode(self, packet: Any) -> list[VideoFrame]:
@@ -93,9 +101,9 @@ class VideoReader:
 
 
 def _video_stream(container: Any, path: Path) -> Any:
-    """The first video stream which is not a cover picture."""
+    """The first video stream which is not a cover picture; FFmpeg would also draw plain text as one."""
     for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
+        if container.format.name != "tty" and not stream.disposition & Disposition.attached_pic:
             return stream
     raise ValueError(f"{path}: expected a video, and it holds none")
 
@@ -119,5 +127,9 @@ def _to_rgb(frame: VideoFrame, reformatter: VideoReformatter) -> Tensor:
     picture = reformatter.reformat(frame, format="rgb24", interpolation=SCALING, dst_color_range=ColorRange.JPEG)
     pixels: Any = picture.to_ndarray()
     rgb = from_uint8(pixels)
-    turns = round(frame.rotation / 90)
-    return torch.rot90(rgb, turns, (2, 3)).contiguous() if turns else rgb
+    return torch.rot90(rgb, _turns(frame), (2, 3)).contiguous()
+
+
+def _turns(frame: VideoFrame) -> int:
+    """By how many quarter turns anticlockwise the camera asks the frame to be shown."""
+    return round(frame.rotation / 90) % 4

@@ -18,6 +18,8 @@ from nststab.images import to_uint8
 _FORMATS = {".mp4": "mp4", ".mkv": "matroska"}
 # what players expect in an .mp4; Matroska takes every codec FFmpeg can name
 _MP4_AUDIO = {"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"}
+# no B-frames: with them an .mp4 can hold neither uneven times nor the last frame's duration exactly
+_H264 = {"crf": "17", "preset": "medium", "bf": "0"}
 _PICTURE_RATE = Fraction(25)  # pictures have no timing of their own
 
 
@@ -79,7 +81,7 @@ class VideoWriter:
         options = {"movflags": "faststart"} if suffix == ".mp4" else {}
         self._container = av.open(f"file:{self._temporary}", "w", format=_FORMATS[suffix], options=options)
         rate = source.rate if source is not None else _PICTURE_RATE
-        stream = self._container.add_stream("libx264", rate=rate, options={"crf": "17", "preset": "medium"})
+        stream = self._container.add_stream("libx264", rate=rate, options=_H264)
         even = width % 2 == 0 and height % 2 == 0
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p" if even else "yuv444p"
         context = stream.codec_context
@@ -149,8 +151,10 @@ class _AudioTrack:
         if self._copied:
             self._stream = output.add_stream_from_template(stream)
         else:
-            layout = stream.codec_context.layout.name
-            self._stream = output.add_stream("aac", rate=stream.codec_context.sample_rate, layout=layout)
+            context = stream.codec_context
+            rate = context.sample_rate if context.sample_rate in (av.Codec("aac", "w").audio_rates or ()) else 48000
+            # not the layout's own name: raw audio often counts its channels without placing them
+            self._stream = output.add_stream("aac", rate=rate, layout=f"{context.layout.nb_channels}c")
             self.notes.append(f"the audio was encoded anew as AAC: {suffix} does not take {codec}")
         self._packets = self._input.demux(stream)
         self._next = next(self._packets, None)

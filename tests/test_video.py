@@ -1,0 +1,601 @@
+"""Clips in and out: frames, times, colours and audio packets against the source's; errors leave nothing behind."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from nststab.images import read_picture, write_picture
+from nststab.video import Clip, check_output, convert_clip, open_clip
+
+UNEVEN = [0, 40, 50, 130, 170, 290, 300, 330, 420, 500]  # milliseconds
+RATE = 44100
+
+
+def picture(index: int, height: int = 48, width: int = 64) -> Tensor:
+    """A smooth picture that differs from frame to frame: a bright column which moves, over a ramp."""
+    ramp = torch.linspace(0.2, 0.6, height).view(1, 1, height, 1).expand(1, 3, height, width).clone()
+    column = torch.exp(-(((torch.arange(width) - 3 - 5 * index % width) / 5.0) ** 2))
+    ramp[:, index % 3] += 0.35 * column
+    return ramp.clamp(0, 1)
+
+
+def make_clip(
+    path: Path,
+    times: list[int] | None = None,
+    last: int = 80,
+    audio: str | None = None,
+    audio_start: int = 0,
+    height: int = 48,
+    width: int = 64,
+) -> Path:
+    """A clip with frames at `times` (ms), the last one shown for `last` ms, and a second of sound."""
+    times = UNEVEN if times is None else times
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=25, options={"crf": "10", "preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv444p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        stream.codec_context.flags |= av.codec.context.Flags.frame_duration
+        track: Any = container.add_stream(audio, rate=RATE, layout="mono") if audio else None
+        for index, (begin, end) in enumerate(zip(times, [*times[1:], times[-1] + last], strict=True)):
+            pixels = (picture(index, height, width)[0].permute(1, 2, 0) * 255).round().byte().numpy()
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv444p", dst_colorspace=1)
+            frame.time_base, frame.pts, frame.duration = Fraction(1, 1000), begin, end - begin
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+        if track is not None:
+            samples = (0.3 * np.sin(np.arange(RATE) / 20)).astype(np.float32)
+            sound = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="fltp", layout="mono")
+            sound.sample_rate, sound.time_base, sound.pts = RATE, Fraction(1, RATE), audio_start * RATE // 1000
+            sound_format = track.codec_context.format.name
+            for part in av.AudioResampler(format=sound_format, layout="mono", rate=RATE).resample(sound):
+                container.mux(track.encode(part))
+            container.mux(track.encode(None))
+    return path
+
+
+def make_folder(folder: Path, count: int = 3, height: int = 12, width: int = 16) -> Path:
+    folder.mkdir()
+    for index in range(count):
+        write_picture(folder / f"{index + 1}.png", picture(index, height, width))
+    return folder
+
+
+def times(path: Path) -> list[tuple[Fraction, Fraction]]:
+    return [(frame.time, frame.duration) for frame in open_clip(path).frames()]  # type: ignore[misc]
+
+
+def packets(path: Path) -> list[tuple[Fraction, bytes]]:
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        return [(p.pts * p.time_base, bytes(p)) for p in container.demux(stream) if p.size and p.pts is not None]
+
+
+def heard(path: Path) -> tuple[float, float]:
+    """When the sound begins and ends, in seconds."""
+    with av.open(str(path)) as container:
+        loud: list[float] = []
+        for frame in container.decode(audio=0):
+            assert frame.pts is not None
+            assert frame.time_base is not None
+            level = np.abs(np.asarray(frame.to_ndarray(), dtype=np.float64))
+            if level.max() > 0:
+                loud += [float(frame.pts * frame.time_base), float(frame.pts * frame.time_base) + frame.samples / RATE]
+        return min(loud), max(loud)
+
+
+def same(frames: Iterator[Tensor]) -> Iterator[Tensor]:
+    yield from frames
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def psnr(a: Tensor, b: Tensor) -> float:
+    return float(-10 * torch.log10((a - b).square().mean() + 1e-12))
+
+
+def assert_same_frames(source: Clip, output: Path) -> None:
+    """The output's frame t is the source's frame t, and nearer to it than to its neighbours."""
+    ours = [frame.rgb for frame in source.frames()]
+    theirs = [frame.rgb for frame in open_clip(output).frames()]
+    assert [frame.shape for frame in theirs] == [frame.shape for frame in ours]
+    for index, frame in enumerate(theirs):
+        scores = [psnr(frame, other) for other in ours]
+        assert scores[index] == max(scores)
+        assert scores[index] > 30
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_uneven_times_the_last_duration_and_every_frame_are_kept(tmp_path: Path, suffix: str) -> None:
+    source = open_clip(make_clip(tmp_path / "in.mp4"))
+    output = tmp_path / f"out{suffix}"
+    progress: list[tuple[int, int | None]] = []
+    result = convert_clip(source, output, same, progress=lambda done, total: progress.append((done, total)))
+    assert result == (10, [])
+    assert progress == [(i, 10) for i in range(1, 11)]
+    assert [time for time, _ in times(output)] == [Fraction(t, 1000) for t in UNEVEN]
+    assert [time for time, _ in times(output)] == [time for time, _ in times(source.path)]
+    assert times(output)[-1][1] == Fraction(80, 1000)
+    assert_same_frames(source, output)
+    assert names(tmp_path) == sorted(["in.mp4", f"out{suffix}"])
+
+
+def test_rates_which_are_no_whole_number_of_milliseconds(tmp_path: Path) -> None:
+    path = tmp_path / "ntsc.mp4"
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=Fraction(30000, 1001))
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for index in range(70):  # longer than the encoder looks ahead
+            frame = av.VideoFrame(32, 32, "yuv420p")
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    convert_clip(open_clip(path), tmp_path / "out.mp4", same)
+    assert [time for time, _ in times(tmp_path / "out.mp4")] == [Fraction(1001 * i, 30000) for i in range(70)]
+
+
+@pytest.mark.parametrize("source_suffix", [".mp4", ".mkv", ".ts"])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_audio_packets_are_copied_and_stay_in_sync(tmp_path: Path, source_suffix: str, suffix: str) -> None:
+    shown = [t + 300 for t in UNEVEN]  # the sound begins before the picture
+    source = open_clip(make_clip(tmp_path / f"in{source_suffix}", shown, audio="aac"))
+    output = tmp_path / f"out{suffix}"
+    assert source.has_audio
+    assert convert_clip(source, output, same) == (10, [])
+    ours, theirs = packets(source.path), packets(output)
+    assert len(theirs) == len(ours) > 40
+    if source_suffix != ".ts":  # whose packets carry a header each, which the others keep once
+        assert [data for _, data in theirs] == [data for _, data in ours]
+    between = [theirs[0][0] - ours[0][0], times(output)[0][0] - times(source.path)[0][0]]
+    assert abs(between[0] - between[1]) <= Fraction(1, 400)  # Matroska counts in milliseconds
+    gaps = [b[0] - a[0] for a, b in pairwise(ours)]
+    their_gaps = [b[0] - a[0] for a, b in pairwise(theirs)]
+    assert all(abs(a - b) <= Fraction(1, 500) for a, b in zip(gaps, their_gaps, strict=True))
+    shown_at = [float(time - times(output)[0][0]) for time, _ in times(output)]
+    assert shown_at == pytest.approx([t / 1000 for t in UNEVEN], abs=0.0015)
+
+
+@pytest.mark.parametrize("start", [0, 250])
+def test_sound_that_begins_later_than_the_picture(tmp_path: Path, start: int) -> None:
+    source = open_clip(make_clip(tmp_path / "in.mp4", audio="aac", audio_start=start))
+    convert_clip(source, tmp_path / "out.mp4", same)
+    assert packets(tmp_path / "out.mp4") == packets(source.path)
+    assert heard(tmp_path / "out.mp4") == pytest.approx(heard(source.path), abs=0.002)
+
+
+def test_audio_the_container_does_not_take_is_encoded_anew(tmp_path: Path) -> None:
+    source = open_clip(make_clip(tmp_path / "in.mkv", [0, 40, 80, 400], audio="pcm_s16le", audio_start=200))
+    result = convert_clip(source, tmp_path / "out.mp4", same)
+    assert result.notes == ["the audio was encoded anew as AAC: .mp4 does not take pcm_s16le"]
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.streams.audio[0].codec_context.name == "aac"
+        assert container.streams.audio[0].codec_context.sample_rate == RATE
+    assert heard(tmp_path / "out.mp4") == pytest.approx((0.2, 1.2), abs=0.03)
+    assert convert_clip(source, tmp_path / "out.mkv", same).notes == []
+    assert [data for _, data in packets(tmp_path / "out.mkv")] == [data for _, data in packets(source.path)]
+
+
+def test_audio_can_be_dropped(tmp_path: Path) -> None:
+    source = open_clip(make_clip(tmp_path / "in.mp4", audio="aac"))
+    convert_clip(source, tmp_path / "out.mp4", same, audio=False)
+    assert not open_clip(tmp_path / "out.mp4").has_audio
+    assert times(tmp_path / "out.mp4") == times(source.path)
+
+
+@pytest.mark.parametrize(("height", "width"), [(47, 63), (48, 63), (1, 1), (2, 2)])
+def test_odd_and_tiny_sizes_are_exact(tmp_path: Path, height: int, width: int) -> None:
+    source = open_clip(make_folder(tmp_path / "in", 3, height, width))
+    result = convert_clip(source, tmp_path / "out.mp4", same)
+    clip = open_clip(tmp_path / "out.mp4")
+    assert (clip.height, clip.width) == (height, width)
+    odd = height % 2 == 1 or width % 2 == 1
+    assert ["4:4:4" in note for note in result.notes] == [True] * odd
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.streams.video[0].pix_fmt == ("yuv444p" if odd else "yuv420p")
+        assert container.streams.video[0].codec_context.name == "h264"
+    assert times(tmp_path / "out.mp4") == [(Fraction(i, 25), Fraction(1, 25)) for i in range(3)]
+
+
+COLOURS = [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.2, 0.7, 0.4), (0.5, 0.5, 0.5), (1.0, 1.0, 1.0)]
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("width", [32, 33])
+def test_a_colour_comes_back_and_is_tagged(tmp_path: Path, colour: tuple[float, float, float], width: int) -> None:
+    expected = torch.tensor(colour).view(1, 3, 1, 1)
+    write_picture(tmp_path / "in.png", expected.expand(1, 3, 32, width))
+    convert_clip(open_clip(tmp_path / "in.png"), tmp_path / "out.mp4", same)
+    frame = next(open_clip(tmp_path / "out.mp4").frames())
+    assert (frame.rgb - expected).abs().max() * 255 <= 2
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        context = container.streams.video[0].codec_context
+        tags = (context.colorspace, context.color_range, context.color_primaries, context.color_trc)
+        assert tags == (1, 1, 1, 1)  # BT.709, limited range
+        plane = next(container.decode(video=0)).planes[0]
+        luma = np.frombuffer(bytes(plane), np.uint8)[: plane.width]
+    known = 16 + 219 * (0.2126 * colour[0] + 0.7152 * colour[1] + 0.0722 * colour[2])  # by BT.709's own equation
+    assert abs(luma.astype(float) - known).max() <= 1.5
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize(
+    ("tag", "size", "kr", "kb"),
+    [
+        (1, 32, 0.2126, 0.0722),
+        (6, 32, 0.299, 0.114),
+        (9, 32, 0.2627, 0.0593),
+        (2, 32, 0.299, 0.114),  # not tagged: standard definition
+        (2, 720, 0.2126, 0.0722),  # not tagged: high definition
+    ],
+)
+def test_matrix_and_range_of_the_source_are_honoured(
+    tmp_path: Path, tag: int, size: int, kr: float, kb: float, full: bool
+) -> None:
+    red, green, blue = 0.7, 0.3, 0.2
+    luma = kr * red + (1 - kr - kb) * green + kb * blue
+    chroma = [(blue - luma) / (2 * (1 - kb)), (red - luma) / (2 * (1 - kr))]
+    y = 255 * luma if full else 16 + 219 * luma
+    cb, cr = [128 + (255 if full else 224) * c for c in chroma]
+    planes = np.empty((size * 3, 32), np.uint8)
+    for index, value in enumerate((y, cb, cr)):
+        planes[index * size : (index + 1) * size] = round(value)
+    with av.open(str(tmp_path / "in.mp4"), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=25, options={"crf": "1"})
+        stream.width, stream.height, stream.pix_fmt = 32, size, "yuv444p"
+        stream.codec_context.colorspace, stream.codec_context.color_range = tag, 2 if full else 1
+        frame = av.VideoFrame.from_ndarray(planes.reshape(3, size, 32), format="yuv444p")
+        frame.colorspace, frame.color_range = tag, 2 if full else 1
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    rgb = next(open_clip(tmp_path / "in.mp4").frames()).rgb
+    assert rgb.mean((0, 2, 3)).tolist() == pytest.approx([red, green, blue], abs=2.5 / 255)
+
+
+def test_the_first_stylized_frame_gives_the_size(tmp_path: Path) -> None:
+    source = open_clip(make_clip(tmp_path / "in.mp4", audio="aac"))
+    convert_clip(source, tmp_path / "wide.mp4", lambda frames: (torch.cat([f, f], dim=3) for f in frames))
+    clip = open_clip(tmp_path / "wide.mp4")
+    assert (clip.width, clip.height, clip.frame_count) == (128, 48, 10)
+    assert times(clip.path) == times(source.path)
+    frame, original = next(clip.frames()).rgb, next(source.frames()).rgb
+    assert psnr(frame[..., 64:], original) > 30
+
+
+def test_a_size_scales_frames_and_alpha(tmp_path: Path) -> None:
+    clip = open_clip(make_clip(tmp_path / "in.mp4"), 32)
+    assert (clip.width, clip.height) == (32, 24)
+    assert all(frame.rgb.shape == (1, 3, 24, 32) for frame in clip.frames())
+    write_picture(tmp_path / "a.png", torch.rand(1, 3, 20, 10), torch.ones(1, 1, 20, 10))
+    frame = next(open_clip(tmp_path / "a.png", 40).frames())
+    assert frame.alpha is not None
+    assert frame.alpha.shape == (1, 1, 40, 20)
+    with pytest.raises(ValueError, match="at least 1"):
+        open_clip(tmp_path / "a.png", 0)
+
+
+def test_pixel_shape_and_rotation(tmp_path: Path) -> None:
+    path = tmp_path / "in.mp4"
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=25, options={"crf": "1"})
+        stream.width, stream.height, stream.pix_fmt = 32, 16, "yuv444p"
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        stream.set_display_rotation(90)
+        top = torch.zeros(1, 3, 16, 32)
+        top[:, 0, :, :8] = 1.0  # red on the left of what is stored
+        pixels = (top[0].permute(1, 2, 0) * 255).byte().contiguous().numpy()
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+    with av.open(str(path)) as container:
+        assert next(container.decode(video=0)).rotation == 90  # anticlockwise
+    clip = open_clip(path)
+    assert (clip.width, clip.height) == (16, 32)
+    rgb = next(clip.frames()).rgb
+    assert rgb[0, 0, -6:].mean() > 0.9  # what was left is at the bottom
+    assert rgb[0, 0, :20].mean() < 0.1
+    convert_clip(clip, tmp_path / "out.mp4", same)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(3, 4)
+        assert next(container.decode(video=0)).rotation == 0
+
+
+def test_a_folder_is_read_in_natural_order_and_written_whole(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "in", 11)
+    (folder / "notes.txt").write_text("not a picture")
+    (folder / ".hidden.png").write_text("not a picture")
+    clip = open_clip(folder)
+    assert (clip.kind, clip.frame_count, clip.width, clip.height) == ("folder", 11, 16, 12)
+    frames = list(clip.frames())
+    for index, frame in enumerate(frames):
+        assert torch.allclose(frame.rgb, picture(index, 12, 16), atol=0.51 / 255)
+        assert frame.time is None
+    assert convert_clip(clip, f"{tmp_path}/out/", same) == (11, [])
+    assert names(tmp_path / "out") == [f"frame_{i:06d}.png" for i in range(1, 12)]
+    for index, frame in enumerate(open_clip(tmp_path / "out").frames()):
+        assert torch.equal(frame.rgb, frames[index].rgb)
+
+
+def test_alpha_is_kept_where_it_can_be(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    alphas = [torch.full((1, 1, 8, 8), value / 255) for value in (0, 77, 255)]
+    for index, alpha in enumerate(alphas):
+        write_picture(tmp_path / "in" / f"{index}.png", picture(index, 8, 8), alpha)
+    folder = open_clip(tmp_path / "in")
+    assert convert_clip(folder, f"{tmp_path}/out/", same).notes == []
+    for frame, alpha in zip(open_clip(tmp_path / "out").frames(), alphas, strict=True):
+        assert frame.alpha is not None
+        assert torch.equal(frame.alpha, alpha)
+    assert convert_clip(folder, tmp_path / "out.mp4", same).notes == [".mp4 holds no transparency: it was dropped"]
+    one = open_clip(tmp_path / "in" / "1.png")
+    assert convert_clip(one, tmp_path / "out.webp", same).notes == []
+    assert read_picture(tmp_path / "out.webp").alpha is not None
+    assert len(convert_clip(one, tmp_path / "out.jpg", same).notes) == 1
+
+
+def text(path: Path) -> Path:
+    path.write_text("this is not a clip\n" * 50)
+    return path
+
+
+def cut_off(path: Path) -> Path:
+    """An .mp4 with its index in front and nothing behind it: it ends before its first frame."""
+    make_clip(path.with_name("whole.mp4"))
+    with (
+        av.open(str(path.with_name("whole.mp4"))) as source,
+        av.open(str(path), "w", options={"movflags": "faststart"}) as output,
+    ):
+        stream = output.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                output.mux(packet)
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"mdat") + 6])
+    return path
+
+
+def sound_only(path: Path) -> Path:
+    with av.open(str(path), "w", format="mp4") as container:
+        stream: Any = container.add_stream("aac", rate=RATE, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = RATE, 0
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    return path
+
+
+def header_only(path: Path) -> Path:
+    path.write_bytes(make_clip(path.with_name("whole.mp4")).read_bytes()[:200])
+    return path
+
+
+def empty_folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "error", "words"),
+    [
+        (text, "a.mp4", ValueError, "expected a video"),
+        (text, "a.png", ValueError, "expected a picture"),
+        (text, "a.txt", ValueError, "expected a video"),
+        (cut_off, "a.mp4", ValueError, "before its first frame"),
+        (header_only, "a.mp4", ValueError, "expected a video"),
+        (sound_only, "a.m4a", ValueError, "it holds none"),
+        (empty_folder, "a", ValueError, "found none"),
+        (lambda path: path, "a.mp4", FileNotFoundError, "No such file"),
+        (lambda path: path, "a.png", FileNotFoundError, "No such file"),
+    ],
+)
+def test_bad_input_is_one_clear_line(
+    tmp_path: Path, make: Callable[[Path], Path], name: str, error: type[Exception], words: str
+) -> None:
+    path = make(tmp_path / name)
+    with pytest.raises(error, match=words) as caught:
+        open_clip(path)
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_name_with_a_colon_is_a_file(tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "in.mp4").rename(tmp_path / "http:12.mp4")
+    convert_clip(open_clip(path), tmp_path / "out:%03d.mp4", same)
+    assert open_clip(tmp_path / "out:%03d.mp4").frame_count == 10
+
+
+@pytest.mark.parametrize(
+    ("output", "error", "words"),
+    [
+        ("out.gif", ValueError, r"cannot write \.gif; expected \.mkv, \.mp4, .*folder"),
+        ("out", ValueError, "without a suffix"),
+        ("out.png", ValueError, "does not fit into one picture"),
+        ("none/out.mp4", FileNotFoundError, "does not exist"),
+        ("none/out/", FileNotFoundError, "does not exist"),
+        ("file/", NotADirectoryError, "it is a file"),
+        ("in.mp4", ValueError, "the input itself"),
+    ],
+)
+def test_an_output_that_cannot_be_is_refused_early(
+    tmp_path: Path, output: str, error: type[Exception], words: str
+) -> None:
+    source = open_clip(make_clip(tmp_path / "in.mp4"))
+    (tmp_path / "file").write_text("")
+
+    def never(_: Iterator[Tensor]) -> Iterator[Tensor]:
+        raise AssertionError("work began")
+
+    for attempt in (
+        lambda: check_output(source, f"{tmp_path}/{output}"),
+        lambda: convert_clip(source, f"{tmp_path}/{output}", never),
+    ):
+        with pytest.raises(error, match=words) as caught:
+            attempt()
+        assert "\n" not in str(caught.value)
+    assert names(tmp_path) == ["file", "in.mp4"]
+
+
+def test_a_folder_is_not_written_into_itself(tmp_path: Path) -> None:
+    source = open_clip(make_folder(tmp_path / "in"))
+    with pytest.raises(ValueError, match="the input itself"):
+        check_output(source, tmp_path / "in")
+    assert check_output(source, f"{tmp_path}/new.mp4/") == "folder"
+    assert check_output(source, tmp_path / "a.MP4") == "video"
+
+
+class Broken(Exception):
+    pass
+
+
+def raises(frames: Iterator[Tensor]) -> Iterator[Tensor]:
+    for index, frame in enumerate(frames):
+        if index == 3:
+            raise Broken
+        yield frame
+
+
+def interrupted(frames: Iterator[Tensor]) -> Iterator[Tensor]:
+    for index, frame in enumerate(frames):
+        if index == 3:
+            raise KeyboardInterrupt
+        yield frame
+
+
+def stops(frames: Iterator[Tensor]) -> Iterator[Tensor]:
+    for _, frame in zip(range(3), frames, strict=False):
+        yield frame
+
+
+def repeats(frames: Iterator[Tensor]) -> Iterator[Tensor]:
+    for frame in frames:
+        yield frame
+        yield frame
+
+
+def grows(frames: Iterator[Tensor]) -> Iterator[Tensor]:
+    for index, frame in enumerate(frames):
+        yield frame[..., : 32 + 2 * index]
+
+
+def gives_nothing(_: Iterator[Tensor]) -> Iterator[Tensor]:
+    return iter(())
+
+
+@pytest.mark.parametrize("output", ["out.mp4", "out.mkv"])
+@pytest.mark.parametrize(
+    ("stylize", "error"),
+    [
+        (raises, Broken),
+        (interrupted, KeyboardInterrupt),
+        (stops, ValueError),
+        (repeats, ValueError),
+        (grows, ValueError),
+        (gives_nothing, ValueError),
+    ],
+)
+def test_errors_reach_the_caller_and_leave_nothing(
+    tmp_path: Path, output: str, stylize: Callable[[Iterator[Tensor]], Iterator[Tensor]], error: type[BaseException]
+) -> None:
+    source = open_clip(make_clip(tmp_path / "in.mp4", list(range(0, 3000, 40)), audio="aac"))
+    (tmp_path / output).write_text("old")
+    threads = threading.active_count()
+    with pytest.raises(error):
+        convert_clip(source, tmp_path / output, stylize)
+    assert names(tmp_path) == ["in.mp4", output]
+    assert (tmp_path / output).read_text() == "old"
+    assert threading.active_count() == threads
+
+
+def test_a_folder_keeps_whole_frames_only(tmp_path: Path) -> None:
+    source = open_clip(make_clip(tmp_path / "in.mp4"))
+    with pytest.raises(Broken):
+        convert_clip(source, f"{tmp_path}/out/", raises)
+    left = names(tmp_path / "out") if (tmp_path / "out").exists() else []
+    assert set(left) <= {f"frame_{i:06d}.png" for i in (1, 2, 3)}
+    with pytest.raises(ValueError, match="stopped after 0"):
+        convert_clip(source, f"{tmp_path}/none/", gives_nothing)
+    assert not (tmp_path / "none").exists()
+
+
+def test_an_error_in_the_middle_of_the_source_reaches_the_caller(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "in", 5)
+    (folder / "4.png").write_text("not a picture")
+    with pytest.raises(ValueError, match=r"4\.png"):
+        convert_clip(open_clip(folder), tmp_path / "out.mp4", same)
+    write_picture(folder / "4.png", torch.zeros(1, 3, 6, 6))
+    with pytest.raises(ValueError, match="expected 16x12 pixels"):
+        convert_clip(open_clip(folder), tmp_path / "out.mp4", same)
+    assert names(tmp_path) == ["in"]
+
+
+def test_a_failing_encoder_reaches_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nststab._video_out import VideoWriter
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    source = open_clip(make_clip(tmp_path / "in.mp4", list(range(0, 3000, 40))))
+    monkeypatch.setattr(VideoWriter, "write", full)
+    with pytest.raises(OSError, match="No space left"):
+        convert_clip(source, tmp_path / "out.mp4", same)
+    assert names(tmp_path) == ["in.mp4"]
+
+
+def test_a_damaged_packet_is_left_out_and_told(tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "in.avi")
+    with av.open(str(path)) as container:
+        places = [packet.pos for packet in container.demux(video=0) if packet.size and packet.pos is not None]
+    data = bytearray(path.read_bytes())
+    data[places[6] + 8 : places[7] - 8] = b"\xff" * (places[7] - places[6] - 16)
+    path.write_bytes(data)
+    result = convert_clip(open_clip(path), tmp_path / "out.mp4", same)
+    assert result.frames >= 8
+    assert len(result.notes) == (result.frames < 10)
+
+
+def test_frames_stream_through_with_little_look_ahead(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "in", 40, 4, 4)
+    source = open_clip(folder)
+    read: list[int] = []
+    original = Clip.frames
+
+    def counted(clip: Clip) -> Iterator[Any]:
+        for index, frame in enumerate(original(clip)):
+            read.append(index)
+            yield frame
+
+    object.__setattr__(source, "frames", lambda: counted(source))
+    ahead: list[int] = []
+
+    def slow(frames: Iterator[Tensor]) -> Iterator[Tensor]:
+        for index, frame in enumerate(frames):
+            time.sleep(0.005)
+            ahead.append(len(read) - index)
+            yield frame
+
+    convert_clip(source, tmp_path / "out.mp4", slow)
+    assert max(ahead) <= 8  # bounded, however long the clip
+    assert max(ahead) > 1  # and yet ahead
+
+
+def test_pictures_need_no_av(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = make_clip(tmp_path / "clip.mp4")
+    for name in [name for name in sys.modules if name == "av" or name.startswith(("av.", "nststab._video"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "av", None)
+    source = open_clip(make_folder(tmp_path / "in"))
+    assert convert_clip(source, f"{tmp_path}/out/", same).frames == 3
+    with pytest.raises(OSError, match="PyAV"):
+        open_clip(clip)
+    with pytest.raises(OSError, match="PyAV"):
+        convert_clip(source, tmp_path / "out.mp4", same)
