@@ -78,7 +78,8 @@ class VideoWriter:
     def _open(self, width: int, height: int) -> None:
         source = self._source
         suffix = self._output.suffix.lower()
-        options = {"movflags": "faststart"} if suffix == ".mp4" else {}
+        # Matroska would else move every time by the encoder delay at which copied AAC begins, before 0
+        options = {"movflags": "faststart"} if suffix == ".mp4" else {"avoid_negative_ts": "disabled"}
         self._container = av.open(f"file:{self._temporary}", "w", format=_FORMATS[suffix], options=options)
         rate = source.rate if source is not None else _PICTURE_RATE
         stream = self._container.add_stream("libx264", rate=rate, options=_H264)

@@ -1,5 +1,7 @@
 """Clips in and out: frames, times, colours and audio packets against the source's; errors leave nothing behind."""
 
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -15,6 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from nststab._threads import Behind
 from nststab.images import read_picture, write_picture
 from nststab.video import Clip, check_output, convert_clip, open_clip
 
@@ -163,6 +166,10 @@ def test_audio_packets_are_copied_and_stay_in_sync(tmp_path: Path, source_suffix
     gaps = [b[0] - a[0] for a, b in pairwise(ours)]
     their_gaps = [b[0] - a[0] for a, b in pairwise(theirs)]
     assert all(abs(a - b) <= Fraction(1, 500) for a, b in zip(gaps, their_gaps, strict=True))
+    if source_suffix == ".ts":  # whose clock began at 1.4 s: the first thing seen or heard is at 0
+        assert abs(min(theirs[0][0], times(output)[0][0])) <= Fraction(1, 40)
+    else:
+        assert abs(times(output)[0][0] - Fraction(300, 1000)) <= Fraction(1, 1000)
     shown_at = [float(time - times(output)[0][0]) for time, _ in times(output)]
     assert shown_at == pytest.approx([t / 1000 for t in UNEVEN], abs=0.0015)
 
@@ -514,6 +521,55 @@ def test_errors_reach_the_caller_and_leave_nothing(
     assert names(tmp_path) == ["in.mp4", output]
     assert (tmp_path / output).read_text() == "old"
     assert threading.active_count() == threads
+
+
+def test_what_waits_to_be_written_is_dropped_on_an_error() -> None:
+    written: list[int] = []
+    begun, go_on = threading.Event(), threading.Event()
+
+    def write(item: int) -> None:
+        begun.set()
+        assert go_on.wait(5)
+        written.append(item)
+
+    def fail() -> None:
+        with Behind(write, 3) as writer:
+            for item in range(3):
+                writer.put(item)
+            assert begun.wait(5)
+            threading.Timer(0.1, go_on.set).start()
+            raise Broken
+
+    with pytest.raises(Broken):
+        fail()
+    assert written == [0]
+
+
+def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
+    make_folder(tmp_path / "in", 5)
+    code = f"""
+import time
+from pathlib import Path
+from nststab.video import convert_clip, open_clip
+
+def slow(frames):
+    for index, frame in enumerate(frames):
+        print(index, flush=True)
+        time.sleep(0.2 if index < 3 else 60)
+        yield frame
+
+convert_clip(open_clip(Path({str(tmp_path / "in")!r})), {str(tmp_path / "out.mp4")!r}, slow)
+"""
+    root = Path(__file__).resolve().parents[1]
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while process.stdout.readline().strip() != "3":
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert errors.strip().endswith("KeyboardInterrupt")
+    assert names(tmp_path) == ["in"]
 
 
 def test_a_folder_keeps_whole_frames_only(tmp_path: Path) -> None:
