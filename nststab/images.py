@@ -1,5 +1,6 @@
 """One picture to and from a tensor, and the sizes of pictures: the one user of Pillow."""
 
+import math
 import os
 import secrets
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 # the Pillow format behind each suffix, and how it is written
@@ -165,3 +166,20 @@ def resize(rgb: Tensor, longest_side: int) -> Tensor:
     if target == (height, width):
         return rgb
     return F.interpolate(rgb, target, mode="bicubic", antialias=True, align_corners=False).clamp_(0, 1)
+
+
+def text_mask(text: str, height: int) -> Tensor:
+    """A line of text in Pillow's own font as coverage (1, 1, `height`, W) in [0, 1], from ascender to descender.
+
+    Raises ValueError below 4 pixels, where no letter is left.
+    """
+    if height < 4:
+        raise ValueError(f"expected text of at least 4 pixels, got {height}")
+    size = float(height)
+    font = ImageFont.load_default(size)
+    if isinstance(font, ImageFont.FreeTypeFont):  # else Pillow has no FreeType and only its one bitmap font
+        size *= height / sum(font.getmetrics())
+        font = ImageFont.load_default(size)
+    image = Image.new("L", (max(1, math.ceil(font.getlength(text))), height))
+    ImageDraw.Draw(image).text((0, 0), text, fill=255, font=font)
+    return from_uint8(np.array(image)[..., None])
