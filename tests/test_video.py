@@ -550,7 +550,9 @@ def test_ctrl_c_while_waiting_for_a_frame_leaves_nothing(tmp_path: Path) -> None
 
     def waits(frames: Iterator[Tensor]) -> Iterator[Tensor]:
         yield next(frames)
-        threading.Timer(0.1, lambda: signal.raise_signal(signal.SIGINT)).start()
+        main = threading.main_thread().ident
+        assert main is not None
+        threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGINT)).start()
         waiting.wait(10)
         yield from frames
 
