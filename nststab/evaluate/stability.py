@@ -2,7 +2,7 @@
 
 Everything streams: a pair of frames at a time, all methods in step, so memory does not grow with a clip's length.
 Copying the input, blurring the result or mixing it with the previous frame raise PSNR too, so the same frames' style
-and content loss stand beside it, and `sanity_checks` makes these three cheats for any stylizer.
+and content loss stand beside it, and `sanity_checks` makes these three cheats of any stylized clip.
 """
 
 import itertools
@@ -178,20 +178,18 @@ def average(sequences: Sequence[Mapping[str, MethodStability]]) -> dict[str, Met
     return {name: _average([rows[name] for rows in sequences]) for name in sequences[0]}
 
 
-def sanity_checks(stylizer: Stylizer) -> dict[str, Stylizer]:
+def sanity_checks(content: Iterable[Tensor], stylized: Iterable[Tensor]) -> dict[str, Iterator[Tensor]]:
     """Three ways to be stable without being good: any of them may win on PSNR, and their losses must show why."""
+    first, second = itertools.tee(stylized)
+    return {
+        "copy of the input": iter(content),
+        "blurred (sigma 1)": map(_blurred, first),
+        "mixed with previous": itertools.accumulate(second, lambda mix, frame: (mix + frame) / 2),
+    }
 
-    def copy(frames: Iterable[Tensor]) -> Iterator[Tensor]:
-        return iter(frames)
 
-    def blurred(frames: Iterable[Tensor]) -> Iterator[Tensor]:
-        for frame in stylizer(frames):
-            yield torch.from_numpy(gaussian_filter(frame.cpu().numpy(), (0, 0, 1, 1), mode="nearest"))
-
-    def mixed(frames: Iterable[Tensor]) -> Iterator[Tensor]:
-        return itertools.accumulate(stylizer(frames), lambda mix, frame: (mix + frame) / 2)
-
-    return {"copy of the input": copy, "blurred (sigma 1)": blurred, "mixed with previous": mixed}
+def _blurred(frame: Tensor) -> Tensor:
+    return torch.from_numpy(gaussian_filter(frame.cpu().numpy(), (0, 0, 1, 1), mode="nearest"))
 
 
 class Loss(Protocol):
@@ -201,16 +199,16 @@ class Loss(Protocol):
     def __call__(self, images: Tensor, content_targets: Mapping[str, Tensor]) -> dict[str, Tensor]: ...
 
 
-def perceptual_losses(loss: Loss) -> FrameLosses:
-    """The named terms of a perceptual loss as numbers; a frame's content targets serve all methods in turn."""
+def perceptual_losses(loss: Loss, device: torch.device | str = "cpu") -> FrameLosses:
+    """The named terms of a perceptual loss on `device`, as numbers; content targets are computed once a frame."""
     latest: tuple[Tensor, dict[str, Tensor]] | None = None
 
     @torch.no_grad()
     def frame_losses(stylized: Tensor, content: Tensor) -> dict[str, float]:
         nonlocal latest
         if latest is None or latest[0] is not content:
-            latest = content, loss.content_targets(content)
-        return {name: float(term) for name, term in loss(stylized, latest[1]).items()}
+            latest = content, loss.content_targets(content.to(device))
+        return {name: float(term) for name, term in loss(stylized.to(device), latest[1]).items()}
 
     return frame_losses
 
