@@ -38,9 +38,8 @@ def gram(features: Tensor) -> Tensor:
     Gupta et al. 2017, eq. (3), with the normalisation of Johnson et al. 2016, which makes it independent of the size.
     """
     _, channels, height, width = features.shape
-    with torch.autocast(
-        features.device.type, enabled=False
-    ):  # bf16 sums would lose the small differences that we minimise
+    # bf16 sums would lose the small differences that we minimise
+    with torch.autocast(features.device.type, enabled=False):
         flat = features.flatten(2)  # (N, C, HW)
         if flat.dtype in (torch.float16, torch.bfloat16):
             flat = flat.float()
@@ -116,11 +115,13 @@ class PerceptualLoss:
         self.settings = settings
         self._style = {layer: style[layer] for layer in settings.style_layers}
         self._layers = tuple(dict.fromkeys(settings.content_layers + settings.style_layers))
+        network.require(self._layers)
 
     def content_targets(self, images: Tensor) -> dict[str, Tensor]:
         """Features of the content pictures (N, 3, H, W) at the content layers, without gradient."""
         with torch.no_grad():
-            return self.network(images, self.settings.content_layers)
+            targets: dict[str, Tensor] = self.network(images, self.settings.content_layers)
+        return targets
 
     def __call__(self, images: Tensor, content_targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weighted terms "content", "style" and, if weighted, "tv" of `images` (N, 3, H, W): scalars to be summed."""

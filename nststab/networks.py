@@ -47,9 +47,8 @@ class ConvolutionBlock(nn.Module):
         self.padding = kernel // 2
         self.upsample = upsample
         self.relu = relu
-        self.convolution = nn.Conv2d(
-            inputs, outputs, kernel, stride, bias=False
-        )  # the normalisation's shift is the bias
+        # no bias: the normalisation's shift is one
+        self.convolution = nn.Conv2d(inputs, outputs, kernel, stride, bias=False)
         self.normalization = InstanceNorm(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -68,15 +67,16 @@ class ResidualBlock(nn.Module):
         self.second = ConvolutionBlock(channels, channels, 3, relu=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(self.first(x))
+        residual: Tensor = self.second(self.first(x))
+        return x + residual
 
 
 class TransformationNetwork(nn.Module):
     """Frame in, stylized frame out; the recurrent kind also sees the previous stylized frame: p_t = f(p_{t-1}, c_t).
 
-    Gupta et al. 2017, section 4.1. Two stride-2 convolutions, residual blocks, two nearest-neighbour upsamplings, RGB by
-    a sigmoid as in Dumoulin et al. 2017. Any size goes in and comes out: odd and tiny ones are padded by replication,
-    then cropped.
+    Gupta et al. 2017, section 4.1. Two stride-2 convolutions, residual blocks, two nearest-neighbour upsamplings, RGB
+    by a sigmoid as in Dumoulin et al. 2017. Any size goes in and comes out: odd and tiny ones are padded by
+    replication, then cropped.
     """
 
     def __init__(self, config: NetworkConfig) -> None:

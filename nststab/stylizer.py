@@ -1,8 +1,8 @@
 """What stylizes: the protocol, the feed-forward stylizer, and the checkpoints that networks are kept in."""
 
 import json
-import os
 import pickle
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from nststab.images import replacing
 from nststab.networks import NetworkConfig, TransformationNetwork
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -46,8 +47,9 @@ class FeedForward:
             yield current.cpu()
 
     def _stylize(self, frame: Tensor, previous: Tensor | None) -> Tensor:
-        with torch.inference_mode(), autocast(self._device, self._precision):
-            return self._network(frame.to(self._device), previous)
+        with torch.no_grad(), autocast(self._device, self._precision):
+            stylized: Tensor = self._network(frame.to(self._device), previous)
+        return stylized
 
 
 def autocast(device: torch.device | str, precision: Precision) -> torch.autocast:
@@ -85,14 +87,16 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, dtype: torch.dtype = tor
         "network": json.dumps(asdict(checkpoint.network.config)),
         "training": json.dumps(dict(checkpoint.training)),
     }
-    part = path.with_name(path.name + ".part")
-    try:
+    with replacing(path) as part:
         part.write_bytes(
-            save({name: value.detach().cpu().to(dtype).contiguous() for name, value in tensors.items()}, metadata)
+            save({name: _narrowed(value.detach().cpu(), dtype) for name, value in tensors.items()}, metadata)
         )
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+
+
+def _narrowed(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """`value` in `dtype`, as it is where that overflows: Gram matrices of some styles come near float16's 65504."""
+    narrow = value.to(dtype)
+    return (narrow if torch.equal(narrow.isfinite(), value.isfinite()) else value).contiguous()
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -115,12 +119,20 @@ def load_checkpoint(path: Path) -> Checkpoint:
         config = _config(json.loads(metadata["network"])) if "network" in metadata else _infer_config(weights)
         network = TransformationNetwork(config)
         network.load_state_dict(weights)
-    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, RuntimeError, ValueError) as error:
         raise ValueError(
             f"{path} holds the weights of another architecture: {str(error).splitlines()[-1].strip()}"
         ) from error
     style = {name.removeprefix("style."): value.float() for name, value in tensors.items() if name.startswith("style.")}
-    return Checkpoint(network, style, json.loads(metadata.get("training", "{}")))
+    return Checkpoint(network, style, _training(path, metadata.get("training", "{}")))
+
+
+def _training(path: Path, text: str) -> dict[str, Any]:
+    """The record of the training, which must be a JSON object."""
+    try:
+        return dict(json.loads(text))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the training record of {path} is damaged: {text[:40]!r}") from error
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -137,14 +149,23 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             raise ValueError(f"{path} is not a readable .safetensors file: {error}") from error
     if path.suffix not in (".pth", ".pt"):
         raise ValueError(f"expected weights in a .safetensors, .pth or .pt file, got {path.name}")
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = "it holds more than tensors" if isinstance(error, pickle.UnpicklingError) else "it is damaged"
-        raise ValueError(f"refused to load {path}: {reason}") from error
-    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise ValueError(f"expected a dictionary of tensors in {path}")
+    loaded = _unpickle(path)
+    if not isinstance(loaded, dict) or not all(isinstance(name, str) for name in loaded):
+        raise ValueError(f"expected a dictionary of named tensors in {path}")
+    if not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise ValueError(f"expected nothing but tensors in {path}")
     return loaded, {}
+
+
+def _unpickle(path: Path) -> Any:
+    """What a `.pth` holds; ValueError where it is damaged or wants to run code."""
+    with path.open("rb") as file, warnings.catch_warnings(action="ignore"):  # about the protocol of a damaged file
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise ValueError(f"refused to load {path}: it holds more than tensors, or is no checkpoint") from error
+        except Exception as error:  # a damaged pickle can raise anything: KeyError, AssertionError, struct.error, ...
+            raise ValueError(f"refused to load {path}: it is damaged, or no checkpoint") from error
 
 
 def _config(values: Mapping[str, Any]) -> NetworkConfig:

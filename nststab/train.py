@@ -96,7 +96,7 @@ class ImageStage:
 
     def validate(self, network: TransformationNetwork) -> Validation:
         terms, rows = [], []
-        for photo in self._held_out.to(self._device).split(1):
+        for photo in torch.split(self._held_out.to(self._device), 1):
             output = network(photo)
             terms.append(self._loss(output, self._loss.content_targets(photo)))
             rows.append([photo.cpu(), output.float().cpu()])
@@ -173,7 +173,7 @@ class VideoStage:
             clip = FlowClip(*(part[index : index + 1] for part in self._held_out))
             term, pictures = self._unrolled(network, clip)
             terms.append(term)
-            rows.append(list(clip.frames[0].split(1)) + [picture.float().cpu() for picture in pictures])
+            rows.append([*torch.split(clip.frames[0], 1)] + [picture.float().cpu() for picture in pictures])
         return Validation(_mean(terms), rows)
 
     def _unrolled(self, network: TransformationNetwork, clip: FlowClip) -> tuple[dict[str, Tensor], list[Tensor]]:
@@ -213,7 +213,7 @@ def fit(
 
     Data depends on the seed and the step alone, so the step is the random state. `identity`, JSON values, says which
     run the state belongs to: style, data, weights. `report` gets each step's terms, `validated` every validation, the
-    first before training and the last after it. The state file is left when done: a second call returns at once.
+    first before training and the last after it. The state file is left when done: a second call only validates.
 
     Raises:
         ValueError: the state belongs to another run. TrainingDiverged: the loss stayed not finite.
@@ -221,8 +221,8 @@ def fit(
     optimizer = torch.optim.Adam(network.parameters(), settings.learning_rate)
     run = json.dumps({**identity, "settings": asdict(settings)}, sort_keys=True)
     start = _resume(network, optimizer, run, state)
-    if validated and start == 0:
-        validated(0, _validate(network, stage, settings))
+    if validated and start in (0, settings.steps):
+        validated(start, _validate(network, stage, settings))
     skipped, saved = 0, time.monotonic()
     with Ahead(_batches(stage, settings, start), depth=2) as batches:
         for step, batch in batches:
@@ -256,7 +256,7 @@ def _gradients(
     optimizer.zero_grad(set_to_none=True)
     with autocast(next(network.parameters()).device, settings.precision):
         terms = stage.loss(network, batch)
-    torch.stack(list(terms.values())).sum().backward()
+    torch.autograd.backward(torch.stack(list(terms.values())).sum())
     return {name: float(term.detach()) for name, term in terms.items()}
 
 
@@ -284,20 +284,26 @@ def _mean(terms: list[dict[str, Tensor]]) -> dict[str, float]:
 
 def _save(network: TransformationNetwork, optimizer: torch.optim.Adam, run: str, state: Path, step: int) -> None:
     part = state.with_name(state.name + ".part")
-    torch.save(
-        {"step": step, "run": run, "network": network.state_dict(), "optimizer": optimizer.state_dict()},
-        part,
-    )
-    os.replace(part, state)
+    try:
+        torch.save(
+            {"step": step, "run": run, "network": network.state_dict(), "optimizer": optimizer.state_dict()}, part
+        )
+        os.replace(part, state)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _resume(network: TransformationNetwork, optimizer: torch.optim.Adam, run: str, state: Path) -> int:
     """Loads the state, if there is one, and returns the number of steps done."""
     if not state.is_file():
         return 0
-    saved = torch.load(state, weights_only=True)
-    if saved["run"] != run:
-        raise ValueError(f"{state} belongs to another run ({saved['run']}); delete it or choose another output")
+    try:
+        saved = torch.load(state, map_location="cpu", weights_only=True)
+        owner = saved["run"]
+    except Exception as error:  # a foreign or damaged pickle can raise anything
+        raise ValueError(f"{state} is no training state; delete it or choose another output") from error
+    if owner != run:
+        raise ValueError(f"{state} belongs to another run ({owner}); delete it or choose another output")
     network.load_state_dict(saved["network"])
     optimizer.load_state_dict(saved["optimizer"])
     return int(saved["step"])

@@ -23,13 +23,7 @@ class _Convolution(NamedTuple):
 
 def _plan(state_dict: Mapping[str, Tensor]) -> list[_Convolution]:
     """Reads blocks off torchvision's numbering: convolutions are 2 apart, 3 when a pooling is between."""
-    indices = sorted(
-        int(key.split(".")[1]) for key in state_dict if key.startswith("features.") and key.endswith(".weight")
-    )
-    if not indices or indices[0] != 0 or any(state_dict[f"features.{i}.weight"].ndim != 4 for i in indices):
-        raise ValueError(
-            "expected VGG-16 or VGG-19 weights (torchvision's features.N.weight), without batch normalisation"
-        )
+    indices = _indices(state_dict)
     plan: list[_Convolution] = []
     block, number, before = 1, 0, -2
     for index in indices:
@@ -42,6 +36,26 @@ def _plan(state_dict: Mapping[str, Tensor]) -> list[_Convolution]:
         plan.append(_Convolution(f"relu{block}_{number}", f"features.{index}", step == 3))
         before = index
     return plan
+
+
+def _indices(state_dict: Mapping[str, Tensor]) -> list[int]:
+    """Places of the convolutions in order; ValueError unless they are a chain of 3x3 convolutions on RGB, with bias."""
+    expected = "expected VGG-16 or VGG-19 weights (torchvision's features.N.weight), without batch normalisation"
+    names = [key.removesuffix(".weight").removeprefix("features.") for key in state_dict if _is_weight(key)]
+    if "0" not in names or not all(name.isdecimal() for name in names):  # others have features.conv0 or features.0.0
+        raise ValueError(f"{expected}, got {', '.join(list(state_dict)[:3]) or 'no tensors'}")
+    indices = sorted(map(int, names))
+    channels = 3
+    for index in indices:
+        weight, bias = state_dict[f"features.{index}.weight"], state_dict.get(f"features.{index}.bias")
+        if weight.shape[1:] != (channels, 3, 3) or bias is None or bias.shape != weight.shape[:1]:
+            raise ValueError(f"{expected}, got features.{index} of shape {tuple(weight.shape)}")
+        channels = len(weight)
+    return indices
+
+
+def _is_weight(key: str) -> bool:
+    return key.startswith("features.") and key.endswith(".weight")
 
 
 class PerceptualNetwork(nn.Module):
@@ -75,6 +89,14 @@ class PerceptualNetwork(nn.Module):
         """The layers that these weights reach, shallow to deep."""
         return tuple(convolution.layer for convolution in self._convolutions)
 
+    def require(self, layers: Collection[str]) -> None:
+        """Raises ValueError where the weights do not reach all of `layers`."""
+        missing = sorted(set(layers) - set(self.layers))
+        if missing:
+            raise ValueError(
+                f"these weights have no layer {', '.join(missing)}; they reach {self.layers[0]} to {self.layers[-1]}"
+            )
+
     def forward(self, images: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
         """Features of `images` (N, 3, H, W), RGB in [0, 1], at `layers`: name -> (N, C, H', W').
 
@@ -83,11 +105,7 @@ class PerceptualNetwork(nn.Module):
         Raises:
             ValueError: a layer that the weights do not reach, or images too small for the poolings before it.
         """
-        missing = sorted(set(layers) - set(self.layers))
-        if missing:
-            raise ValueError(
-                f"these weights have no layer {', '.join(missing)}; they reach {self.layers[0]} to {self.layers[-1]}"
-            )
+        self.require(layers)
         features: dict[str, Tensor] = {}
         x = (images - self.mean) / self.std
         for convolution in self._convolutions:

@@ -1,0 +1,305 @@
+"""The losses: known answers, literal versions of the paper's equations, invariances, gradients."""
+
+import itertools
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nststab.losses import (
+    LossSettings,
+    PerceptualLoss,
+    Scaling,
+    content_loss,
+    gram,
+    ruder_temporal_loss,
+    style_loss,
+    style_target,
+    temporal_loss,
+    total_variation,
+)
+from nststab.vgg import PerceptualNetwork
+from nststab.warp import warp
+
+Array = NDArray[np.float64]
+LAYERS = LossSettings().style_layers
+SCALINGS: tuple[Scaling, ...] = ("energy", "paper")
+
+
+def double(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+# Gram
+
+
+def test_gram_by_hand() -> None:
+    features = torch.tensor([[1.0, 2.0], [3.0, -1.0]]).view(1, 2, 1, 2)  # two channels, two positions
+    assert torch.allclose(gram(features), torch.tensor([[[5.0, 1.0], [1.0, 10.0]]]) / 4)
+
+
+def test_gram_is_johnsons_formula() -> None:
+    features = double(2, 3, 4, 5)
+    expected = np.zeros((2, 3, 3))
+    values = features.numpy()
+    for n, a, b, y, x in itertools.product(range(2), range(3), range(3), range(4), range(5)):
+        expected[n, a, b] += values[n, a, y, x] * values[n, b, y, x] / (3 * 4 * 5)
+    assert np.allclose(gram(features).numpy(), expected, rtol=1e-12)
+
+
+def test_gram_does_not_depend_on_the_size() -> None:
+    features = double(1, 3, 4, 5)
+    assert torch.allclose(gram(features.tile(1, 1, 3, 2)), gram(features), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_gram_stays_in_float32_under_autocast(dtype: torch.dtype) -> None:
+    features = double(1, 4, 32, 32).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        result, narrow = gram(features), gram(features.to(dtype))
+    assert result.dtype == narrow.dtype == torch.float32
+    assert torch.allclose(result, gram(features), rtol=1e-6)  # bf16 would be off by 1e-2
+    assert torch.allclose(narrow, gram(features.to(dtype).float()), rtol=1e-6)
+
+
+def test_theorem_1_equal_grams_lie_on_a_sphere() -> None:
+    """Features with the Gram matrix G have the norm sqrt(C·H·W tr G); Gupta et al. 2017, Theorem 1, first half."""
+    features = double(1, 3, 2, 4)
+    rotation = torch.linalg.qr(double(8, 8, seed=1)).Q  # of the positions: leaves ΦΦᵀ alone
+    rotated = (features.flatten(2) @ rotation).view_as(features)
+    assert not torch.allclose(rotated, features, atol=0.1)
+    assert torch.allclose(gram(rotated), gram(features), rtol=1e-9)
+    radius = math.sqrt(3 * 2 * 4 * float(gram(features)[0].trace()))
+    assert float(rotated.norm()) == pytest.approx(radius) == pytest.approx(float(features.norm()))
+
+
+def test_theorem_1_is_no_equivalence_with_two_channels() -> None:
+    """A point on that sphere need not have the Gram matrix: the paper's "iff" holds for one channel only."""
+    identity, other = torch.eye(2).view(1, 2, 1, 2), torch.tensor([[1.0, 0.0], [1.0, 0.0]]).view(1, 2, 1, 2)
+    assert identity.norm() == other.norm()
+    assert gram(identity)[0].trace() == gram(other)[0].trace()
+    assert style_loss(gram(other), gram(identity), "paper") == pytest.approx(2 / 16)
+    assert torch.equal(gram(identity.view(1, 1, 2, 2)), gram(other.view(1, 1, 2, 2)))  # one channel: it holds
+
+
+# Content and style
+
+
+def test_paper_scaling_is_literally_the_paper() -> None:
+    """Eq. (2) and (3), sums over elements written out; Gram matrices divided by C·H·W."""
+    output, content, style = double(2, 3, 4, 5), double(2, 3, 4, 5, seed=1), double(1, 3, 6, 2, seed=2)
+    p, c = output.numpy(), content.numpy()
+    eq2 = np.mean([((p[n] - c[n]) ** 2).sum() / (3 * 4 * 5) for n in range(2)])
+    assert float(content_loss(output, content, "paper")) == pytest.approx(eq2, rel=1e-12)
+
+    def literal_gram(features: Array) -> Array:
+        flat = features.reshape(len(features), -1)
+        return flat @ flat.T / flat.size
+
+    target = literal_gram(style.numpy()[0])
+    eq3 = np.mean([np.linalg.norm(literal_gram(p[n]) - target, "fro") ** 2 for n in range(2)])
+    assert float(style_loss(gram(output), gram(style), "paper")) == pytest.approx(eq3, rel=1e-12)
+
+
+def test_energy_scaling_divides_by_the_targets_energy() -> None:
+    output, target = double(1, 3, 4, 5), double(1, 3, 4, 5, seed=1)
+    ratio = content_loss(output, target, "paper") / content_loss(output, target, "energy")
+    assert float(ratio) == pytest.approx(float(target.square().mean()))
+    ratio = style_loss(gram(output), gram(target), "paper") / style_loss(gram(output), gram(target), "energy")
+    assert float(ratio) == pytest.approx(float(gram(target).square().sum()))
+
+
+def test_energy_scaling_is_1_without_features_and_0_at_the_target() -> None:
+    target = double(2, 3, 4, 5)
+    assert float(content_loss(torch.zeros_like(target), target)) == pytest.approx(1)
+    assert float(style_loss(gram(torch.zeros_like(target)), gram(target))) == pytest.approx(1)
+    assert content_loss(target, target) == 0
+    assert style_loss(gram(target), gram(target)) == 0
+
+
+def test_energy_scaling_does_not_see_the_scale_of_the_features() -> None:
+    output, target = double(2, 3, 4, 5), double(2, 3, 4, 5, seed=1)
+    output[1] *= 3  # each picture by its own energy: the mean must not mix them
+    for scale in (1e-3, 50.0):
+        scaled = torch.tensor([scale, 7.0], dtype=torch.float64).view(2, 1, 1, 1)
+        assert torch.allclose(content_loss(output * scaled, target * scaled), content_loss(output, target))
+        losses = [style_loss(gram(a), gram(b)) for a, b in ((output * scaled, target * scaled), (output, target))]
+        assert torch.allclose(losses[0], losses[1])
+
+
+def test_a_target_without_energy_is_finite() -> None:
+    zeros = torch.zeros(1, 2, 3, 3)
+    assert content_loss(zeros, zeros) == style_loss(gram(zeros), gram(zeros)) == 0
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_a_batch_is_the_mean_of_its_pictures(scaling: Scaling) -> None:
+    output, content, style = double(3, 2, 4, 4), double(3, 2, 4, 4, seed=1), gram(double(1, 2, 4, 4, seed=2))
+    single = [content_loss(output[i : i + 1], content[i : i + 1], scaling) for i in range(3)]
+    assert torch.allclose(content_loss(output, content, scaling), torch.stack(single).mean())
+    single = [style_loss(gram(output[i : i + 1]), style, scaling) for i in range(3)]
+    assert torch.allclose(style_loss(gram(output), style, scaling), torch.stack(single).mean())
+
+
+# Temporal
+
+
+def moving_pair() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A picture moved by 3 px right and 2 px up: current, previous, forward flow, mask of what stays in the frame."""
+    previous = double(1, 3, 12, 12).abs()
+    forward = torch.tensor([3.0, -2.0], dtype=torch.float64).view(1, 2, 1, 1).expand(1, 2, 12, 12)
+    mask = torch.zeros(1, 1, 12, 12, dtype=torch.float64)
+    mask[..., 2:, :-3] = 1
+    return previous.roll((-2, 3), (-2, -1)), previous, forward, mask
+
+
+def test_temporal_loss_is_zero_for_a_picture_that_follows_the_forward_flow() -> None:
+    current, previous, forward, mask = moving_pair()
+    assert temporal_loss(current, previous, forward, mask) == 0
+    assert temporal_loss(current, previous, -forward, mask) > 0.1  # the other direction is wrong
+    assert temporal_loss(current, previous, forward, torch.ones_like(mask)) > 0.1  # and so is what left the frame
+
+
+def test_temporal_loss_grows_by_a_known_amount() -> None:
+    current, previous, forward, mask = moving_pair()
+    trusted = 10 * 9
+    for change in (0.1, -0.3):
+        expected = 3 * change**2 * trusted / 144  # eq. (6): summed over channels, divided by H·W
+        assert float(temporal_loss(current + change, previous, forward, mask)) == pytest.approx(expected)
+    # a soft mask weighs the difference, hence its square the loss
+    assert float(temporal_loss(current + 0.1, previous, forward, mask / 2)) == pytest.approx(0.03 * trusted / 144 / 4)
+
+
+def test_temporal_loss_is_literally_the_paper() -> None:
+    """Eq. (6)-(7) written out for a flow of whole pixels."""
+    generator = torch.Generator().manual_seed(3)
+    current, previous = double(2, 3, 5, 6), double(2, 3, 5, 6, seed=1)
+    mask = torch.rand(2, 1, 5, 6, dtype=torch.float64, generator=generator)
+    rows, columns = torch.arange(5).view(5, 1), torch.arange(6).view(1, 6)
+    target_y = torch.randint(5, (2, 5, 6), generator=generator)
+    target_x = torch.randint(6, (2, 5, 6), generator=generator)
+    forward = torch.stack([target_x - columns, target_y - rows], 1).double()
+    expected = 0.0
+    for n, k, y, x in itertools.product(range(2), range(3), range(5), range(6)):
+        warped = current[n, k, target_y[n, y, x], target_x[n, y, x]]
+        expected += float(mask[n, 0, y, x] * previous[n, k, y, x] - mask[n, 0, y, x] * warped) ** 2
+    loss = temporal_loss(current, previous, forward, mask)
+    assert float(loss) == pytest.approx(expected / (5 * 6) / 2)  # divided by H·W, mean over two pairs
+
+
+def test_ruders_loss_is_the_temporal_loss_of_a_still_scene() -> None:
+    current, previous, forward, mask = moving_pair()
+    still = torch.zeros_like(forward)
+    assert torch.equal(ruder_temporal_loss(current, previous, mask), temporal_loss(current, previous, still, mask))
+    backward = -forward  # of a uniform motion; his previous picture is warped, his mask that of the current frame
+    seen = mask.roll((-2, 3), (-2, -1))
+    assert ruder_temporal_loss(current, warp(previous, backward), seen) == 0
+
+
+# Total variation
+
+
+def test_total_variation_by_hand() -> None:
+    picture = torch.tensor([[0.0, 1.0, 3.0], [0.0, 1.0, 3.0]]).view(1, 1, 2, 3)
+    assert float(total_variation(picture)) == pytest.approx((1 + 4) / 2)
+    assert total_variation(picture.transpose(-1, -2)) == total_variation(picture)
+    assert total_variation(torch.full((1, 3, 4, 4), 0.3)) == 0
+    assert total_variation(torch.rand(1, 3, 1, 1)) == 0
+
+
+# Gradients
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_gradients_of_content_and_style(scaling: Scaling) -> None:
+    features, target = double(2, 3, 3, 2).requires_grad_(), double(2, 3, 3, 2, seed=1)
+    assert torch.autograd.gradcheck(lambda x: content_loss(x, target, scaling), features)
+    assert torch.autograd.gradcheck(lambda x: style_loss(gram(x), gram(target[:1]), scaling), features)
+
+
+def test_gradients_of_gram_temporal_and_total_variation() -> None:
+    first, second = double(1, 3, 4, 5).requires_grad_(), double(1, 3, 4, 5, seed=1).requires_grad_()
+    flow, mask = double(1, 2, 4, 5, seed=2), double(1, 1, 4, 5, seed=3).sigmoid()
+    assert torch.autograd.gradcheck(gram, first)
+    assert torch.autograd.gradcheck(lambda a, b: temporal_loss(a, b, flow, mask), (first, second))
+    assert torch.autograd.gradcheck(lambda a, b: ruder_temporal_loss(a, b, mask), (first, second))
+    assert torch.autograd.gradcheck(total_variation, first)
+
+
+# All of it
+
+
+@pytest.fixture
+def style(tiny_vgg: PerceptualNetwork) -> dict[str, Tensor]:
+    return style_target(tiny_vgg, torch.rand(1, 3, 24, 40, generator=torch.Generator().manual_seed(5)), LAYERS)
+
+
+def pictures(seed: int) -> Tensor:
+    return torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_terms_are_sums_over_layers(tiny_vgg: PerceptualNetwork, style: dict[str, Tensor], scaling: Scaling) -> None:
+    settings = LossSettings(content_layers=("relu2_2", "relu3_3"), scaling=scaling)
+    loss = PerceptualLoss(tiny_vgg, style, settings)
+    terms = loss(pictures(1), loss.content_targets(pictures(2)))
+    output, content = tiny_vgg(pictures(1), LAYERS), tiny_vgg(pictures(2), LAYERS)
+    expected = sum(float(content_loss(output[j], content[j], scaling)) for j in settings.content_layers)
+    assert list(terms) == ["content", "style"]
+    assert float(terms["content"]) == pytest.approx(expected, rel=1e-5)
+    expected = sum(float(style_loss(gram(output[j]), style[j], scaling)) for j in LAYERS)
+    assert float(terms["style"]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_weights_multiply_and_total_variation_comes_only_with_one(
+    tiny_vgg: PerceptualNetwork, style: dict[str, Tensor]
+) -> None:
+    weighted = LossSettings(content_weight=3, style_weight=0.5, tv_weight=7)
+    plain, heavy = (PerceptualLoss(tiny_vgg, style, settings) for settings in (LossSettings(), weighted))
+    targets = plain.content_targets(pictures(2))
+    before, after = plain(pictures(1), targets), heavy(pictures(1), targets)
+    assert float(after["content"] / before["content"]) == pytest.approx(3)
+    assert float(after["style"] / before["style"]) == pytest.approx(0.5)
+    assert float(after["tv"]) == pytest.approx(7 * float(total_variation(pictures(1))))
+    assert "tv" not in before
+
+
+def test_the_style_picture_has_no_style_loss_and_the_content_no_content_loss(tiny_vgg: PerceptualNetwork) -> None:
+    loss = PerceptualLoss(tiny_vgg, style_target(tiny_vgg, pictures(1)[:1], LAYERS), LossSettings())
+    terms = loss(pictures(1)[:1], loss.content_targets(pictures(1)[:1]))
+    assert terms == {"content": 0, "style": pytest.approx(0, abs=1e-10)}
+
+
+def test_targets_carry_no_gradient(tiny_vgg: PerceptualNetwork) -> None:
+    images = pictures(1).requires_grad_()
+    loss = PerceptualLoss(tiny_vgg, style_target(tiny_vgg, images[:1], LAYERS), LossSettings())
+    assert not any(target.requires_grad for target in loss.content_targets(images).values())
+    assert not any(target.requires_grad for target in style_target(tiny_vgg, images[:1], LAYERS).values())
+    assert sum(loss(images, loss.content_targets(images)).values(), torch.zeros(())).requires_grad
+
+
+def test_a_style_without_a_layer_is_refused(tiny_vgg: PerceptualNetwork, style: dict[str, Tensor]) -> None:
+    del style["relu2_2"]
+    with pytest.raises(ValueError, match=r"no Gram matrix at relu2_2; it has relu1_2, relu3_3, relu4_3"):
+        PerceptualLoss(tiny_vgg, style, LossSettings())
+
+
+def test_a_layer_that_the_network_does_not_reach_is_refused_at_once(
+    tiny_vgg: PerceptualNetwork, style: dict[str, Tensor]
+) -> None:
+    with pytest.raises(ValueError, match="no layer relu5_1"):
+        PerceptualLoss(tiny_vgg, style, replace(LossSettings(), content_layers=("relu5_1",)))
+
+
+def test_losses_under_autocast_are_close_and_in_float32(tiny_vgg: PerceptualNetwork, style: dict[str, Tensor]) -> None:
+    loss = PerceptualLoss(tiny_vgg, style, LossSettings())
+    exact = loss(pictures(1), loss.content_targets(pictures(2)))
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = loss(pictures(1), loss.content_targets(pictures(2)))
+    for name, term in terms.items():
+        assert term.dtype == torch.float32
+        assert float(term) == pytest.approx(float(exact[name]), rel=0.03)

@@ -1,0 +1,171 @@
+"""The transformation network: its size, any resolution, the recurrence, and how an image network becomes recurrent."""
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nststab.networks import NetworkConfig, TransformationNetwork, make_recurrent, reflect
+
+TINY = NetworkConfig(widths=(4, 6, 8), blocks=1)
+TINY_RECURRENT = NetworkConfig(recurrent=True, widths=(4, 6, 8), blocks=1)
+
+
+def network(config: NetworkConfig, seed: int = 0) -> TransformationNetwork:
+    torch.manual_seed(seed)
+    return TransformationNetwork(config)
+
+
+def frame(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def papers_parameters(inputs: int) -> int:
+    """9x9 conv 32, two 3x3 convs 64 and 128, ten of 128, back to 32, 9x9 to RGB; two per channel of normalisation."""
+    convolutions = [(inputs, 32, 9), (32, 64, 3), (64, 128, 3), *[(128, 128, 3)] * 10, (128, 64, 3), (64, 32, 3)]
+    normalized = sum(a * b * kernel**2 + 2 * b for a, b, kernel in convolutions)
+    return normalized + 32 * 3 * 9**2 + 3
+
+
+@pytest.mark.parametrize(("recurrent", "inputs"), [(False, 3), (True, 6)])
+def test_the_default_is_the_papers_network(recurrent: bool, inputs: int) -> None:
+    built = TransformationNetwork(NetworkConfig(recurrent=recurrent))
+    assert sum(parameter.numel() for parameter in built.parameters()) == papers_parameters(inputs)
+    assert papers_parameters(3) == 1_677_635
+    strides = [block.convolution.stride for block in built.encoder]
+    assert strides == [(1, 1), (2, 2), (2, 2)]
+    assert [block.upsample for block in built.decoder] == [True, True]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (1, 40), (7, 9), (32, 32), (33, 47)])
+@pytest.mark.parametrize("config", [TINY, TINY_RECURRENT])
+def test_any_size_comes_out_as_it_went_in(config: NetworkConfig, size: tuple[int, int]) -> None:
+    with torch.no_grad():
+        output = network(config)(frame(2, 3, *size))
+    assert output.shape == (2, 3, *size)
+    assert output.min() > 0
+    assert output.max() < 1
+
+
+def test_odd_sizes_are_padded_by_replication_then_cropped() -> None:
+    with torch.no_grad():
+        model = network(TINY)
+        padded = F.pad(frame(1, 3, 33, 47), (0, 1, 0, 3), mode="replicate")
+        assert torch.equal(model(frame(1, 3, 33, 47)), model(padded)[..., :33, :47])
+
+
+def test_reflection_leaves_out_the_border_pixel() -> None:
+    row = torch.tensor([[[[1.0, 2.0, 3.0, 4.0]] * 4]])
+    assert reflect(row, 2)[0, 0, 0].tolist() == [3, 2, 1, 2, 3, 4, 3, 2]
+
+
+def test_a_flat_frame_is_drawn_flat_up_to_the_border() -> None:
+    """Padding by zeros would leave a frame of artefacts; normalisation amplifies what little rounding leaves."""
+    with torch.no_grad():
+        output = network(NetworkConfig(widths=(8, 8, 8), blocks=2))(torch.full((1, 3, 32, 32), 0.6))
+    assert (output - output[..., 16:17, 16:17]).abs().max() < 1e-3
+
+
+def test_a_shift_of_the_frame_shifts_the_picture() -> None:
+    """By the stride, on a periodic texture: its statistics stay but for the border, and so does the picture inside."""
+    texture = frame(1, 3, 16, 16).tile(1, 1, 7, 7)
+    with torch.no_grad():
+        model = network(NetworkConfig(widths=(4, 6, 8), blocks=0))
+        first, second = model(texture[..., :96, :96]), model(texture[..., 4:100, 8:104])
+    inside = (first[..., 36:68, 40:72] - second[..., 32:64, 32:64]).abs().mean()
+    unmoved = (first[..., 32:64, 32:64] - second[..., 32:64, 32:64]).abs().mean()
+    assert inside < 0.25 * unmoved
+
+
+def test_batches_are_drawn_picture_by_picture() -> None:
+    with torch.no_grad():
+        model, pictures = network(TINY), frame(3, 3, 16, 20)
+        alone = torch.cat([model(picture[None]) for picture in pictures])
+        assert torch.allclose(model(pictures), alone, atol=1e-6)
+
+
+# The recurrence
+
+
+def test_a_recurrent_network_made_from_an_image_network_draws_what_that_draws() -> None:
+    with torch.no_grad():
+        independent = network(TINY)
+        recurrent = make_recurrent(independent)
+        content = frame(1, 3, 17, 22)
+        first = recurrent(content)
+        assert recurrent.config == TINY_RECURRENT
+        assert torch.allclose(first, independent(content), atol=1e-5)
+        for seed, scale in ((1, 1.0), (2, 100.0)):  # whatever came before: bit by bit
+            assert torch.equal(recurrent(content, frame(1, 3, 17, 22, seed=seed) * scale), first)
+
+
+def test_make_recurrent_leaves_the_image_network_alone() -> None:
+    independent = network(TINY)
+    recurrent = make_recurrent(independent)
+    with torch.no_grad():
+        for parameter in recurrent.parameters():
+            parameter.add_(1)
+    original = network(TINY).state_dict()
+    assert all(torch.equal(value, original[name]) for name, value in independent.state_dict().items())
+    assert independent.config == TINY
+
+
+def test_the_previous_frame_counts_after_training_and_none_is_zeros() -> None:
+    with torch.no_grad():
+        model, content, previous = network(TINY_RECURRENT), frame(1, 3, 16, 16), frame(1, 3, 16, 16, seed=1)
+        assert torch.equal(model(content), model(content, torch.zeros_like(content)))
+        assert (model(content, previous) - model(content)).abs().max() > 0.01
+
+
+def test_kinds_are_not_mixed_up() -> None:
+    with pytest.raises(ValueError, match="independent network takes no previous"):
+        network(TINY)(frame(1, 3, 16, 16), frame(1, 3, 16, 16))
+    with pytest.raises(ValueError, match="expected an independent network"):
+        make_recurrent(network(TINY_RECURRENT))
+
+
+def test_gradient_goes_through_four_frames() -> None:
+    """d p_4 / d c_1, by way of p_1, p_2 and p_3; no path leads around one of them."""
+    model = network(TINY_RECURRENT)
+    contents = [frame(1, 3, 16, 16, seed=seed).requires_grad_() for seed in range(4)]
+    pictures: list[Tensor] = []
+    for content, previous in zip(contents, itertools.chain([None], pictures), strict=False):
+        pictures.append(model(content, previous))
+    probe = frame(1, 3, 16, 16, seed=9)
+    gradients = torch.autograd.grad((pictures[3] * probe).sum(), [*contents, pictures[0]])
+    assert all(float(gradient.abs().max()) > 1e-8 for gradient in gradients)
+
+
+def test_fine_tuning_can_start_from_zero_weights() -> None:
+    """The new channels draw nothing at first, but their weights get a gradient as soon as there is a previous frame."""
+    model = make_recurrent(network(TINY))
+    torch.autograd.backward(model(frame(1, 3, 16, 16), frame(1, 3, 16, 16, seed=1)).square().sum())
+    gradient = dict(model.named_parameters())["encoder.0.convolution.weight"].grad
+    assert gradient is not None
+    assert gradient[:, 3:].abs().max() > 1e-6
+
+
+# Arithmetic and settings
+
+
+def test_the_picture_is_float32_under_autocast() -> None:
+    with torch.no_grad():
+        model, content = network(TINY), frame(1, 3, 16, 16)
+        exact = model(content)
+        with torch.autocast("cpu", torch.bfloat16):
+            output = model(content)
+    assert output.dtype == torch.float32
+    assert (output - exact).abs().max() < 0.1
+    # in bfloat16 every value would lie on its coarse grid
+    assert not torch.equal(output, output.bfloat16().float())
+
+
+@pytest.mark.parametrize(
+    "values", [{"widths": (4, 6)}, {"widths": (4, 0, 8)}, {"widths": (4, 6, 8, 9)}, {"blocks": -1}]
+)
+def test_senseless_settings_are_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="expected three positive widths and at least 0 blocks"):
+        NetworkConfig(**values)

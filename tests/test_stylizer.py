@@ -1,0 +1,284 @@
+"""Checkpoints, good and hostile, and the feed-forward stylizer's recurrence and streaming."""
+
+import io
+import json
+import os
+import pickle
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nststab.networks import NetworkConfig, TransformationNetwork
+from nststab.stylizer import (
+    FORMAT,
+    Checkpoint,
+    FeedForward,
+    load_checkpoint,
+    read_tensors,
+    save_checkpoint,
+)
+
+TINY = NetworkConfig(widths=(4, 6, 8), blocks=2)
+TINY_RECURRENT = NetworkConfig(recurrent=True, widths=(4, 6, 8), blocks=1)
+
+
+def network(config: NetworkConfig = TINY) -> TransformationNetwork:
+    torch.manual_seed(0)
+    return TransformationNetwork(config)
+
+
+def style() -> dict[str, Tensor]:
+    features = torch.randn(1, 8, 50, generator=torch.Generator().manual_seed(1)) * 300
+    return {"relu1_2": features @ features.mT / 400, "relu4_3": torch.eye(4)[None] * 1e-3}
+
+
+def clip(length: int = 4, size: int = 20) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    return [torch.rand(1, 3, size, size, generator=generator) for _ in range(length)]
+
+
+# Checkpoints
+
+
+@pytest.mark.parametrize("config", [TINY, TINY_RECURRENT])
+def test_a_checkpoint_comes_back(tmp_path: Path, config: NetworkConfig) -> None:
+    path = tmp_path / "style.safetensors"
+    training = {"steps": 6000, "losses": {"content": 0.5}, "layers": ["relu1_2"], "name": "große Welle"}
+    original = network(config)
+    save_checkpoint(path, Checkpoint(original, style(), training))
+    loaded = load_checkpoint(path)
+    assert loaded.network.config == config
+    assert loaded.training == training
+    for name, value in original.state_dict().items():
+        assert torch.equal(loaded.network.state_dict()[name], value.half().float()), name
+    for layer, gram in style().items():
+        assert loaded.style[layer].dtype == torch.float32
+        assert (loaded.style[layer] - gram).norm() / gram.norm() < 1e-3
+    assert list(loaded.style) == list(style())
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_checkpoint_is_float16_and_says_what_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "style.safetensors"
+    save_checkpoint(path, Checkpoint(network(), style()))
+    with safe_open(path, "pt") as file:
+        assert {file.get_slice(name).get_dtype() for name in file.keys()} == {"F16"}  # noqa: SIM118
+        metadata = file.metadata()
+    assert metadata["format"] == FORMAT
+    assert json.loads(metadata["network"]) == {"recurrent": False, "widths": [4, 6, 8], "blocks": 2}
+
+
+def test_a_gram_matrix_beyond_float16_is_kept(tmp_path: Path) -> None:
+    """Real ones reach 44,000 of float16's 65,504; infinity would turn every later loss into NaN."""
+    path = tmp_path / "style.safetensors"
+    loud = {"relu3_3": torch.tensor([[[90000.0, 1.0], [1.0, 2.0]]])}
+    save_checkpoint(path, Checkpoint(network(), loud))
+    assert torch.equal(load_checkpoint(path).style["relu3_3"], loud["relu3_3"])
+
+
+def test_a_pth_of_the_same_tensors_is_the_same_network(tmp_path: Path) -> None:
+    for config in (TINY, TINY_RECURRENT):
+        safe, pickled = tmp_path / "style.safetensors", tmp_path / "style.pth"
+        save_checkpoint(safe, Checkpoint(network(config), style()))
+        torch.save(read_tensors(safe)[0], pickled)
+        expected, loaded = load_checkpoint(safe), load_checkpoint(pickled)
+        assert loaded.network.config == config
+        assert loaded.training == {}
+        with torch.no_grad():
+            assert torch.equal(loaded.network(clip()[0]), expected.network(clip()[0]))
+        assert all(torch.equal(loaded.style[layer], gram) for layer, gram in expected.style.items())
+
+
+class Hostile:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch '{self.trace}'",)
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy", "plain pickle"])
+def test_a_hostile_pickle_is_refused_and_not_run(tmp_path: Path, form: str) -> None:
+    trace, path = tmp_path / "trace", tmp_path / "evil.pth"
+    payload = {"network.output.weight": torch.zeros(3), "evil": Hostile(trace)}
+    if form == "plain pickle":
+        path.write_bytes(pickle.dumps(Hostile(trace)))
+    else:
+        torch.save(payload, path, _use_new_zipfile_serialization=form == "zip")
+    with pytest.raises(ValueError, match=r"^refused to load [^\n]*$"):
+        load_checkpoint(path)
+    assert not trace.exists()
+
+
+def pickled(value: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def state() -> dict[str, Tensor]:
+    return {f"network.{name}": value for name, value in network().state_dict().items()}
+
+
+NO_CHECKPOINTS = {
+    "empty.safetensors": b"",
+    "text.safetensors": b"Dear diary, today I trained a network.\n" * 9,
+    "picture.safetensors": b"\x89PNG\r\n\x1a\n" + bytes(99),
+    "cut.safetensors": struct.pack("<Q", 100) + b'{"a":',
+    "empty.pth": b"",
+    "text.pth": b"Dear diary, today I trained a network.\n" * 9,
+    "zeros.pt": bytes(99),
+    "cut.pth": pickled(state())[:3000],
+    "broken.pth": pickled(state()).replace(b"torch._utils", b"torch._utilz"),
+    "list.pth": pickled([torch.zeros(2)]),
+    "numbered.pth": pickled({1: torch.zeros(2)}),
+    "nested.pth": pickled({"state_dict": state()}),
+    "vgg.pth": pickled({"features.0.weight": torch.zeros(4, 3, 3, 3)}),
+    "flat.pth": pickled({f"network.encoder.{index}.convolution.weight": torch.zeros(2) for index in range(3)}),
+    "partial.pth": pickled(dict(list(state().items())[:5])),
+    "weights.onnx": b"x",
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", NO_CHECKPOINTS)
+def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(NO_CHECKPOINTS[name])
+    with pytest.raises(ValueError, match=rf"^[^\n]*{name}[^\n]*$"):
+        load_checkpoint(path)
+
+
+DESCRIPTIONS = {
+    "wider": {"network": json.dumps({"widths": [4, 6, 16], "blocks": 2, "recurrent": False})},
+    "longer": {"network": json.dumps({"widths": [4, 6, 8], "blocks": 3, "recurrent": False})},
+    "recurrent": {"network": json.dumps({"widths": [4, 6, 8], "blocks": 2, "recurrent": True})},
+    "newer setting": {"network": json.dumps({"widths": [4, 6, 8], "blocks": 2, "attention": True})},
+    "no JSON": {"network": "{"},
+    "a list": {"network": "[]"},
+    "two widths": {"network": json.dumps({"widths": [4, 6]})},
+    "text as widths": {"network": json.dumps({"widths": "abc"})},
+    "another format": {"format": "nststab-network-2"},
+    "record no JSON": {"training": "{"},
+    "record no object": {"training": "[1]"},
+}
+
+
+@pytest.mark.parametrize("metadata", DESCRIPTIONS.values(), ids=DESCRIPTIONS.keys())
+def test_weights_and_description_must_fit(tmp_path: Path, metadata: dict[str, str]) -> None:
+    path = tmp_path / "other.safetensors"
+    save_file(state(), path, {"format": FORMAT, **metadata})
+    with pytest.raises(ValueError, match=r"^[^\n]*other\.safetensors[^\n]*$"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("name", ["missing.safetensors", "missing.pth"])
+def test_a_missing_file_is_said_to_be_missing(tmp_path: Path, name: str) -> None:
+    with pytest.raises(FileNotFoundError, match=name):
+        load_checkpoint(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match=name):
+        read_tensors(tmp_path / name)
+
+
+def test_nothing_is_left_behind_where_a_checkpoint_cannot_be_written(tmp_path: Path) -> None:
+    occupied = tmp_path / "folder.safetensors"
+    occupied.mkdir()
+    with pytest.raises(OSError, match=r"folder\.safetensors"):
+        save_checkpoint(occupied, Checkpoint(network()))
+    with pytest.raises(FileNotFoundError, match=r"nowhere/style\.safetensors"):
+        save_checkpoint(tmp_path / "nowhere" / "style.safetensors", Checkpoint(network()))
+    with pytest.raises(ValueError, match=r"\.safetensors files, got style\.pth"):
+        save_checkpoint(tmp_path / "style.pth", Checkpoint(network()))
+    with pytest.raises(TypeError):
+        save_checkpoint(tmp_path / "style.safetensors", Checkpoint(network(), {}, {"path": tmp_path}))
+    assert list(tmp_path.rglob("*")) == [occupied]
+
+
+def test_a_failed_save_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "style.safetensors"
+    save_checkpoint(path, Checkpoint(network()))
+    before = path.read_bytes()
+
+    def full_disk(self: Path, data: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(data[:100])
+        raise OSError(28, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(path, Checkpoint(network(TINY_RECURRENT)))
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# The feed-forward stylizer
+
+
+def test_an_independent_network_draws_frame_by_frame() -> None:
+    model = network()
+    outputs = list(FeedForward(model)(clip()))
+    with torch.no_grad():
+        for frame, output in zip(clip(), outputs, strict=True):
+            assert torch.equal(output, model(frame))
+
+
+def test_a_recurrent_network_is_fed_its_last_picture() -> None:
+    model = network(TINY_RECURRENT)
+    outputs = list(FeedForward(model)(clip()))
+    previous = torch.zeros_like(clip()[0])
+    with torch.no_grad():
+        for frame, output in zip(clip(), outputs, strict=True):
+            previous = model(frame, previous)
+            assert torch.equal(output, previous)
+        assert not torch.allclose(outputs[-1], model(clip()[-1]), atol=1e-3)
+
+
+def test_a_second_call_is_a_new_shot() -> None:
+    stylizer = FeedForward(network(TINY_RECURRENT))
+    first, interleaved = list(stylizer(clip())), stylizer(clip())
+    next(interleaved)
+    for a, b in zip(first, stylizer(clip()), strict=True):
+        assert torch.equal(a, b)
+    assert torch.equal(next(interleaved), first[1])  # a call of its own, whatever ran in between
+
+
+def test_frames_are_pulled_one_by_one() -> None:
+    pulled = 0
+
+    def endless() -> Iterator[Tensor]:
+        nonlocal pulled
+        while True:
+            pulled += 1
+            yield clip(1)[0]
+
+    outputs = FeedForward(network(TINY_RECURRENT))(endless())
+    assert pulled == 0
+    for count in (1, 2, 3):
+        assert next(outputs).shape == (1, 3, 20, 20)
+        assert pulled == count
+    assert list(FeedForward(network())([])) == []
+
+
+def test_frames_are_plain_float32_tensors() -> None:
+    output = next(FeedForward(network())(clip()))
+    assert output.dtype == torch.float32
+    assert not output.requires_grad
+    assert (output * torch.ones(1, requires_grad=True)).requires_grad  # usable in a loss, unlike an inference tensor
+
+
+@pytest.mark.parametrize("config", [TINY, TINY_RECURRENT])
+def test_bfloat16_is_close(config: NetworkConfig) -> None:
+    exact = list(FeedForward(network(config))(clip()))
+    fast = list(FeedForward(network(config), precision="bfloat16")(clip()))
+    for a, b in zip(exact, fast, strict=True):
+        assert b.dtype == torch.float32
+        assert 0 < (a - b).abs().mean() < 0.01

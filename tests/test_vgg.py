@@ -1,0 +1,152 @@
+"""The perceptual network, against torchvision's own VGG with a sixteenth of the channels and random weights."""
+
+from unittest.mock import Mock
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from torch import Tensor, nn
+from torchvision.models.vgg import cfgs, make_layers
+
+from nststab.assets import perceptual_weights
+from nststab.stylizer import read_tensors
+from nststab.vgg import MEAN, STD, PerceptualNetwork
+
+VGG16 = ["relu1_1", "relu1_2", "relu2_1", "relu2_2", "relu3_1", "relu3_2", "relu3_3"]
+VGG16 += ["relu4_1", "relu4_2", "relu4_3", "relu5_1", "relu5_2", "relu5_3"]
+VGG19 = ["relu1_1", "relu1_2", "relu2_1", "relu2_2", "relu3_1", "relu3_2", "relu3_3", "relu3_4"]
+VGG19 += ["relu4_1", "relu4_2", "relu4_3", "relu4_4", "relu5_1", "relu5_2", "relu5_3", "relu5_4"]
+
+
+def torchvision_layers(kind: str, batch_norm: bool = False) -> nn.Sequential:
+    """`features` of torchvision's VGG-16 ("D") or VGG-19 ("E"), slim, with weights that keep features' size."""
+    torch.manual_seed(0)
+    widths = [width if isinstance(width, str) else width // 16 for width in cfgs[kind]]
+    layers: nn.Sequential = make_layers(widths, batch_norm=batch_norm)
+    for module in layers:
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+            nn.init.normal_(module.bias)  # type: ignore[arg-type]
+    return layers.requires_grad_(False)
+
+
+def state_dict(layers: nn.Sequential) -> dict[str, Tensor]:
+    return {f"features.{name}": value for name, value in layers.state_dict().items()}
+
+
+@pytest.mark.parametrize(("kind", "names"), [("D", VGG16), ("E", VGG19)])
+def test_equals_torchvision_at_every_layer(kind: str, names: list[str]) -> None:
+    layers = torchvision_layers(kind)
+    images = torch.rand(2, 3, 35, 33)
+    x = images * 255 - torch.tensor([123.68, 116.78, 103.94]).view(3, 1, 1)
+    expected = []
+    for module in layers:
+        x = module(x)
+        if isinstance(module, nn.ReLU):
+            expected.append(x.clone())
+
+    network = PerceptualNetwork(state_dict(layers))
+    assert network.layers == tuple(names)
+    features = network(images, names)
+    assert list(features) == names
+    for name, reference in zip(names, expected, strict=True):
+        error = (features[name] - reference).norm() / reference.norm()
+        assert error < 1e-4, name
+
+
+def test_a_truncated_network_ends_early() -> None:
+    weights = {key: value for key, value in state_dict(torchvision_layers("D")).items() if int(key.split(".")[1]) <= 21}
+    assert PerceptualNetwork(weights).layers == tuple(VGG16[:10])
+
+
+@pytest.mark.parametrize(("layers", "convolutions"), [(["relu1_1"], 1), (["relu2_1", "relu1_2"], 3), (["relu4_3"], 10)])
+def test_computes_no_deeper_than_asked(
+    tiny_vgg: PerceptualNetwork, monkeypatch: pytest.MonkeyPatch, layers: list[str], convolutions: int
+) -> None:
+    convolve = Mock(wraps=F.conv2d)
+    monkeypatch.setattr(F, "conv2d", convolve)
+    assert set(tiny_vgg(torch.rand(1, 3, 16, 16), layers)) == set(layers)
+    assert convolve.call_count == convolutions
+
+
+def test_small_images_serve_the_layers_before_the_pooling(tiny_vgg: PerceptualNetwork) -> None:
+    assert tiny_vgg(torch.rand(1, 3, 1, 5), ["relu1_2"])["relu1_2"].shape == (1, 4, 1, 5)
+    with pytest.raises(ValueError, match="5x1 pixels are too small for relu2_1"):
+        tiny_vgg(torch.rand(1, 3, 1, 5), ["relu2_1"])
+
+
+def test_an_unknown_layer_is_answered_with_the_reach(tiny_vgg: PerceptualNetwork) -> None:
+    with pytest.raises(ValueError, match="no layer relu5_1; they reach relu1_1 to relu4_3"):
+        tiny_vgg(torch.rand(1, 3, 32, 32), ["relu1_1", "relu5_1"])
+    with pytest.raises(ValueError, match="no layer conv1_1"):
+        tiny_vgg.require(["conv1_1"])
+
+
+def without(key: str) -> dict[str, Tensor]:
+    weights = state_dict(torchvision_layers("D"))
+    del weights[key]
+    return weights
+
+
+FOREIGN = {
+    "nothing": {},
+    "batch normalisation": state_dict(torchvision_layers("D", batch_norm=True)),
+    "AlexNet": {"features.0.weight": torch.zeros(64, 3, 11, 11), "features.0.bias": torch.zeros(64)},
+    "SqueezeNet": {"features.0.weight": torch.zeros(8, 3, 3, 3), "features.3.squeeze.weight": torch.zeros(4, 8, 1, 1)},
+    "DenseNet": {"features.conv0.weight": torch.zeros(64, 3, 7, 7)},
+    "ResNet": {"conv1.weight": torch.zeros(64, 3, 7, 7)},
+    "a transformation network": {"network.output.weight": torch.zeros(3, 32, 9, 9)},
+    "a missing bias": without("features.5.bias"),
+    "a missing first convolution": without("features.0.weight"),
+    "a missing convolution": without("features.7.weight"),
+}
+
+
+@pytest.mark.parametrize("weights", FOREIGN.values(), ids=FOREIGN.keys())
+def test_other_weights_are_refused_in_one_line(weights: dict[str, Tensor]) -> None:
+    with pytest.raises(ValueError, match=r"^expected [^\n]*$"):
+        PerceptualNetwork(weights)
+
+
+def test_a_gap_between_the_blocks_is_refused() -> None:
+    weights = state_dict(torchvision_layers("D"))
+    shifted = {key.replace("features.28", "features.32"): value for key, value in weights.items()}
+    with pytest.raises(ValueError, match=r"features\.26 and features\.32"):
+        PerceptualNetwork(shifted)
+
+
+def test_weights_are_frozen_and_gradients_reach_the_images(tiny_vgg: PerceptualNetwork) -> None:
+    images = torch.rand(1, 3, 16, 16, requires_grad=True)
+    torch.autograd.backward(tiny_vgg(images, ["relu4_3"])["relu4_3"].sum())
+    assert images.grad is not None
+    assert images.grad.norm() > 0
+    assert not any(parameter.requires_grad for parameter in tiny_vgg.parameters())
+
+
+def test_the_bundled_weights() -> None:
+    tensors, metadata = read_tensors(perceptual_weights())
+    network = PerceptualNetwork(tensors)
+    assert network.layers == tuple(VGG16[:10])
+    assert [len(tensors[f"features.{index}.bias"]) for index in (0, 5, 10, 21)] == [64, 128, 256, 512]
+    features = network(torch.full((1, 3, 9, 9), 0.5), ["relu1_1"])["relu1_1"]
+    assert features.isfinite().all()
+    inside = features[..., 1:-1, 1:-1]
+    assert torch.allclose(inside, inside[..., :1, :1].expand_as(inside), atol=1e-3)  # flat in, flat out
+    assert 0 < inside.mean() < 255
+
+    assert "Visual Geometry Group" in metadata["source"]
+    assert "CC BY 4.0" in metadata["source"]
+    assert [float(number) for number in metadata["mean"].split(",")] == list(MEAN)
+    assert [float(number) for number in metadata["std"].split(",")] == pytest.approx(list(STD))
+
+
+def test_the_bundled_weights_tell_an_edge_from_a_flat_picture() -> None:
+    """Trained filters are tuned to edges, so an edge changes relu2_2 more than as much change of brightness does."""
+    network = PerceptualNetwork(read_tensors(perceptual_weights())[0])
+    flat, bright, edge = (torch.full((1, 3, 16, 16), value) for value in (0.45, 0.55, 0.45))
+    edge[..., 8:] = 0.55
+    grey, brighter, edged = (network(image, ["relu2_2"])["relu2_2"][..., 2:-2, 2:-2] for image in (flat, bright, edge))
+    assert (edged - grey).norm() > (brighter - grey).norm()
+    with safe_open(perceptual_weights(), "pt") as file:
+        assert {file.get_slice(name).get_dtype() for name in file.keys()} == {"F16"}  # noqa: SIM118
