@@ -1,13 +1,13 @@
 """The command line: a lazy group, so that `nststab --help` answers without importing torch."""
 
-import difflib
 import importlib
 import sys
+import warnings
 
 import click
 
 import nststab
-from nststab.cli.common import run_options
+from nststab.cli.common import NearestGroup, run_options, say, verbosity_options
 
 # Short help stands here because reading it from the commands would import them all.
 _COMMANDS = {
@@ -21,7 +21,7 @@ _COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(NearestGroup):
     """Loads `nststab.cli.NAME.command` when NAME is asked for, and turns the library's errors into one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
@@ -33,30 +33,40 @@ class LazyGroup(click.Group):
         command: click.Command = importlib.import_module(f"nststab.cli.{cmd_name}").command
         return command
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
-            nearest = difflib.get_close_matches(args[0], _COMMANDS, n=2)
-            hint = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
-            ctx.fail(f"No such command {args[0]!r}.{hint}")
-        return super().resolve_command(ctx, args)
-
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> object:
         try:
-            return super().invoke(ctx)
-        except (ValueError, OSError, MemoryError) as error:
+            with warnings.catch_warnings():
+                warnings.showwarning = lambda message, *_args, **_options: say(f"note: {_one_line(message)}")
+                return super().invoke(ctx)
+        except (click.exceptions.Exit, click.Abort):  # RuntimeErrors of click's own
+            raise
+        except (ValueError, OSError, MemoryError, RuntimeError) as error:
             if run_options(ctx).debug:
                 raise
-            raise click.ClickException(" ".join(str(error).split()) or type(error).__name__) from error
+            raise click.ClickException(_message(error)) from error
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
+        return f"out of memory; smaller frames need less ({_one_line(error)[:200]})"
+    return _one_line(error) or type(error).__name__
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())
+
+
+@click.group(
+    "nststab", cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(nststab.__version__, prog_name="nststab")
+@verbosity_options
 def group() -> None:
     """Video stylization that does not flicker, and the measures that prove it.
 

@@ -39,7 +39,7 @@ def machine(device: str, precision: str) -> Machine:
     if not available[chosen.type]:
         raise ValueError(f"no {chosen.type} device is available here; there is {_best_device()}")
     result = Machine(chosen, _best_precision(chosen) if precision == "auto" else precision)  # type: ignore[arg-type]
-    explain(f"computing on {result.device.type} in {result.precision}, {torch.get_num_threads()} threads")
+    explain(f"computing on {result.device.type}, {torch.get_num_threads()} threads")
     return result
 
 
@@ -61,15 +61,16 @@ def _best_precision(device: torch.device) -> Precision:
 def perceptual_network(weights: Path | None, device: torch.device) -> PerceptualNetwork:
     """The bundled VGG-16, or the user's weights."""
     path = weights or perceptual_weights()
+    tensors, _ = read_tensors(path)
     try:
-        return PerceptualNetwork(read_tensors(path)[0]).to(device)
+        return PerceptualNetwork(tensors).to(device)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
 @dataclass(frozen=True)
 class StyleSource:
-    """What --style names: a shipped style, a picture, or a checkpoint."""
+    """What the user calls the style: a shipped style, a picture, or a checkpoint."""
 
     text: str
     picture: Path | None = None
@@ -102,6 +103,9 @@ class StyleSource:
         style = load_checkpoint(self.checkpoint("independent")).style
         if not style:
             raise ValueError(f"{self.text} carries no Gram targets; give the style's picture instead")
+        for layer in set(style) & set(network.layers):
+            if style[layer].shape[-1] != len(network.weights[f"{layer}_bias"]):
+                raise ValueError(f"{self.text} carries Gram targets of another perceptual network (--vgg-weights)")
         return {layer: gram.to(device) for layer, gram in style.items()}
 
 
@@ -114,16 +118,14 @@ def style_source(text: str) -> StyleSource:
     if path.is_file() and suffix in PICTURE_SUFFIXES:
         return StyleSource(text, picture=path)
     if path.is_file():
-        raise click.BadParameter(
-            f"{text} is neither a picture nor weights ({', '.join(WEIGHT_SUFFIXES)})", param_hint="--style"
-        )
+        raise click.UsageError(f"the style {text} is neither a picture nor weights ({', '.join(WEIGHT_SUFFIXES)})")
     if suffix or "/" in text:
-        raise click.BadParameter(f"there is no file {text}", param_hint="--style")
+        raise click.UsageError(f"the style {text} {'is a folder' if path.is_dir() else 'does not exist'}")
     try:
         return StyleSource(text, checkpoint=find_style(text).checkpoint)
     except UnknownStyle as error:
-        raise click.BadParameter(
-            f"{error} (nststab styles shows them; a picture's or checkpoint's path works too)", param_hint="--style"
+        raise click.UsageError(
+            f"{error} (nststab styles shows them; a picture's or checkpoint's path works too)"
         ) from error
 
 
@@ -145,6 +147,8 @@ def perceptual_loss(
     style: StyleSource, options: OptimizerOptions, content_side: int, device: torch.device
 ) -> PerceptualLoss:
     """The loss of `gatys` and `ruder`; a style picture is scaled to `style_scale` times the content's longest side."""
+    if style.picture is None and options.style_scale != 1:
+        raise click.UsageError(f"--style-scale has no effect on {style.text}, which is no picture")
     network = perceptual_network(options.vgg_weights, device)
     settings = replace(LossSettings(), **options.loss)
     side = max(16, round(content_side * options.style_scale))
@@ -161,34 +165,35 @@ def stylizer(
 ) -> Stylizer:
     """Builds a method; `report` gets every iteration of an optimisation."""
     if method in FEED_FORWARD:
+        explain(f"{method} in {where.precision}")
         return FeedForward(style.trained(method).network, where.device, where.precision)
     loss = perceptual_loss(style, options, content_side, where.device)
-    loop, start = _loop(options)
+    loop, start = _loop(options, content_side)
+    optimized: Stylizer
     if method == "gatys":
-        return Gatys(loss, loop, start=start, callback=report, device=where.device)
-    return Ruder(
-        loss,
-        flow_function(options.flow_cache),
-        _ruder(options, loop),
-        start=start,
-        callback=report,
-        device=where.device,
-    )
+        optimized = Gatys(loss, loop, report, where.device, start)
+    else:
+        flow, settings = flow_function(options.flow_cache), _ruder(options, loop)
+        optimized = Ruder(loss, flow, settings, report, where.device, start)
+    return optimized
 
 
 def flow_function(cache: Path | None) -> FlowFunction:
-    """DeepFlow, through a cache folder if one is given."""
-    return cached(deepflow, cache, "deepflow") if cache else deepflow
+    """DeepFlow, through a cache folder if one is given; else OSError at once, not frames later, where it cannot run."""
+    if cache:
+        return cached(deepflow, cache, "deepflow")
+    deepflow(torch.zeros(1, 3, 1, 1), torch.zeros(1, 3, 1, 1))
+    return deepflow
 
 
-def _loop(options: OptimizerOptions) -> tuple[GatysSettings, Tensor | None]:
-    """Settings of the loop, and the start picture where --init names one."""
+def _loop(options: OptimizerOptions, content_side: int) -> tuple[GatysSettings, Tensor | None]:
+    """Settings of the loop, and the start picture, at the content's size, where --init names one."""
     changed = dict(options.loop)
     start = None
     if options.init in ("content", "noise"):
         changed["init"] = options.init
     elif options.init is not None:
-        start = read_picture(Path(options.init)).rgb
+        start = resize(read_picture(Path(options.init)).rgb, content_side)
     if options.iterations:
         changed["iterations"] = options.iterations[0]
     return replace(GatysSettings(), **changed), start

@@ -1,6 +1,7 @@
 """Options, progress bars and messages that the commands share."""
 
 import difflib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,7 +62,8 @@ def verbosity_options(command: Command) -> Command:
     return command
 
 
-class NearestChoice(click.Choice[str]):
+# Subscripts of click's types wait for a click 8.4 at least, which nobody else needs.
+class NearestChoice(click.Choice):  # type: ignore[type-arg]
     """A choice that answers a misspelt value with the nearest."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
@@ -75,7 +77,21 @@ class NearestChoice(click.Choice[str]):
         self.fail(f"{value!r} is not one of its values; {hint}", param, ctx)
 
 
-class Names(click.ParamType):
+class NearestGroup(click.Group):
+    """A group that answers a misspelt command with the nearest (only newer versions of click do so themselves)."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        names = self.list_commands(ctx)
+        if args and args[0] not in names and not args[0].startswith("-"):
+            nearest = difflib.get_close_matches(args[0], names, n=2)
+            hint = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+
+class Names(click.ParamType):  # type: ignore[type-arg]
     """Names separated by commas, each one of `choices`."""
 
     name = "names"
@@ -92,17 +108,58 @@ class Names(click.ParamType):
 EXISTING = click.Path(exists=True, path_type=Path)
 EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
+
+class FiniteRange(click.FloatRange):
+    """A range without infinity and NaN, which passes every comparison."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return float(number)
+
+
+NON_NEGATIVE = FiniteRange(min=0)
+POSITIVE = FiniteRange(min=0, min_open=True)
+COUNT = click.IntRange(min=1)
+
+
+class Setting(click.Option):
+    """An option whose default stands in the help only; None means that it was not given."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        record = super().get_help_record(ctx)  # click puts a default that is a text into parentheses
+        return record and (record[0], record[1].replace(f"({self.show_default})", str(self.show_default)))
+
+
+def setting(
+    flag: str,
+    default: object,
+    help_text: str,
+    kind: "click.ParamType[Any] | type" = NON_NEGATIVE,
+    metavar: str | None = None,
+) -> Callable[[Command], Command]:
+    """An option for a field of a settings dataclass; None means that it was not given.
+
+    The dataclass owns the default; a test holds the one that the help shows against it. So help needs no torch.
+    """
+    if metavar is None and isinstance(kind, click.IntRange | click.FloatRange):
+        metavar = "N" if isinstance(kind, click.IntRange) else "X"
+    return click.option(
+        flag, cls=Setting, type=kind, default=None, show_default=str(default), help=help_text, metavar=metavar
+    )
+
+
 output_option = click.option("-o", "--output", required=True, metavar="OUT", help="Where the result goes.")
 overwrite_option = click.option("-y", "--yes", is_flag=True, help="Overwrite the output if it exists.")
-size_option = click.option(
-    "--size", type=click.IntRange(min=1), help="Longest side of the frames in pixels.  [default: as they are]"
-)
-seed_option = click.option("--seed", type=click.IntRange(min=0), help="Seed of everything random.  [default: 0]")
-vgg_option = click.option(
+size_option = setting("--size", "as they are", "Longest side of the frames in pixels.", COUNT, "PIXELS")
+seed_option = setting("--seed", 0, "Seed of everything random.", click.IntRange(min=0, max=2**32 - 1))
+vgg_option = setting(
     "--vgg-weights",
-    type=EXISTING,
-    metavar="FILE",
-    help="VGG-16 or VGG-19 weights, .safetensors or torchvision's .pth.  [default: the bundled VGG-16]",
+    "the bundled VGG-16",
+    "VGG-16 or VGG-19 weights, .safetensors or torchvision's .pth.",
+    click.Path(exists=True, dir_okay=False, path_type=Path),
+    "FILE",
 )
 
 
@@ -122,21 +179,6 @@ def device_options(command: Command) -> Command:
         show_default=True,
         help="Where to compute.",
     )(command)
-
-
-def setting(
-    flag: str, default: object, help_text: str, kind: click.ParamType | type = float
-) -> Callable[[Command], Command]:
-    """An option for a field of a settings dataclass; None means that it was not given.
-
-    The dataclass owns the default; a test holds the one that the help shows against it. So help needs no torch.
-    """
-    return click.option(flag, type=kind, default=None, show_default=str(default), help=help_text)
-
-
-NON_NEGATIVE = click.FloatRange(min=0)
-POSITIVE = click.FloatRange(min=0, min_open=True)
-COUNT = click.IntRange(min=1)
 
 
 def given(**values: object) -> dict[str, Any]:
@@ -163,14 +205,15 @@ def progress(description: str, total: int | None) -> Iterator[Callable[..., None
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.table import Column
 
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        BarColumn(),  # the only one that gives way on a narrow terminal
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        TimeElapsedColumn(table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
         TextColumn("{task.fields[note]}"),
     )
     shown = console.is_terminal and not run_options().quiet
@@ -182,6 +225,11 @@ def progress(description: str, total: int | None) -> Iterator[Callable[..., None
             bar.update(task, **changed)
 
         yield advance
+
+
+def frames_of(count: int) -> str:
+    """A number of frames in words: 1 frame, 2 frames."""
+    return f"{count} frame{'s' if count != 1 else ''}"
 
 
 def named(terms: Mapping[str, float]) -> str:

@@ -10,14 +10,14 @@ from nststab.cli.common import (
     METHODS,
     Names,
     device_options,
+    frames_of,
     named,
     progress,
-    refuse_overwriting,
     say,
     verbosity_options,
 )
 from nststab.cli.optimizing import collect, optimizer_options, refuse_unused
-from nststab.cli.stylize import clip_options, shots
+from nststab.cli.stylize import checked_clip, clip_options, shots
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -35,15 +35,17 @@ if TYPE_CHECKING:
 @click.option(
     "--methods",
     type=Names(METHODS),
+    metavar="METHOD,...",
     default="independent,recurrent",
     show_default=True,
-    help="Methods, separated by commas.",
+    help=f"Methods, separated by commas: {', '.join(METHODS)}.",
 )
 @click.option(
     "--patches",
     type=click.IntRange(min=1),
     default=10,
     show_default=True,
+    metavar="N",
     help="Patches measured in each pair of frames.",
 )
 @clip_options
@@ -62,19 +64,17 @@ def command(source: Path, style: str, methods: tuple[str, ...], patches: int, **
     from nststab.cli.build import machine, perceptual_loss, style_source, stylizer
     from nststab.evaluate.stability import StabilityMeter, StabilitySettings, in_step, perceptual_losses
     from nststab.report import side_by_side
-    from nststab.video import check_output, convert_clip, open_clip
+    from nststab.video import convert_clip
 
-    clip = open_clip(source, options["size"])
-    check_output(clip, options["output"])
-    refuse_overwriting(Path(options["output"]), options["yes"])
+    clip = checked_clip(source, options)
     where = machine(options["device"], options["precision"])
     named_style, optimizer, side = style_source(style), collect(options), max(clip.width, clip.height)
     loss = perceptual_loss(named_style, optimizer, side, where.device)
-    meter = StabilityMeter(StabilitySettings(patches, seed=options["seed"] or 0), perceptual_losses(loss))
+    meter = StabilityMeter(StabilitySettings(patches, seed=options["seed"] or 0), perceptual_losses(loss, where.device))
     with progress("compare", clip.frame_count) as advance:
 
         def iteration(number: int, terms: dict[str, float]) -> None:
-            advance(note=f"iteration {number}: {named(terms)}")
+            advance(note=f"{number}: {named(terms)}")
 
         stylizers = {method: stylizer(method, named_style, optimizer, side, where, iteration) for method in methods}
 
@@ -94,7 +94,7 @@ def command(source: Path, style: str, methods: tuple[str, ...], patches: int, **
     for note in result.notes:
         say(f"note: {note}")
     _print(meter.result())
-    say(f"{options['output']}: {result.frames} frames")
+    say(f"{options['output']}: {frames_of(result.frames)}")
 
 
 def _print(rows: "dict[str, MethodStability]") -> None:

@@ -9,7 +9,7 @@ from nststab.cli.common import device_options, overwrite_option, say, verbosity_
 
 
 @click.command("demo", short_help="Stylize the bundled clip.")
-@click.option("-o", "--output", default="demo.mp4", show_default=True, help="Where the result goes.")
+@click.option("-o", "--output", default="demo.mp4", show_default=True, metavar="OUT", help="Where the result goes.")
 @overwrite_option
 @device_options
 @verbosity_options

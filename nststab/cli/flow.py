@@ -8,6 +8,7 @@ import click
 
 from nststab.cli.common import (
     EXISTING,
+    NearestGroup,
     explain,
     output_option,
     overwrite_option,
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
 _OURS = re.compile(r"(forward_\d+_\d+\.flo|backward_\d+_\d+\.flo|reliable_\d+_\d+\.pgm)")
 
 
-@click.group("flow")
+@click.group("flow", cls=NearestGroup)
+@verbosity_options
 def command() -> None:
     """Optical flow and its reliability masks."""
 
 
-@command.command("estimate")
+@command.command("estimate", short_help="DeepFlow and masks between neighbouring frames.")
 @click.argument("source", metavar="INPUT", type=EXISTING)
 @output_option
 @size_option
@@ -97,7 +99,7 @@ def _write(folder: Path, number: int, pair: "FlowPair") -> None:
     explain(f"{number} to {number + 1}: {float(pair.forward_mask.mean()):.1%} of the pixels can be trusted")
 
 
-@command.command("mask")
+@command.command("mask", short_help="Where one flow can be trusted, given its opposite.")
 @click.argument("forward", metavar="FORWARD.flo", type=EXISTING)
 @click.argument("backward", metavar="BACKWARD.flo", type=EXISTING)
 @output_option
@@ -113,6 +115,6 @@ def mask(forward: Path, backward: Path, output: str, yes: bool) -> None:
 
     path = Path(output)
     if path.suffix.lower() != ".pgm":
-        raise click.BadParameter(f"expected a name that ends in .pgm, got {output}", param_hint="--output")
+        raise click.BadParameter(f"expected a name that ends in .pgm, got {output}", param_hint="'-o'")
     refuse_overwriting(path, yes)
     write_mask(path, reliability(read_flo(forward), read_flo(backward)))

@@ -12,17 +12,20 @@ from nststab.cli.stylize import clip_options, run
 
 @click.command("optimize", short_help="Stylize by optimisation.")
 @click.argument("content", type=EXISTING)
-@click.argument("style_image", type=EXISTING)
+@click.argument("style_image")
 @click.option("--no-temporal", is_flag=True, help="Stylize each frame of a clip on its own.")
 @clip_options
 @optimizer_options
 @device_options
 @verbosity_options
-def command(content: Path, style_image: Path, no_temporal: bool, **options: Any) -> None:
-    """Stylize CONTENT after STYLE_IMAGE: a picture by the method of Gatys et al., a clip by that of Ruder et al."""
+def command(content: Path, style_image: str, no_temporal: bool, **options: Any) -> None:
+    """Stylize CONTENT after STYLE_IMAGE: a picture by the method of Gatys et al., a clip by that of Ruder et al.
+
+    STYLE_IMAGE may also be the name of a shipped style, or a checkpoint.
+    """
     from nststab.cli.build import style_source
     from nststab.video import open_clip
 
     method = "gatys" if no_temporal or open_clip(content).kind == "picture" else "ruder"
     refuse_unused(options, (method,))
-    run(content, style_source(str(style_image)), method, collect(options), options)
+    run(content, style_source(style_image), method, collect(options), options)

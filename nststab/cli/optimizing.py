@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nststab.cli.common import NON_NEGATIVE, POSITIVE, NearestChoice, given, seed_option, setting, vgg_option
+from nststab.cli.common import POSITIVE, NearestChoice, given, seed_option, setting, vgg_option
 
 if TYPE_CHECKING:
     from nststab.cli.build import OptimizerOptions
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class Iterations(click.ParamType):
+class Iterations(click.ParamType):  # type: ignore[type-arg]
     """One count, or two: for the first frame and for each later one."""
 
     name = "N[,N]"
@@ -29,19 +29,20 @@ class Iterations(click.ParamType):
 
 
 _OPTIONS = (
-    setting("--content-weight", 1.0, "Weight of the content loss.", NON_NEGATIVE),
-    setting("--style-weight", 1.0, "Weight of the style loss.", NON_NEGATIVE),
-    setting("--tv-weight", 0.0, "Weight of total variation, for a smoother picture.", NON_NEGATIVE),
-    setting("--temporal-weight", 200.0, "ruder: weight of the temporal loss.", NON_NEGATIVE),
+    setting("--content-weight", 1.0, "Weight of the content loss."),
+    setting("--style-weight", 1.0, "Weight of the style loss."),
+    setting("--tv-weight", 0.0, "Weight of total variation, for a smoother picture."),
+    setting("--temporal-weight", 50.0, "ruder: weight of the temporal loss."),
     setting(
         "--iterations", "500,150", "Iterations a frame; ruder: of the first frame, and of later ones.", Iterations()
     ),
     setting("--optimizer", "lbfgs", "How to minimise.", NearestChoice(("lbfgs", "adam"))),
-    setting("--init", "content", "Start from content, noise or a picture FILE.", str),
+    setting("--init", "content", "Start from the content, noise, or a picture.", str, "content|noise|IMAGE"),
     setting("--style-scale", 1.0, "Size of a style picture relative to the content's.", POSITIVE),
     click.option(
         "--flow-cache",
         type=click.Path(file_okay=False, path_type=Path),
+        metavar="DIR",
         help="ruder: folder that keeps flows for the next run.",
     ),
     vgg_option,
@@ -78,7 +79,7 @@ def collect(options: dict[str, Any]) -> "OptimizerOptions":
 
     init = options["init"]
     if init not in (None, "content", "noise") and not Path(init).is_file():
-        raise click.BadParameter(f"{init}: expected content, noise or an existing picture", param_hint="--init")
+        raise click.BadParameter(f"{init}: expected content, noise or an existing picture", param_hint="'--init'")
     return OptimizerOptions(
         loss=given(**{name: options[name] for name in ("content_weight", "style_weight", "tv_weight")}),
         loop=given(optimizer=options["optimizer"], seed=options["seed"]),
@@ -99,6 +100,8 @@ def refuse_unused(options: dict[str, Any], methods: tuple[str, ...]) -> None:
     for name in _NAMES:
         if options[name] is not None and name not in used:
             flag = "--" + name.replace("_", "-")
-            raise click.UsageError(f"{flag} has no effect with --method {', '.join(methods)}")
+            raise click.UsageError(f"{flag} has no effect on {', '.join(methods)}")
     if options["iterations"] and len(options["iterations"]) == 2 and "ruder" not in methods:
-        raise click.UsageError("--iterations takes two numbers with --method ruder only")
+        raise click.UsageError("--iterations takes two numbers for ruder only")
+    if options["precision"] not in ("auto", "float32") and not {"recurrent", "independent"} & set(methods):
+        raise click.UsageError(f"--precision has no effect on {', '.join(methods)}, which compute in float32")

@@ -13,6 +13,7 @@ from nststab.cli.common import (
     NearestChoice,
     device_options,
     explain,
+    frames_of,
     named,
     output_option,
     overwrite_option,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from nststab.cli.build import OptimizerOptions, StyleSource
     from nststab.stylizer import Stylizer
+    from nststab.video import Clip
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -66,6 +68,7 @@ def command(source: Path, style: str, method: str, **options: Any) -> None:
     gatys        optimisation, frame by frame
 
     OUT is an .mp4, an .mkv, a picture, or a folder of PNGs (ends in /). A clip keeps its size, timing and audio.
+    The options from --content-weight to --seed are for ruder and gatys.
     """
     refuse_unused(options, (method,))
     from nststab.cli.build import style_source
@@ -78,18 +81,16 @@ def run(
 ) -> None:
     """Reads, stylizes and writes; `options` are those of `clip_options` and `device_options`."""
     from nststab.cli.build import machine, stylizer
-    from nststab.video import check_output, convert_clip, open_clip
+    from nststab.video import convert_clip
 
     output = options["output"]
-    clip = open_clip(source, options["size"])
-    check_output(clip, output)
-    refuse_overwriting(Path(output), options["yes"])
+    clip = checked_clip(source, options)
     where = machine(options["device"], options["precision"])
     started = time.monotonic()
     with progress(f"{method} {clip.width}x{clip.height}", clip.frame_count) as advance:
 
         def iteration(number: int, terms: dict[str, float]) -> None:
-            advance(note=f"iteration {number}: {named(terms)}")
+            advance(note=f"{number}: {named(terms)}")
 
         method_stylizer = stylizer(method, style, optimizer, max(clip.width, clip.height), where, iteration)
 
@@ -102,8 +103,21 @@ def run(
     for note in result.notes:
         say(f"note: {note}")
     seconds = time.monotonic() - started
-    explain(f"{result.frames} frames in {seconds:.1f} s, {result.frames / seconds:.2f} a second")
-    say(f"{output}: {result.frames} frame{'s' if result.frames != 1 else ''}, {clip.width}x{clip.height}")
+    explain(f"{frames_of(result.frames)} in {seconds:.1f} s, {result.frames / seconds:.2f} a second")
+    say(f"{output}: {frames_of(result.frames)}, {clip.width}x{clip.height}")
+
+
+def checked_clip(source: Path, options: dict[str, Any]) -> "Clip":
+    """The clip, opened, once it is clear that the output can be written."""
+    from nststab.video import check_output, open_clip
+
+    clip = open_clip(source, options["size"])
+    try:
+        check_output(clip, options["output"])
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="'-o'") from error
+    refuse_overwriting(Path(options["output"]), options["yes"])
+    return clip
 
 
 def shots(stylizer: "Stylizer", frames: "Iterator[Tensor]", cuts: bool) -> "Iterator[Tensor]":

@@ -14,8 +14,8 @@ from nststab.cli.common import (
     COUNT,
     EXISTING,
     EXISTING_FOLDER,
-    NON_NEGATIVE,
     POSITIVE,
+    NearestGroup,
     device_options,
     given,
     named,
@@ -41,32 +41,37 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def _training_options(command: Command) -> Command:
-    for option in reversed(
-        (
-            click.option("--photos", required=True, type=EXISTING_FOLDER, metavar="DIR", help="Folder of photographs."),
-            output_option,
-            setting("--steps", "6000 image, 3000 video", "Steps of Adam.", COUNT),
-            setting("--batch", 1, "Pictures or clips a step.", COUNT),
-            setting("--height", 256, "Height of the crops in pixels.", click.IntRange(min=32)),
-            setting("--width", 256, "Width of the crops in pixels.", click.IntRange(min=32)),
-            setting("--learning-rate", 0.001, "Highest learning rate; it falls to 0 on a cosine.", POSITIVE),
-            setting("--content-weight", 1.0, "Weight of the content loss.", NON_NEGATIVE),
-            setting("--style-weight", 1.0, "Weight of the style loss.", NON_NEGATIVE),
-            setting("--tv-weight", 0.0, "Weight of total variation.", NON_NEGATIVE),
-            setting("--validate-every", 500, "Steps from one validation to the next.", COUNT),
-            seed_option,
-            vgg_option,
-            overwrite_option,
-            device_options,
-            verbosity_options,
-        )
-    ):
-        command = option(command)
-    return command
+def _training_options(steps: int, weights: Mapping[str, object]) -> Callable[[Command], Command]:
+    """What both stages take; `weights` are the defaults of the loss."""
+    options = (
+        click.option("--photos", required=True, type=EXISTING_FOLDER, metavar="DIR", help="Folder of photographs."),
+        output_option,
+        click.option("--steps", type=COUNT, default=steps, show_default=True, metavar="N", help="Steps of Adam."),
+        setting("--batch", 1, "Pictures or clips a step.", COUNT),
+        setting("--height", 256, "Height of the crops in pixels.", click.IntRange(min=32)),
+        setting("--width", 256, "Width of the crops in pixels.", click.IntRange(min=32)),
+        setting("--learning-rate", 0.001, "Highest learning rate; it falls to 0 on a cosine.", POSITIVE),
+        setting("--content-weight", weights["content"], "Weight of the content loss."),
+        setting("--style-weight", weights["style"], "Weight of the style loss."),
+        setting("--tv-weight", weights["tv"], "Weight of total variation."),
+        setting("--validate-every", 500, "Steps from one validation to the next.", COUNT),
+        seed_option,
+        vgg_option,
+        overwrite_option,
+        device_options,
+        verbosity_options,
+    )
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
 
 
-@click.group("train", short_help="Train the networks of a style.")
+@click.group("train", cls=NearestGroup, short_help="Train the networks of a style.")
+@verbosity_options
 def command() -> None:
     """Train a style: first `image` (independent network), then `video` (recurrent network, fine-tuned from it).
 
@@ -75,16 +80,17 @@ def command() -> None:
     """
 
 
-@command.command("image")
+@command.command("image", short_help="Train the independent network of a style picture.")
 @click.argument("style_image", type=EXISTING)
 @click.option(
     "--style-size",
     type=click.IntRange(min=16),
     default=384,
     show_default=True,
+    metavar="PIXELS",
     help="Longest side of the style picture.",
 )
-@_training_options
+@_training_options(6000, {"content": 1.0, "style": 1.0, "tv": 0.0})
 def image(style_image: Path, style_size: int, **options: Any) -> None:
     """Train the independent network of STYLE_IMAGE on photographs, with content and style loss."""
     import torch
@@ -118,14 +124,14 @@ def image(style_image: Path, style_size: int, **options: Any) -> None:
     _train(network, stage, settings, output, target, record)
 
 
-@command.command("video")
+@command.command("video", short_help="Fine-tune it into a recurrent network, on clips.")
 @click.argument("image_checkpoint", type=EXISTING)
 @click.option(
     "--sintel", type=EXISTING_FOLDER, metavar="DIR", help="MPI-Sintel, in its own layout, added to the synthetic clips."
 )
-@setting("--temporal-weight", 100.0, "Weight of the temporal loss.", NON_NEGATIVE)
+@setting("--temporal-weight", 100.0, "Weight of the temporal loss.")
 @setting("--length", 4, "Frames of a clip, all back-propagated through.", click.IntRange(min=2))
-@_training_options
+@_training_options(3000, dict.fromkeys(("content", "style", "tv"), "as trained before"))
 def video(
     image_checkpoint: Path, sintel: Path | None, temporal_weight: float | None, length: int | None, **options: Any
 ) -> None:
@@ -148,9 +154,10 @@ def video(
     start = load_checkpoint(image_checkpoint)
     if not start.style:
         raise ValueError(f"{image_checkpoint} carries no Gram targets: it was not written by `nststab train image`")
-    before = start.training.get("loss", {})
-    base = LossSettings(**{name: tuple(value) if isinstance(value, list) else value for name, value in before.items()})
-    settings, loss_settings = _settings({**options, "steps": options["steps"] or 3000}, where, base)
+    before: dict[str, Any] = start.training.get("loss", {})
+    before = {name: tuple(value) if isinstance(value, list) else value for name, value in before.items()}
+    base = LossSettings(**before)
+    settings, loss_settings = _settings(options, where, base)
     vgg = perceptual_network(options["vgg_weights"], where.device)
     target = {layer: gram.to(where.device) for layer, gram in start.style.items()}
     video_settings = replace(VideoSettings(), **given(temporal_weight=temporal_weight))
@@ -181,7 +188,7 @@ def video(
 def _output(options: Mapping[str, Any]) -> Path:
     output = Path(options["output"])
     if output.suffix != ".safetensors":
-        raise click.BadParameter(f"expected a .safetensors file, got {output.name}", param_hint="-o")
+        raise click.BadParameter(f"expected a .safetensors file, got {output.name}", param_hint="'-o'")
     if not output.parent.is_dir():
         raise FileNotFoundError(f"{output.parent}: the folder to write to does not exist")
     refuse_overwriting(output, options["yes"])

@@ -1,0 +1,266 @@
+"""The command line's help, names, defaults and messages; what the commands do is tested in test_cli_*.py."""
+
+import json
+import resource
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+from nststab.baselines.gatys import GatysSettings
+from nststab.baselines.ruder import RuderSettings
+
+import nststab
+from nststab import assets, video
+from nststab.cli import group
+from nststab.cli.build import OptimizerOptions
+from nststab.cli.common import Setting
+from nststab.losses import LossSettings
+from nststab.synthetic import SyntheticSettings
+from nststab.train import TrainingSettings, VideoSettings
+
+
+def commands(command: click.Command = group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command with its path, the root's being empty."""
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None
+            yield from commands(child, (*path, name))
+
+
+COMMANDS = dict(commands())
+NAMES = [" ".join(path) for path in COMMANDS]
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(group, arguments)
+
+
+def last_line(result: Result) -> str:
+    return result.stderr.splitlines()[-1]
+
+
+def test_help_answers_at_once() -> None:
+    def seconds() -> float:
+        """Of the processor: a busy machine is no fault of ours."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        call = [sys.executable, "-c", "from nststab.cli import main; main()", "--help"]
+        assert "Usage: nststab" in subprocess.run(call, check=True, capture_output=True, text=True).stdout
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+    assert min(seconds() for _ in range(3)) < 0.7
+
+
+def test_no_help_imports_torch() -> None:
+    script = f"""
+import sys
+from nststab.cli import group
+for name in {NAMES!r}:
+    group.main([*name.split(), "--help"], standalone_mode=False)
+heavy = {{"torch", "torchvision", "numpy", "scipy", "cv2", "av", "PIL", "skimage", "safetensors", "rich"}}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_commands_are_those_of_the_manual() -> None:
+    assert [" ".join(path) for path, command in COMMANDS.items() if not isinstance(command, click.Group)] == [
+        "stylize",
+        "optimize",
+        "compare",
+        "train image",
+        "train video",
+        "flow estimate",
+        "flow mask",
+        "styles",
+        "demo",
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_has_the_common_options_and_helps(name: str) -> None:
+    command = COMMANDS[tuple(name.split())]
+    options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+    flags = {flag for option in options for flag in option.opts}
+    assert {"-q", "--quiet", "-v", "--verbose", "--debug"} <= flags
+    assert all(option.help for option in options)
+    assert all(flag == flag.lower() and "_" not in flag for flag in flags)
+    assert command.help
+    assert not name or not command.get_short_help_str(limit=60).endswith("...")
+    for flag in ("-h", "--help"):
+        shown = run(*name.split(), flag)
+        assert shown.exit_code == 0
+        assert shown.stdout.startswith(f"Usage: {' '.join(['nststab', *name.split()])} [OPTIONS]")
+
+
+def test_root_help_names_every_command() -> None:
+    shown = run("--help").stdout
+    for name in group.list_commands(click.Context(group)):
+        assert f"\n  {name} " in shown
+
+
+OPTIMIZERS: dict[str, object] = {
+    **{name: getattr(LossSettings(), name) for name in ("content_weight", "style_weight", "tv_weight")},
+    "temporal_weight": RuderSettings().temporal_weight,
+    "iterations": f"{RuderSettings().gatys.iterations},{RuderSettings().later_iterations}",
+    **{name: getattr(GatysSettings(), name) for name in ("optimizer", "init", "seed")},
+    "style_scale": OptimizerOptions().style_scale,
+    "vgg_weights": "the bundled VGG-16",
+    "size": "as they are",
+}
+TRAINING = asdict(TrainingSettings()) | {"vgg_weights": "the bundled VGG-16"}
+DEFAULTS: dict[str, dict[str, object]] = {
+    "stylize": OPTIMIZERS,
+    "optimize": OPTIMIZERS,
+    "compare": OPTIMIZERS,
+    "train image": asdict(LossSettings()) | TRAINING,
+    "train video": TRAINING
+    | asdict(VideoSettings())
+    | {"length": SyntheticSettings().length}
+    | dict.fromkeys(("content_weight", "style_weight", "tv_weight"), "as trained before"),
+    "flow estimate": {"size": "as they are"},
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shown_defaults_are_those_of_the_settings(name: str) -> None:
+    settings = [option for option in COMMANDS[tuple(name.split())].params if isinstance(option, Setting)]
+    expected = DEFAULTS.get(name, {})
+    assert {option.name: option.show_default for option in settings} == {
+        option.name: str(expected[option.name or ""]) for option in settings
+    }
+    assert all(option.default is None for option in settings)
+    shown = " ".join(run(*name.split(), "--help").stdout.split())
+    for option in settings:
+        assert f"[default: {option.show_default}" in shown
+
+
+def test_train_image_shows_the_default_number_of_steps() -> None:
+    (steps,) = (option for option in COMMANDS["train", "image"].params if option.name == "steps")
+    assert steps.default == TrainingSettings().steps
+
+
+def test_version() -> None:
+    assert run("--version").stdout == f"nststab, version {nststab.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("stylise", "No such command 'stylise'. Did you mean stylize or styles?"),
+        ("xyzzy", "No such command 'xyzzy'."),
+        ("flow estmate", "No such command 'estmate'. Did you mean estimate?"),
+        ("train imag", "No such command 'imag'. Did you mean image?"),
+        ("--verbos stylize", "--verbos"),
+        ("stylize", "Missing argument 'INPUT'."),
+        ("stylize {file}", "Missing option '--style'."),
+        ("stylize {file} --style x", "Missing option '-o' / '--output'."),
+        ("stylize {file} --iteration 3", "--iterations"),
+        ("stylize {file} -o x.png --style x --method recurent", "did you mean recurrent?"),
+        ("stylize {file} -o x.png --style x --method nothing", "choose from recurrent, independent, ruder, gatys"),
+        ("stylize {file} -o x.png --style x --optimizer lbgfs", "did you mean lbfgs?"),
+        ("stylize {file} -o x.png --style x --device cud", "did you mean cuda"),
+        ("stylize {file} -o x.png --style x --precision float23", "did you mean float32"),
+        ("compare {file} -o x.png --style x --methods independent,rudder", "did you mean ruder?"),
+    ],
+)
+def test_wrong_usage_is_answered_with_what_is_right(arguments: str, message: str) -> None:
+    result = run(*arguments.format(file=__file__).split())
+    assert result.exit_code == 2
+    assert last_line(result).startswith("Error: ")
+    assert message in last_line(result)
+    assert result.stdout == ""
+
+
+@pytest.fixture
+def wave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package that ships two styles."""
+    monkeypatch.setattr(assets, "_PACKAGE", tmp_path)
+    for name, methods in (("the_great_wave", ("independent", "recurrent")), ("starry_night", ("independent",))):
+        folder = tmp_path / "styles" / name
+        folder.mkdir(parents=True)
+        card = {"artist": "Katsushika Hokusai", "year": 1831, "gram_trace": {"relu1_1": 12.345}}
+        (folder / "card.json").write_text(json.dumps(card))
+        for method in methods:
+            (folder / f"{method}.safetensors").touch()
+    return tmp_path
+
+
+@pytest.mark.usefixtures("wave")
+@pytest.mark.parametrize(
+    ("style", "message"),
+    [
+        ("the_great_wav", "no style is named 'the_great_wav'; did you mean the_great_wave?"),
+        ("great_wave", "did you mean the_great_wave?"),
+        ("xyzzy", "there are: starry_night, the_great_wave"),
+    ],
+)
+def test_a_misspelt_style_is_answered_with_the_nearest(style: str, message: str) -> None:
+    result = run("stylize", __file__, "--style", style, "-o", "x.png")
+    assert result.exit_code == 2
+    assert message in last_line(result)
+
+
+@pytest.mark.usefixtures("wave")
+def test_styles_are_a_table_on_stdout() -> None:
+    result = CliRunner(env={"COLUMNS": "120"}).invoke(group, "styles")
+    assert (result.exit_code, result.stderr) == (0, "")
+    rows = [[cell.strip() for cell in line.split("│")] for line in result.stdout.splitlines() if line.startswith("│")]
+    assert [row[1] for row in rows] == ["starry_night", "the_great_wave"]
+    assert rows[1][2:5] == ["Katsushika Hokusai", "1831", "12.3"]
+    assert rows[0][5] == "independent, ruder, gatys"
+    assert rows[1][5] == "independent, recurrent, ruder, gatys"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ValueError("expected this,\n  got that"), "Error: expected this, got that"),
+        (OSError(28, "No space left on device", "out.mp4"), "Error: out.mp4: No space left on device"),
+        (
+            RuntimeError("CUDA out of memory. Tried to allocate\n2 GiB"),
+            "Error: out of memory; smaller frames need less",
+        ),
+        (MemoryError(), "Error: out of memory"),
+        (RuntimeError("cuDNN error:\nBAD_PARAM"), "Error: cuDNN error: BAD_PARAM"),
+        (ValueError(), "Error: ValueError"),
+    ],
+)
+@pytest.mark.parametrize("position", ["before", "after"])
+def test_an_error_is_one_line_and_debug_shows_where(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, message: str, position: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(video, "open_clip", fail)
+    monkeypatch.setattr(assets, "find_style", fail)
+    arguments = ["stylize", __file__, "-o", "x.png", "--style", __file__.replace(".py", ".png")]
+    monkeypatch.setattr(Path, "is_file", lambda _: True)
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert len(result.stderr.splitlines()) == 1
+    assert last_line(result).startswith(message)
+    debugged = run("--debug", *arguments) if position == "before" else run(*arguments, "--debug")
+    assert debugged.exception is error
+
+
+def test_warnings_are_notes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def warn() -> list[assets.Style]:
+        warnings.warn("the loss\ndiverged", RuntimeWarning, stacklevel=1)
+        return []
+
+    monkeypatch.setattr(assets, "styles", warn)
+    assert run("styles").stderr == "note: the loss diverged\n"
+    assert run("-q", "styles").stderr == run("styles", "-q").stderr == ""
