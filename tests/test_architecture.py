@@ -1,0 +1,230 @@
+"""The layers of the design, read off the imports: who may import whom, and what an import may cost."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# 4: tensors in, tensors out. 3: may touch files and foreign media libraries. 2: methods and experiments. 1: the CLI.
+# Imports run to the same or a higher number. What starts with _ belongs to the module it was split from.
+LAYERS = {
+    **dict.fromkeys(("losses", "vgg", "warp", "networks", "shots", "synthetic", "metrics", "_threads"), 4),
+    **dict.fromkeys(("video", "_video_in", "_video_out", "images", "flow", "datasets", "stylizer", "assets"), 3),
+    **dict.fromkeys(("baselines", "train", "evaluate", "report"), 2),
+    "cli": 1,
+}
+
+# Foreign packages that only some may import. Part of the name after "nststab."; a package stands for all its modules.
+OWNERS = {
+    "av": {"_video_in", "_video_out"},
+    "cv2": {"flow"},
+    "PIL": {"images"},
+    "click": {"cli"},
+    "rich": {"cli"},
+    "safetensors": {"stylizer"},
+    "skimage": {"metrics"},
+}
+
+
+class Import(NamedTuple):
+    """One import statement: the absolute dotted name, and where it stands."""
+
+    source: str  # e.g. "nststab.cli.train"
+    target: str  # e.g. "nststab.train.fit" for `from nststab.train import fit`
+    place: str  # "module", "function" or "typing"
+
+
+def module_name(path: Path) -> str:
+    relative = path.relative_to(ROOT).with_suffix("")
+    parts = [part for part in relative.parts if part != "__init__"]
+    return ".".join(["nststab", *parts] if parts[0] == "baselines" else parts)
+
+
+# nststab/baselines/__init__.py only points to baselines/
+FILES = sorted(path for folder in ("nststab", "baselines") for path in (ROOT / folder).rglob("*.py"))
+MODULES = {module_name(path): path for path in FILES}
+
+
+def imports(name: str) -> Iterator[Import]:
+    path = MODULES[name]
+    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+
+    def visit(node: ast.AST, place: str) -> Iterator[Import]:
+        for child in ast.iter_child_nodes(node):
+            inside = place
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+                inside = "function"
+            if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+                inside = "typing"
+            if isinstance(child, ast.Import):
+                yield from (Import(name, alias.name, place) for alias in child.names)
+            if isinstance(child, ast.ImportFrom):
+                base = [*package[: len(package) + 1 - child.level]] if child.level else []
+                base += [child.module] if child.module else []
+                yield from (Import(name, ".".join([*base, alias.name]), place) for alias in child.names)
+            yield from visit(child, inside)
+
+    return visit(ast.parse(path.read_text("utf-8")), "module")
+
+
+ALL = [statement for name in MODULES for statement in imports(name)]
+INTERNAL = [statement for statement in ALL if statement.target.split(".")[0] == "nststab"]
+
+
+def part(name: str) -> str:
+    """What the design's tables call it: "cli" of "nststab.cli.train"; empty for the package itself."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+def imported_module(target: str) -> str:
+    """The longest part of an imported name that is a module: `from nststab.train import fit` is "nststab.train"."""
+    while target not in MODULES:
+        target = target.rpartition(".")[0]
+    return target
+
+
+def test_reads_the_imports_it_must_see() -> None:
+    assert Import("nststab.losses", "nststab.warp.warp", "module") in ALL
+    assert Import("nststab.baselines.ruder", "nststab.flow.flow_ahead", "module") in ALL
+    assert any(statement.target == "cv2" and statement.place == "function" for statement in imports("nststab.flow"))
+    assert any(statement.place == "typing" for statement in imports("nststab.cli.train"))
+
+
+def test_every_module_has_a_layer() -> None:
+    assert {part(name) for name in MODULES} - {""} == set(LAYERS)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_run_downwards(name: str) -> None:
+    for statement in INTERNAL:
+        target = part(imported_module(statement.target))
+        if statement.source == name and target:
+            own = LAYERS[part(name)] if part(name) else 0
+            assert LAYERS[target] >= own, f"{name} is layer {own} and imports {statement.target}"
+
+
+def test_imports_form_no_circle() -> None:
+    graph: dict[str, set[str]] = {name: set() for name in MODULES}
+    for statement in INTERNAL:
+        target = imported_module(statement.target)
+        if statement.place != "typing" and target != statement.source:
+            graph[statement.source].add(target)
+    list(TopologicalSorter(graph).static_order())  # raises CycleError
+
+
+@pytest.mark.parametrize("package", OWNERS)
+def test_foreign_packages_have_one_user(package: str) -> None:
+    users = {part(statement.source) for statement in ALL if statement.target.split(".")[0] == package}
+    assert users == OWNERS[package]
+
+
+def test_opencv_is_imported_where_it_is_called() -> None:
+    assert {statement.place for statement in ALL if statement.target.split(".")[0] == "cv2"} == {"function"}
+
+
+def test_only_the_cli_imports_the_baselines_and_nothing_the_cli() -> None:
+    users = {part(statement.source) for statement in INTERNAL if statement.target.startswith("nststab.baselines")}
+    assert users <= {"cli", "baselines"}
+    assert {part(statement.source) for statement in INTERNAL if part(statement.target) == "cli"} == {"cli"}
+
+
+def test_gatys_does_not_know_ruder() -> None:
+    assert not any("ruder" in statement.target for statement in imports("nststab.baselines.gatys"))
+
+
+def test_methods_and_experiments_receive_stylizers() -> None:
+    """Only the CLI decides on a method, and only networks and stylizer know which network it is."""
+    for statement in INTERNAL:
+        if LAYERS.get(part(statement.source)) == 2:
+            assert statement.target.rpartition(".")[2] not in ("FeedForward", "NetworkConfig", "load_checkpoint")
+        if part(statement.source) not in ("networks", "stylizer", "cli"):
+            assert not statement.target.endswith("NetworkConfig")
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if LAYERS.get(part(name)) == 4])
+def test_the_lowest_layer_touches_no_files(name: str) -> None:
+    foreign = {statement.target.split(".")[0] for statement in ALL if statement.source == name}
+    assert not foreign & {"pathlib", "os", "io", "json", "pickle", "tempfile", "shutil", "subprocess", "urllib"}
+    assert "open" not in calls(name)
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if part(name) != "cli"])
+def test_the_library_does_not_print(name: str) -> None:
+    assert not calls(name) & {"print", "input", "exit"}
+
+
+def calls(name: str) -> set[str]:
+    tree = ast.parse(MODULES[name].read_text("utf-8"))
+    nodes = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return {node.id for node in nodes if isinstance(node, ast.Name)}
+
+
+def test_the_cli_imports_torch_only_inside_its_commands() -> None:
+    """Else `nststab --help` waits for it; build.py is itself imported inside the commands."""
+    light = {"nststab", "nststab.cli.common", "nststab.cli.optimizing", "nststab.cli.stylize"}
+    for statement in ALL:
+        if part(statement.source) == "cli" and statement.source != "nststab.cli.build" and statement.place == "module":
+            assert statement.target.split(".")[0] not in ("torch", "torchvision", "numpy", "scipy", "rich")
+            if statement in INTERNAL:
+                assert imported_module(statement.target) in light, statement
+
+
+def run(code: str) -> str:
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    return result.stdout
+
+
+def test_importing_nststab_and_its_cli_is_cheap() -> None:
+    heavy = "{'torch', 'numpy', 'scipy', 'cv2', 'av', 'PIL', 'skimage', 'safetensors', 'rich'}"
+    assert run(f"import sys, nststab; print(sorted(sys.modules.keys() & ({heavy} | {{'click'}})))") == "[]\n"
+    commands = "import nststab.cli.compare, nststab.cli.demo, nststab.cli.flow, nststab.cli.optimize"
+    commands += ", nststab.cli.styles, nststab.cli.stylize, nststab.cli.train"
+    assert run(f"import sys, nststab.cli; {commands}; print(sorted(sys.modules.keys() & {heavy}))") == "[]\n"
+
+
+def test_the_networks_run_without_media_libraries() -> None:
+    """On a bare GPU machine neither av nor cv2 is installed; folders of pictures work there, and so does training."""
+    code = "import sys; sys.modules |= dict.fromkeys(('av', 'cv2', 'click', 'rich'))\n"
+    code += "import nststab.assets, nststab.video, nststab.shots, nststab.train, nststab.report, nststab.flow\n"
+    code += "from nststab.stylizer import FeedForward; print(FeedForward.__name__)"
+    assert run(code) == "FeedForward\n"
+
+
+def test_the_baselines_are_importable_under_their_full_name_only() -> None:
+    code = "import nststab.baselines; print(nststab.baselines.__path__[0])\n"
+    code += "try: import baselines\nexcept ImportError as error: print(error)"
+    path, message = run(code).splitlines()
+    assert Path(path) == ROOT / "baselines"
+    assert message == "import these modules as nststab.baselines"
+
+
+def test_the_wheel_holds_every_package_and_its_data() -> None:
+    """packages stand by hand in pyproject.toml, because packages.find loses nststab.baselines."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    packages = {name for name, path in MODULES.items() if path.name == "__init__.py"}
+    assert set(settings["packages"]) == packages
+    shipped = settings["package-data"]["nststab"]
+    data = {
+        path.relative_to(ROOT / "nststab")
+        for path in (ROOT / "nststab").rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+    }
+    assert data == {
+        file.relative_to(ROOT / "nststab")
+        for glob in shipped
+        for file in (ROOT / "nststab").glob(glob)
+        if file.is_file()
+    }

@@ -1,0 +1,105 @@
+"""What the wheel carries: styles by name, their cards and checkpoints, the clip of the demo."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from nststab import assets
+from nststab.assets import Style, UnknownStyle, demo_clip, find_style, perceptual_weights, styles
+from nststab.images import read_picture
+from nststab.losses import LossSettings
+from nststab.networks import NetworkConfig, TransformationNetwork
+from nststab.stylizer import Checkpoint, load_checkpoint, save_checkpoint
+
+CARD = {"artist", "year", "rights", "data", "settings", "command", "losses", "figures", "gram_trace"}
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package with three styles and a folder that is none."""
+    monkeypatch.setattr(assets, "_PACKAGE", tmp_path)
+    for name in ("the_great_wave", "the_scream", "udnie"):
+        folder = tmp_path / "styles" / name
+        folder.mkdir(parents=True)
+        (folder / "card.json").write_text(json.dumps({"artist": f"the artist of {name} \N{SNOWMAN}"}), "utf-8")
+    (tmp_path / "styles" / "unfinished").mkdir()
+    return tmp_path / "styles"
+
+
+def test_styles_are_the_folders_with_a_card(shelf: Path) -> None:
+    assert [style.name for style in styles()] == ["the_great_wave", "the_scream", "udnie"]
+    assert find_style("udnie") == Style("udnie", shelf / "udnie")
+    assert find_style("udnie").card["artist"] == "the artist of udnie \N{SNOWMAN}"
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "answer"),
+    [
+        ("the_great_wav", "did you mean the_great_wave"),
+        ("great wave", "did you mean the_great_wave"),
+        ("scream", "did you mean the_scream"),
+        ("undie", "did you mean udnie"),
+        ("xyz", "there are: the_great_wave, the_scream, udnie"),
+        ("", "there are: the_great_wave, the_scream, udnie"),
+        ("unfinished", "no style is named 'unfinished'"),
+    ],
+)
+@pytest.mark.usefixtures("shelf")
+def test_an_unknown_style_is_answered_with_the_nearest(misspelt: str, answer: str) -> None:
+    with pytest.raises(UnknownStyle, match=answer):
+        find_style(misspelt)
+
+
+def test_a_style_knows_its_methods_and_picture(shelf: Path) -> None:
+    torch.manual_seed(0)
+    style = find_style("udnie")
+    assert not style.methods
+    assert style.image is None
+    for method in ("recurrent", "independent"):
+        config = NetworkConfig(method == "recurrent", (4, 6, 8), 1)
+        save_checkpoint(style.checkpoint(method), Checkpoint(TransformationNetwork(config)))
+        assert load_checkpoint(style.checkpoint(method)).network.config == config
+    (shelf / "udnie" / "image.jpg").write_bytes(b"")
+    assert style.methods == ("independent", "recurrent")
+    assert style.image == shelf / "udnie" / "image.jpg"
+
+
+def test_bundled_files_are_there() -> None:
+    assert perceptual_weights().stat().st_size < 16e6
+    assert demo_clip().stat().st_size < 5e6
+
+
+# What is shipped
+
+
+@pytest.mark.parametrize("style", styles(), ids=lambda style: style.name)
+def test_a_shipped_style_has_a_complete_card(style: Style) -> None:
+    assert set(style.card) >= CARD
+    assert all(style.card[field] for field in CARD)
+    assert float(style.card["gram_trace"]["relu1_1"]) > 0
+    assert set(style.methods) == {"independent", "recurrent"}
+    assert style.image is not None
+    assert read_picture(style.image).rgb.shape[1] == 3
+
+
+@pytest.mark.parametrize("method", ["independent", "recurrent"])
+@pytest.mark.parametrize("style", styles(), ids=lambda style: style.name)
+def test_a_shipped_checkpoint_draws(style: Style, method: str) -> None:
+    path = style.checkpoint(method)
+    assert path.stat().st_size < 6e6
+    checkpoint = load_checkpoint(path)
+    assert checkpoint.network.config == NetworkConfig(recurrent=method == "recurrent")
+    assert set(checkpoint.style) >= set(LossSettings().style_layers)
+    for gram in checkpoint.style.values():
+        assert gram.shape == (1, gram.shape[-1], gram.shape[-1])
+        assert torch.allclose(gram, gram.mT)
+        assert math.isfinite(float(gram.sum()))
+        assert gram.diagonal(dim1=1, dim2=2).min() >= 0
+    assert checkpoint.training["settings"]["steps"] > 0
+    with torch.no_grad():
+        picture = checkpoint.network(torch.rand(1, 3, 32, 32))
+    assert picture.isfinite().all()
+    assert picture.std() > 0.02  # not one colour
