@@ -91,7 +91,7 @@ class PhotoFolder:
         if len(self) < 2:
             raise ValueError("expected two photographs or more, to hold one out for validation, got one")
         count = min(count, len(self) // 2)
-        chosen = {index * len(self) // count for index in range(count)}
+        chosen = {index * (len(self) // count) for index in range(count)}
         held_out = [path for index, path in enumerate(self.paths) if index in chosen]
         training = [path for index, path in enumerate(self.paths) if index not in chosen]
         return self._only(training), self._only(held_out)
