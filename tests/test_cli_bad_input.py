@@ -1,0 +1,255 @@
+"""Bad input ends in one clear line and exit code 1 or 2: nothing half-written, no temporary file, no traceback."""
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from click.testing import CliRunner, Result
+from PIL import Image
+from safetensors.torch import save_file
+
+from nststab.cli import group
+from nststab.images import write_picture
+from nststab.losses import LossSettings, style_target
+from nststab.networks import NetworkConfig, TransformationNetwork
+from nststab.stylizer import Checkpoint, save_checkpoint
+from nststab.vgg import PerceptualNetwork
+
+Run = Callable[[str], Result]
+
+
+class Hostile:
+    """Makes a folder when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("executed",)
+
+
+def save_clip(name: str, frames: int, **options: str) -> bytes:
+    with av.open(name, "w", options=options) as container:
+        stream: Any = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 24, "yuv420p"
+        container.start_encoding()
+        for _ in range(frames):
+            container.mux(
+                stream.encode(av.VideoFrame.from_ndarray(np.asarray(Image.open("photo.png")), format="rgb24"))
+            )
+        container.mux(stream.encode(None))
+    return Path(name).read_bytes()
+
+
+def save_clips() -> None:
+    Path("cut.mp4").write_bytes(save_clip("clip.mp4", 3)[:400])
+    whole = save_clip("headed.mp4", 3, movflags="faststart")  # its index comes first, so a piece can be opened
+    Path("headed.mp4").write_bytes(whole[: whole.index(b"mdat") + 4])
+    save_clip("frameless.mp4", 0)
+    Path("zero.mp4").touch()
+    Path("text.mp4").write_text("this is no video\n" * 40)
+
+
+def save_pictures() -> None:
+    picture = F.interpolate(torch.rand(1, 3, 4, 6, generator=torch.Generator().manual_seed(0)), (24, 32))
+    write_picture(Path("photo.png"), picture)
+    write_picture(Path("style.png"), picture.flip(1))
+    write_picture(Path("tall.png"), picture[..., :16])
+    Path("text.png").write_text("this is no picture")
+    Path("zero.png").touch()
+    Path("half.png").write_bytes(Path("photo.png").read_bytes()[:60])
+    Path("notes.txt").write_text("this is no style")
+    for folder in ("empty", "folder.mp4", "folder.png", "folder.safetensors", "mixed", "damaged"):
+        Path(folder).mkdir()
+    for name, other in (("mixed", "tall.png"), ("damaged", "text.png")):
+        Path(name, "1.png").write_bytes(Path("photo.png").read_bytes())
+        Path(name, "2.png").write_bytes(Path(other).read_bytes())
+
+
+def save_weights(perceptual: PerceptualNetwork) -> None:
+    places = dict(zip(perceptual.layers, (0, 2, 5, 7, 10, 12, 14, 17, 19, 21), strict=True))
+    state = {
+        f"features.{place}.{part}": perceptual.weights[f"{layer}_{part}"].contiguous()
+        for layer, place in places.items()
+        for part in ("weight", "bias")
+    }
+    save_file(state, "vgg.safetensors")
+    save_file({name: value for name, value in state.items() if int(name.split(".")[1]) < 17}, "short.safetensors")
+    style = style_target(perceptual, torch.rand(1, 3, 32, 32), LossSettings().style_layers)
+    wide = {layer: torch.eye(64)[None] for layer in style}
+    for name, recurrent, grams in (
+        ("independent", False, style),
+        ("recurrent", True, style),
+        ("foreign", False, wide),
+        ("gramless", False, {}),
+    ):
+        network = TransformationNetwork(NetworkConfig(recurrent, (4, 6, 8), 1))
+        save_checkpoint(Path(f"{name}.safetensors"), Checkpoint(network, grams))
+    save_file({"network.layers.0.weight": torch.zeros(3, 3)}, "other.safetensors")
+    metadata = {"format": "nststab-network-1", "network": '{"recurrent": false, "widths": [9, 9, 9], "blocks": 2}'}
+    save_file({"network.encoder.0.convolution.weight": torch.zeros(4, 3, 9, 9)}, "shapes.safetensors", metadata)
+    Path("garbage.safetensors").write_bytes(b"\xff\x00garbage" * 40)
+    Path("garbage.pth").write_bytes(b"\xff\x00garbage" * 40)
+    torch.save({"network.weight": Hostile()}, "hostile.pth")
+    Path("hostile.pt").write_bytes(pickle.dumps({"features.0.weight": Hostile()}))
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_vgg: PerceptualNetwork) -> Run:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    save_pictures()
+    save_clips()
+    save_weights(tiny_vgg)
+    return lambda arguments: CliRunner().invoke(group, arguments.split())
+
+
+def tree() -> dict[Path, bytes]:
+    return {path: path.read_bytes() if path.is_file() else b"" for path in Path().rglob("*")}
+
+
+INDEPENDENT = "--style independent.safetensors --method independent"
+VGG = "--vgg-weights vgg.safetensors"
+GATYS = f"--style style.png --method gatys --iterations 1 {VGG}"
+CASES = [
+    # what comes in
+    (f"nothing.mp4 -o out.mp4 {INDEPENDENT}", 2, "'nothing.mp4' does not exist"),
+    (f"zero.mp4 -o out.mp4 {INDEPENDENT}", 1, "zero.mp4: expected a video"),
+    (f"text.mp4 -o out.mp4 {INDEPENDENT}", 1, "text.mp4: expected a video"),
+    (f"notes.txt -o out.mp4 {INDEPENDENT}", 1, "notes.txt: expected a video"),
+    (f"cut.mp4 -o out.mp4 {INDEPENDENT}", 1, "cut.mp4: expected a video"),
+    (f"headed.mp4 -o out.mp4 {INDEPENDENT}", 1, "headed.mp4"),
+    (f"frameless.mp4 -o out.mp4 {INDEPENDENT}", 1, "frameless.mp4"),
+    (f"folder.mp4 -o out.mp4 {INDEPENDENT}", 1, "folder.mp4: expected a folder of pictures"),
+    (f"folder.png -o out.png {INDEPENDENT}", 1, "folder.png: expected a folder of pictures"),
+    (f"empty -o out.mp4 {INDEPENDENT}", 1, "empty: expected a folder of pictures"),
+    (f"mixed -o out.mp4 {INDEPENDENT}", 1, "2.png: expected 32x24 pixels"),
+    (f"damaged -o out.mp4 {INDEPENDENT}", 1, "2.png: expected a picture"),
+    (f"text.png -o out.png {INDEPENDENT}", 1, "text.png: expected a picture"),
+    (f"zero.png -o out.png {INDEPENDENT}", 1, "zero.png: expected a picture"),
+    (f"half.png -o out.png {INDEPENDENT}", 1, "half.png"),
+    # where it goes
+    (f"clip.mp4 -o out.avi {INDEPENDENT}", 2, "cannot write .avi; expected .mkv, .mp4"),
+    (f"clip.mp4 -o out {INDEPENDENT}", 2, "cannot write a name without a suffix"),
+    (f"clip.mp4 -o out.png {INDEPENDENT}", 2, "a clip does not fit into one picture"),
+    (f"clip.mp4 -o clip.mp4 -y {INDEPENDENT}", 2, "the output is the input itself"),
+    (f"mixed -o mixed/ -y {INDEPENDENT}", 2, "the output is the input itself"),
+    (f"clip.mp4 -o out/out.mp4 {INDEPENDENT}", 1, "out: the folder to write to does not exist"),
+    (f"clip.mp4 -o out/deeper/ {INDEPENDENT}", 1, "out: the folder to write to does not exist"),
+    (f"clip.mp4 -o notes.txt/out.mp4 {INDEPENDENT}", 1, "notes.txt: the folder to write to does not exist"),
+    (f"clip.mp4 -o notes.txt/ -y {INDEPENDENT}", 1, "notes.txt: expected a folder"),
+    (f"clip.mp4 -o /proc/out.mp4 {INDEPENDENT}", 1, "/proc"),
+    (f"clip.mp4 -o /proc/out/ {INDEPENDENT}", 1, "/proc"),
+    (f"photo.png -o /proc/out.png {INDEPENDENT}", 1, "/proc"),
+    # the style
+    ("clip.mp4 -o out.mp4 --style nothing.png", 2, "the style nothing.png does not exist"),
+    ("clip.mp4 -o out.mp4 --style notes.txt", 2, "the style notes.txt is neither a picture nor weights"),
+    ("clip.mp4 -o out.mp4 --style empty/", 2, "the style empty/ is a folder"),
+    ("clip.mp4 -o out.mp4 --style no_such_style", 2, "no style is named 'no_such_style'"),
+    ("clip.mp4 -o out.mp4 --style style.png", 2, "--method recurrent needs a trained style, style.png is a picture"),
+    ("clip.mp4 -o out.mp4 --style independent.safetensors", 2, "is a network for --method independent, not recurrent"),
+    (
+        f"clip.mp4 -o out.mp4 {INDEPENDENT.replace('=', ' ').replace('independent.', 'recurrent.')}",
+        2,
+        "not independent",
+    ),
+    ("clip.mp4 -o out.mp4 --style vgg.safetensors", 1, "vgg.safetensors holds no transformation network"),
+    ("clip.mp4 -o out.mp4 --style other.safetensors", 1, "other.safetensors holds the weights of another architecture"),
+    (
+        "clip.mp4 -o out.mp4 --style shapes.safetensors",
+        1,
+        "shapes.safetensors holds the weights of another architecture",
+    ),
+    ("clip.mp4 -o out.mp4 --style garbage.safetensors", 1, "garbage.safetensors is not a readable .safetensors"),
+    ("clip.mp4 -o out.mp4 --style garbage.pth", 1, "refused to load garbage.pth"),
+    ("clip.mp4 -o out.mp4 --style hostile.pth", 1, "refused to load hostile.pth"),
+    ("clip.mp4 -o out.mp4 --style hostile.pt", 1, "refused to load hostile.pt"),
+    (f"photo.png -o out.png --style text.png --method gatys {VGG}", 1, "text.png: expected a picture"),
+    (f"photo.png -o out.png --style gramless.safetensors --method gatys {VGG}", 1, "carries no Gram targets"),
+    (f"photo.png -o out.png --style foreign.safetensors --method gatys {VGG}", 1, "of another perceptual network"),
+    # the perceptual network
+    (f"photo.png -o out.png {GATYS} --vgg-weights nothing.pth", 2, "'nothing.pth' does not exist"),
+    (f"photo.png -o out.png {GATYS} --vgg-weights folder.safetensors", 2, "is a directory"),
+    (f"photo.png -o out.png {GATYS} --vgg-weights garbage.safetensors", 1, "garbage.safetensors is not a readable"),
+    (f"photo.png -o out.png {GATYS} --vgg-weights hostile.pth", 1, "refused to load hostile.pth"),
+    (f"photo.png -o out.png {GATYS} --vgg-weights hostile.pt", 1, "refused to load hostile.pt"),
+    (f"photo.png -o out.png {GATYS} --vgg-weights independent.safetensors", 1, "expected VGG-16 or VGG-19 weights"),
+    (f"photo.png -o out.png {GATYS} --vgg-weights short.safetensors", 1, "these weights have no layer relu4_3"),
+    (f"photo.png -o out.png {GATYS} --vgg-weights notes.txt", 1, "expected weights in a .safetensors, .pth or .pt"),
+    # numbers and names
+    (f"clip.mp4 -o out.mp4 {INDEPENDENT} --size -3", 2, "'--size': -3 is not in the range"),
+    (f"clip.mp4 -o out.mp4 {INDEPENDENT} --size 0", 2, "'--size'"),
+    (f"clip.mp4 -o out.mp4 {INDEPENDENT} --size big", 2, "'--size'"),
+    (f"photo.png -o out.png {GATYS} --iterations -3", 2, "'--iterations': '-3': expected a positive number"),
+    (f"photo.png -o out.png {GATYS} --iterations 0", 2, "'--iterations'"),
+    (f"photo.png -o out.png {GATYS} --iterations 1,2", 2, "--iterations takes two numbers for ruder only"),
+    (f"photo.png -o out.png {GATYS} --iterations 1,2,3", 2, "'--iterations'"),
+    (f"photo.png -o out.png {GATYS} --content-weight -1", 2, "'--content-weight'"),
+    (f"photo.png -o out.png {GATYS} --style-weight nan", 2, "'--style-weight': nan is not a finite number"),
+    (f"photo.png -o out.png {GATYS} --tv-weight inf", 2, "'--tv-weight': inf is not a finite number"),
+    (f"photo.png -o out.png {GATYS} --style-scale 0", 2, "'--style-scale'"),
+    (f"photo.png -o out.png {GATYS} --seed -1", 2, "'--seed'"),
+    (f"photo.png -o out.png {GATYS} --seed 99999999999999999999", 2, "'--seed'"),
+    (f"photo.png -o out.png {GATYS} --init nothing", 2, "'--init': nothing: expected content, noise or an existing"),
+    (f"photo.png -o out.png {GATYS} --init text.png", 1, "text.png: expected a picture"),
+    (f"photo.png -o out.png {GATYS} --init tall.png", 1, "expected a start picture of the frame's size 32x24"),
+    (f"clip.mp4 -o out.mp4 {INDEPENDENT} --device cuda", 1, "no cuda device is available here"),
+    # options without effect
+    (f"clip.mp4 -o out.mp4 {INDEPENDENT} --iterations 3", 2, "--iterations has no effect on independent"),
+    ("clip.mp4 -o out.mp4 --style recurrent.safetensors --iterations 3", 2, "--iterations has no effect on recurrent"),
+    (f"photo.png -o out.png {GATYS} --temporal-weight 3", 2, "--temporal-weight has no effect on gatys"),
+    (f"photo.png -o out.png {GATYS} --flow-cache out", 2, "--flow-cache has no effect on gatys"),
+    (f"photo.png -o out.png {GATYS} --precision bfloat16", 2, "--precision has no effect on gatys"),
+    (
+        f"photo.png -o out.png --style independent.safetensors --method gatys --style-scale 2 {VGG}",
+        2,
+        "--style-scale has no effect on independent.safetensors",
+    ),
+]
+OTHERS = [
+    (f"optimize nothing.png style.png -o out.png {VGG}", 2, "'nothing.png' does not exist"),
+    (f"optimize photo.png nothing.png -o out.png {VGG}", 2, "the style nothing.png does not exist"),
+    (f"optimize photo.png text.png -o out.png {VGG}", 1, "text.png: expected a picture"),
+    (f"optimize text.png style.png -o out.png {VGG}", 1, "text.png: expected a picture"),
+    (f"optimize photo.png style.png -o out.png {VGG} --temporal-weight 3", 2, "has no effect on gatys"),
+    (f"optimize photo.png style.png -o out.png {VGG} --iterations 3,2", 2, "two numbers for ruder only"),
+    (f"optimize clip.mp4 style.png -o out.png {VGG}", 2, "a clip does not fit into one picture"),
+    (f"compare clip.mp4 -o out.mp4 --style style.png --methods independent {VGG}", 2, "needs a trained style"),
+    (f"compare clip.mp4 -o out.mp4 --style independent.safetensors {VGG}", 2, "not recurrent"),
+    (f"compare clip.mp4 -o out.txt --style independent.safetensors {VGG}", 2, "cannot write .txt"),
+    (f"compare damaged -o out.mp4 --style independent.safetensors --methods independent {VGG}", 1, "2.png"),
+    (f"compare clip.mp4 -o out.mp4 --style style.png --patches 0 {VGG}", 2, "'--patches'"),
+    (f"compare clip.mp4 -o out.mp4 --style independent.safetensors --methods gatys, {VGG}", 2, "'--methods'"),
+    (f"compare clip.mp4 -o out.mp4 --style style.png --methods gatys --flow-cache x {VGG}", 2, "no effect on gatys"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"), [(f"stylize {case[0]}", *case[1:]) for case in CASES] + OTHERS
+)
+def test_bad_input_ends_in_one_line(run: Run, arguments: str, code: int, message: str) -> None:
+    before = tree()
+    result = run(arguments)
+    assert (result.exit_code, result.stdout) == (code, ""), result.stderr
+    errors = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert errors == result.stderr.splitlines()[-1:]
+    assert message in errors[0]
+    assert code == 2 or len(result.stderr.splitlines()) == 1
+    assert "Traceback" not in result.stderr
+    assert tree() == before  # so nothing was written, and the hostile pickle made no folder
+
+
+def test_the_hostile_pickles_are_hostile(run: Run) -> None:  # noqa: ARG001
+    with Path("hostile.pt").open("rb") as file:
+        pickle.load(file)
+    assert Path("executed").is_dir()
+
+
+def test_a_folder_of_frames_keeps_the_whole_ones_only(run: Run) -> None:
+    result = run(f"stylize damaged -o out/ {INDEPENDENT}")
+    assert result.exit_code == 1
+    assert {path.name for path in Path().glob("out/*")} <= {"frame_000001.png"}

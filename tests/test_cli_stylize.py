@@ -1,0 +1,401 @@
+"""nststab stylize, optimize, compare and demo, run as a user would, on tiny clips with tiny random networks."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from click.testing import CliRunner, Result
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nststab import assets
+from nststab.cli import build, group
+from nststab.images import read_picture, write_picture
+from nststab.losses import LossSettings, style_target
+from nststab.networks import NetworkConfig, TransformationNetwork
+from nststab.stylizer import Checkpoint, FeedForward, load_checkpoint, save_checkpoint
+from nststab.vgg import PerceptualNetwork
+from nststab.video import open_clip
+
+Run = Callable[..., Result]
+TINY = NetworkConfig(widths=(4, 6, 8), blocks=1)
+VGG = "--vgg-weights vgg.safetensors"
+INDEPENDENT = "--style independent.safetensors --method independent --precision float32"
+RECURRENT = "--style recurrent.safetensors --precision float32"
+GATYS = f"--style style.png --method gatys --iterations 1 {VGG}"
+RUDER = f"--style style.png --method ruder --iterations 2,1 {VGG}"
+
+
+def texture(height: int, width: int, seed: int = 0) -> Tensor:
+    coarse = torch.rand(1, 3, 6, 8, generator=torch.Generator().manual_seed(seed))
+    return F.interpolate(coarse, (height, width), mode="bicubic", align_corners=False).clamp(0, 1)
+
+
+def save_vgg(network: PerceptualNetwork) -> None:
+    """The weights of `network` in torchvision's names."""
+    places = dict(zip(network.layers, (0, 2, 5, 7, 10, 12, 14, 17, 19, 21), strict=True))
+    save_file(
+        {
+            f"features.{place}.{part}": network.weights[f"{layer}_{part}"].contiguous()
+            for layer, place in places.items()
+            for part in ("weight", "bias")
+        },
+        "vgg.safetensors",
+    )
+
+
+def save_networks(perceptual: PerceptualNetwork, folder: Path) -> None:
+    style = style_target(perceptual, texture(32, 32, 1), LossSettings().style_layers)
+    torch.manual_seed(0)
+    for recurrent, name in ((False, "independent"), (True, "recurrent")):
+        config = NetworkConfig(recurrent, TINY.widths, TINY.blocks)
+        save_checkpoint(folder / f"{name}.safetensors", Checkpoint(TransformationNetwork(config), style))
+
+
+def save_clip(path: Path, frames: Iterable[Path]) -> None:
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 24, "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(Image.open(frame)), format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_vgg: PerceptualNetwork) -> Iterator[Run]:
+    """Run `nststab ...` beside networks, pictures, `film` of three 32x24 pictures and the same as `clip.mp4`."""
+    monkeypatch.chdir(tmp_path)
+    save_vgg(tiny_vgg)
+    save_networks(tiny_vgg, tmp_path)
+    write_picture(Path("photo.png"), texture(24, 32))
+    write_picture(Path("style.png"), texture(32, 32, 1))
+    Path("film").mkdir()
+    film = [Path(f"film/{number}.png") for number in range(3)]
+    for number, path in enumerate(film):
+        write_picture(path, texture(24, 40)[..., 2 * number : 2 * number + 32])
+    save_clip(Path("clip.mp4"), film)
+    yield lambda arguments: CliRunner().invoke(group, arguments.split())
+    assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".") or path.suffix == ".part"]
+
+
+def done(result: Result) -> Result:
+    assert (result.exit_code, result.stdout) == (0, ""), result.stderr
+    return result
+
+
+def frames(folder: str) -> list[Tensor]:
+    return [frame.rgb for frame in open_clip(Path(folder)).frames()]
+
+
+def rounded(frame: Tensor) -> Tensor:
+    return (frame * 255).round() / 255
+
+
+def contents(folder: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+
+
+@pytest.mark.parametrize(("name", "options"), [("independent", INDEPENDENT), ("recurrent", RECURRENT)])
+def test_a_folder_becomes_what_the_network_makes_of_it(run: Run, name: str, options: str) -> None:
+    result = done(run(f"stylize film -o out/ {options}"))
+    assert result.stderr == "out/: 3 frames, 32x24\n"
+    assert list(contents("out")) == [f"frame_00000{number}.png" for number in (1, 2, 3)]
+    expected = FeedForward(load_checkpoint(Path(f"{name}.safetensors")).network)(frames("film"))
+    for got, frame in zip(frames("out"), expected, strict=True):
+        assert (got - rounded(frame)).abs().max() <= 1.01 / 255
+
+
+@pytest.mark.parametrize("options", [INDEPENDENT, RECURRENT, GATYS, RUDER])
+@pytest.mark.parametrize("output", ["out.mp4", "out.mkv"])
+def test_a_clip_becomes_a_clip_of_its_size_and_times(run: Run, options: str, output: str) -> None:
+    done(run(f"stylize clip.mp4 -o {output} {options}"))
+    source, made = open_clip(Path("clip.mp4")), open_clip(Path(output))
+    assert (made.width, made.height) == (32, 24)
+    times = [[frame.time for frame in clip.frames()] for clip in (source, made)]
+    assert len(times[0]) == 3
+    assert [round(float(t or 0), 3) for t in times[0]] == [round(float(t or 0), 3) for t in times[1]]
+
+
+def test_an_odd_size_is_kept_with_a_note(run: Run) -> None:
+    result = done(run(f"stylize film -o out.mp4 {RECURRENT} --size 31"))
+    assert result.stderr.splitlines()[0].startswith("note: 31x23 is an odd size")
+    made = open_clip(Path("out.mp4"))
+    assert (made.width, made.height) == (31, 23)
+
+
+def test_a_cut_starts_anew_unless_told_otherwise(run: Run) -> None:
+    Path("two").mkdir()
+    write_picture(Path("two/1.png"), texture(24, 32, 3) * 0.4)
+    write_picture(Path("two/2.png"), texture(24, 32, 5) * 0.4 + 0.6)
+    shutil.copytree("two", "one")
+    Path("one/1.png").unlink()
+    done(run(f"stylize two -o cut/ {RECURRENT}"))
+    done(run(f"stylize two -o whole/ {RECURRENT} --no-cuts"))
+    done(run(f"stylize one -o alone/ {RECURRENT}"))
+    assert contents("cut")["frame_000002.png"] == contents("alone")["frame_000001.png"]
+    assert contents("whole")["frame_000002.png"] != contents("alone")["frame_000001.png"]
+
+
+RAMP = np.linspace(0, 65535, 24 * 32).reshape(24, 32)
+
+
+def sixteen_bits(path: Path) -> None:
+    Image.fromarray(RAMP.astype(np.uint16)).save(path.with_suffix(".png"))
+
+
+def grey(path: Path) -> None:
+    Image.new("L", (32, 24), 100).save(path.with_suffix(".png"))
+
+
+def transparent(path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 4), dtype=np.uint8)
+    Image.fromarray(pixels).save(path.with_suffix(".png"))
+
+
+def cmyk(path: Path) -> None:
+    Image.new("CMYK", (32, 24), (10, 200, 30, 40)).save(path.with_suffix(".jpg"))
+
+
+def turned(path: Path) -> None:
+    image = Image.new("RGB", (24, 32), (200, 30, 40))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(path.with_suffix(".jpg"), exif=exif)
+
+
+def pixel(path: Path) -> None:
+    Image.new("RGB", (1, 1), (200, 30, 40)).save(path.with_suffix(".png"))
+
+
+def strip(path: Path) -> None:
+    Image.new("RGB", (37, 3), (200, 30, 40)).save(path.with_suffix(".png"))
+
+
+PICTURES: dict[Callable[[Path], None], tuple[int, int]] = {
+    sixteen_bits: (32, 24),
+    grey: (32, 24),
+    transparent: (32, 24),
+    cmyk: (32, 24),
+    turned: (32, 24),
+    pixel: (1, 1),
+    strip: (37, 3),
+}
+
+
+@pytest.mark.parametrize("make", PICTURES, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("options", [INDEPENDENT, RECURRENT, GATYS], ids=["independent", "recurrent", "gatys"])
+def test_every_kind_of_picture_is_stylized(run: Run, make: Callable[[Path], None], options: str) -> None:
+    make(Path("input"))
+    (source,) = Path().glob("input.*")
+    done(run(f"stylize {source} -o out.png {options}"))
+    with Image.open("out.png") as made:
+        assert made.size == PICTURES[make]
+        assert made.mode == ("RGBA" if make is transparent else "RGB")
+        if make is transparent:
+            assert np.array_equal(np.asarray(made)[..., 3], np.asarray(Image.open(source))[..., 3])
+    if make is sixteen_bits:
+        Image.fromarray((RAMP / 257).round().astype(np.uint8)).save("eight.png")
+        done(run(f"stylize eight.png -o eighth.png {options}"))
+        assert (read_picture(Path("out.png")).rgb - read_picture(Path("eighth.png")).rgb).abs().mean() < 0.05
+
+
+def test_transparency_that_the_output_cannot_hold_is_told(run: Run) -> None:
+    transparent(Path("input"))
+    result = done(run(f"stylize input.png -o out.jpg {INDEPENDENT}"))
+    assert result.stderr.startswith("note: .jpg holds no transparency")
+
+
+def test_nothing_is_overwritten_without_y(run: Run) -> None:
+    Path("out.png").write_text("keep me")
+    Path("out").mkdir()
+    Path("out/mine.txt").write_text("keep me")
+    for output in ("out.png", "out/"):
+        for command in (f"stylize photo.png {INDEPENDENT}", f"optimize photo.png style.png --iterations 1 {VGG}"):
+            refused = run(f"{command} -o {output}")
+            assert refused.exit_code == 2
+            assert refused.stderr.splitlines()[-1] == f"Error: {Path(output)} exists; say -y to overwrite it"
+    assert Path("out.png").read_text() == "keep me"
+    assert list(contents("out")) == ["mine.txt"]
+    done(run(f"stylize photo.png -o out.png {INDEPENDENT} -y"))
+    done(run(f"stylize photo.png -o out/ {INDEPENDENT} --yes"))
+    assert read_picture(Path("out.png")).rgb.shape == (1, 3, 24, 32)
+    assert list(contents("out")) == ["frame_000001.png", "mine.txt"]
+
+
+def test_quiet_is_silent_and_verbose_says_more(run: Run) -> None:
+    for arguments in (f"-q stylize film -o a.mp4 {RECURRENT} --size 31", f"stylize film -o b/ {RECURRENT} --quiet"):
+        assert done(run(arguments)).stderr == ""
+    spoken = done(run(f"stylize film -o c/ {RECURRENT} -v")).stderr.splitlines()
+    assert spoken[0].startswith("computing on cpu")
+    assert spoken[1] == "recurrent in float32"
+    assert spoken[2].startswith("3 frames in ")
+
+
+def test_the_optimizers_get_what_was_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[Any] = []
+
+    def ruder(*arguments: Any) -> Callable[[Iterable[Tensor]], Iterator[Tensor]]:
+        said.extend(arguments)
+        return lambda frames: iter(frames)
+
+    monkeypatch.setattr(build, "Ruder", ruder)
+    options = (
+        "--iterations 7,3 --content-weight 2 --style-weight 3 --tv-weight 4 --temporal-weight 5 --optimizer adam "
+        "--init style.png --seed 6"
+    )
+    write_picture(Path("style.png"), texture(12, 16))
+    done(run(f"stylize film -o out/ --method ruder --style style.png {options} {VGG}"))
+    loss, _, settings, _, _, start = said
+    assert (loss.settings.content_weight, loss.settings.style_weight, loss.settings.tv_weight) == (2, 3, 4)
+    assert (settings.gatys.iterations, settings.later_iterations, settings.temporal_weight) == (7, 3, 5)
+    assert (settings.gatys.optimizer, settings.gatys.seed) == ("adam", 6)
+    assert start.shape == (1, 3, 24, 32)  # scaled to the content's size
+
+
+def test_the_style_scale_is_relative_to_the_content(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    sides: list[int] = []
+    target = build.StyleSource.target
+
+    def spy(self: build.StyleSource, network: PerceptualNetwork, layers: tuple[str, ...], side: int) -> Any:
+        sides.append(side)
+        return target(self, network, layers, side)
+
+    monkeypatch.setattr(build.StyleSource, "target", spy)
+    done(run(f"stylize photo.png -o a.png {GATYS}"))
+    done(run(f"stylize photo.png -o b.png {GATYS} --style-scale 0.75"))
+    assert sides == [32, 24]
+
+
+def test_optimize_is_gatys_for_a_picture_and_ruder_for_a_clip(run: Run) -> None:
+    style = f"style.png {VGG}"
+    done(run(f"optimize photo.png {style} --iterations 2 -o a.png"))
+    done(run(f"stylize photo.png --style {style} --method gatys --iterations 2 -o b.png"))
+    assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
+    done(run(f"optimize film {style} --iterations 2,1 -o a/"))
+    done(run(f"stylize film --style {style} --method ruder --iterations 2,1 -o b/"))
+    assert contents("a") == contents("b")
+    done(run(f"optimize film {style} --iterations 2 --no-temporal -o c/"))
+    done(run(f"stylize film --style {style} --method gatys --iterations 2 -o d/"))
+    assert contents("c") == contents("d")
+    assert contents("a") != contents("c")
+
+
+def test_a_checkpoint_serves_the_optimizers_as_its_picture_does(run: Run) -> None:
+    done(run(f"optimize photo.png style.png --iterations 1 -o a.png {VGG}"))  # both at 32 pixels
+    done(run(f"optimize photo.png independent.safetensors --iterations 1 -o b.png {VGG}"))
+    difference = read_picture(Path("a.png")).rgb - read_picture(Path("b.png")).rgb
+    assert difference.abs().mean() < 0.01  # the checkpoint is in 16 bits
+
+
+def test_ruder_reads_flows_that_were_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    done(run(f"stylize film -o a/ {RUDER} --flow-cache flows"))
+    assert len(contents("flows")) == 4
+    monkeypatch.setattr(build, "deepflow", lambda *_: pytest.fail("computed again"))
+    done(run(f"stylize film -o b/ {RUDER} --flow-cache flows"))
+    assert contents("a") == contents("b")
+
+
+def table(result: Result) -> dict[str, list[str]]:
+    """Rows of a table on stdout by their first cell."""
+    lines = [line for line in result.stdout.splitlines() if line.startswith(("│", "┃"))]
+    rows = [[cell.strip() for cell in line.replace("┃", "│").split("│")[1:-1]] for line in lines]
+    return {row[0]: row[1:] for row in rows}
+
+
+@pytest.mark.parametrize(("flag", "said"), [("", "out.mp4: 3 frames\n"), ("-q", "")])
+def test_compare_renders_the_methods_and_prints_their_figures(run: Run, flag: str, said: str) -> None:
+    result = run(
+        f"compare clip.mp4 -o out.mp4 --style independent.safetensors --methods ruder,independent "
+        f"--iterations 20,10 {VGG} {flag}"
+    )
+    assert (result.exit_code, result.stderr) == (0, said)
+    rows = table(result)
+    assert list(rows) == ["", "input", "ruder", "independent"]
+    assert rows[""] == ["PSNR dB", "SSIM", "flicker", "style loss", "content loss"]
+    assert float(rows["input"][4]) == 0
+    assert float(rows["ruder"][3]) < float(rows["input"][3])
+    made = open_clip(Path("out.mp4"))
+    assert made.width >= 3 * 32
+    assert len(list(made.frames())) == 3
+
+
+def test_compare_of_a_picture_has_losses_only(run: Run) -> None:
+    result = run(f"compare photo.png -o out.png --style style.png --methods gatys --iterations 1 {VGG}")
+    assert (result.exit_code, result.stderr) == (0, "out.png: 1 frame\n")
+    assert table(result)["gatys"][:3] == ["-", "-", "-"]
+
+
+def test_shipped_styles_go_by_their_name(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_vgg: PerceptualNetwork
+) -> None:
+    package = tmp_path / "package"
+    monkeypatch.setattr(assets, "_PACKAGE", package)
+    folder = package / "styles" / "the_great_wave"
+    folder.mkdir(parents=True)
+    (folder / "card.json").write_text(json.dumps({}))
+    save_networks(tiny_vgg, folder)
+    (package / "clips").mkdir()
+    shutil.copy("clip.mp4", package / "clips" / "big_buck_bunny.mp4")
+    result = done(run("demo"))
+    assert result.stderr.splitlines() == ["demo.mp4: 3 frames, 32x24", f"stylized: {tmp_path / 'demo.mp4'}"]
+    assert run("demo").exit_code == 2
+    assert done(run("demo -y -q")).stderr == ""
+    for method in ("recurrent", "independent", "gatys --iterations 1 " + VGG, "ruder --iterations 1,1 " + VGG):
+        done(run(f"stylize film -o {method.split()[0]}/ --style the_great_wave --method {method}"))
+    compared = run(f"compare film -o compared/ --style the_great_wave {VGG}")
+    assert list(table(compared)) == ["", "input", "independent", "recurrent"]
+
+
+def test_the_networks_run_without_opencv(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    done(run(f"stylize clip.mp4 -o a.mp4 {RECURRENT}"))
+    done(run(f"stylize clip.mp4 -o b.mp4 {INDEPENDENT}"))
+    refused = run(f"stylize clip.mp4 -o out.mp4 {RUDER}")
+    assert refused.exit_code == 1
+    (line,) = refused.stderr.splitlines()
+    assert "pip install opencv-contrib-python" in line
+    assert not Path("out.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    "command", [f"stylize clip.mp4 {RUDER}", "flow estimate film", f"optimize film style.png {VGG}"]
+)
+def test_a_server_without_libgl_is_told_what_to_install(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    broken = tmp_path / "site"
+    broken.mkdir()
+    (broken / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
+    monkeypatch.syspath_prepend(broken)
+    monkeypatch.delitem(sys.modules, "cv2", raising=False)
+    refused = run(f"{command} -o out.mp4" if "flow" not in command else f"{command} -o out")
+    assert refused.exit_code == 1
+    (line,) = refused.stderr.splitlines()
+    assert "Debian package libgl1" in line
+    assert "opencv-contrib-python-headless" in line
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_folders_work_without_av(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("nststab._video_in", "nststab._video_out"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "av", None)
+    done(run(f"stylize film -o out/ {RECURRENT}"))
+    done(run(f"stylize photo.png -o out.png {INDEPENDENT}"))
+    for arguments in (f"clip.mp4 -o other/ {RECURRENT}", f"film -o out.mp4 {RECURRENT}"):
+        refused = run(f"stylize {arguments}")
+        assert refused.exit_code == 1
+        assert refused.stderr.splitlines() == [
+            "Error: video files need the package av (PyAV); pictures and folders of them work without it"
+        ]
+    assert not Path("other").exists()
+    assert not Path("out.mp4").exists()

@@ -1,0 +1,177 @@
+"""nststab train image and nststab train video, run as a user would, for two steps each."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from click.testing import CliRunner, Result
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nststab import networks
+from nststab.cli import group
+from nststab.images import read_picture, write_picture
+from nststab.losses import LossSettings
+from nststab.networks import NetworkConfig
+from nststab.stylizer import load_checkpoint
+from nststab.vgg import PerceptualNetwork
+
+Run = Callable[[str], Result]
+SMALL = "--photos photos --vgg-weights vgg.safetensors --height 32 --width 32 --steps 2 --precision float32"
+IMAGE = f"image style.png {SMALL}"
+VIDEO = f"video image.safetensors {SMALL} --length 2"
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_vgg: PerceptualNetwork) -> Run:
+    """Run `nststab train ...` beside a folder of photographs, with networks of a few channels."""
+    monkeypatch.chdir(tmp_path)
+    tiny = NetworkConfig(widths=(4, 6, 8), blocks=1)
+    monkeypatch.setattr(networks, "NetworkConfig", lambda: tiny)
+    generator = torch.Generator().manual_seed(0)
+    Path("photos").mkdir()
+    for name in ("style.png", *(f"photos/{number}.png" for number in range(4))):
+        write_picture(Path(name), F.interpolate(torch.rand(1, 3, 6, 8, generator=generator), (48, 64)))
+    places = dict(zip(tiny_vgg.layers, (0, 2, 5, 7, 10, 12, 14, 17, 19, 21), strict=True))
+    state = {
+        f"features.{place}.{part}": tiny_vgg.weights[f"{layer}_{part}"].contiguous()
+        for layer, place in places.items()
+        for part in ("weight", "bias")
+    }
+    save_file(state, "vgg.safetensors")
+    return lambda arguments: CliRunner().invoke(group, ["train", *arguments.split()])
+
+
+def done(result: Result) -> Result:
+    assert (result.exit_code, result.stdout) == (0, ""), result.stderr
+    return result
+
+
+def weights(name: str) -> dict[str, Tensor]:
+    return load_checkpoint(Path(name)).network.state_dict()
+
+
+def log(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(name).read_text().splitlines()]
+
+
+def test_image_then_video_make_the_networks_of_a_style(run: Run) -> None:
+    result = done(run(f"{IMAGE} -o image.safetensors --style-weight 2"))
+    assert result.stderr.splitlines()[-1].startswith("image.safetensors: trained for 2 steps, validation content ")
+    image = load_checkpoint(Path("image.safetensors"))
+    assert image.network.config == NetworkConfig(False, (4, 6, 8), 1)
+    assert set(image.style) == set(LossSettings().style_layers)
+    assert (image.training["style"], image.training["photos"]) == ("style", 2)
+    assert image.training["loss"]["style_weight"] == 2
+    assert image.training["settings"]["steps"] == 2
+
+    done(run(f"{VIDEO} -o video.safetensors --temporal-weight 7 --content-weight 3"))
+    video = load_checkpoint(Path("video.safetensors"))
+    assert video.network.config == NetworkConfig(True, (4, 6, 8), 1)
+    assert all(torch.equal(video.style[layer], image.style[layer]) for layer in image.style)
+    assert (video.training["loss"]["style_weight"], video.training["loss"]["content_weight"]) == (2, 3)
+    assert (video.training["video"]["temporal_weight"], video.training["synthetic"]["length"]) == (7, 2)
+    assert video.training["from"]["style"] == "style"
+    assert "temporal" in log("video.jsonl")[1]
+
+
+def test_a_run_leaves_a_log_and_pictures(run: Run) -> None:
+    done(run(f"{IMAGE} -o net.safetensors --validate-every 1"))
+    lines = log("net.jsonl")
+    assert [line["step"] for line in lines] == [0, 1, 1, 2, 2]
+    assert ["validation" in line for line in lines] == [True, False, True, False, True]
+    assert set(lines[1]) == {"step", "rate", "content", "style"}
+    assert set(lines[0]["validation"]) == {"content", "style"}
+    pictures = sorted(Path("net.validation").iterdir())
+    assert [path.name for path in pictures] == ["000000.png", "000001.png", "000002.png"]
+    assert read_picture(pictures[0]).rgb.shape[-1] >= 64
+    assert not [path for path in Path().rglob("*") if path.suffix == ".part" or path.name.startswith(".")]
+
+
+def test_the_same_command_goes_on_and_ends_the_same(run: Run) -> None:
+    done(run(f"{IMAGE} -o net.safetensors"))
+    first = weights("net.safetensors")
+    refused = run(f"{IMAGE} -o net.safetensors")
+    assert refused.exit_code == 2
+    assert "net.safetensors exists; say -y to overwrite it" in refused.stderr
+    assert done(run(f"{IMAGE} -o net.safetensors -y -q")).stderr == ""
+    again = weights("net.safetensors")
+    assert all(torch.equal(again[name], first[name]) for name in first)
+    assert [line["step"] for line in log("net.jsonl") if "content" in line] == [1, 2]  # nothing was trained twice
+
+    other = run(f"{IMAGE} -o net.safetensors -y --style-weight 5")
+    assert other.exit_code == 1
+    assert "net.state belongs to another run" in other.stderr.splitlines()[-1]
+    assert load_checkpoint(Path("net.safetensors")).training["loss"]["style_weight"] == 1
+
+
+def test_the_seed_decides(run: Run) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        done(run(f"{IMAGE} -o {name}.safetensors --seed {seed}"))
+    a, b, c = (weights(f"{name}.safetensors") for name in "abc")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not all(torch.equal(a[name], c[name]) for name in a)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (f"{IMAGE} -o net.pth", 2, "'-o': expected a .safetensors file, got net.pth"),
+        (f"{IMAGE} -o out/net.safetensors", 1, "out: the folder to write to does not exist"),
+        (f"{IMAGE} -o net.safetensors --photos nothing", 2, "'nothing' does not exist"),
+        (f"{IMAGE} -o net.safetensors --photos style.png", 2, "'style.png' is a file"),
+        (f"{IMAGE} -o net.safetensors --photos empty", 1, "empty: no pictures found"),
+        (f"{IMAGE} -o net.safetensors --photos one", 1, "expected two photographs or more"),
+        (f"{IMAGE} -o net.safetensors --steps 0", 2, "'--steps'"),
+        (f"{IMAGE} -o net.safetensors --steps -2", 2, "'--steps'"),
+        (f"{IMAGE} -o net.safetensors --height 8", 2, "'--height'"),
+        (f"{IMAGE} -o net.safetensors --learning-rate 0", 2, "'--learning-rate'"),
+        (f"{IMAGE} -o net.safetensors --learning-rate nan", 2, "'--learning-rate'"),
+        (f"{IMAGE} -o net.safetensors --vgg-weights text.safetensors", 1, "is not a readable .safetensors file"),
+        (IMAGE.replace("style.png", "text.png") + " -o net.safetensors", 1, "text.png: expected a picture"),
+        (f"video vgg.safetensors {SMALL} -o net.safetensors", 1, "holds no transformation network"),
+        (f"video style.png {SMALL} -o net.safetensors", 1, "expected weights in a .safetensors"),
+        (f"video nothing.safetensors {SMALL} -o net.safetensors", 2, "'nothing.safetensors' does not exist"),
+        (IMAGE, 2, "Missing option '-o'"),
+        (f"image style.png -o net.safetensors {SMALL.replace('--photos photos', '')}", 2, "Missing option '--photos'"),
+    ],
+)
+def test_bad_input_ends_in_one_line(run: Run, arguments: str, code: int, message: str) -> None:
+    Path("empty").mkdir()
+    Path("one").mkdir()
+    write_picture(Path("one/1.png"), torch.rand(1, 3, 48, 48))
+    Path("text.png").write_text("this is no picture")
+    Path("text.safetensors").write_text("these are no weights")
+    before = set(Path().rglob("*"))
+    result = run(arguments)
+    assert (result.exit_code, result.stdout) == (code, ""), result.stderr
+    assert result.stderr.splitlines()[-1].startswith("Error: ")
+    assert message in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+    assert set(Path().rglob("*")) == before
+
+
+def test_video_needs_an_independent_network_and_real_sintel(run: Run) -> None:
+    done(run(f"{IMAGE} -o image.safetensors"))
+    Path("sintel").mkdir()
+    refused = run(f"{VIDEO} -o video.safetensors --sintel sintel")
+    assert (refused.exit_code, len(refused.stderr.splitlines())) == (1, 1)
+    assert "sintel" in refused.stderr
+    done(run(f"{VIDEO} -o video.safetensors"))
+    refused = run(VIDEO.replace("image.safetensors", "video.safetensors") + " -o again.safetensors")
+    assert refused.exit_code == 1
+    assert "expected an independent network, got a recurrent one" in refused.stderr
+    assert not list(Path().glob("again*"))
+
+
+def test_a_damaged_photo_ends_the_run_in_one_line(run: Run) -> None:
+    for path in Path("photos").iterdir():
+        path.write_text("this is no picture")
+    refused = run(f"{IMAGE} -o net.safetensors")
+    assert (refused.exit_code, len(refused.stderr.splitlines())) == (1, 1)
+    assert ".png: expected a picture" in refused.stderr
+    assert not list(Path().glob("net*"))
