@@ -6,7 +6,18 @@ from torch import Tensor
 
 from nststab.vgg import PerceptualNetwork
 
-_PLAN = {"0": (3, 4), "2": (4, 4), "5": (4, 6), "7": (6, 6), "10": (6, 8), "12": (8, 8), "14": (8, 8), "17": (8, 8), "19": (8, 8), "21": (8, 8)}
+_PLAN = {
+    "0": (3, 4),
+    "2": (4, 4),
+    "5": (4, 6),
+    "7": (6, 6),
+    "10": (6, 8),
+    "12": (8, 8),
+    "14": (8, 8),
+    "17": (8, 8),
+    "19": (8, 8),
+    "21": (8, 8),
+}
 
 
 def tiny_state_dict(seed: int = 0) -> dict[str, Tensor]:
@@ -14,7 +25,9 @@ def tiny_state_dict(seed: int = 0) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     state: dict[str, Tensor] = {}
     for index, (inputs, outputs) in _PLAN.items():
-        state[f"features.{index}.weight"] = torch.randn(outputs, inputs, 3, 3, generator=generator) * (2 / (9 * inputs)) ** 0.5
+        state[f"features.{index}.weight"] = (
+            torch.randn(outputs, inputs, 3, 3, generator=generator) * (2 / (9 * inputs)) ** 0.5
+        )
         state[f"features.{index}.bias"] = torch.randn(outputs, generator=generator) * 0.1
     return state
 
