@@ -303,7 +303,7 @@ def _resume(network: TransformationNetwork, optimizer: torch.optim.Adam, run: st
     except Exception as error:  # a foreign or damaged pickle can raise anything
         raise ValueError(f"{state} is no training state; delete it or choose another output") from error
     if owner != run:
-        raise ValueError(f"{state} belongs to another run ({owner}); delete it or choose another output")
+        raise ValueError(f"{state} belongs to a run with other settings; delete it or choose another output")
     network.load_state_dict(saved["network"])
     optimizer.load_state_dict(saved["optimizer"])
     return int(saved["step"])

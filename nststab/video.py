@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -268,7 +268,9 @@ def _writer(kind: Kind, source: Clip, output: Path, audio: bool, notes: list[str
     elif kind == "folder":
         with _new_folder(output):
             numbers = count(1)
-            yield lambda frame: _write_picture(output / f"frame_{next(numbers):06d}.png", frame)
+            yield lambda frame: _write_picture(_frame_path(output, next(numbers)), frame)
+            for left in takewhile(Path.exists, (_frame_path(output, number) for number in numbers)):
+                left.unlink()  # of an earlier, longer clip: it would pass for the end of this one
     else:
         yield lambda frame: _write_picture(output, frame)
 
@@ -284,6 +286,10 @@ def _new_folder(folder: Path) -> Iterator[None]:
         if made:
             with suppress(OSError):  # it has frames: they stay
                 folder.rmdir()
+
+
+def _frame_path(folder: Path, number: int) -> Path:
+    return folder / f"frame_{number:06d}.png"
 
 
 def _write_picture(path: Path, frame: Frame) -> None:

@@ -13,11 +13,11 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
-from nststab.baselines.gatys import GatysSettings
-from nststab.baselines.ruder import RuderSettings
 
 import nststab
 from nststab import assets, video
+from nststab.baselines.gatys import GatysSettings
+from nststab.baselines.ruder import RuderSettings
 from nststab.cli import group
 from nststab.cli.build import OptimizerOptions
 from nststab.cli.common import Setting

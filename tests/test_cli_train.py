@@ -105,7 +105,7 @@ def test_the_same_command_goes_on_and_ends_the_same(run: Run) -> None:
 
     other = run(f"{IMAGE} -o net.safetensors -y --style-weight 5")
     assert other.exit_code == 1
-    assert "net.state belongs to another run" in other.stderr.splitlines()[-1]
+    assert "net.state belongs to a run with other settings" in other.stderr.splitlines()[-1]
     assert load_checkpoint(Path("net.safetensors")).training["loss"]["style_weight"] == 1
 
 

@@ -167,7 +167,7 @@ def test_a_finished_run_only_validates(image_stage: ImageStage, tmp_path: Path) 
 def test_the_state_of_another_run_is_refused(image_stage: ImageStage, tmp_path: Path, changed: dict[str, Any]) -> None:
     state = tmp_path / "state"
     trained(image_stage, state, network(), identity={"style": "wave"})
-    with pytest.raises(ValueError, match=r"^[^\n]*state belongs to another run [^\n]*$"):
+    with pytest.raises(ValueError, match=r"^[^\n]*state belongs to a run with other settings[^\n]*$"):
         trained(image_stage, state, network(), **{"identity": {"style": "wave"}, **changed})
 
 
@@ -191,6 +191,7 @@ def test_reports_and_validations_come_in_order(image_stage: ImageStage, tmp_path
 
     def validated(step: int, validation: Validation) -> None:
         assert [[picture.shape for picture in row] for row in validation.rows] == [[(1, 3, 32, 32)] * 2] * 2
+        assert not validation.rows[0][1].requires_grad
         events.append(("validated", step))
         modes.append(torch.is_grad_enabled())
 

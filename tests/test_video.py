@@ -458,6 +458,14 @@ def test_an_output_that_cannot_be_is_refused_early(
     assert names(tmp_path) == ["file", "in.mp4"]
 
 
+def test_frames_of_an_earlier_longer_clip_do_not_stay_behind(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    convert_clip(open_clip(make_folder(tmp_path / "long", 5)), f"{output}/", same)
+    (output / "frame_000009.png").write_text("not next in the row: somebody else's")
+    convert_clip(open_clip(make_folder(tmp_path / "short", 2)), f"{output}/", same)
+    assert names(output) == ["frame_000001.png", "frame_000002.png", "frame_000009.png"]
+
+
 def test_a_folder_is_not_written_into_itself(tmp_path: Path) -> None:
     source = open_clip(make_folder(tmp_path / "in"))
     with pytest.raises(ValueError, match="the input itself"):
