@@ -1,0 +1,246 @@
+"""Optimising pixels: the loop by known minima and hostile losses, Gatys by what it promises."""
+
+import math
+from collections.abc import Mapping
+
+import pytest
+import torch
+from torch import Tensor
+
+from nststab.baselines.gatys import INTERVAL, Diverged, Gatys, GatysSettings, optimize
+from nststab.losses import LossSettings, PerceptualLoss, style_target
+from nststab.vgg import PerceptualNetwork
+
+OPTIMIZERS = ("lbfgs", "adam")
+
+
+class Log:
+    """A callback which keeps the sum of the terms of each iteration."""
+
+    def __init__(self) -> None:
+        self.iterations: list[int] = []
+        self.names: list[tuple[str, ...]] = []
+        self.losses: list[float] = []
+
+    def __call__(self, iteration: int, terms: Mapping[str, float]) -> None:
+        self.iterations.append(iteration)
+        self.names.append(tuple(terms))
+        self.losses.append(sum(terms.values()))
+
+
+@pytest.fixture
+def loss(tiny_vgg: PerceptualNetwork, generator: torch.Generator) -> PerceptualLoss:
+    return perceptual_loss(tiny_vgg, generator)
+
+
+def perceptual_loss(
+    network: PerceptualNetwork, generator: torch.Generator, style_weight: float = 2.0
+) -> PerceptualLoss:
+    settings = LossSettings(style_weight=style_weight)
+    style = torch.rand(1, 3, 32, 32, generator=generator)
+    return PerceptualLoss(network, style_target(network, style, settings.style_layers), settings)
+
+
+def picture(seed: int = 1, height: int = 32, width: int = 32) -> Tensor:
+    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def distance(target: Tensor) -> dict[str, Tensor]:
+    return {"distance": target.square().mean()}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_known_minimum_is_found(optimizer: str) -> None:
+    target = picture(2)
+    settings = GatysSettings(iterations=100 if optimizer == "lbfgs" else 300, optimizer=optimizer, tolerance=0)
+    result = optimize(picture(3), lambda pixels: distance(pixels - target), settings)
+    assert (result - target).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_minimum_outside_the_range_is_met_at_its_border(optimizer: str) -> None:
+    """x₁ + x₂ = 1.5 with x₁ drawn to 2: clamping the free minimum (2, -0.5) gives (1, 0), the true one is (1, 0.5)."""
+    settings = GatysSettings(iterations=200, optimizer=optimizer, tolerance=0)
+
+    def loss(pixels: Tensor) -> dict[str, Tensor]:
+        first, second = pixels[..., 0], pixels[..., 1]
+        return {"sum": (first + second - 1.5).square().mean(), "first": (first - 2).square().mean()}
+
+    result = optimize(torch.full((1, 3, 1, 2), 0.3), loss, settings)
+    assert result.max() <= 1
+    assert sum(term.item() for term in loss(result).values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_first_step_does_not_vanish_in_a_large_picture() -> None:
+    """By itself L-BFGS moves all pixels together by 1, here 3e-7 each: half the rounding of a pixel near 1."""
+    changes: list[float] = []
+    start = torch.full((1, 3, 1024, 1024), 0.9)
+
+    def loss(pixels: Tensor) -> dict[str, Tensor]:
+        changes.append((pixels.detach() - start).square().mean().sqrt().item())
+        return distance(pixels - 0.2)
+
+    optimize(start, loss, GatysSettings(iterations=1))
+    assert changes == [0, pytest.approx(0.001, rel=0.01)]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_loss_falls_and_every_iteration_is_reported(loss: PerceptualLoss, optimizer: str) -> None:
+    log = Log()
+    settings = GatysSettings(iterations=30, optimizer=optimizer)
+    (result,) = Gatys(loss, settings, log)([picture()])
+    assert log.iterations == list(range(31))
+    assert set(log.names) == {("content", "style")}
+    assert min(log.losses) < 0.5 * log.losses[0]
+    targets = loss.content_targets(picture())
+    assert sum(term.item() for term in loss(result, targets).values()) == pytest.approx(min(log.losses), rel=1e-5)
+
+
+def test_callback_begins_anew_for_each_frame(loss: PerceptualLoss) -> None:
+    log = Log()
+    list(Gatys(loss, GatysSettings(iterations=2), log)([picture(1), picture(2)]))
+    assert log.iterations == [0, 1, 2, 0, 1, 2]
+
+
+def test_best_iterate_is_returned() -> None:
+    """From its fifth evaluation on, this loss rises, whatever the pixels are."""
+    seen: list[Tensor] = []
+
+    def loss(pixels: Tensor) -> dict[str, Tensor]:
+        seen.append(pixels.detach().clone())
+        return {"distance": pixels.square().mean(), "later": torch.tensor(2.0 * max(0, len(seen) - 4))}
+
+    result = optimize(picture(), loss, GatysSettings(iterations=8, optimizer="adam"))
+    assert len(seen) == 9
+    assert torch.equal(result, seen[3])
+    assert not torch.equal(result, seen[-1])
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_loss_that_is_not_finite_ends_with_the_best_so_far(optimizer: str) -> None:
+    log = Log()
+    settings = GatysSettings(iterations=20, optimizer=optimizer)
+
+    def loss(pixels: Tensor) -> dict[str, Tensor]:
+        return {"distance": pixels.square().mean() * (math.nan if len(log.losses) == 5 else 1)}
+
+    with pytest.warns(RuntimeWarning, match="diverged at iteration 5: nan"):
+        result = optimize(picture(), loss, settings, log)
+    assert math.isnan(log.losses[-1])
+    assert len(log.losses) == 6
+    assert result.square().mean().item() == pytest.approx(min(log.losses[:-1]))
+
+
+@pytest.mark.parametrize("bad", [0, 1])
+def test_loss_that_is_never_better_than_at_the_start_raises(bad: int) -> None:
+    log = Log()
+
+    def loss(pixels: Tensor) -> dict[str, Tensor]:
+        return {"distance": pixels.square().mean() * (math.inf if len(log.losses) >= bad else 1)}
+
+    with pytest.raises(Diverged, match=f"diverged at iteration {bad}"):
+        optimize(picture(), loss, GatysSettings(iterations=20), log)
+
+
+def test_gradient_that_is_not_finite_gives_no_picture_of_nans() -> None:
+    """√ has no gradient at 0, so the first update is lost although the loss at the start is finite."""
+    with pytest.raises(Diverged):
+        optimize(
+            torch.zeros(1, 3, 4, 4), lambda pixels: {"root": pixels.sqrt().sum() * 0 + pixels.sum()}, GatysSettings()
+        )
+
+
+def test_growing_loss_is_divergence_but_a_short_peak_is_not() -> None:
+    log = Log()
+
+    def peak(pixels: Tensor) -> dict[str, Tensor]:
+        return {"distance": pixels.square().mean() + (1e3 if 3 <= len(log.losses) < 9 else 0)}
+
+    optimize(picture(), peak, GatysSettings(iterations=20, optimizer="adam"), log)
+    assert len(log.losses) == 21
+
+    log = Log()
+
+    def growth(pixels: Tensor) -> dict[str, Tensor]:
+        return {"distance": pixels.square().mean() + (1e3 if len(log.losses) >= 3 else 0)}
+
+    with pytest.warns(RuntimeWarning, match="diverged at iteration 12"):
+        optimize(picture(), growth, GatysSettings(iterations=20, optimizer="adam"), log)
+
+
+def test_loss_that_settled_stops_early() -> None:
+    log = Log()
+    optimize(picture(2), lambda pixels: distance(pixels - 0.5) | {"rest": torch.ones(())}, GatysSettings(), log)
+    assert INTERVAL <= log.iterations[-1] < 2 * INTERVAL
+
+
+def test_tolerance_is_relative(loss: PerceptualLoss) -> None:
+    lengths = []
+    for tolerance in (0.9, 0.0):
+        log = Log()
+        list(Gatys(loss, GatysSettings(iterations=90, init="noise", tolerance=tolerance), log)([picture()]))
+        lengths.append(len(log.losses))
+        if tolerance:
+            best = [min(log.losses[: i + 1]) for i in range(len(log.losses))]
+            assert best[-1 - INTERVAL] - best[-1] <= tolerance * best[-1 - INTERVAL]
+            assert best[-2 - INTERVAL] - best[-2] > tolerance * best[-2 - INTERVAL]
+    assert lengths[0] < lengths[1] == 91
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_same_seed_same_picture(loss: PerceptualLoss, optimizer: str) -> None:
+    def run(seed: int) -> Tensor:
+        settings = GatysSettings(iterations=5, optimizer=optimizer, init="noise", seed=seed)
+        return torch.cat(list(Gatys(loss, settings)([picture()])))
+
+    assert torch.equal(run(1), run(1))
+    assert not torch.equal(run(1), run(2))
+
+
+def test_noise_does_not_touch_the_global_generator(loss: PerceptualLoss) -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    next(Gatys(loss, GatysSettings(iterations=1, init="noise"))([picture()]))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_content_alone_stays_the_content(tiny_vgg: PerceptualNetwork, generator: torch.Generator) -> None:
+    (result,) = Gatys(perceptual_loss(tiny_vgg, generator, style_weight=0), GatysSettings(iterations=5))([picture()])
+    assert torch.equal(result, picture())
+
+
+def test_no_iterations_give_the_start(loss: PerceptualLoss) -> None:
+    (result,) = Gatys(loss, GatysSettings(iterations=0), start=picture(7))([picture()])
+    assert torch.equal(result, picture(7))
+
+
+def test_start_picture_of_another_size_is_refused(loss: PerceptualLoss) -> None:
+    with pytest.raises(ValueError, match="size 31x32, got 30x20"):
+        next(Gatys(loss, GatysSettings(), start=picture(7, 20, 30))([picture(1, 32, 31)]))
+
+
+def test_caller_without_gradients_and_channels_last_frames(loss: PerceptualLoss) -> None:
+    expected = next(Gatys(loss, GatysSettings(iterations=3))([picture()]))
+    with torch.no_grad():
+        frame = picture().contiguous(memory_format=torch.channels_last)
+        assert torch.allclose(next(Gatys(loss, GatysSettings(iterations=3))([frame])), expected, atol=1e-4)
+
+
+def test_frames_are_left_as_they_were(loss: PerceptualLoss) -> None:
+    frame = picture()
+    next(Gatys(loss, GatysSettings(iterations=3))([frame]))
+    assert torch.equal(frame, picture())
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"iterations": -1}, "iterations of at least 0, got -1"),
+        ({"tolerance": math.nan}, "tolerance of at least 0, got nan"),
+        ({"optimizer": "sgd"}, "lbfgs or adam, got sgd"),
+        ({"init": "style"}, "content or noise, got style"),
+    ],
+)
+def test_settings_out_of_range_are_refused(setting: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        GatysSettings(**setting)
