@@ -218,6 +218,8 @@ def fit(
     Raises:
         ValueError: the state belongs to another run. TrainingDiverged: the loss stayed not finite.
     """
+    if next(network.parameters()).device.type == "cuda":  # on a CPU instance normalisation copies it back each time
+        network.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), settings.learning_rate)
     run = json.dumps({**identity, "settings": asdict(settings)}, sort_keys=True)
     start = _resume(network, optimizer, run, state)

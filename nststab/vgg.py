@@ -10,9 +10,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# The weights come from Caffe: RGB means on a scale of 255, no division by a standard deviation.
-MEAN = (0.48502, 0.45796, 0.40760)
-STD = (1 / 255, 1 / 255, 1 / 255)
+
+class Normalization(NamedTuple):
+    """What weights expect of their input: RGB in [0, 1], minus `mean`, divided by `std`."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+# The original weights come from Caffe: RGB means on a scale of 255, no division by a standard deviation.
+CAFFE = Normalization((0.48502, 0.45796, 0.40760), (1 / 255, 1 / 255, 1 / 255))
+# torchvision trained its own on normalised input; the original ones it also has, named IMAGENET1K_FEATURES, were not.
+TORCHVISION = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def normalization(state_dict: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Normalization:
+    """The normalisation of a file of weights: what its metadata says, else what its classifier tells.
+
+    torchvision's own weights have one; in IMAGENET1K_FEATURES it is NaN. Without either the weights count as original.
+    """
+    if "mean" in metadata and "std" in metadata:
+        mean, std = (tuple(float(value) for value in metadata[name].split(",")) for name in ("mean", "std"))
+        return Normalization(mean, std)
+    classifier = state_dict.get("classifier.0.bias")
+    return TORCHVISION if classifier is not None and bool(classifier.isfinite().all()) else CAFFE
 
 
 class _Convolution(NamedTuple):
@@ -64,6 +85,7 @@ class PerceptualNetwork(nn.Module):
     Args:
         state_dict: torchvision's names, `features.N.weight` (C_out, C_in, 3, 3) and `features.N.bias`; other keys are
             ignored. A truncated network is fine.
+        input_normalization: what these weights expect.
 
     Raises:
         ValueError: the state dict is not a plain VGG's.
@@ -72,11 +94,11 @@ class PerceptualNetwork(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, state_dict: Mapping[str, Tensor]) -> None:
+    def __init__(self, state_dict: Mapping[str, Tensor], input_normalization: Normalization = CAFFE) -> None:
         super().__init__()
         self._convolutions = _plan(state_dict)
-        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(STD).view(3, 1, 1))
+        self.register_buffer("mean", torch.tensor(input_normalization.mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(input_normalization.std).view(3, 1, 1))
         self.weights = nn.ParameterDict()
         for convolution in self._convolutions:
             for part in ("weight", "bias"):

@@ -11,7 +11,7 @@ from torchvision.models.vgg import cfgs, make_layers
 
 from nststab.assets import perceptual_weights
 from nststab.stylizer import read_tensors
-from nststab.vgg import MEAN, STD, PerceptualNetwork
+from nststab.vgg import CAFFE, TORCHVISION, PerceptualNetwork, normalization
 
 VGG16 = ["relu1_1", "relu1_2", "relu2_1", "relu2_2", "relu3_1", "relu3_2", "relu3_3"]
 VGG16 += ["relu4_1", "relu4_2", "relu4_3", "relu5_1", "relu5_2", "relu5_3"]
@@ -137,8 +137,8 @@ def test_the_bundled_weights() -> None:
 
     assert "Visual Geometry Group" in metadata["source"]
     assert "CC BY 4.0" in metadata["source"]
-    assert [float(number) for number in metadata["mean"].split(",")] == list(MEAN)
-    assert [float(number) for number in metadata["std"].split(",")] == pytest.approx(list(STD))
+    assert [float(number) for number in metadata["mean"].split(",")] == list(CAFFE.mean)
+    assert [float(number) for number in metadata["std"].split(",")] == pytest.approx(list(CAFFE.std))
 
 
 def test_the_bundled_weights_tell_an_edge_from_a_flat_picture() -> None:
@@ -150,3 +150,22 @@ def test_the_bundled_weights_tell_an_edge_from_a_flat_picture() -> None:
     assert (edged - grey).norm() > (brighter - grey).norm()
     with safe_open(perceptual_weights(), "pt") as file:
         assert {file.get_slice(name).get_dtype() for name in file.keys()} == {"F16"}  # noqa: SIM118
+
+
+def test_the_normalization_follows_the_metadata_or_the_classifier() -> None:
+    plain = {"features.0.weight": torch.zeros(4, 3, 3, 3)}
+    assert normalization(plain, {}) == CAFFE
+    assert normalization({**plain, "classifier.0.bias": torch.zeros(2)}, {}) == TORCHVISION
+    assert normalization({**plain, "classifier.0.bias": torch.full((2,), torch.nan)}, {}) == CAFFE  # ..._FEATURES
+    stated = normalization({**plain, "classifier.0.bias": torch.zeros(2)}, {"mean": "0.1,0.2,0.3", "std": "1,2,3"})
+    assert stated == ((0.1, 0.2, 0.3), (1, 2, 3))
+
+
+def test_weights_see_the_input_normalized_as_they_expect() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn(4, 3, 3, 3, generator=generator), torch.randn(4, generator=generator)
+    images = torch.rand(1, 3, 8, 8, generator=generator)
+    network = PerceptualNetwork({"features.0.weight": weight, "features.0.bias": bias}, TORCHVISION)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in TORCHVISION)
+    expected = F.relu(F.conv2d((images - mean) / std, weight, bias, padding=1))
+    torch.testing.assert_close(network(images, ["relu1_1"])["relu1_1"], expected)

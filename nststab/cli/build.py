@@ -17,7 +17,7 @@ from nststab.flow import FlowFunction, cached, deepflow
 from nststab.images import PICTURE_SUFFIXES, read_picture, resize
 from nststab.losses import LossSettings, PerceptualLoss, StyleTarget, style_target
 from nststab.stylizer import Checkpoint, FeedForward, Precision, Stylizer, load_checkpoint, read_tensors
-from nststab.vgg import PerceptualNetwork
+from nststab.vgg import PerceptualNetwork, normalization
 
 FEED_FORWARD = ("recurrent", "independent")
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -61,9 +61,9 @@ def _best_precision(device: torch.device) -> Precision:
 def perceptual_network(weights: Path | None, device: torch.device) -> PerceptualNetwork:
     """The bundled VGG-16, or the user's weights."""
     path = weights or perceptual_weights()
-    tensors, _ = read_tensors(path)
+    tensors, metadata = read_tensors(path)
     try:
-        return PerceptualNetwork(tensors).to(device)
+        return PerceptualNetwork(tensors, normalization(tensors, metadata)).to(device)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 

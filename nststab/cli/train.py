@@ -1,8 +1,9 @@
 """nststab train image, nststab train video."""
 
+import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from nststab.cli.build import Machine
+    from nststab.datasets import PhotoFolder
     from nststab.losses import LossSettings
     from nststab.networks import TransformationNetwork
     from nststab.train import Stage, TrainingSettings, Validation
@@ -121,7 +123,7 @@ def image(style_image: Path, style_size: int, **options: Any) -> None:
         "photos": len(photos),
         "loss": asdict(loss_settings),
     }
-    _train(network, stage, settings, output, target, record)
+    _train(network, stage, settings, output, target, record, photos)
 
 
 @command.command("video", short_help="Fine-tune it into a recurrent network, on clips.")
@@ -182,7 +184,7 @@ def video(
         "synthetic": asdict(synthetic),
         "sintel_clips": len(clips) if clips else 0,
     }
-    _train(make_recurrent(start.network).to(where.device), stage, settings, output, target, record)
+    _train(make_recurrent(start.network).to(where.device), stage, settings, output, target, record, photos)
 
 
 def _output(options: Mapping[str, Any]) -> Path:
@@ -213,6 +215,7 @@ def _train(
     output: Path,
     target: "Mapping[str, Tensor]",
     record: dict[str, Any],
+    photos: "PhotoFolder",
 ) -> None:
     """Runs the loop with a bar, a log and validation pictures; writes the checkpoint at the end."""
     from nststab.images import write_picture
@@ -220,6 +223,7 @@ def _train(
     from nststab.stylizer import Checkpoint, save_checkpoint
     from nststab.train import fit
 
+    identity = {**record, "start": _digest([*target.values(), *network.state_dict().values()], photos)}
     pictures = output.with_suffix(".validation")
     pictures.mkdir(exist_ok=True)
     started, first, last = time.monotonic(), 0, {}
@@ -243,7 +247,15 @@ def _train(
             write_picture(pictures / f"{step:06d}.png", contact_sheet(validation.rows, [""] * len(validation.rows)))
             say(f"step {step}: validation {named(last)}")
 
-        fit(network, stage, settings, output.with_suffix(".state"), record, report=report, validated=validated)
+        fit(network, stage, settings, output.with_suffix(".state"), identity, report=report, validated=validated)
     record |= {"settings": asdict(settings), "validation": last, "version": nststab.__version__}
     save_checkpoint(output, Checkpoint(network, target, record))
     say(f"{output}: trained for {settings.steps} steps, validation {named(last)}")
+
+
+def _digest(tensors: Iterable["Tensor"], photos: "PhotoFolder") -> str:
+    """Tells another style picture, start or folder of photographs from those of the run that is to go on."""
+    digest = hashlib.blake2b(repr([path.name for path in photos.paths]).encode(), digest_size=16)
+    for tensor in tensors:
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
