@@ -133,9 +133,9 @@ def optimize(initial: Tensor, loss: Objective, settings: GatysSettings, callback
     """Minimises the sum of `loss` over pixels in [0, 1], beginning with `initial` (1, 3, H, W); the best iterate.
 
     The loop of all optimisation baselines, with L-BFGS or Adam, one evaluation of `loss` for each update. Every step is
-    projected onto [0, 1]. Gatys et al. optimise without bounds and clamp at the end, which here raised the loss by 1 to
-    2 % from content and by 20 % from noise, while the projection costs nothing. It is not exact where L-BFGS meets a
-    bound (Bertsekas 1982); holding such pixels out changed the loss of pictures by 1 to 2 %, either way.
+    projected onto [0, 1]. Gatys et al. optimise without bounds and clamp at the end, which here raised the loss by
+    0.5 to 2 % (from uniform noise by a quarter), while the projection costs nothing. It is not exact where L-BFGS meets
+    a bound (Bertsekas 1982); holding such pixels out changed the loss of pictures by 1 to 2 %, either way.
 
     A loss that is no longer finite, or stays far above the best, ends the loop with a warning (RuntimeWarning); the
     callback hears of these terms, and the best iterate so far is returned.
