@@ -13,7 +13,8 @@ from torch import Tensor
 
 from nststab.flow import read_flo
 from nststab.images import PICTURE_SUFFIXES, read_picture, resize, resized_shape
-from nststab.synthetic import FlowClip, draw_index, uniform
+from nststab.layers import FlowClip
+from nststab.synthetic import draw_index, uniform
 from nststab.warp import leaves_frame, motion_boundaries, smooth_mask
 
 _SINTEL_SCALE = 0.5  # Gupta et al. train at 512x218, half of Sintel's 1024x436

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from nststab._threads import Ahead
 from nststab.datasets import PhotoFolder, SintelClips
+from nststab.layers import FlowClip
 from nststab.losses import PerceptualLoss, temporal_loss
 from nststab.networks import TransformationNetwork
 from nststab.stylizer import Precision, autocast
-from nststab.synthetic import FlowClip, SyntheticSettings, make_clip
+from nststab.synthetic import SyntheticSettings, make_clip
 
 SKIPPED_IN_A_ROW = 10
 

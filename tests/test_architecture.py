@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # 4: tensors in, tensors out. 3: may touch files and foreign media libraries. 2: methods and experiments. 1: the CLI.
 # Imports run to the same or a higher number. What starts with _ belongs to the module it was split from.
 LAYERS = {
-    **dict.fromkeys(("losses", "vgg", "warp", "networks", "shots", "synthetic", "metrics", "_threads"), 4),
+    **dict.fromkeys(("losses", "vgg", "warp", "networks", "shots", "synthetic", "layers", "metrics", "_threads"), 4),
     **dict.fromkeys(("video", "_video_in", "_video_out", "images", "flow", "datasets", "stylizer", "assets"), 3),
     **dict.fromkeys(("baselines", "train", "evaluate", "report"), 2),
     "cli": 1,

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from nststab.datasets import PhotoFolder
 from nststab.images import write_picture
+from nststab.layers import FlowClip
 from nststab.losses import LossSettings, PerceptualLoss, style_target, temporal_loss
 from nststab.networks import NetworkConfig, TransformationNetwork, make_recurrent
-from nststab.synthetic import FlowClip, SyntheticSettings
+from nststab.synthetic import SyntheticSettings
 from nststab.train import (
     SKIPPED_IN_A_ROW,
     ImageStage,
