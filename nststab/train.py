@@ -179,21 +179,14 @@ class VideoStage:
 
     def _unrolled(self, network: TransformationNetwork, clip: FlowClip) -> tuple[dict[str, Tensor], list[Tensor]]:
         frames, forward, mask = (part.to(self._device) for part in clip)  # (N, T, 3, H, W), (N, T-1, 2 | 1, H, W)
-        previous: Tensor | None = None
         pictures: list[Tensor] = []
-        sums: dict[str, Tensor] = {}
-        length = frames.shape[1]
-        for t in range(length):
-            current = network(frames[:, t], previous)
-            terms = self._loss(current, self._loss.content_targets(frames[:, t]))
-            scaled = {name: term / length for name, term in terms.items()}
-            if previous is not None:
-                change = temporal_loss(current, previous, forward[:, t - 1], mask[:, t - 1])
-                scaled["temporal"] = self._video.temporal_weight * change / (length - 1)
-            sums = {name: sums.get(name, 0) + term for name, term in scaled.items()}
-            pictures.append(current)
-            previous = current
-        return sums, pictures
+        for frame in frames.unbind(1):
+            pictures.append(network(frame, pictures[-1] if pictures else None))
+        stacked = torch.stack(pictures, dim=1)  # (N, T, 3, H, W)
+        terms = self._loss(stacked.flatten(0, 1), self._loss.content_targets(frames.flatten(0, 1)))
+        pairs = (stacked[:, 1:], stacked[:, :-1], forward, mask)
+        change = temporal_loss(*(part.flatten(0, 1) for part in pairs))
+        return terms | {"temporal": self._video.temporal_weight * change}, pictures
 
 
 Report = Callable[[int, Mapping[str, float]], None]
