@@ -168,7 +168,7 @@ def stylizer(
         explain(f"{method} in {where.precision}")
         return FeedForward(style.trained(method).network, where.device, where.precision)
     loss = perceptual_loss(style, options, content_side, where.device)
-    loop, start = _loop(options, content_side)
+    loop, start = loop_settings(options), _start(options, content_side)
     optimized: Stylizer
     if method == "gatys":
         optimized = Gatys(loss, loop, report, where.device, start)
@@ -186,17 +186,21 @@ def flow_function(cache: Path | None) -> FlowFunction:
     return deepflow
 
 
-def _loop(options: OptimizerOptions, content_side: int) -> tuple[GatysSettings, Tensor | None]:
-    """Settings of the loop, and the start picture, at the content's size, where --init names one."""
+def loop_settings(options: OptimizerOptions) -> GatysSettings:
+    """Settings of the first frame's optimisation."""
     changed = dict(options.loop)
-    start = None
     if options.init in ("content", "noise"):
         changed["init"] = options.init
-    elif options.init is not None:
-        start = resize(read_picture(Path(options.init)).rgb, content_side)
     if options.iterations:
         changed["iterations"] = options.iterations[0]
-    return replace(GatysSettings(), **changed), start
+    return replace(GatysSettings(), **changed)
+
+
+def _start(options: OptimizerOptions, content_side: int) -> Tensor | None:
+    """The start picture, at the content's size, where --init names one."""
+    if options.init in (None, "content", "noise"):
+        return None
+    return resize(read_picture(Path(str(options.init))).rgb, content_side)
 
 
 def _ruder(options: OptimizerOptions, loop: GatysSettings) -> RuderSettings:

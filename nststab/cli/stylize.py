@@ -80,26 +80,32 @@ def run(
     source: Path, style: "StyleSource", method: str, optimizer: "OptimizerOptions", options: dict[str, Any]
 ) -> None:
     """Reads, stylizes and writes; `options` are those of `clip_options` and `device_options`."""
-    from nststab.cli.build import machine, stylizer
+    from nststab.cli.build import loop_settings, machine, stylizer
     from nststab.video import convert_clip
 
     output = options["output"]
     clip = checked_clip(source, options)
     where = machine(options["device"], options["precision"])
     started = time.monotonic()
-    with progress(f"{method} {clip.width}x{clip.height}", clip.frame_count) as advance:
+    counted = loop_settings(optimizer).iterations if clip.kind == "picture" and method in ("ruder", "gatys") else None
+    with progress(f"{method} {clip.width}x{clip.height}", counted or clip.frame_count) as advance:
 
         def iteration(number: int, terms: dict[str, float]) -> None:
-            advance(note=f"{number}: {named(terms)}")
+            if counted:
+                advance(number, note=named(terms))
+            else:
+                advance(note=f"iteration {number}: {named(terms)}")
+
+        def frame_done(done: int, total: int | None) -> None:
+            if not counted:
+                advance(done, total)
 
         method_stylizer = stylizer(method, style, optimizer, max(clip.width, clip.height), where, iteration)
 
         def stylize(frames: "Iterator[Tensor]") -> "Iterator[Tensor]":
             return shots(method_stylizer, frames, cuts=not options["no_cuts"])
 
-        result = convert_clip(
-            clip, output, stylize, audio=not options["no_audio"], progress=lambda done, total: advance(done, total)
-        )
+        result = convert_clip(clip, output, stylize, audio=not options["no_audio"], progress=frame_done)
     for note in result.notes:
         say(f"note: {note}")
     seconds = time.monotonic() - started
