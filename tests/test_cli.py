@@ -178,8 +178,9 @@ def test_version() -> None:
 def test_wrong_usage_is_answered_with_what_is_right(arguments: str, message: str) -> None:
     result = run(*arguments.format(file=__file__).split())
     assert result.exit_code == 2
-    assert last_line(result).startswith("Error: ")
-    assert message in last_line(result)
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: ")
+    assert message in line
     assert result.stdout == ""
 
 

@@ -235,11 +235,9 @@ def test_bad_input_ends_in_one_line(run: Run, arguments: str, code: int, message
     before = tree()
     result = run(arguments)
     assert (result.exit_code, result.stdout) == (code, ""), result.stderr
-    errors = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
-    assert errors == result.stderr.splitlines()[-1:]
-    assert message in errors[0]
-    assert code == 2 or len(result.stderr.splitlines()) == 1
-    assert "Traceback" not in result.stderr
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: ")
+    assert message in line
     assert tree() == before  # so nothing was written, and the hostile pickle made no folder
 
 

@@ -3,6 +3,9 @@
 import importlib
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import click
 
@@ -37,9 +40,13 @@ class LazyGroup(NearestGroup):
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
 
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        with _usage_errors_of_one_line():
+            return super().make_context(*arguments, **options)
+
     def invoke(self, ctx: click.Context) -> object:
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), _usage_errors_of_one_line():
                 warnings.showwarning = lambda message, *_args, **_options: say(f"note: {_one_line(message)}")
                 return super().invoke(ctx)
         except (click.exceptions.Exit, click.Abort):  # RuntimeErrors of click's own
@@ -48,6 +55,17 @@ class LazyGroup(NearestGroup):
             if run_options(ctx).debug:
                 raise
             raise click.ClickException(_message(error)) from error
+
+
+@contextmanager
+def _usage_errors_of_one_line() -> Iterator[None]:
+    """click prints the usage above an error that knows its context; a missing subcommand keeps its help."""
+    try:
+        yield
+    except click.UsageError as error:
+        if type(error).show is click.UsageError.show:
+            error.ctx = None
+        raise
 
 
 def _message(error: Exception) -> str:
