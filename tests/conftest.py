@@ -1,4 +1,4 @@
-"""Fixtures shared by the tests: a tiny random VGG, and one thread so that runs are comparable."""
+"""Fixtures shared by the tests: a tiny random VGG and a seeded generator."""
 
 import pytest
 import torch
