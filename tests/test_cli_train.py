@@ -84,7 +84,8 @@ def test_a_run_leaves_a_log_and_pictures(run: Run) -> None:
     lines = log("net.jsonl")
     assert [line["step"] for line in lines] == [0, 1, 1, 2, 2]
     assert ["validation" in line for line in lines] == [True, False, True, False, True]
-    assert set(lines[1]) == {"step", "rate", "content", "style"}
+    assert set(lines[1]) == {"step", "images_per_second", "seconds_left", "content", "style"}
+    assert lines[3]["seconds_left"] == 0
     assert set(lines[0]["validation"]) == {"content", "style"}
     pictures = sorted(Path("net.validation").iterdir())
     assert [path.name for path in pictures] == ["000000.png", "000001.png", "000002.png"]
@@ -131,6 +132,7 @@ def test_the_seed_decides(run: Run) -> None:
         (f"{IMAGE} -o net.safetensors --height 8", 2, "'--height'"),
         (f"{IMAGE} -o net.safetensors --learning-rate 0", 2, "'--learning-rate'"),
         (f"{IMAGE} -o net.safetensors --learning-rate nan", 2, "'--learning-rate'"),
+        (f"{IMAGE} -o net.safetensors --precision float16", 2, "'--precision': expected auto, float32 or bfloat16"),
         (f"{IMAGE} -o net.safetensors --vgg-weights text.safetensors", 1, "is not a readable .safetensors file"),
         (IMAGE.replace("style.png", "text.png") + " -o net.safetensors", 1, "text.png: expected a picture"),
         (f"video vgg.safetensors {SMALL} -o net.safetensors", 1, "holds no transformation network"),

@@ -97,7 +97,7 @@ def image(style_image: Path, style_size: int, **options: Any) -> None:
     """Train the independent network of STYLE_IMAGE on photographs, with content and style loss."""
     import torch
 
-    from nststab.cli.build import machine, perceptual_network
+    from nststab.cli.build import perceptual_network
     from nststab.datasets import PhotoFolder
     from nststab.images import read_picture, resize
     from nststab.losses import LossSettings, PerceptualLoss, style_target
@@ -105,7 +105,7 @@ def image(style_image: Path, style_size: int, **options: Any) -> None:
     from nststab.train import ImageStage
 
     output = _output(options)
-    where = machine(options["device"], options["precision"])
+    where = _machine(options)
     settings, loss_settings = _settings(options, where, LossSettings())
     vgg = perceptual_network(options["vgg_weights"], where.device)
     target = style_target(
@@ -123,7 +123,7 @@ def image(style_image: Path, style_size: int, **options: Any) -> None:
         "photos": len(photos),
         "loss": asdict(loss_settings),
     }
-    _train(network, stage, settings, output, target, record, photos)
+    _train(network, stage, settings, output, target, record, photos, images=settings.batch)
 
 
 @command.command("video", short_help="Fine-tune it into a recurrent network, on clips.")
@@ -143,7 +143,7 @@ def video(
     """
     import torch
 
-    from nststab.cli.build import machine, perceptual_network
+    from nststab.cli.build import perceptual_network
     from nststab.datasets import PhotoFolder, SintelClips
     from nststab.losses import LossSettings, PerceptualLoss
     from nststab.networks import make_recurrent
@@ -152,7 +152,7 @@ def video(
     from nststab.train import VideoData, VideoSettings, VideoStage
 
     output = _output(options)
-    where = machine(options["device"], options["precision"])
+    where = _machine(options)
     start = load_checkpoint(image_checkpoint)
     if not start.style:
         raise ValueError(f"{image_checkpoint} carries no Gram targets: it was not written by `nststab train image`")
@@ -184,7 +184,8 @@ def video(
         "synthetic": asdict(synthetic),
         "sintel_clips": len(clips) if clips else 0,
     }
-    _train(make_recurrent(start.network).to(where.device), stage, settings, output, target, record, photos)
+    network = make_recurrent(start.network).to(where.device)
+    _train(network, stage, settings, output, target, record, photos, images=settings.batch * synthetic.length)
 
 
 def _output(options: Mapping[str, Any]) -> Path:
@@ -195,6 +196,16 @@ def _output(options: Mapping[str, Any]) -> Path:
         raise FileNotFoundError(f"{output.parent}: the folder to write to does not exist")
     refuse_overwriting(output, options["yes"])
     return output
+
+
+def _machine(options: Mapping[str, Any]) -> "Machine":
+    """Where to train; never in float16, whose range small gradients fall below."""
+    from nststab.cli.build import machine
+
+    if options["precision"] == "float16":
+        raise click.BadParameter("expected auto, float32 or bfloat16 to train in", param_hint="'--precision'")
+    where = machine(options["device"], options["precision"])
+    return replace(where, precision="float32") if where.precision == "float16" else where
 
 
 def _settings(
@@ -216,8 +227,9 @@ def _train(
     target: "Mapping[str, Tensor]",
     record: dict[str, Any],
     photos: "PhotoFolder",
+    images: int,
 ) -> None:
-    """Runs the loop with a bar, a log and validation pictures; writes the checkpoint at the end."""
+    """Runs the loop, `images` a step, with a bar, a log and validation pictures; writes the checkpoint at the end."""
     from nststab.images import write_picture
     from nststab.report import contact_sheet
     from nststab.stylizer import Checkpoint, save_checkpoint
@@ -236,9 +248,10 @@ def _train(
         def report(step: int, terms: Mapping[str, float]) -> None:
             nonlocal first
             first = first or step
-            rate = (step - first + 1) * settings.batch / (time.monotonic() - started)
-            write({"step": step, "rate": round(rate, 3), **terms})
-            advance(step, note=f"{named(terms)}  {rate:.2f} a second")
+            rate = (step - first + 1) * images / (time.monotonic() - started)
+            left = (settings.steps - step) * images / rate
+            write({"step": step, "images_per_second": round(rate, 3), "seconds_left": round(left), **terms})
+            advance(step, note=f"{named(terms)}  {rate:.2f} images/s")
 
         def validated(step: int, validation: "Validation") -> None:
             nonlocal last
