@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from click.testing import CliRunner, Result
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nststab import networks
@@ -68,6 +68,14 @@ def test_image_then_video_make_the_networks_of_a_style(run: Run) -> None:
     assert (image.training["style"], image.training["photos"]) == ("style", 2)
     assert image.training["loss"]["style_weight"] == 2
     assert image.training["settings"]["steps"] == 2
+    other = {name: value * 2 for name, value in load_file("vgg.safetensors").items()}  # of the same shapes
+    save_file(other, "other.safetensors")
+    optimize = "optimize style.png image.safetensors -o out.png --iterations 1 --vgg-weights"
+    refused = CliRunner().invoke(group, f"{optimize} other.safetensors".split())
+    assert (refused.exit_code, "another perceptual network" in refused.stderr) == (1, True)
+    assert CliRunner().invoke(group, f"{optimize} vgg.safetensors".split()).exit_code == 0
+    refused = run(f"{VIDEO} -o video.safetensors --vgg-weights other.safetensors")
+    assert (refused.exit_code, "another perceptual network" in refused.stderr) == (1, True)
 
     done(run(f"{VIDEO} -o video.safetensors --temporal-weight 7 --content-weight 3"))
     video = load_checkpoint(Path("video.safetensors"))

@@ -1,5 +1,6 @@
 """Construction: from what the command line says to networks, losses and stylizers."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -68,6 +69,15 @@ def perceptual_network(weights: Path | None, device: torch.device) -> Perceptual
         raise ValueError(f"{path}: {error}") from error
 
 
+def fingerprint(network: PerceptualNetwork) -> str:
+    """Tells perceptual networks apart by their first layer, in 16 bits as the bundled one has it.
+
+    VGG-16 and VGG-19 have the same shapes at the style layers, and Gram matrices of one are nonsense to the other.
+    """
+    weight = network.weights[f"{network.layers[0]}_weight"].detach().cpu().half().contiguous()
+    return hashlib.blake2b(weight.numpy().tobytes(), digest_size=8).hexdigest()
+
+
 @dataclass(frozen=True)
 class StyleSource:
     """What the user calls the style: a shipped style, a picture, or a checkpoint."""
@@ -100,12 +110,16 @@ class StyleSource:
             image = read_picture(self.picture).rgb
             return style_target(network, resize(image, longest_side).to(device), layers)
         assert self.checkpoint is not None
-        style = load_checkpoint(self.checkpoint("independent")).style
+        checkpoint = load_checkpoint(self.checkpoint("independent"))
+        style, own = checkpoint.style, fingerprint(network)
         if not style:
             raise ValueError(f"{self.text} carries no Gram targets; give the style's picture instead")
-        for layer in set(style) & set(network.layers):
-            if style[layer].shape[-1] != len(network.weights[f"{layer}_bias"]):
-                raise ValueError(f"{self.text} carries Gram targets of another perceptual network (--vgg-weights)")
+        fits = checkpoint.training.get("perceptual", own) == own and all(
+            style[layer].shape[-1] == len(network.weights[f"{layer}_bias"])
+            for layer in set(style) & set(network.layers)
+        )
+        if not fits:
+            raise ValueError(f"{self.text} carries Gram targets of another perceptual network (--vgg-weights)")
         return {layer: gram.to(device) for layer, gram in style.items()}
 
 

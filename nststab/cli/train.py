@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from nststab.losses import LossSettings
     from nststab.networks import TransformationNetwork
     from nststab.train import Stage, TrainingSettings, Validation
+    from nststab.vgg import PerceptualNetwork
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -123,7 +124,7 @@ def image(style_image: Path, style_size: int, **options: Any) -> None:
         "photos": len(photos),
         "loss": asdict(loss_settings),
     }
-    _train(network, stage, settings, output, target, record, photos, images=settings.batch)
+    _train(network, stage, settings, output, target, record, photos, vgg, settings.batch)
 
 
 @command.command("video", short_help="Fine-tune it into a recurrent network, on clips.")
@@ -143,7 +144,7 @@ def video(
     """
     import torch
 
-    from nststab.cli.build import perceptual_network
+    from nststab.cli.build import fingerprint, perceptual_network
     from nststab.datasets import PhotoFolder, SintelClips
     from nststab.losses import LossSettings, PerceptualLoss
     from nststab.networks import make_recurrent
@@ -161,6 +162,8 @@ def video(
     base = LossSettings(**before)
     settings, loss_settings = _settings(options, where, base)
     vgg = perceptual_network(options["vgg_weights"], where.device)
+    if start.training.get("perceptual", fingerprint(vgg)) != fingerprint(vgg):
+        raise ValueError(f"{image_checkpoint} was trained with another perceptual network (--vgg-weights)")
     target = {layer: gram.to(where.device) for layer, gram in start.style.items()}
     video_settings = replace(VideoSettings(), **given(temporal_weight=temporal_weight))
     synthetic = SyntheticSettings(height=settings.height, width=settings.width, **given(length=length))
@@ -185,7 +188,7 @@ def video(
         "sintel_clips": len(clips) if clips else 0,
     }
     network = make_recurrent(start.network).to(where.device)
-    _train(network, stage, settings, output, target, record, photos, images=settings.batch * synthetic.length)
+    _train(network, stage, settings, output, target, record, photos, vgg, settings.batch * synthetic.length)
 
 
 def _output(options: Mapping[str, Any]) -> Path:
@@ -227,9 +230,11 @@ def _train(
     target: "Mapping[str, Tensor]",
     record: dict[str, Any],
     photos: "PhotoFolder",
+    vgg: "PerceptualNetwork",
     images: int,
 ) -> None:
     """Runs the loop, `images` a step, with a bar, a log and validation pictures; writes the checkpoint at the end."""
+    from nststab.cli.build import fingerprint
     from nststab.images import write_picture
     from nststab.report import contact_sheet
     from nststab.stylizer import Checkpoint, save_checkpoint
@@ -261,7 +266,8 @@ def _train(
             say(f"step {step}: validation {named(last)}")
 
         fit(network, stage, settings, output.with_suffix(".state"), identity, report=report, validated=validated)
-    record |= {"settings": asdict(settings), "validation": last, "version": nststab.__version__}
+    record |= {"settings": asdict(settings), "perceptual": fingerprint(vgg)}
+    record |= {"validation": last, "version": nststab.__version__}
     save_checkpoint(output, Checkpoint(network, target, record))
     say(f"{output}: trained for {settings.steps} steps, validation {named(last)}")
 
