@@ -56,17 +56,18 @@ class Ahead(Iterator[T]):
     def _read(self) -> None:
         end = _End()
         try:
-            for item in self._items:
-                if self._stopped.is_set():
-                    break
-                self._queue.put(item)
+            try:
+                for item in self._items:
+                    if self._stopped.is_set():
+                        break
+                    self._queue.put(item)
+            finally:
+                close = getattr(self._items, "close", None)
+                if close is not None:
+                    close()
         except BaseException as error:
             end = _End(error)
-        finally:
-            close = getattr(self._items, "close", None)
-            if close is not None:
-                close()
-            self._queue.put(end)
+        self._queue.put(end)  # whatever happened, or the reader would wait for ever
 
     def _drain(self) -> None:
         try:

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nststab._threads import Behind
+from nststab._threads import Ahead, Behind
 from nststab.images import read_picture, write_picture
 from nststab.video import Clip, check_output, convert_clip, open_clip
 
@@ -535,6 +535,21 @@ def test_errors_reach_the_caller_and_leave_nothing(
     assert names(tmp_path) == ["in.mp4", output]
     assert (tmp_path / output).read_text() == "old"
     assert threading.active_count() == threads
+
+
+class Stuck(Iterator[int]):
+    """Cannot be closed."""
+
+    def __next__(self) -> int:
+        raise StopIteration
+
+    def close(self) -> None:
+        raise OSError("cannot be closed")
+
+
+def test_a_source_that_cannot_be_closed_does_not_keep_its_reader_waiting() -> None:
+    with Ahead(Stuck(), 2) as items, pytest.raises(OSError, match="cannot be closed"):
+        next(items)
 
 
 def test_what_waits_to_be_written_is_dropped_on_an_error() -> None:
