@@ -82,6 +82,11 @@ def _margins(side: int) -> tuple[int, int]:
     return missing // 2, missing - missing // 2
 
 
+def require_deepflow() -> None:
+    """Raises OSError, saying what to install, where DeepFlow cannot run."""
+    _contributed_module()
+
+
 def _contributed_module() -> Any:
     """`cv2.optflow`, imported only now; where that fails, an OSError which says what to install."""
     with _cv2_lock:
@@ -117,6 +122,7 @@ def cached(flow: FlowFunction, folder: Path, name: str) -> FlowFunction:
         with suppress(OSError, ValueError):
             stored = read_flo(path)
             if stored.shape[-2:] == first.shape[-2:]:
+                path.touch()  # `trim_cache` removes what was not used for longest
                 return stored.to(first.device)
         computed = flow(first, second)
         folder.mkdir(parents=True, exist_ok=True)
@@ -124,6 +130,17 @@ def cached(flow: FlowFunction, folder: Path, name: str) -> FlowFunction:
         return computed
 
     return lookup
+
+
+def trim_cache(folder: Path, limit: int) -> None:
+    """Remove the least recently used flows from a cache folder until it holds no more than `limit` bytes."""
+    entries = [(path.stat(), path) for path in folder.glob("*.flo")]
+    excess = sum(status.st_size for status, _ in entries) - limit
+    for status, path in sorted(entries, key=lambda entry: entry[0].st_mtime):
+        if excess <= 0:
+            break
+        path.unlink(missing_ok=True)
+        excess -= status.st_size
 
 
 def _fingerprint(name: str, *frames: Tensor) -> str:

@@ -143,7 +143,8 @@ class VideoStage:
     """Clips, content, style and temporal loss, back-propagated through all the frames: Gupta et al. 2017, eq. (5)-(7).
 
     The recurrence p_t = f(p_{t-1}, c_t) is unrolled over the whole clip, from p_0 = 0, and nothing is detached: the
-    temporal loss of a late frame reaches the first one. Content and style are means over frames, temporal over pairs.
+    temporal loss of a late frame reaches the first one. Content and style are means over frames, temporal over the
+    pairs that have flow.
     """
 
     def __init__(
@@ -186,7 +187,8 @@ class VideoStage:
         terms = self._loss(stacked.flatten(0, 1), self._loss.content_targets(frames.flatten(0, 1)))
         pairs = (stacked[:, 1:], stacked[:, :-1], forward, mask)
         change = temporal_loss(*(part.flatten(0, 1) for part in pairs))
-        return terms | {"temporal": self._video.temporal_weight * change}, pictures
+        with_flow = mask.flatten(2).any(dim=2).float().mean().clamp_min(0.01)  # of Sintel's pairs not every one has
+        return terms | {"temporal": self._video.temporal_weight * change / with_flow}, pictures
 
 
 Report = Callable[[int, Mapping[str, float]], None]

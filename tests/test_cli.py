@@ -117,6 +117,7 @@ OPTIMIZERS: dict[str, object] = {
     **{name: getattr(GatysSettings(), name) for name in ("optimizer", "init", "seed")},
     "style_scale": OptimizerOptions().style_scale,
     "vgg_weights": "the bundled VGG-16",
+    "flow_cache": "nststab/flow in the user's cache",
     "size": "as they are",
 }
 TRAINING = asdict(TrainingSettings()) | {"vgg_weights": "the bundled VGG-16"}
@@ -129,7 +130,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
     | asdict(VideoSettings())
     | {"length": SyntheticSettings().length}
     | dict.fromkeys(("content_weight", "style_weight", "tv_weight"), "as trained before"),
-    "flow estimate": {"size": "as they are"},
+    "flow estimate": {"size": "as they are", "flow_cache": "nststab/flow in the user's cache"},
 }
 
 

@@ -9,8 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-import nststab.flow
-from nststab.cli import group
+from nststab.cli import build, group
 from nststab.flow import deepflow, read_flo, read_mask, write_flo
 from nststab.images import read_picture, write_picture
 from nststab.warp import reliability
@@ -73,10 +72,13 @@ def test_size_is_the_longest_side(run: Run) -> None:
     assert read_flo(Path("flow/forward_1_2.flo")).shape == (1, 2, 12, 16)
 
 
-def test_a_second_run_reads_the_cache(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run("estimate", "film", "-o", "a", "--cache", "cache/flow").exit_code == 0
-    monkeypatch.setattr(nststab.flow, "deepflow", lambda *_: pytest.fail("computed again"))
-    assert run("estimate", "film", "-o", "b", "--cache", "cache/flow").exit_code == 0
+@pytest.mark.parametrize("option", [(), ("--flow-cache", "cache/flow")])
+def test_a_second_run_reads_the_cache(run: Run, monkeypatch: pytest.MonkeyPatch, option: tuple[str, ...]) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(Path("default").absolute()))
+    assert run("estimate", "film", "-o", "a", *option).exit_code == 0
+    assert len(list(Path(*option[1:] or ("default", "nststab", "flow")).glob("*.flo"))) == len(EXPECTED) / 2
+    monkeypatch.setattr(build, "deepflow", lambda *_: pytest.fail("computed again"))
+    assert run("estimate", "film", "-o", "b", *option).exit_code == 0
     assert all(Path("a", name).read_bytes() == Path("b", name).read_bytes() for name in EXPECTED)
 
 

@@ -1,5 +1,6 @@
 """DeepFlow, the flow cache, flow computed ahead, and the files of flows and masks."""
 
+import os
 import struct
 import sys
 import threading
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 import nststab.flow
-from nststab.flow import cached, deepflow, flow_ahead, read_flo, read_mask, write_flo, write_mask
+from nststab.flow import cached, deepflow, flow_ahead, read_flo, read_mask, trim_cache, write_flo, write_mask
 from nststab.warp import reliability, warp
 
 
@@ -278,3 +279,24 @@ def test_the_written_mask_of_a_straight_disocclusion(tmp_path: Path) -> None:
     write_mask(tmp_path / "mask.pgm", reliability(forward, backward))
     row = np.frombuffer((tmp_path / "mask.pgm").read_bytes()[-256:], dtype=np.uint8).reshape(16, 16)[5]
     assert row[4:10].tolist() == [255, 255, 243, 127, 0, 0]
+
+
+def test_the_cache_gives_up_what_was_not_used_for_longest(tmp_path: Path) -> None:
+    for age, name in enumerate(("newest", "middle", "oldest")):
+        path = tmp_path / f"{name}.flo"
+        path.write_bytes(bytes(100))
+        os.utime(path, (1000 - age, 1000 - age))
+    (tmp_path / "other.txt").write_bytes(bytes(1000))
+    trim_cache(tmp_path, 200)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["middle.flo", "newest.flo", "other.txt"]
+    trim_cache(tmp_path / "missing", 0)
+
+
+def test_a_flow_that_is_read_counts_as_used(tmp_path: Path) -> None:
+    frames = torch.rand(2, 1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    lookup = cached(lambda first, _: first[:, :2], tmp_path, "test")
+    lookup(frames[0], frames[1])
+    (entry,) = tmp_path.glob("*.flo")
+    os.utime(entry, (1000, 1000))
+    lookup(frames[0], frames[1])
+    assert entry.stat().st_mtime > 1000

@@ -1,6 +1,7 @@
 """Construction: from what the command line says to networks, losses and stylizers."""
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,13 +15,14 @@ from nststab.assets import UnknownStyle, find_style, perceptual_weights
 from nststab.baselines.gatys import Gatys, GatysSettings
 from nststab.baselines.ruder import Ruder, RuderSettings
 from nststab.cli.common import explain
-from nststab.flow import FlowFunction, cached, deepflow
+from nststab.flow import FlowFunction, cached, deepflow, require_deepflow, trim_cache
 from nststab.images import PICTURE_SUFFIXES, read_picture, resize
 from nststab.losses import LossSettings, PerceptualLoss, StyleTarget, style_target
 from nststab.stylizer import Checkpoint, FeedForward, Precision, Stylizer, load_checkpoint, read_tensors
 from nststab.vgg import PerceptualNetwork, normalization
 
 FEED_FORWARD = ("recurrent", "independent")
+FLOW_CACHE_BYTES = 4 << 30  # about 2,400 pairs at 432x240, both directions
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
 IterationReport = Callable[[int, dict[str, float]], None]
 
@@ -166,7 +168,8 @@ def perceptual_loss(
     network = perceptual_network(options.vgg_weights, device)
     settings = replace(LossSettings(), **options.loss)
     side = max(16, round(content_side * options.style_scale))
-    return PerceptualLoss(network, style.target(network, settings.style_layers, side), settings)
+    target = style.target(network, settings.style_layers, side)
+    return PerceptualLoss(network, target, replace(settings, style_layers=tuple(target)))  # a checkpoint has its own
 
 
 def stylizer(
@@ -193,11 +196,12 @@ def stylizer(
 
 
 def flow_function(cache: Path | None) -> FlowFunction:
-    """DeepFlow, through a cache folder if one is given; else OSError at once, not frames later, where it cannot run."""
-    if cache:
-        return cached(deepflow, cache, "deepflow")
-    deepflow(torch.zeros(1, 3, 1, 1), torch.zeros(1, 3, 1, 1))
-    return deepflow
+    """DeepFlow through a cache folder, by default the user's; OSError at once where it cannot run."""
+    require_deepflow()
+    folder = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nststab" / "flow"
+    trim_cache(folder, FLOW_CACHE_BYTES)
+    explain(f"flows are kept in {folder}")
+    return cached(deepflow, folder, "deepflow")
 
 
 def loop_settings(options: OptimizerOptions) -> GatysSettings:

@@ -154,6 +154,13 @@ output_option = click.option("-o", "--output", required=True, metavar="OUT", hel
 overwrite_option = click.option("-y", "--yes", is_flag=True, help="Overwrite the output if it exists.")
 size_option = setting("--size", "as they are", "Longest side of the frames in pixels.", COUNT, "PIXELS")
 seed_option = setting("--seed", 0, "Seed of everything random.", click.IntRange(min=0, max=2**32 - 1))
+flow_cache_option = setting(
+    "--flow-cache",
+    "nststab/flow in the user's cache",
+    "Folder that keeps optical flow by content, so that a second run reads it.",
+    click.Path(file_okay=False, path_type=Path),
+    "DIR",
+)
 vgg_option = setting(
     "--vgg-weights",
     "the bundled VGG-16",

@@ -61,7 +61,7 @@ def command(source: Path, style: str, methods: tuple[str, ...], patches: int, **
     """
     used = tuple(method for method in methods if method in ("ruder", "gatys"))
     refuse_unused({**options, "seed": None, "vgg_weights": None, "style_scale": None}, used or methods)
-    from nststab.cli.build import machine, perceptual_loss, style_source, stylizer
+    from nststab.cli.build import OptimizerOptions, machine, perceptual_loss, style_source, stylizer
     from nststab.evaluate.stability import StabilityMeter, StabilitySettings, in_step, perceptual_losses
     from nststab.report import side_by_side
     from nststab.video import convert_clip
@@ -69,7 +69,9 @@ def command(source: Path, style: str, methods: tuple[str, ...], patches: int, **
     clip = checked_clip(source, options)
     where = machine(options["device"], options["precision"])
     named_style, optimizer, side = style_source(style), collect(options), max(clip.width, clip.height)
-    loss = perceptual_loss(named_style, optimizer, side, where.device)
+    # with weights of one, so that figures compare whatever the methods were run with
+    measured = OptimizerOptions(style_scale=optimizer.style_scale, vgg_weights=optimizer.vgg_weights)
+    loss = perceptual_loss(named_style, measured, side, where.device)
     meter = StabilityMeter(StabilitySettings(patches, seed=options["seed"] or 0), perceptual_losses(loss, where.device))
     with progress("compare", clip.frame_count) as advance:
 

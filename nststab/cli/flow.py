@@ -10,6 +10,7 @@ from nststab.cli.common import (
     EXISTING,
     NearestGroup,
     explain,
+    flow_cache_option,
     output_option,
     overwrite_option,
     progress,
@@ -35,15 +36,10 @@ def command() -> None:
 @click.argument("source", metavar="INPUT", type=EXISTING)
 @output_option
 @size_option
-@click.option(
-    "--cache",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Keep flows here by content; a second run reads them instead of computing them.",
-)
+@flow_cache_option
 @overwrite_option
 @verbosity_options
-def estimate(source: Path, output: str, size: int | None, cache: Path | None, yes: bool) -> None:
+def estimate(source: Path, output: str, size: int | None, flow_cache: Path | None, yes: bool) -> None:
     """DeepFlow between the neighbouring frames of INPUT, a video or a folder of pictures.
 
     Writes into the folder OUT forward_1_2.flo, backward_2_1.flo, reliable_1_2.pgm, reliable_2_1.pgm and so on; frames
@@ -51,7 +47,8 @@ def estimate(source: Path, output: str, size: int | None, cache: Path | None, ye
     """
     from contextlib import closing
 
-    from nststab.flow import cached, deepflow, flow_ahead
+    from nststab.cli.build import flow_function
+    from nststab.flow import flow_ahead
     from nststab.video import open_clip
 
     folder = Path(output)
@@ -61,7 +58,7 @@ def estimate(source: Path, output: str, size: int | None, cache: Path | None, ye
     if not folder.parent.is_dir():
         raise FileNotFoundError(f"{folder.parent} is no folder: the parent of the output must exist")
     clip = open_clip(source, size)
-    flow = deepflow if cache is None else cached(deepflow, cache, "deepflow")
+    flow = flow_function(flow_cache)
     pairs = None if clip.frame_count is None else clip.frame_count - 1
     done = 0
     frames = (frame.rgb for frame in clip.frames())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nststab.cli.common import POSITIVE, NearestChoice, given, seed_option, setting, vgg_option
+from nststab.cli.common import POSITIVE, NearestChoice, flow_cache_option, given, seed_option, setting, vgg_option
 
 if TYPE_CHECKING:
     from nststab.cli.build import OptimizerOptions
@@ -39,12 +39,7 @@ _OPTIONS = (
     setting("--optimizer", "lbfgs", "How to minimise.", NearestChoice(("lbfgs", "adam"))),
     setting("--init", "content", "Start from the content, noise, or a picture.", str, "content|noise|IMAGE"),
     setting("--style-scale", 1.0, "Size of a style picture relative to the content's.", POSITIVE),
-    click.option(
-        "--flow-cache",
-        type=click.Path(file_okay=False, path_type=Path),
-        metavar="DIR",
-        help="ruder: folder that keeps flows for the next run.",
-    ),
+    flow_cache_option,
     vgg_option,
     seed_option,
 )

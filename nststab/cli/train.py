@@ -240,7 +240,11 @@ def _train(
     from nststab.stylizer import Checkpoint, save_checkpoint
     from nststab.train import fit
 
-    identity = {**record, "start": _digest([*target.values(), *network.state_dict().values()], photos)}
+    identity = {
+        **record,
+        "perceptual": fingerprint(vgg),
+        "start": _digest([*target.values(), *network.state_dict().values()], photos),
+    }
     pictures = output.with_suffix(".validation")
     pictures.mkdir(exist_ok=True)
     started, first, last = time.monotonic(), 0, {}
