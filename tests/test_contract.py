@@ -1,0 +1,96 @@
+"""What every stylizer promises: a stream of frames in, as many of the same size out, state only within a call."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from nststab.baselines.gatys import Gatys, GatysSettings
+from nststab.baselines.ruder import Ruder, RuderSettings
+from nststab.losses import LossSettings, PerceptualLoss, style_target
+from nststab.networks import NetworkConfig, TransformationNetwork
+from nststab.stylizer import FeedForward, Stylizer
+from nststab.vgg import PerceptualNetwork
+
+FEW = GatysSettings(iterations=2)
+Factory = Callable[[PerceptualNetwork], Stylizer]
+
+
+def loss(vgg: PerceptualNetwork) -> PerceptualLoss:
+    style = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(7))
+    settings = LossSettings()
+    return PerceptualLoss(vgg, style_target(vgg, style, settings.style_layers), settings)
+
+
+def feed_forward(recurrent: bool) -> Stylizer:
+    torch.manual_seed(0)
+    return FeedForward(TransformationNetwork(NetworkConfig(recurrent, widths=(4, 6, 8), blocks=1)))
+
+
+def no_motion(first: Tensor, _second: Tensor) -> Tensor:
+    return torch.zeros_like(first[:, :2])
+
+
+FACTORIES: dict[str, Factory] = {
+    "independent": lambda _: feed_forward(False),
+    "recurrent": lambda _: feed_forward(True),
+    "gatys": lambda vgg: Gatys(loss(vgg), FEW),
+    "ruder": lambda vgg: Ruder(loss(vgg), no_motion, RuderSettings(FEW, later_iterations=2)),
+}
+
+
+@pytest.fixture(params=FACTORIES)
+def stylizer(request: pytest.FixtureRequest, tiny_vgg: PerceptualNetwork) -> Stylizer:
+    return FACTORIES[request.param](tiny_vgg)
+
+
+def clip(count: int, height: int = 32, width: int = 32) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.rand(1, 3, height, width, generator=generator) for _ in range(count)]
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 47), (5, 70), (1, 1)])
+def test_as_many_frames_of_the_same_size_come_out(stylizer: Stylizer, height: int, width: int) -> None:
+    frames = clip(3, height, width)
+    stylized = list(stylizer(frames))
+    assert [frame.shape for frame in stylized] == [frame.shape for frame in frames]
+    for frame, source in zip(stylized, frames, strict=True):
+        assert frame.dtype == torch.float32
+        assert frame.device.type == "cpu"
+        assert not frame.requires_grad
+        assert 0 <= frame.min() <= frame.max() <= 1
+        assert not torch.equal(frame, source)
+
+
+def test_an_empty_stream_gives_an_empty_stream(stylizer: Stylizer) -> None:
+    assert list(stylizer([])) == []
+
+
+def test_a_second_call_starts_afresh(stylizer: Stylizer) -> None:
+    frames = clip(3)
+    first = list(stylizer(frames))
+    again = list(stylizer(frames))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+def test_two_calls_at_a_time_do_not_disturb_each_other(stylizer: Stylizer) -> None:
+    frames = clip(3)
+    alone = list(stylizer(frames))
+    both = list(zip(stylizer(frames), stylizer(frames[::-1]), strict=True))
+    assert all(torch.equal(a, b) for a, (b, _) in zip(alone, both, strict=True))
+
+
+def test_frames_are_taken_as_they_are_needed(stylizer: Stylizer) -> None:
+    taken = 0
+
+    def endless() -> Iterator[Tensor]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield clip(1)[0]
+
+    stylized = stylizer(endless())
+    for _ in range(2):
+        next(stylized)
+    assert taken <= 2 + 4  # a bounded look-ahead, for flow
