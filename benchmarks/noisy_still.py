@@ -15,7 +15,7 @@ from nststab.assets import perceptual_weights
 from nststab.images import read_picture, resize, write_picture
 from nststab.losses import LossSettings, PerceptualLoss
 from nststab.stylizer import FeedForward, load_checkpoint, read_tensors
-from nststab.vgg import PerceptualNetwork
+from nststab.vgg import PerceptualNetwork, normalization
 
 SHOWN = (1, 2, 5, 10, 50, 100, 200, 300, 500, 1000)
 SETTLED = 10  # frames after which a drift counts as one
@@ -34,7 +34,9 @@ def main() -> None:
     arguments = parser.parse_args()
     checkpoint = load_checkpoint(arguments.checkpoint)
     still = resize(read_picture(arguments.photo).rgb, arguments.size)
-    loss = PerceptualLoss(PerceptualNetwork(read_tensors(perceptual_weights())[0]), checkpoint.style, LossSettings())
+    tensors, metadata = read_tensors(perceptual_weights())
+    vgg = PerceptualNetwork(tensors, normalization(tensors, metadata))
+    loss = PerceptualLoss(vgg, checkpoint.style, LossSettings())
     target = loss.content_targets(still)
     generator = torch.Generator().manual_seed(arguments.seed)
     noisy = (

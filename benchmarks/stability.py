@@ -31,7 +31,7 @@ from nststab.evaluate.stability import (
 )
 from nststab.losses import LossSettings, PerceptualLoss
 from nststab.stylizer import Checkpoint, FeedForward, Stylizer, load_checkpoint, read_tensors
-from nststab.vgg import PerceptualNetwork
+from nststab.vgg import PerceptualNetwork, normalization
 
 
 def main() -> None:
@@ -89,7 +89,8 @@ def load_networks(names: list[str]) -> dict[str, Checkpoint]:
 
 def frame_losses(checkpoint: Checkpoint, device: str) -> FrameLosses:
     """Content and style loss with weights of one, so that they compare across networks trained with any."""
-    network = PerceptualNetwork(read_tensors(perceptual_weights())[0]).to(device)
+    tensors, metadata = read_tensors(perceptual_weights())
+    network = PerceptualNetwork(tensors, normalization(tensors, metadata)).to(device)
     style = {layer: gram.to(device) for layer, gram in checkpoint.style.items()}
     loss = PerceptualLoss(network, style, LossSettings(content_weight=1, style_weight=1))
     return perceptual_losses(loss, device)
