@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from nststab.flow import FlowFunction, FlowPair, flow_ahead
+from nststab.flow import FlowFunction
+from nststab.flow_pairs import FlowPair, flow_ahead
 from nststab.losses import PerceptualLoss, ruder_temporal_loss
 from nststab.warp import warp
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nststab.flow import read_flo
+from nststab.flow_files import read_flo
 from nststab.images import PICTURE_SUFFIXES, read_picture, resize, resized_shape
 from nststab.layers import FlowClip
 from nststab.synthetic import draw_index, uniform

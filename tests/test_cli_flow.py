@@ -10,7 +10,8 @@ import torch
 from click.testing import CliRunner, Result
 
 from nststab.cli import build, group
-from nststab.flow import deepflow, read_flo, read_mask, write_flo
+from nststab.flow import deepflow
+from nststab.flow_files import read_flo, read_mask, write_flo
 from nststab.images import read_picture, write_picture
 from nststab.warp import reliability
 

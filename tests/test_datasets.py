@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nststab.datasets import DavisSequence, PhotoFolder, SintelClips
-from nststab.flow import write_flo
+from nststab.flow_files import write_flo
 from nststab.images import write_picture
 from nststab.warp import warp
 

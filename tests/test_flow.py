@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 import nststab.flow
-from nststab.flow import cached, deepflow, flow_ahead, read_flo, read_mask, trim_cache, write_flo, write_mask
+from nststab.flow import cached, deepflow, trim_cache
+from nststab.flow_files import read_flo, read_mask, write_flo, write_mask
+from nststab.flow_pairs import flow_ahead
 from nststab.warp import reliability, warp
 
 

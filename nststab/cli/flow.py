@@ -21,7 +21,7 @@ from nststab.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from nststab.flow import FlowPair
+    from nststab.flow_pairs import FlowPair
 
 _OURS = re.compile(r"(forward_\d+_\d+\.flo|backward_\d+_\d+\.flo|reliable_\d+_\d+\.pgm)")
 
@@ -48,7 +48,7 @@ def estimate(source: Path, output: str, size: int | None, flow_cache: Path | Non
     from contextlib import closing
 
     from nststab.cli.build import flow_function
-    from nststab.flow import flow_ahead
+    from nststab.flow_pairs import flow_ahead
     from nststab.video import open_clip
 
     folder = Path(output)
@@ -86,7 +86,7 @@ def _prepare(folder: Path) -> None:
 
 def _write(folder: Path, number: int, pair: "FlowPair") -> None:
     """The four files of the pair of frames `number` and `number` + 1."""
-    from nststab.flow import write_flo, write_mask
+    from nststab.flow_files import write_flo, write_mask
 
     there, back = f"{number}_{number + 1}", f"{number + 1}_{number}"
     write_flo(folder / f"forward_{there}.flo", pair.forward)
@@ -107,7 +107,7 @@ def mask(forward: Path, backward: Path, output: str, yes: bool) -> None:
 
     255 is trust, 0 none: out of the frame, hidden in the other frame, or at the edge of a motion.
     """
-    from nststab.flow import read_flo, write_mask
+    from nststab.flow_files import read_flo, write_mask
     from nststab.warp import reliability
 
     path = Path(output)
