@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nststab.flow_files import read_flo, write_flo
 from nststab.images import to_uint8
 
 FlowFunction = Callable[[Tensor, Tensor], Tensor]
