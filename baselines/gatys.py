@@ -2,8 +2,8 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -18,11 +18,17 @@ Objective = Callable[[Tensor], Mapping[str, Tensor]]
 Callback = Callable[[int, Mapping[str, float]], None]
 """Hears the iteration and its loss terms, beginning with 0 and the terms of the start picture, anew for each frame."""
 
+Keep = Callable[[Callable[[], Tensor]], Tensor]
+"""Hands back the result of an optimisation that an earlier run kept, or computes it by its argument and keeps it."""
+
 INTERVAL = 50
 """The loss change of this many iterations is compared with `tolerance`, as in Ruder's program."""
 
 SMALLEST_SIDE = 16
 """Shorter sides are padded for the network: relu5_1 stands behind four 2x2 poolings."""
+
+SMALLEST_SCALE = 64
+"""Coarser scales whose shorter side would be under this many pixels are left out."""
 
 _HISTORY = 20  # pairs that L-BFGS keeps; 100 reached the same losses, and take 200 pictures of memory instead of 40
 _FIRST_STEP = 0.001  # root mean square of L-BFGS' first change of the pixels; more would spoil a warm start
@@ -40,6 +46,7 @@ class GatysSettings:
         init: what a frame starts from.
         seed: of the noise, which is the same for every frame.
         tolerance: stop when the best loss fell by no more than this part of itself in `INTERVAL` iterations.
+        coarse_iterations: updates at most at each coarser scale, where there are any.
 
     Raises:
         ValueError: a setting out of its range.
@@ -51,13 +58,14 @@ class GatysSettings:
     init: Literal["content", "noise"] = "content"
     seed: int = 0
     tolerance: float = 1e-4
+    coarse_iterations: int = 200
 
     def __post_init__(self) -> None:
         if self.optimizer not in ("lbfgs", "adam"):
             raise ValueError(f"expected the optimizer lbfgs or adam, got {self.optimizer}")
         if self.init not in ("content", "noise"):
             raise ValueError(f"expected to start from content or noise, got {self.init}")
-        for name in ("iterations", "learning_rate", "tolerance"):
+        for name in ("iterations", "learning_rate", "tolerance", "coarse_iterations"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"expected {name} of at least 0, got {getattr(self, name)}")
 
@@ -74,10 +82,14 @@ class Gatys:
 
     Args:
         loss: with its network and style on `device`.
-        start: a picture (1, 3, H, W) of the frames' size that each begins with, instead of `settings.init`.
+        start: from a frame (1, 3, H, W) to the picture of its size that it begins with, instead of `settings.init`.
+        keep: is called once for each optimisation, each scale of each frame in order; by default it computes anew.
+        coarse: losses of the coarser scales, coarsest first: the last for half the frame's size, the one before for a
+            quarter. Each result, upsampled, starts the next scale. Scales with a side under `SMALLEST_SCALE` are left
+            out.
 
     Raises:
-        ValueError: `start` has another size than a frame. Diverged: no picture better than the start was found.
+        ValueError: `start` gives another size than the frame's. Diverged: no picture better than the start was found.
     """
 
     def __init__(
@@ -86,13 +98,17 @@ class Gatys:
         settings: GatysSettings,
         callback: Callback | None = None,
         device: torch.device | str = "cpu",
-        start: Tensor | None = None,
+        start: Callable[[Tensor], Tensor] | None = None,
+        keep: Keep | None = None,
+        coarse: Sequence[PerceptualLoss] = (),
     ) -> None:
         self._loss = loss
         self._settings = settings
         self._callback = callback
         self._device = device
         self._start = start
+        self._keep = keep or (lambda compute: compute())
+        self._coarse = tuple(coarse)
 
     def __call__(self, frames: Iterable[Tensor]) -> Iterator[Tensor]:
         for frame in frames:
@@ -100,20 +116,51 @@ class Gatys:
 
     def stylize(self, frame: Tensor) -> Tensor:
         """One frame (1, 3, H, W)."""
-        content = frame.to(self._device)
-        initial = self._initial(content)
-        return optimize(initial, objective(self._loss, content), self._settings, self._callback).cpu()
+        scaled = replace(self._settings, iterations=self._settings.coarse_iterations)
+        result: Tensor | None = None
+        for scale, loss in zip(range(len(self._coarse), 0, -1), self._coarse, strict=True):
+            size = _scaled_size(frame, scale)
+            if min(size) >= SMALLEST_SCALE:
+                result = self._optimize(loss, _resized(frame, size), scaled, frame, result)
+        return self._optimize(self._loss, frame, self._settings, frame, result)
 
-    def _initial(self, content: Tensor) -> Tensor:
+    def _optimize(
+        self, loss: PerceptualLoss, content: Tensor, settings: GatysSettings, frame: Tensor, coarser: Tensor | None
+    ) -> Tensor:
+        """The result for `content`, which is `frame` or smaller, from a `coarser` scale's result if there is one."""
+
+        def compute() -> Tensor:
+            initial = self._initial(frame, content) if coarser is None else _resized(coarser, content.shape[-2:])
+            perceptual = objective(loss, content.to(self._device))
+            return optimize(initial.to(self._device), perceptual, settings, self._callback).cpu()
+
+        return self._keep(compute)
+
+    def _initial(self, frame: Tensor, content: Tensor) -> Tensor:
+        """What the first scale begins with, in the size of `content`, which is `frame` or smaller."""
         if self._start is not None:
-            if self._start.shape != content.shape:
-                expected, got = ("x".join(map(str, x.shape[:-3:-1])) for x in (content, self._start))
+            start = self._start(frame)
+            if start.shape != frame.shape:
+                expected, got = ("x".join(map(str, x.shape[:-3:-1])) for x in (frame, start))
                 raise ValueError(f"expected a start picture of the frame's size {expected}, got {got}")
-            return self._start.to(content)
+            return _resized(start, content.shape[-2:])
         if self._settings.init == "content":
             return content
         generator = torch.Generator().manual_seed(self._settings.seed)
         return (0.5 + _NOISE * torch.randn(content.shape, generator=generator)).to(content)
+
+
+def _scaled_size(frame: Tensor, scale: int) -> tuple[int, int]:
+    """Height and width of `frame` divided by 2**scale."""
+    height, width = frame.shape[-2:]
+    return round(height / 2**scale), round(width / 2**scale)
+
+
+def _resized(image: Tensor, size: Sequence[int]) -> Tensor:
+    """`image` scaled to height and width `size`: bicubic, antialiased, in [0, 1]."""
+    if image.shape[-2:] == tuple(size):
+        return image
+    return F.interpolate(image, tuple(size), mode="bicubic", antialias=True, align_corners=False).clamp_(0, 1)
 
 
 def objective(loss: PerceptualLoss, content: Tensor) -> Objective:

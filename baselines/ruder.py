@@ -1,6 +1,6 @@
 """Style transfer of a clip by optimisation, tied to the previous frame by optical flow (Ruder et al. 2016)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -52,7 +52,7 @@ class Ruder:
         flow: gets frames on the CPU, from several threads.
 
     Raises:
-        ValueError: `start` has another size than the first frame. Diverged: as for `Gatys`.
+        ValueError: `start` gives another size than the first frame's. Diverged: as for `Gatys`.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Ruder:
         settings: RuderSettings,
         callback: Callback | None = None,
         device: torch.device | str = "cpu",
-        start: Tensor | None = None,
+        start: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self._loss = loss
         self._flow = flow

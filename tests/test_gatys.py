@@ -210,13 +210,13 @@ def test_content_alone_stays_the_content(tiny_vgg: PerceptualNetwork, generator:
 
 
 def test_no_iterations_give_the_start(loss: PerceptualLoss) -> None:
-    (result,) = Gatys(loss, GatysSettings(iterations=0), start=picture(7))([picture()])
+    (result,) = Gatys(loss, GatysSettings(iterations=0), start=lambda _: picture(7))([picture()])
     assert torch.equal(result, picture(7))
 
 
 def test_start_picture_of_another_size_is_refused(loss: PerceptualLoss) -> None:
     with pytest.raises(ValueError, match="size 31x32, got 30x20"):
-        next(Gatys(loss, GatysSettings(), start=picture(7, 20, 30))([picture(1, 32, 31)]))
+        next(Gatys(loss, GatysSettings(), start=lambda _: picture(7, 20, 30))([picture(1, 32, 31)]))
 
 
 def test_caller_without_gradients_and_channels_last_frames(loss: PerceptualLoss) -> None:

@@ -15,6 +15,7 @@ from nststab.assets import UnknownStyle, find_style, perceptual_weights
 from nststab.baselines.gatys import Gatys, GatysSettings
 from nststab.baselines.ruder import Ruder, RuderSettings
 from nststab.cli.common import explain
+from nststab.cli.pretrained import pretrained
 from nststab.flow import FlowFunction, cached, deepflow, require_deepflow, trim_cache
 from nststab.images import PICTURE_SUFFIXES, read_picture, resize
 from nststab.losses import LossSettings, PerceptualLoss, StyleTarget, style_target
@@ -61,8 +62,13 @@ def _best_precision(device: torch.device) -> Precision:
     return "float32"
 
 
-def perceptual_network(weights: Path | None, device: torch.device) -> PerceptualNetwork:
-    """The bundled VGG-16, or the user's weights."""
+def perceptual_network(weights: Path | None, device: torch.device, name: str | None = None) -> PerceptualNetwork:
+    """The bundled VGG-16, the user's weights, or torchvision's network of that `name`."""
+    if name and weights:
+        raise click.UsageError("--network and --vgg-weights exclude each other")
+    if name:
+        state = pretrained(name)
+        return PerceptualNetwork(state, normalization(state, {})).to(device)
     path = weights or perceptual_weights()
     tensors, metadata = read_tensors(path)
     try:
@@ -155,6 +161,7 @@ class OptimizerOptions:
     temporal_weight: float | None = None
     init: str | None = None
     style_scale: float = 1.0
+    network: str | None = None
     vgg_weights: Path | None = None
     flow_cache: Path | None = None
 
@@ -165,7 +172,7 @@ def perceptual_loss(
     """The loss of `gatys` and `ruder`; a style picture is scaled to `style_scale` times the content's longest side."""
     if style.picture is None and options.style_scale != 1:
         raise click.UsageError(f"--style-scale has no effect on {style.text}, which is no picture")
-    network = perceptual_network(options.vgg_weights, device)
+    network = perceptual_network(options.vgg_weights, device, options.network)
     settings = replace(LossSettings(), **options.loss)
     side = max(16, round(content_side * options.style_scale))
     target = style.target(network, settings.style_layers, side)
@@ -214,11 +221,12 @@ def loop_settings(options: OptimizerOptions) -> GatysSettings:
     return replace(GatysSettings(), **changed)
 
 
-def _start(options: OptimizerOptions, content_side: int) -> Tensor | None:
-    """The start picture, at the content's size, where --init names one."""
+def _start(options: OptimizerOptions, content_side: int) -> Callable[[Tensor], Tensor] | None:
+    """What gives the start picture, at the content's size, where --init names one."""
     if options.init in (None, "content", "noise"):
         return None
-    return resize(read_picture(Path(str(options.init))).rgb, content_side)
+    picture = resize(read_picture(Path(str(options.init))).rgb, content_side)
+    return lambda _frame: picture
 
 
 def _ruder(options: OptimizerOptions, loop: GatysSettings) -> RuderSettings:
