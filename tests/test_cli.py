@@ -116,11 +116,12 @@ OPTIMIZERS: dict[str, object] = {
     "iterations": f"{RuderSettings().gatys.iterations},{RuderSettings().later_iterations}",
     **{name: getattr(GatysSettings(), name) for name in ("optimizer", "init", "seed")},
     "style_scale": OptimizerOptions().style_scale,
+    "network": "the bundled VGG-16",
     "vgg_weights": "the bundled VGG-16",
     "flow_cache": "nststab/flow in the user's cache",
     "size": "as they are",
 }
-TRAINING = asdict(TrainingSettings()) | {"vgg_weights": "the bundled VGG-16"}
+TRAINING = asdict(TrainingSettings()) | {"network": "the bundled VGG-16", "vgg_weights": "the bundled VGG-16"}
 DEFAULTS: dict[str, dict[str, object]] = {
     "stylize": OPTIMIZERS,
     "optimize": OPTIMIZERS,

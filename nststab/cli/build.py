@@ -14,7 +14,7 @@ from torch import Tensor
 from nststab.assets import UnknownStyle, find_style, perceptual_weights
 from nststab.baselines.gatys import Gatys, GatysSettings
 from nststab.baselines.ruder import Ruder, RuderSettings
-from nststab.cli.common import explain
+from nststab.cli.common import explain, say
 from nststab.cli.pretrained import pretrained
 from nststab.flow import FlowFunction, cached, deepflow, require_deepflow, trim_cache
 from nststab.images import PICTURE_SUFFIXES, read_picture, resize
@@ -67,7 +67,7 @@ def perceptual_network(weights: Path | None, device: torch.device, name: str | N
     if name and weights:
         raise click.UsageError("--network and --vgg-weights exclude each other")
     if name:
-        state = pretrained(name)
+        state = pretrained(name, say)
         return PerceptualNetwork(state, normalization(state, {})).to(device)
     path = weights or perceptual_weights()
     tensors, metadata = read_tensors(path)

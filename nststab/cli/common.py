@@ -161,6 +161,12 @@ flow_cache_option = setting(
     click.Path(file_okay=False, path_type=Path),
     "DIR",
 )
+network_option = setting(
+    "--network",
+    "the bundled VGG-16",
+    "Perceptual network that torchvision downloads once: vgg19 as Gatys, or vgg16, deeper than the bundled one.",
+    NearestChoice(("vgg16", "vgg19")),
+)
 vgg_option = setting(
     "--vgg-weights",
     "the bundled VGG-16",

@@ -60,7 +60,7 @@ def command(source: Path, style: str, methods: tuple[str, ...], patches: int, **
     beside the style and content loss of the same frames: a blurred or unstylized clip is stable too.
     """
     used = tuple(method for method in methods if method in ("ruder", "gatys"))
-    refuse_unused({**options, "seed": None, "vgg_weights": None, "style_scale": None}, used or methods)
+    refuse_unused({**options, "seed": None, "network": None, "vgg_weights": None, "style_scale": None}, used or methods)
     from nststab.cli.build import OptimizerOptions, machine, perceptual_loss, style_source, stylizer
     from nststab.evaluate.stability import StabilityMeter, StabilitySettings, in_step, perceptual_losses
     from nststab.report import side_by_side
@@ -70,7 +70,9 @@ def command(source: Path, style: str, methods: tuple[str, ...], patches: int, **
     where = machine(options["device"], options["precision"])
     named_style, optimizer, side = style_source(style), collect(options), max(clip.width, clip.height)
     # with weights of one, so that figures compare whatever the methods were run with
-    measured = OptimizerOptions(style_scale=optimizer.style_scale, vgg_weights=optimizer.vgg_weights)
+    measured = OptimizerOptions(
+        style_scale=optimizer.style_scale, network=optimizer.network, vgg_weights=optimizer.vgg_weights
+    )
     loss = perceptual_loss(named_style, measured, side, where.device)
     meter = StabilityMeter(StabilitySettings(patches, seed=options["seed"] or 0), perceptual_losses(loss, where.device))
     with progress("compare", clip.frame_count) as advance:

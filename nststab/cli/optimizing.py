@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nststab.cli.common import POSITIVE, NearestChoice, flow_cache_option, given, seed_option, setting, vgg_option
+from nststab.cli.common import (
+    POSITIVE,
+    NearestChoice,
+    flow_cache_option,
+    given,
+    network_option,
+    seed_option,
+    setting,
+    vgg_option,
+)
 
 if TYPE_CHECKING:
     from nststab.cli.build import OptimizerOptions
@@ -40,6 +49,7 @@ _OPTIONS = (
     setting("--init", "content", "Start from the content, noise, or a picture.", str, "content|noise|IMAGE"),
     setting("--style-scale", 1.0, "Size of a style picture relative to the content's.", POSITIVE),
     flow_cache_option,
+    network_option,
     vgg_option,
     seed_option,
 )
@@ -55,6 +65,7 @@ _NAMES = (
     "init",
     "style_scale",
     "flow_cache",
+    "network",
     "vgg_weights",
     "seed",
 )
@@ -83,6 +94,7 @@ def collect(options: dict[str, Any]) -> "OptimizerOptions":
         **given(
             temporal_weight=options["temporal_weight"],
             style_scale=options["style_scale"],
+            network=options["network"],
             vgg_weights=options["vgg_weights"],
             flow_cache=options["flow_cache"],
         ),

@@ -20,6 +20,7 @@ from nststab.cli.common import (
     device_options,
     given,
     named,
+    network_option,
     output_option,
     overwrite_option,
     progress,
@@ -59,6 +60,7 @@ def _training_options(steps: int, weights: Mapping[str, object]) -> Callable[[Co
         setting("--tv-weight", weights["tv"], "Weight of total variation."),
         setting("--validate-every", 500, "Steps from one validation to the next.", COUNT),
         seed_option,
+        network_option,
         vgg_option,
         overwrite_option,
         device_options,
@@ -108,7 +110,7 @@ def image(style_image: Path, style_size: int, **options: Any) -> None:
     output = _output(options)
     where = _machine(options)
     settings, loss_settings = _settings(options, where, LossSettings())
-    vgg = perceptual_network(options["vgg_weights"], where.device)
+    vgg = perceptual_network(options["vgg_weights"], where.device, options["network"])
     target = style_target(
         vgg, resize(read_picture(style_image).rgb, style_size).to(where.device), loss_settings.style_layers
     )
@@ -162,7 +164,7 @@ def video(
     before = {name: tuple(value) if isinstance(value, list) else value for name, value in before.items()}
     base = LossSettings(**before)
     settings, loss_settings = _settings(options, where, base)
-    vgg = perceptual_network(options["vgg_weights"], where.device)
+    vgg = perceptual_network(options["vgg_weights"], where.device, options["network"])
     if start.training.get("perceptual", fingerprint(vgg)) != fingerprint(vgg):
         raise ValueError(f"{image_checkpoint} was trained with another perceptual network (--vgg-weights)")
     target = {layer: gram.to(where.device) for layer, gram in start.style.items()}
