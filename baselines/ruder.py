@@ -73,11 +73,8 @@ class Ruder:
 
     def __call__(self, frames: Iterable[Tensor]) -> Iterator[Tensor]:
         previous: Tensor | None = None
-        for frame, pair in flow_ahead(frames, self._flow):
-            if previous is None or pair is None:
-                previous = self._gatys.stylize(frame)
-            else:
-                previous = self._follow(frame, previous, pair)
+        for frame, pairs in flow_ahead(frames, self._flow):
+            previous = self._gatys.stylize(frame) if previous is None else self._follow(frame, previous, pairs[1])
             yield previous
 
     def _follow(self, frame: Tensor, previous: Tensor, pair: FlowPair) -> Tensor:

@@ -1,7 +1,7 @@
 """Flow in both directions between the frames of a stream, with its masks, computed ahead of its reader."""
 
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from nststab.warp import reliability
 
 
 class FlowPair(NamedTuple):
-    """The flows between the previous frame and this one, and where they hold.
+    """The flows between a previous frame and this one, and where they hold.
 
     `forward` maps the previous frame to this one, `backward` this one to the previous: (1, 2, H, W). `forward_mask`
     lies on the previous frame's pixels, `backward_mask` on this one's: (1, 1, H, W), 1 = trust.
@@ -23,26 +23,40 @@ class FlowPair(NamedTuple):
     forward_mask: Tensor
     backward_mask: Tensor
 
+    @classmethod
+    def of(cls, forward: Tensor, backward: Tensor) -> "FlowPair":
+        """Two opposite flows (1, 2, H, W) with the masks that follow from them; raises as `reliability`."""
+        return cls(forward, backward, reliability(forward, backward), reliability(backward, forward))
+
+
+_Futures = Mapping[int, tuple[Future[Tensor], Future[Tensor]]]  # distance -> forward and backward
+
 
 def flow_ahead(
-    frames: Iterable[Tensor], flow: FlowFunction, workers: int = 2
-) -> Generator[tuple[Tensor, FlowPair | None], None, None]:
-    """Yield each frame (1, 3, H, W) with the flows from and to the one before it; None for the first.
+    frames: Iterable[Tensor], flow: FlowFunction, distances: Sequence[int] = (1,), workers: int = 2
+) -> Generator[tuple[Tensor, Mapping[int, FlowPair]], None, None]:
+    """Yield each frame (1, 3, H, W) with the flows from and to the frames which lie `distances` before it.
 
-    Both directions are estimated side by side in threads, which keep at work while the reader is busy: up to `workers`
-    frames ahead of it. An error of `frames` or `flow` is raised here. Closing the generator waits for the estimates in
-    work.
+    The mapping goes from each distance, the nearest first, to the pair between that frame and this one; it lacks those
+    that reach before the stream's beginning, so it is empty for the first frame. All flows are estimated side by side
+    in threads, which keep at work while the reader is busy: up to `workers` frames ahead of it. No more than
+    `workers` + the largest distance + 1 frames are held. An error of `frames` or `flow` is raised here. Closing the
+    generator waits for the estimates in work.
+
+    Raises:
+        ValueError: a distance below 1.
     """
-    waiting: deque[tuple[Tensor, tuple[Future[Tensor], Future[Tensor]] | None]] = deque()
+    nearest_first = sorted(set(distances))
+    if nearest_first and nearest_first[0] < 1:
+        raise ValueError(f"expected distances of at least 1 frame, got {nearest_first[0]}")
+    before: deque[Tensor] = deque(maxlen=max(nearest_first, default=0))
+    waiting: deque[tuple[Tensor, _Futures]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="flow")
     try:
-        previous: Tensor | None = None
         for frame in frames:
-            if previous is None:
-                waiting.append((frame, None))
-            else:
-                waiting.append((frame, (pool.submit(flow, previous, frame), pool.submit(flow, frame, previous))))
-            previous = frame
+            reached = [distance for distance in nearest_first if distance <= len(before)]
+            waiting.append((frame, {d: _submit(pool, flow, before[-d], frame) for d in reached}))
+            before.append(frame)
             if len(waiting) > workers:
                 yield _finish(*waiting.popleft())
         while waiting:
@@ -51,8 +65,11 @@ def flow_ahead(
         pool.shutdown(cancel_futures=True)
 
 
-def _finish(frame: Tensor, flows: tuple[Future[Tensor], Future[Tensor]] | None) -> tuple[Tensor, FlowPair | None]:
-    if flows is None:
-        return frame, None
-    forward, backward = (future.result() for future in flows)
-    return frame, FlowPair(forward, backward, reliability(forward, backward), reliability(backward, forward))
+def _submit(
+    pool: ThreadPoolExecutor, flow: FlowFunction, previous: Tensor, frame: Tensor
+) -> tuple[Future[Tensor], Future[Tensor]]:
+    return pool.submit(flow, previous, frame), pool.submit(flow, frame, previous)
+
+
+def _finish(frame: Tensor, futures: _Futures) -> tuple[Tensor, Mapping[int, FlowPair]]:
+    return frame, {d: FlowPair.of(forward.result(), backward.result()) for d, (forward, backward) in futures.items()}

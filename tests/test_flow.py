@@ -5,6 +5,7 @@ import struct
 import sys
 import threading
 import types
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -207,13 +208,37 @@ def test_flow_ahead_keeps_the_order_and_pairs_the_directions(count: int) -> None
     frames = plain_frames(count)
     results = list(flow_ahead(iter(frames), mean_flow, workers=3))
     assert [frame[0, 0, 0, 0].item() for frame, _ in results] == list(range(count))
-    for number, (_, pair) in enumerate(results):
-        assert (pair is None) is (number == 0)
-        if pair is not None:
+    for number, (_, pairs) in enumerate(results):
+        assert list(pairs) == ([1] if number else [])
+        for pair in pairs.values():
             assert torch.equal(pair.forward, torch.ones(1, 2, 6, 7))
             assert torch.equal(pair.backward, -torch.ones(1, 2, 6, 7))
             assert torch.equal(pair.forward_mask, reliability(pair.forward, pair.backward))
             assert torch.equal(pair.backward_mask, reliability(pair.backward, pair.forward))
+
+
+def test_flow_ahead_reaches_back_as_far_as_the_stream_does() -> None:
+    results = [pairs for _, pairs in flow_ahead(plain_frames(6), mean_flow, distances=(4, 1, 2))]
+    assert [list(pairs) for pairs in results] == [[], [1], [1, 2], [1, 2], [1, 2, 4], [1, 2, 4]]
+    for pairs in results:
+        for distance, pair in pairs.items():
+            assert torch.equal(pair.forward, torch.full((1, 2, 6, 7), float(distance)))
+            assert torch.equal(pair.backward, -pair.forward)
+    with pytest.raises(ValueError, match="at least 1 frame, got 0"):
+        next(flow_ahead(plain_frames(2), mean_flow, distances=(1, 0)))
+
+
+def test_flow_ahead_holds_no_more_frames_than_it_says() -> None:
+    held: list[weakref.ref[Tensor]] = []
+
+    def frames() -> Iterator[Tensor]:
+        for number in range(20):
+            frame = torch.full((1, 3, 6, 7), float(number))
+            held.append(weakref.ref(frame))
+            yield frame
+
+    for _frame, _ in flow_ahead(frames(), mean_flow, distances=(1, 3), workers=2):
+        assert sum(ref() is not None for ref in held) <= 2 + 3 + 1
 
 
 def test_both_directions_are_estimated_side_by_side() -> None:

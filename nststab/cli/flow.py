@@ -63,13 +63,13 @@ def estimate(source: Path, output: str, size: int | None, flow_cache: Path | Non
     done = 0
     frames = (frame.rgb for frame in clip.frames())
     with progress("flow", pairs) as advance, closing(flow_ahead(frames, flow)) as estimates:
-        for _, pair in estimates:
-            if pair is None:
+        for _, flows in estimates:
+            if not flows:
                 continue
             if done == 0:
                 _prepare(folder)
             done += 1
-            _write(folder, done, pair)
+            _write(folder, done, flows[1])
             advance(done)
     if done == 0:
         raise ValueError(f"{source}: expected at least two frames, got one")
