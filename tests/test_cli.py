@@ -83,6 +83,7 @@ def test_the_commands_are_those_of_the_manual() -> None:
         "train video",
         "flow estimate",
         "flow mask",
+        "flow show",
         "styles",
         "demo",
     ]
@@ -118,6 +119,8 @@ OPTIMIZERS: dict[str, object] = {
     "style_scale": OptimizerOptions().style_scale,
     "network": "the bundled VGG-16",
     "vgg_weights": "the bundled VGG-16",
+    "content_layers": f"{','.join(LossSettings().content_layers)}; relu4_2 with VGG-19, as Gatys",
+    "style_layers": f"{','.join(LossSettings().style_layers)}; relu1_1 to relu5_1 with VGG-19, as Gatys",
     "flow_cache": "nststab/flow in the user's cache",
     "size": "as they are",
 }

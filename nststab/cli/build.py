@@ -166,6 +166,13 @@ class OptimizerOptions:
     flow_cache: Path | None = None
 
 
+def layers_of(network: PerceptualNetwork) -> dict[str, tuple[str, ...]]:
+    """The layers of the losses that go with a network: Gatys et al.'s for VGG-19, Johnson et al.'s for VGG-16."""
+    if "relu3_4" not in network.layers:
+        return {}
+    return {"content_layers": ("relu4_2",), "style_layers": tuple(f"relu{block}_1" for block in range(1, 6))}
+
+
 def perceptual_loss(
     style: StyleSource, options: OptimizerOptions, content_side: int, device: torch.device
 ) -> PerceptualLoss:
@@ -173,10 +180,11 @@ def perceptual_loss(
     if style.picture is None and options.style_scale != 1:
         raise click.UsageError(f"--style-scale has no effect on {style.text}, which is no picture")
     network = perceptual_network(options.vgg_weights, device, options.network)
-    settings = replace(LossSettings(), **options.loss)
+    settings = replace(LossSettings(), **(layers_of(network) | dict(options.loss)))
     side = max(16, round(content_side * options.style_scale))
     target = style.target(network, settings.style_layers, side)
-    return PerceptualLoss(network, target, replace(settings, style_layers=tuple(target)))  # a checkpoint has its own
+    layers = options.loss.get("style_layers", tuple(target))  # a checkpoint has its own
+    return PerceptualLoss(network, target, replace(settings, style_layers=layers))
 
 
 def stylizer(

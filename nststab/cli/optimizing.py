@@ -1,5 +1,6 @@
 """The options of the optimisation methods, shared by `stylize`, `optimize` and `compare`."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -37,6 +38,21 @@ class Iterations(click.ParamType):  # type: ignore[type-arg]
         return tuple(int(part) for part in parts)
 
 
+class Layers(click.ParamType):  # type: ignore[type-arg]
+    """Names of a perceptual network's layers, separated by commas."""
+
+    name = "LAYER,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        names = tuple(dict.fromkeys(part.strip() for part in str(value).split(",")))
+        for name in names:
+            if not re.fullmatch(r"relu[1-5]_[1-4]", name):
+                self.fail(f"{name!r}: expected layers relu1_1 to relu5_4", param, ctx)
+        return names
+
+
 _OPTIONS = (
     setting("--content-weight", 1.0, "Weight of the content loss."),
     setting("--style-weight", 1.0, "Weight of the style loss."),
@@ -51,6 +67,18 @@ _OPTIONS = (
     flow_cache_option,
     network_option,
     vgg_option,
+    setting(
+        "--content-layers",
+        "relu3_3; relu4_2 with VGG-19, as Gatys",
+        "Where the content loss looks.",
+        Layers(),
+    ),
+    setting(
+        "--style-layers",
+        "relu1_2,relu2_2,relu3_3,relu4_3; relu1_1 to relu5_1 with VGG-19, as Gatys",
+        "Where the style loss looks.",
+        Layers(),
+    ),
     seed_option,
 )
 
@@ -67,8 +95,11 @@ _NAMES = (
     "flow_cache",
     "network",
     "vgg_weights",
+    "content_layers",
+    "style_layers",
     "seed",
 )
+_LOSS = ("content_weight", "style_weight", "tv_weight", "content_layers", "style_layers")
 _RUDER_ONLY = {"temporal_weight", "flow_cache"}
 
 
@@ -87,7 +118,7 @@ def collect(options: dict[str, Any]) -> "OptimizerOptions":
     if init not in (None, "content", "noise") and not Path(init).is_file():
         raise click.BadParameter(f"{init}: expected content, noise or an existing picture", param_hint="'--init'")
     return OptimizerOptions(
-        loss=given(**{name: options[name] for name in ("content_weight", "style_weight", "tv_weight")}),
+        loss=given(**{name: options[name] for name in _LOSS}),
         loop=given(optimizer=options["optimizer"], seed=options["seed"]),
         iterations=options["iterations"],
         init=init,
