@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from nststab.cli import build, group
 from nststab.flow import deepflow
+from nststab.flow_colors import flow_colors
 from nststab.flow_files import read_flo, read_mask, write_flo
 from nststab.images import read_picture, write_picture
 from nststab.warp import reliability
@@ -159,3 +160,48 @@ def test_a_machine_without_opencv_is_told_what_to_install(run: Run, monkeypatch:
     assert result.exit_code == 1
     assert "pip install opencv-contrib-python" in result.stderr
     assert not Path("out").exists()
+
+
+def test_show_paints_a_flow(run: Run) -> None:
+    write_flo(Path("right.flo"), torch.tensor([4.0, 0.0]).view(1, 2, 1, 1).expand(1, 2, 3, 5))
+    result = run("show", "right.flo", "-o", "right.png")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "right.png: the full colours are motions of 4.00 pixels\n"
+    assert torch.equal(read_picture(Path("right.png")).rgb, flow_colors(read_flo(Path("right.flo"))))
+    assert run("show", "right.flo", "-o", "right.png").exit_code == 2
+    assert run("show", "right.flo", "-o", "right.png", "--max", "8", "-y").exit_code == 0
+    assert (read_picture(Path("right.png")).rgb[0, :, 0, 0] * 255).round().tolist() == [255, 127, 127]
+
+
+def test_show_paints_a_folder_with_one_maximum(run: Run) -> None:
+    Path("flows").mkdir()
+    for name, motion in (("slow", 1.0), ("fast", 4.0), ("none", 0.0)):
+        write_flo(Path(f"flows/{name}.flo"), torch.tensor([motion, 0.0]).view(1, 2, 1, 1).expand(1, 2, 3, 5))
+    Path("flows/reliable_1_2.pgm").touch()
+    assert run("show", "flows", "-o", "shown/").exit_code == 0
+    assert files("shown") == ["fast.png", "none.png", "slow.png"]
+    colors = {path.stem: read_picture(path).rgb[0, :, 0, 0] * 255 for path in Path("shown").iterdir()}
+    assert [colors[name].round()[1].item() for name in ("fast", "slow", "none")] == [0, 191, 255]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ("show text.flo -o out.png", 1, "text.flo is no .flo file"),
+        ("show a.flo -o out.flo", 2, "expected a picture's name, such as flow.png, got out.flo"),
+        ("show a.flo -o film", 2, "expected a picture's name"),
+        ("show a.flo -o out.png --max 0", 2, "--max"),
+        ("show a.flo -o out/a.png", 1, "out"),
+        ("show film -o out", 1, "film: expected .flo files, found none"),
+        ("show . -o a.flo", 1, "a.flo is a file: expected a folder"),
+        ("show . -o film", 2, "film exists"),
+        ("show . -o out", 1, "text.flo is no .flo file"),
+        ("show nothing -o out.png", 2, "does not exist"),
+    ],
+)
+def test_what_cannot_be_shown_is_answered_in_one_line(run: Run, arguments: str, code: int, message: str) -> None:
+    bad_flows()
+    result = run(*arguments.split())
+    assert (result.exit_code, len(result.stderr.splitlines())) == (code, 1)
+    assert message in result.stderr
+    assert not list(Path().glob("out*"))

@@ -8,6 +8,7 @@ import click
 
 from nststab.cli.common import (
     EXISTING,
+    POSITIVE,
     NearestGroup,
     explain,
     flow_cache_option,
@@ -115,3 +116,52 @@ def mask(forward: Path, backward: Path, output: str, yes: bool) -> None:
         raise click.BadParameter(f"expected a name that ends in .pgm, got {output}", param_hint="'-o'")
     refuse_overwriting(path, yes)
     write_mask(path, reliability(read_flo(forward), read_flo(backward)))
+
+
+@command.command("show", short_help="A flow as a picture in Middlebury's colours.")
+@click.argument("source", metavar="FILE.flo", type=EXISTING)
+@output_option
+@click.option(
+    "--max",
+    "maximum",
+    type=POSITIVE,
+    default=None,
+    metavar="PIXELS",
+    help="The motion that has its full colour, by default the longest in the file, or in all of a folder's.",
+)
+@overwrite_option
+@verbosity_options
+def show(source: Path, output: str, maximum: float | None, yes: bool) -> None:
+    """Show the flow FILE.flo as a picture: the direction is the colour, no motion is white, unknown flow is black.
+
+    Colours are Middlebury's (Baker et al. 2007). What is longer than --max PIXELS is darkened. Of a folder all .flo
+    files are shown, in the folder OUT.
+    """
+    from nststab.flow_colors import flow_colors, largest_motion
+    from nststab.flow_files import read_flo
+    from nststab.images import PICTURE_SUFFIXES, write_picture
+
+    files, pictures = _files_to_show(source, Path(output))
+    if source.is_file() and Path(output).suffix.lower() not in PICTURE_SUFFIXES:
+        raise click.BadParameter(f"expected a picture's name, such as flow.png, got {output}", param_hint="'-o'")
+    refuse_overwriting(Path(output), yes)
+    longest = maximum or max(largest_motion(read_flo(path)) for path in files)
+    if source.is_dir():
+        Path(output).mkdir(exist_ok=True)
+    with progress("flow show", len(files)) as advance:
+        for number, (path, picture) in enumerate(zip(files, pictures, strict=True), 1):
+            write_picture(picture, flow_colors(read_flo(path), longest or None))
+            advance(number)
+    say(f"{output}: the full colours are motions of {longest:.2f} pixels")
+
+
+def _files_to_show(source: Path, output: Path) -> tuple[list[Path], list[Path]]:
+    """The .flo files that are meant, and the picture of each."""
+    if not source.is_dir():
+        return [source], [output]
+    files = sorted(path for path in source.iterdir() if path.suffix.lower() == ".flo")
+    if not files:
+        raise ValueError(f"{source}: expected .flo files, found none")
+    if output.exists() and not output.is_dir():
+        raise NotADirectoryError(f"{output} is a file: expected a folder for the pictures")
+    return files, [output / f"{path.stem}.png" for path in files]
