@@ -37,6 +37,7 @@ FACTORIES: dict[str, Factory] = {
     "recurrent": lambda _: feed_forward(True),
     "gatys": lambda vgg: Gatys(loss(vgg), FEW),
     "ruder": lambda vgg: Ruder(loss(vgg), no_motion, RuderSettings(FEW, later_iterations=2)),
+    "ruder, long-term": lambda vgg: Ruder(loss(vgg), no_motion, RuderSettings(FEW, 2, long_term=(1, 2, 4))),
 }
 
 

@@ -1,14 +1,15 @@
 """Ruder's constraint on clips whose flow is known, and the contract that both optimisation baselines share."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
 
 import pytest
 import torch
 from torch import Tensor
 
-from nststab.baselines.gatys import Gatys, GatysSettings
-from nststab.baselines.ruder import Ruder, RuderSettings
+from nststab.baselines.gatys import Gatys, GatysSettings, Keep
+from nststab.baselines.ruder import Ruder, RuderSettings, long_term_masks, tied
+from nststab.layers import Layer, affine, render_layers
 from nststab.losses import LossSettings, PerceptualLoss, style_target
 from nststab.stylizer import Stylizer
 from nststab.vgg import PerceptualNetwork
@@ -124,6 +125,94 @@ def test_still_clip_stays_still(loss: PerceptualLoss) -> None:
     assert max(changes(repeated)) < 0.001
 
 
+class PassingObject:
+    """A bar that passes over a still background, each pixel of which it hides in one frame; and its exact flow."""
+
+    height, width, length, bar, step = 32, 48, 5, 12, 12
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(5)
+        textures = torch.rand(2, 1, 3, 48, 48, generator=generator)
+        x = torch.arange(self.length, dtype=torch.float64) * self.step - self.bar / 2
+        poses = torch.eye(3, dtype=torch.float64).repeat(self.length, 1, 1)
+        poses[:, 0, 2] = x  # the bar's middle: first outside, then over columns 0 to 11, 12 to 23, ...
+        poses[:, 1, 2] = (self.height - 1) / 2
+        rest = torch.eye(3, dtype=torch.float64)
+        half = torch.tensor([self.bar / 2, self.height], dtype=torch.float64)
+        outline = torch.tensor([[-1, -1], [1, -1], [1, 1], [-1, 1]], dtype=torch.float64) * half
+        self._layers = [
+            Layer(textures[0], rest, None, rest.repeat(self.length, 1, 1)),
+            Layer(textures[1], affine(1, 1, 24, 24), outline, poses),
+        ]
+        self.frames = list(render_layers(self._layers, self.height, self.width).frames[0].unsqueeze(1))
+
+    def __call__(self, first: Tensor, second: Tensor) -> Tensor:
+        ends = [next(i for i, known in enumerate(self.frames) if known is frame) for frame in (first, second)]
+        layers = [layer._replace(poses=layer.poses[ends]) for layer in self._layers]
+        return render_layers(layers, self.height, self.width).forward[0]
+
+
+def test_what_was_hidden_comes_back_as_it_was_with_the_long_term_constraint_only(loss: PerceptualLoss) -> None:
+    clip = PassingObject()
+    hidden = slice(2, 10)  # columns under the bar in frame 1, clear of its edges; seen in frames 0 and 2
+    assert torch.equal(clip.frames[2][..., hidden], clip.frames[0][..., hidden])
+    assert not torch.equal(clip.frames[1][..., hidden], clip.frames[0][..., hidden])
+    begin = GatysSettings(iterations=30, init="noise")
+
+    def change(long_term: tuple[int, ...]) -> float:
+        results = list(Ruder(loss, clip, RuderSettings(begin, 30, 50.0, long_term))(clip.frames))
+        return float((results[2] - results[0])[..., hidden].abs().mean())
+
+    free, tied_to_it = change((1,)), change((1, 2, 4))
+    assert free > 0.1
+    assert tied_to_it < 0.2 * free
+
+
+def test_masks_of_farther_frames_without_what_nearer_ones_trust() -> None:
+    masks = [torch.tensor(values).view(1, 1, 1, 5) for values in ([1, 0, 0.5, 0.3, 0], [1, 1, 0.75, 0.3, 0], [1.0] * 5)]
+    near, middle, far = (mask.flatten() for mask in long_term_masks(masks))
+    torch.testing.assert_close(near, torch.tensor([1, 0, 0.5, 0.3, 0]))
+    torch.testing.assert_close(middle, torch.tensor([0, 1, 0.25, 0, 0]))
+    torch.testing.assert_close(far, torch.tensor([0, 0, 0, 0.4, 1]))
+
+
+def test_temporal_term_sums_the_distances_under_their_masks() -> None:
+    pixels = torch.zeros(1, 3, 2, 2)
+    warped = [torch.full((1, 3, 2, 2), value) for value in (0.5, 1.0)]
+    masks = [torch.tensor([[1.0, 0], [0, 0]]).view(1, 1, 2, 2), torch.tensor([[0.0, 1], [1, 0]]).view(1, 1, 2, 2)]
+    terms = tied(lambda _: {"content": torch.tensor(2.0)}, warped, masks, weight=10.0)(pixels)
+    assert terms["content"] == 2
+    assert terms["temporal"] == 10 * (3 * 0.25 + 2 * 3 * 1) / 4  # over three channels, divided by the four pixels
+
+
+def test_kept_results_are_not_computed_again(loss: PerceptualLoss) -> None:
+    """One call for each optimisation, in order, and a run that goes on gives the same results."""
+    clip = PassingObject()
+    settings = RuderSettings(GatysSettings(iterations=3), 3, long_term=(1, 2))
+    expected = list(Ruder(loss, clip, settings)(clip.frames))
+    kept: list[Tensor] = []
+
+    def run(keep: Keep) -> list[Tensor]:
+        return list(Ruder(loss, clip, settings, keep=keep)(clip.frames))
+
+    def store(compute: Callable[[], Tensor]) -> Tensor:
+        kept.append(compute())
+        return kept[-1]
+
+    run(store)
+    assert [torch.equal(a, b) for a, b in zip(kept, expected, strict=True)] == [True] * 5
+    earlier, computed = iter(kept[:3]), 0
+
+    def resume(compute: Callable[[], Tensor]) -> Tensor:
+        nonlocal computed
+        result = next(earlier, None)
+        computed += result is None
+        return compute() if result is None else result
+
+    assert all(torch.equal(a, b) for a, b in zip(run(resume), expected, strict=True))
+    assert computed == 2
+
+
 def changes(results: Iterable[Tensor]) -> list[float]:
     return [(after - before).abs().mean().item() for before, after in pairwise(results)]
 
@@ -173,3 +262,6 @@ def test_settings_out_of_range_are_refused() -> None:
         RuderSettings(temporal_weight=-1)
     with pytest.raises(ValueError, match="later_iterations of at least 0, got -5"):
         RuderSettings(later_iterations=-5)
+    for distances in ((), (2, 4), (1, 4, 2), (1, 1, 2), (0, 1)):
+        with pytest.raises(ValueError, match="rise from 1"):
+            RuderSettings(long_term=distances)
