@@ -193,7 +193,8 @@ def calls(name: str) -> set[str]:
 
 def test_the_cli_imports_torch_only_inside_its_commands() -> None:
     """Else `nststab --help` waits for it; build.py is itself imported inside the commands."""
-    loaded_late = {"nststab.cli.build", "nststab.cli.pretrained"}
+    late = ("build", "perceptual", "pretrained", "style_source")
+    loaded_late = {f"nststab.cli.{name}" for name in late}
     light = {"nststab", "nststab.cli.common", "nststab.cli.optimizing", "nststab.cli.stylize"}
     for statement in ALL:
         if part(statement.source) == "cli" and statement.source not in loaded_late and statement.place == "module":

@@ -8,7 +8,9 @@ from click.testing import CliRunner
 from torch import Tensor
 
 from nststab.cli import group
-from nststab.cli.build import OptimizerOptions, layers_of, perceptual_loss, perceptual_network, style_source
+from nststab.cli.build import OptimizerOptions, perceptual_loss
+from nststab.cli.perceptual import layers_of, perceptual_network
+from nststab.cli.style_source import style_source
 from nststab.images import write_picture
 
 CPU = torch.device("cpu")

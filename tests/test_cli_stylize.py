@@ -19,6 +19,7 @@ from torch import Tensor
 
 from nststab import assets
 from nststab.cli import build, group
+from nststab.cli.style_source import StyleSource
 from nststab.images import read_picture, write_picture
 from nststab.losses import LossSettings, style_target
 from nststab.networks import NetworkConfig, TransformationNetwork
@@ -258,18 +259,18 @@ def test_the_optimizers_get_what_was_said(run: Run, monkeypatch: pytest.MonkeyPa
     assert (loss.settings.content_weight, loss.settings.style_weight, loss.settings.tv_weight) == (2, 3, 4)
     assert (settings.gatys.iterations, settings.later_iterations, settings.temporal_weight) == (7, 3, 5)
     assert (settings.gatys.optimizer, settings.gatys.seed) == ("adam", 6)
-    assert start.shape == (1, 3, 24, 32)  # scaled to the content's size
+    assert start(torch.zeros(1, 3, 24, 32)).shape == (1, 3, 24, 32)  # scaled to the content's size
 
 
 def test_the_style_scale_is_relative_to_the_content(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     sides: list[int] = []
-    target = build.StyleSource.target
+    target = StyleSource.target
 
-    def spy(self: build.StyleSource, network: PerceptualNetwork, layers: tuple[str, ...], side: int) -> Any:
+    def spy(self: StyleSource, network: PerceptualNetwork, layers: tuple[str, ...], side: int) -> Any:
         sides.append(side)
         return target(self, network, layers, side)
 
-    monkeypatch.setattr(build.StyleSource, "target", spy)
+    monkeypatch.setattr(StyleSource, "target", spy)
     done(run(f"stylize photo.png -o a.png {GATYS}"))
     done(run(f"stylize photo.png -o b.png {GATYS} --style-scale 0.75"))
     assert sides == [32, 24]

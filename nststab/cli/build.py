@@ -1,6 +1,5 @@
 """Construction: from what the command line says to networks, losses and stylizers."""
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -11,20 +10,18 @@ import click
 import torch
 from torch import Tensor
 
-from nststab.assets import UnknownStyle, find_style, perceptual_weights
 from nststab.baselines.gatys import Gatys, GatysSettings
 from nststab.baselines.ruder import Ruder, RuderSettings
-from nststab.cli.common import explain, say
-from nststab.cli.pretrained import pretrained
+from nststab.cli.common import explain
+from nststab.cli.perceptual import layers_of, perceptual_network
+from nststab.cli.style_source import StyleSource
 from nststab.flow import FlowFunction, cached, deepflow, require_deepflow, trim_cache
-from nststab.images import PICTURE_SUFFIXES, read_picture, resize
-from nststab.losses import LossSettings, PerceptualLoss, StyleTarget, style_target
-from nststab.stylizer import Checkpoint, FeedForward, Precision, Stylizer, load_checkpoint, read_tensors
-from nststab.vgg import PerceptualNetwork, normalization
+from nststab.images import read_picture, resize
+from nststab.losses import LossSettings, PerceptualLoss
+from nststab.stylizer import FeedForward, Precision, Stylizer
 
 FEED_FORWARD = ("recurrent", "independent")
 FLOW_CACHE_BYTES = 4 << 30  # about 2,400 pairs at 432x240, both directions
-WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
 IterationReport = Callable[[int, dict[str, float]], None]
 
 
@@ -62,95 +59,6 @@ def _best_precision(device: torch.device) -> Precision:
     return "float32"
 
 
-def perceptual_network(weights: Path | None, device: torch.device, name: str | None = None) -> PerceptualNetwork:
-    """The bundled VGG-16, the user's weights, or torchvision's network of that `name`."""
-    if name and weights:
-        raise click.UsageError("--network and --vgg-weights exclude each other")
-    if name:
-        state = pretrained(name, say)
-        return PerceptualNetwork(state, normalization(state, {})).to(device)
-    path = weights or perceptual_weights()
-    tensors, metadata = read_tensors(path)
-    try:
-        return PerceptualNetwork(tensors, normalization(tensors, metadata)).to(device)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
-def fingerprint(network: PerceptualNetwork) -> str:
-    """Tells perceptual networks apart by their first layer, in 16 bits as the bundled one has it.
-
-    VGG-16 and VGG-19 have the same shapes at the style layers, and Gram matrices of one are nonsense to the other.
-    """
-    weight = network.weights[f"{network.layers[0]}_weight"].detach().cpu().half().contiguous()
-    return hashlib.blake2b(weight.numpy().tobytes(), digest_size=8).hexdigest()
-
-
-@dataclass(frozen=True)
-class StyleSource:
-    """What the user calls the style: a shipped style, a picture, or a checkpoint."""
-
-    text: str
-    picture: Path | None = None
-    checkpoint: Callable[[str], Path] | None = None  # by feed-forward method
-
-    @property
-    def label(self) -> str:
-        return Path(self.text).stem
-
-    def trained(self, method: str) -> Checkpoint:
-        """The checkpoint for a feed-forward method; raises a usage error where there is none."""
-        if self.checkpoint is None:
-            raise click.UsageError(
-                f"--method {method} needs a trained style, {self.text} is a picture; "
-                "train one with `nststab train image`, or use --method ruder or gatys"
-            )
-        checkpoint = load_checkpoint(self.checkpoint(method))
-        if checkpoint.network.config.recurrent != (method == "recurrent"):
-            kind = "recurrent" if checkpoint.network.config.recurrent else "independent"
-            raise click.UsageError(f"{self.text} is a network for --method {kind}, not {method}")
-        return checkpoint
-
-    def target(self, network: PerceptualNetwork, layers: tuple[str, ...], longest_side: int) -> StyleTarget:
-        """Gram targets, from the picture at `longest_side` or from the checkpoint; ValueError where it has none."""
-        device = network.mean.device
-        if self.picture:
-            image = read_picture(self.picture).rgb
-            return style_target(network, resize(image, longest_side).to(device), layers)
-        assert self.checkpoint is not None
-        checkpoint = load_checkpoint(self.checkpoint("independent"))
-        style, own = checkpoint.style, fingerprint(network)
-        if not style:
-            raise ValueError(f"{self.text} carries no Gram targets; give the style's picture instead")
-        fits = checkpoint.training.get("perceptual", own) == own and all(
-            style[layer].shape[-1] == len(network.weights[f"{layer}_bias"])
-            for layer in set(style) & set(network.layers)
-        )
-        if not fits:
-            raise ValueError(f"{self.text} carries Gram targets of another perceptual network (--vgg-weights)")
-        return {layer: gram.to(device) for layer, gram in style.items()}
-
-
-def style_source(text: str) -> StyleSource:
-    """What `text` names; raises a usage error for a file that is missing and for an unknown name."""
-    path = Path(text)
-    suffix = path.suffix.lower()
-    if path.is_file() and suffix in WEIGHT_SUFFIXES:
-        return StyleSource(text, checkpoint=lambda _method: path)
-    if path.is_file() and suffix in PICTURE_SUFFIXES:
-        return StyleSource(text, picture=path)
-    if path.is_file():
-        raise click.UsageError(f"the style {text} is neither a picture nor weights ({', '.join(WEIGHT_SUFFIXES)})")
-    if suffix or "/" in text:
-        raise click.UsageError(f"the style {text} {'is a folder' if path.is_dir() else 'does not exist'}")
-    try:
-        return StyleSource(text, checkpoint=find_style(text).checkpoint)
-    except UnknownStyle as error:
-        raise click.UsageError(
-            f"{error} (nststab styles shows them; a picture's or checkpoint's path works too)"
-        ) from error
-
-
 @dataclass(frozen=True)
 class OptimizerOptions:
     """What the command line says to the optimisation methods; None and absent keys leave the method's own default."""
@@ -164,13 +72,6 @@ class OptimizerOptions:
     network: str | None = None
     vgg_weights: Path | None = None
     flow_cache: Path | None = None
-
-
-def layers_of(network: PerceptualNetwork) -> dict[str, tuple[str, ...]]:
-    """The layers of the losses that go with a network: Gatys et al.'s for VGG-19, Johnson et al.'s for VGG-16."""
-    if "relu3_4" not in network.layers:
-        return {}
-    return {"content_layers": ("relu4_2",), "style_layers": tuple(f"relu{block}_1" for block in range(1, 6))}
 
 
 def perceptual_loss(

@@ -61,7 +61,8 @@ def command(source: Path, style: str, methods: tuple[str, ...], patches: int, **
     """
     used = tuple(method for method in methods if method in ("ruder", "gatys"))
     refuse_unused({**options, "seed": None, "network": None, "vgg_weights": None, "style_scale": None}, used or methods)
-    from nststab.cli.build import OptimizerOptions, machine, perceptual_loss, style_source, stylizer
+    from nststab.cli.build import OptimizerOptions, machine, perceptual_loss, stylizer
+    from nststab.cli.style_source import style_source
     from nststab.evaluate.stability import StabilityMeter, StabilitySettings, in_step, perceptual_losses
     from nststab.report import side_by_side
     from nststab.video import convert_clip

@@ -16,7 +16,8 @@ from nststab.cli.common import device_options, overwrite_option, say, verbosity_
 def command(**options: Any) -> None:
     """Stylize the bundled clip with the recurrent network, then say where the result is."""
     from nststab.assets import demo_clip
-    from nststab.cli.build import OptimizerOptions, style_source
+    from nststab.cli.build import OptimizerOptions
+    from nststab.cli.style_source import style_source
     from nststab.cli.stylize import run
 
     options |= {"size": None, "no_audio": False, "no_cuts": False}

@@ -23,7 +23,7 @@ def command(content: Path, style_image: str, no_temporal: bool, **options: Any) 
 
     STYLE_IMAGE may also be the name of a shipped style, or a checkpoint.
     """
-    from nststab.cli.build import style_source
+    from nststab.cli.style_source import style_source
     from nststab.video import open_clip
 
     method = "gatys" if no_temporal or open_clip(content).kind == "picture" else "ruder"

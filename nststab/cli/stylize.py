@@ -28,7 +28,8 @@ from nststab.cli.optimizing import collect, optimizer_options, refuse_unused
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nststab.cli.build import OptimizerOptions, StyleSource
+    from nststab.cli.build import OptimizerOptions
+    from nststab.cli.style_source import StyleSource
     from nststab.stylizer import Stylizer
     from nststab.video import Clip
 
@@ -71,7 +72,7 @@ def command(source: Path, style: str, method: str, **options: Any) -> None:
     The options from --content-weight to --seed are for ruder and gatys.
     """
     refuse_unused(options, (method,))
-    from nststab.cli.build import style_source
+    from nststab.cli.style_source import style_source
 
     run(source, style_source(style), method, collect(options), options)
 

@@ -100,7 +100,7 @@ def image(style_image: Path, style_size: int, **options: Any) -> None:
     """Train the independent network of STYLE_IMAGE on photographs, with content and style loss."""
     import torch
 
-    from nststab.cli.build import perceptual_network
+    from nststab.cli.perceptual import perceptual_network
     from nststab.datasets import PhotoFolder
     from nststab.images import read_picture, resize
     from nststab.losses import LossSettings, PerceptualLoss, style_target
@@ -147,7 +147,7 @@ def video(
     """
     import torch
 
-    from nststab.cli.build import fingerprint, perceptual_network
+    from nststab.cli.perceptual import fingerprint, perceptual_network
     from nststab.datasets import PhotoFolder, SintelClips
     from nststab.losses import LossSettings, PerceptualLoss
     from nststab.networks import make_recurrent
@@ -238,7 +238,7 @@ def _train(
     images: int,
 ) -> None:
     """Runs the loop, `images` a step, with a bar, a log and validation pictures; writes the checkpoint at the end."""
-    from nststab.cli.build import fingerprint
+    from nststab.cli.perceptual import fingerprint
     from nststab.images import write_picture
     from nststab.report import contact_sheet
     from nststab.stylizer import Checkpoint, save_checkpoint

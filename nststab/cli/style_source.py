@@ -1,0 +1,81 @@
+"""What the command line calls a style: a shipped style, a picture, or a checkpoint."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from nststab.assets import UnknownStyle, find_style
+from nststab.cli.perceptual import fingerprint
+from nststab.images import PICTURE_SUFFIXES, read_picture, resize
+from nststab.losses import StyleTarget, style_target
+from nststab.stylizer import Checkpoint, load_checkpoint
+from nststab.vgg import PerceptualNetwork
+
+_WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+@dataclass(frozen=True)
+class StyleSource:
+    """What the user calls the style: a shipped style, a picture, or a checkpoint."""
+
+    text: str
+    picture: Path | None = None
+    checkpoint: Callable[[str], Path] | None = None  # by feed-forward method
+
+    @property
+    def label(self) -> str:
+        return Path(self.text).stem
+
+    def trained(self, method: str) -> Checkpoint:
+        """The checkpoint for a feed-forward method; raises a usage error where there is none."""
+        if self.checkpoint is None:
+            raise click.UsageError(
+                f"--method {method} needs a trained style, {self.text} is a picture; "
+                "train one with `nststab train image`, or use --method ruder or gatys"
+            )
+        checkpoint = load_checkpoint(self.checkpoint(method))
+        if checkpoint.network.config.recurrent != (method == "recurrent"):
+            kind = "recurrent" if checkpoint.network.config.recurrent else "independent"
+            raise click.UsageError(f"{self.text} is a network for --method {kind}, not {method}")
+        return checkpoint
+
+    def target(self, network: PerceptualNetwork, layers: tuple[str, ...], longest_side: int) -> StyleTarget:
+        """Gram targets, from the picture at `longest_side` or from the checkpoint; ValueError where it has none."""
+        device = network.mean.device
+        if self.picture:
+            image = read_picture(self.picture).rgb
+            return style_target(network, resize(image, longest_side).to(device), layers)
+        assert self.checkpoint is not None
+        checkpoint = load_checkpoint(self.checkpoint("independent"))
+        style, own = checkpoint.style, fingerprint(network)
+        if not style:
+            raise ValueError(f"{self.text} carries no Gram targets; give the style's picture instead")
+        fits = checkpoint.training.get("perceptual", own) == own and all(
+            style[layer].shape[-1] == len(network.weights[f"{layer}_bias"])
+            for layer in set(style) & set(network.layers)
+        )
+        if not fits:
+            raise ValueError(f"{self.text} carries Gram targets of another perceptual network (--vgg-weights)")
+        return {layer: gram.to(device) for layer, gram in style.items()}
+
+
+def style_source(text: str) -> StyleSource:
+    """What `text` names; raises a usage error for a file that is missing and for an unknown name."""
+    path = Path(text)
+    suffix = path.suffix.lower()
+    if path.is_file() and suffix in _WEIGHT_SUFFIXES:
+        return StyleSource(text, checkpoint=lambda _method: path)
+    if path.is_file() and suffix in PICTURE_SUFFIXES:
+        return StyleSource(text, picture=path)
+    if path.is_file():
+        raise click.UsageError(f"the style {text} is neither a picture nor weights ({', '.join(_WEIGHT_SUFFIXES)})")
+    if suffix or "/" in text:
+        raise click.UsageError(f"the style {text} {'is a folder' if path.is_dir() else 'does not exist'}")
+    try:
+        return StyleSource(text, checkpoint=find_style(text).checkpoint)
+    except UnknownStyle as error:
+        raise click.UsageError(
+            f"{error} (nststab styles shows them; a picture's or checkpoint's path works too)"
+        ) from error
