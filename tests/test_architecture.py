@@ -193,7 +193,7 @@ def calls(name: str) -> set[str]:
 
 def test_the_cli_imports_torch_only_inside_its_commands() -> None:
     """Else `nststab --help` waits for it; build.py is itself imported inside the commands."""
-    late = ("build", "perceptual", "pretrained", "style_source")
+    late = ("build", "perceptual", "pretrained", "style_source", "flow_source")
     loaded_late = {f"nststab.cli.{name}" for name in late}
     light = {"nststab", "nststab.cli.common", "nststab.cli.optimizing", "nststab.cli.stylize"}
     for statement in ALL:

@@ -21,6 +21,7 @@ from nststab.baselines.ruder import RuderSettings
 from nststab.cli import group
 from nststab.cli.build import OptimizerOptions
 from nststab.cli.common import Setting
+from nststab.cli.flow_source import FlowSource
 from nststab.losses import LossSettings
 from nststab.synthetic import SyntheticSettings
 from nststab.train import TrainingSettings, VideoSettings
@@ -114,6 +115,7 @@ def test_root_help_names_every_command() -> None:
 OPTIMIZERS: dict[str, object] = {
     **{name: getattr(LossSettings(), name) for name in ("content_weight", "style_weight", "tv_weight")},
     "temporal_weight": RuderSettings().temporal_weight,
+    "long_term": ",".join(map(str, RuderSettings().long_term)),
     "iterations": f"{RuderSettings().gatys.iterations},{RuderSettings().later_iterations}",
     **{name: getattr(GatysSettings(), name) for name in ("optimizer", "init", "seed")},
     "style_scale": OptimizerOptions().style_scale,
@@ -121,6 +123,7 @@ OPTIMIZERS: dict[str, object] = {
     "vgg_weights": "the bundled VGG-16",
     "content_layers": f"{','.join(LossSettings().content_layers)}; relu4_2 with VGG-19, as Gatys",
     "style_layers": f"{','.join(LossSettings().style_layers)}; relu1_1 to relu5_1 with VGG-19, as Gatys",
+    "flow_method": FlowSource().method,
     "flow_cache": "nststab/flow in the user's cache",
     "size": "as they are",
 }
@@ -134,7 +137,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
     | asdict(VideoSettings())
     | {"length": SyntheticSettings().length}
     | dict.fromkeys(("content_weight", "style_weight", "tv_weight"), "as trained before"),
-    "flow estimate": {"size": "as they are", "flow_cache": "nststab/flow in the user's cache"},
+    "flow estimate": {name: OPTIMIZERS[name] for name in ("size", "flow_method", "flow_cache")} | {"distances": 1},
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from nststab.cli import build, group
+from nststab.cli import flow_source, group
 from nststab.flow import deepflow
 from nststab.flow_colors import flow_colors
 from nststab.flow_files import read_flo, read_mask, write_flo
@@ -79,7 +79,7 @@ def test_a_second_run_reads_the_cache(run: Run, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("XDG_CACHE_HOME", str(Path("default").absolute()))
     assert run("estimate", "film", "-o", "a", *option).exit_code == 0
     assert len(list(Path(*option[1:] or ("default", "nststab", "flow")).glob("*.flo"))) == len(EXPECTED) / 2
-    monkeypatch.setattr(build, "deepflow", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr(flow_source, "ESTIMATORS", {"deepflow": lambda *_: pytest.fail("computed again")})
     assert run("estimate", "film", "-o", "b", *option).exit_code == 0
     assert all(Path("a", name).read_bytes() == Path("b", name).read_bytes() for name in EXPECTED)
 

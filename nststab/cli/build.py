@@ -1,6 +1,5 @@
 """Construction: from what the command line says to networks, losses and stylizers."""
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,16 +11,15 @@ from torch import Tensor
 
 from nststab.baselines.gatys import Gatys, GatysSettings
 from nststab.baselines.ruder import Ruder, RuderSettings
-from nststab.cli.common import explain
+from nststab.cli.common import explain, given
+from nststab.cli.flow_source import FlowSource
 from nststab.cli.perceptual import layers_of, perceptual_network
 from nststab.cli.style_source import StyleSource
-from nststab.flow import FlowFunction, cached, deepflow, require_deepflow, trim_cache
 from nststab.images import read_picture, resize
 from nststab.losses import LossSettings, PerceptualLoss
 from nststab.stylizer import FeedForward, Precision, Stylizer
 
 FEED_FORWARD = ("recurrent", "independent")
-FLOW_CACHE_BYTES = 4 << 30  # about 2,400 pairs at 432x240, both directions
 IterationReport = Callable[[int, dict[str, float]], None]
 
 
@@ -67,11 +65,12 @@ class OptimizerOptions:
     loop: Mapping[str, Any] = field(default_factory=dict)  # GatysSettings
     iterations: tuple[int, ...] | None = None
     temporal_weight: float | None = None
+    long_term: tuple[int, ...] | None = None
     init: str | None = None
     style_scale: float = 1.0
     network: str | None = None
     vgg_weights: Path | None = None
-    flow_cache: Path | None = None
+    flow: FlowSource = field(default_factory=FlowSource)
 
 
 def perceptual_loss(
@@ -106,18 +105,9 @@ def stylizer(
     if method == "gatys":
         optimized = Gatys(loss, loop, report, where.device, start)
     else:
-        flow, settings = flow_function(options.flow_cache), _ruder(options, loop)
+        flow, settings = options.flow.function(), _ruder(options, loop)
         optimized = Ruder(loss, flow, settings, report, where.device, start)
     return optimized
-
-
-def flow_function(cache: Path | None) -> FlowFunction:
-    """DeepFlow through a cache folder, by default the user's; OSError at once where it cannot run."""
-    require_deepflow()
-    folder = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nststab" / "flow"
-    trim_cache(folder, FLOW_CACHE_BYTES)
-    explain(f"flows are kept in {folder}")
-    return cached(deepflow, folder, "deepflow")
 
 
 def loop_settings(options: OptimizerOptions) -> GatysSettings:
@@ -142,6 +132,5 @@ def _ruder(options: OptimizerOptions, loop: GatysSettings) -> RuderSettings:
     changed: dict[str, Any] = {"gatys": loop}
     if options.iterations and len(options.iterations) == 2:
         changed["later_iterations"] = options.iterations[1]
-    if options.temporal_weight is not None:
-        changed["temporal_weight"] = options.temporal_weight
+    changed |= given(temporal_weight=options.temporal_weight, long_term=options.long_term)
     return replace(RuderSettings(), **changed)

@@ -154,6 +154,19 @@ output_option = click.option("-o", "--output", required=True, metavar="OUT", hel
 overwrite_option = click.option("-y", "--yes", is_flag=True, help="Overwrite the output if it exists.")
 size_option = setting("--size", "as they are", "Longest side of the frames in pixels.", COUNT, "PIXELS")
 seed_option = setting("--seed", 0, "Seed of everything random.", click.IntRange(min=0, max=2**32 - 1))
+flow_option = click.option(
+    "--flow",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=None,
+    metavar="FLODIR",
+    help="Read the optical flow from .flo files, forward_1_2.flo and backward_2_1.flo and so on.",
+)
+flow_method_option = setting(
+    "--flow-method",
+    "deepflow",
+    "How optical flow is estimated; dis takes a fraction of the time.",
+    NearestChoice(("deepflow", "dis")),
+)
 flow_cache_option = setting(
     "--flow-cache",
     "nststab/flow in the user's cache",

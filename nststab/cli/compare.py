@@ -92,7 +92,7 @@ def command(source: Path, style: str, methods: tuple[str, ...], patches: int, **
         result = convert_clip(
             clip,
             options["output"],
-            lambda frames: shots(panels, frames, cuts=not options["no_cuts"]),
+            lambda frames: shots(panels, optimizer.flow.numbered(frames), cuts=not options["no_cuts"]),
             audio=not options["no_audio"],
             progress=lambda done, total: advance(done, total),
         )

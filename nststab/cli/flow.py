@@ -12,14 +12,17 @@ from nststab.cli.common import (
     NearestGroup,
     explain,
     flow_cache_option,
+    flow_method_option,
     output_option,
     overwrite_option,
     progress,
     refuse_overwriting,
     say,
+    setting,
     size_option,
     verbosity_options,
 )
+from nststab.cli.optimizing import Distances
 
 if TYPE_CHECKING:
     from nststab.flow_pairs import FlowPair
@@ -33,22 +36,38 @@ def command() -> None:
     """Optical flow and its reliability masks."""
 
 
-@command.command("estimate", short_help="DeepFlow and masks between neighbouring frames.")
+@command.command("estimate", short_help="Flow and masks between the frames of a clip.")
 @click.argument("source", metavar="INPUT", type=EXISTING)
 @output_option
 @size_option
+@setting(
+    "--distances",
+    1,
+    "Also between frames farther apart, as in 1,2,4; for --long-term.",
+    Distances(),
+)
+@flow_method_option
 @flow_cache_option
 @overwrite_option
 @verbosity_options
-def estimate(source: Path, output: str, size: int | None, flow_cache: Path | None, yes: bool) -> None:
-    """DeepFlow between the neighbouring frames of INPUT, a video or a folder of pictures.
+def estimate(
+    source: Path,
+    output: str,
+    size: int | None,
+    distances: tuple[int, ...] | None,
+    flow_method: str | None,
+    flow_cache: Path | None,
+    yes: bool,
+) -> None:
+    """Optical flow between the neighbouring frames of INPUT, a video or a folder of pictures.
 
     Writes into the folder OUT forward_1_2.flo, backward_2_1.flo, reliable_1_2.pgm, reliable_2_1.pgm and so on; frames
     count from 1, and reliable_1_2.pgm says where forward_1_2.flo can be trusted (255) on the pixels of frame 1.
+    `nststab stylize --flow OUT` uses these files.
     """
     from contextlib import closing
 
-    from nststab.cli.build import flow_function
+    from nststab.cli.flow_source import flow_source
     from nststab.flow_pairs import flow_ahead
     from nststab.video import open_clip
 
@@ -59,22 +78,27 @@ def estimate(source: Path, output: str, size: int | None, flow_cache: Path | Non
     if not folder.parent.is_dir():
         raise FileNotFoundError(f"{folder.parent} is no folder: the parent of the output must exist")
     clip = open_clip(source, size)
-    flow = flow_function(flow_cache)
+    method = flow_source(None, flow_method, flow_cache)
+    flow = method.function()
     pairs = None if clip.frame_count is None else clip.frame_count - 1
     done = 0
     frames = (frame.rgb for frame in clip.frames())
-    with progress("flow", pairs) as advance, closing(flow_ahead(frames, flow)) as estimates:
+    with (
+        progress(f"flow: {method.method}", pairs) as advance,
+        closing(flow_ahead(frames, flow, distances or (1,))) as estimates,
+    ):
         for _, flows in estimates:
             if not flows:
                 continue
             if done == 0:
                 _prepare(folder)
             done += 1
-            _write(folder, done, flows[1])
+            for distance, pair in flows.items():
+                _write(folder, done + 1 - distance, done + 1, pair)
             advance(done)
     if done == 0:
         raise ValueError(f"{source}: expected at least two frames, got one")
-    say(f"{folder}: flow between {done + 1} frames")
+    say(f"{folder}: flow between {done + 1} frames by {method.method}")
 
 
 def _prepare(folder: Path) -> None:
@@ -85,16 +109,16 @@ def _prepare(folder: Path) -> None:
             path.unlink()
 
 
-def _write(folder: Path, number: int, pair: "FlowPair") -> None:
-    """The four files of the pair of frames `number` and `number` + 1."""
+def _write(folder: Path, first: int, second: int, pair: "FlowPair") -> None:
+    """The four files of a pair of frames, by their numbers."""
     from nststab.flow_files import write_flo, write_mask
 
-    there, back = f"{number}_{number + 1}", f"{number + 1}_{number}"
+    there, back = f"{first}_{second}", f"{second}_{first}"
     write_flo(folder / f"forward_{there}.flo", pair.forward)
     write_flo(folder / f"backward_{back}.flo", pair.backward)
     write_mask(folder / f"reliable_{there}.pgm", pair.forward_mask)
     write_mask(folder / f"reliable_{back}.pgm", pair.backward_mask)
-    explain(f"{number} to {number + 1}: {float(pair.forward_mask.mean()):.1%} of the pixels can be trusted")
+    explain(f"{first} to {second}: {float(pair.forward_mask.mean()):.1%} of the pixels can be trusted")
 
 
 @command.command("mask", short_help="Where one flow can be trusted, given its opposite.")

@@ -11,6 +11,8 @@ from nststab.cli.common import (
     POSITIVE,
     NearestChoice,
     flow_cache_option,
+    flow_method_option,
+    flow_option,
     given,
     network_option,
     seed_option,
@@ -38,6 +40,21 @@ class Iterations(click.ParamType):  # type: ignore[type-arg]
         return tuple(int(part) for part in parts)
 
 
+class Distances(click.ParamType):  # type: ignore[type-arg]
+    """How many frames back, rising from 1."""
+
+    name = "N,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in str(value).split(",")]
+        numbers = tuple(int(part) for part in parts if part.isdecimal())
+        if len(numbers) != len(parts) or numbers[0] != 1 or list(numbers) != sorted(set(numbers)):
+            self.fail(f"{value!r}: expected numbers that rise from 1, as in 1,2,4", param, ctx)
+        return numbers
+
+
 class Layers(click.ParamType):  # type: ignore[type-arg]
     """Names of a perceptual network's layers, separated by commas."""
 
@@ -59,11 +76,19 @@ _OPTIONS = (
     setting("--tv-weight", 0.0, "Weight of total variation, for a smoother picture."),
     setting("--temporal-weight", 50.0, "ruder: weight of the temporal loss."),
     setting(
+        "--long-term",
+        1,
+        "ruder: how far back lie the frames that a frame is tied to, as in 1,2,4.",
+        Distances(),
+    ),
+    setting(
         "--iterations", "500,150", "Iterations a frame; ruder: of the first frame, and of later ones.", Iterations()
     ),
     setting("--optimizer", "lbfgs", "How to minimise.", NearestChoice(("lbfgs", "adam"))),
     setting("--init", "content", "Start from the content, noise, or a picture.", str, "content|noise|IMAGE"),
     setting("--style-scale", 1.0, "Size of a style picture relative to the content's.", POSITIVE),
+    flow_option,
+    flow_method_option,
     flow_cache_option,
     network_option,
     vgg_option,
@@ -88,10 +113,13 @@ _NAMES = (
     "style_weight",
     "tv_weight",
     "temporal_weight",
+    "long_term",
     "iterations",
     "optimizer",
     "init",
     "style_scale",
+    "flow",
+    "flow_method",
     "flow_cache",
     "network",
     "vgg_weights",
@@ -100,7 +128,7 @@ _NAMES = (
     "seed",
 )
 _LOSS = ("content_weight", "style_weight", "tv_weight", "content_layers", "style_layers")
-_RUDER_ONLY = {"temporal_weight", "flow_cache"}
+_RUDER_ONLY = {"temporal_weight", "long_term", "flow", "flow_method", "flow_cache"}
 
 
 def optimizer_options(command: Command) -> Command:
@@ -113,6 +141,7 @@ def optimizer_options(command: Command) -> Command:
 def collect(options: dict[str, Any]) -> "OptimizerOptions":
     """Takes the options of `optimizer_options` out of a command's keyword arguments."""
     from nststab.cli.build import OptimizerOptions
+    from nststab.cli.flow_source import flow_source
 
     init = options["init"]
     if init not in (None, "content", "noise") and not Path(init).is_file():
@@ -122,12 +151,13 @@ def collect(options: dict[str, Any]) -> "OptimizerOptions":
         loop=given(optimizer=options["optimizer"], seed=options["seed"]),
         iterations=options["iterations"],
         init=init,
+        flow=flow_source(options["flow"], options["flow_method"], options["flow_cache"]),
         **given(
             temporal_weight=options["temporal_weight"],
+            long_term=options["long_term"],
             style_scale=options["style_scale"],
             network=options["network"],
             vgg_weights=options["vgg_weights"],
-            flow_cache=options["flow_cache"],
         ),
     )
 

@@ -104,7 +104,7 @@ def run(
         method_stylizer = stylizer(method, style, optimizer, max(clip.width, clip.height), where, iteration)
 
         def stylize(frames: "Iterator[Tensor]") -> "Iterator[Tensor]":
-            return shots(method_stylizer, frames, cuts=not options["no_cuts"])
+            return shots(method_stylizer, optimizer.flow.numbered(frames), cuts=not options["no_cuts"])
 
         result = convert_clip(clip, output, stylize, audio=not options["no_audio"], progress=frame_done)
     for note in result.notes:
