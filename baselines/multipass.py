@@ -1,0 +1,236 @@
+"""Style transfer of a clip by several passes over it in alternating direction (Ruder et al. 2016, multi-pass)."""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nststab.flow import FlowFunction
+from nststab.flow_pairs import FlowPair, flow_ahead
+from nststab.images import replacing
+from nststab.losses import PerceptualLoss
+from nststab.warp import warp
+
+from .gatys import Callback, Gatys, GatysSettings, objective, optimize
+from .ruder import tied
+
+_RESULT = re.compile(r"result_(\d+)_pass_(\d+)\.npy")
+
+
+@dataclass(frozen=True)
+class MultiPassSettings:
+    """How a clip is optimised in passes.
+
+    Attributes:
+        gatys: of the first pass, where each frame stands alone; its optimizer and tolerance serve the later ones too.
+        later_iterations: updates of each frame at most in each later pass.
+        passes: over the clip; odd ones run forward, even ones backward.
+        blend: δ, the part of the warped neighbour in what a frame of a later pass begins with, where the flow holds.
+        temporal_weight: as for `RuderSettings`.
+        temporal_from: the first pass with the temporal loss.
+
+    Raises:
+        ValueError: a setting out of its range.
+    """
+
+    gatys: GatysSettings = field(default_factory=lambda: GatysSettings(iterations=100))
+    later_iterations: int = 100
+    passes: int = 10
+    blend: float = 0.5
+    temporal_weight: float = 50.0
+    temporal_from: int = 5
+
+    def __post_init__(self) -> None:
+        for name, least in (("later_iterations", 0), ("temporal_weight", 0), ("passes", 1), ("temporal_from", 2)):
+            if not getattr(self, name) >= least:
+                raise ValueError(f"expected {name} of at least {least}, got {getattr(self, name)}")
+        if not 0 <= self.blend <= 1:
+            raise ValueError(f"expected blend from 0 to 1, got {self.blend}")
+
+
+class MultiPass:
+    """Ruder et al. 2016 in several passes: a `Stylizer` that reads its shot to the end before it yields a frame.
+
+    The first pass is Gatys', each frame on its own. In each later one a frame begins with its own result blended with
+    that of the neighbour which this pass came from, warped, where the flow can be trusted; from `temporal_from` on the
+    term "temporal" keeps it near to that neighbour. So what enters at the frame's border, or from behind an object,
+    spreads from later frames to earlier ones too.
+
+    Everything between the passes is on disk, 40 bytes a pixel and frame: float32 frame, flows and last result. An
+    optimisation that an earlier run finished there is not done again; the result is the same to the bit.
+
+    Args:
+        loss, callback, device, start, coarse: as for `Gatys`; `start` and `coarse` are the first pass'.
+        flow: gets frames on the CPU, from several threads.
+        folder: call number k keeps its shot in the subfolder shot_000k, of which its final results stay. Whoever
+            gives it also removes it, and gives it again only with the same frames and settings.
+
+    Raises:
+        ValueError: `start` gives another size than a frame's, or `folder` holds other frames. Diverged: as for `Gatys`.
+    """
+
+    def __init__(
+        self,
+        loss: PerceptualLoss,
+        flow: FlowFunction,
+        settings: MultiPassSettings,
+        folder: Path,
+        callback: Callback | None = None,
+        device: torch.device | str = "cpu",
+        start: Callable[[Tensor], Tensor] | None = None,
+        coarse: Sequence[PerceptualLoss] = (),
+    ) -> None:
+        self._loss = loss
+        self._flow = flow
+        self._settings = settings
+        self._folder = folder
+        self._callback = callback
+        self._device = device
+        self._gatys = Gatys(loss, settings.gatys, callback, device, start, coarse=coarse)
+        self._calls = 0
+
+    def __call__(self, frames: Iterable[Tensor]) -> Iterator[Tensor]:
+        self._calls += 1
+        return self._stylize(frames, self._folder / f"shot_{self._calls:04d}")
+
+    def _stylize(self, frames: Iterable[Tensor], folder: Path) -> Iterator[Tensor]:
+        shot = _Shot(folder)
+        count = self._first_pass(frames, shot)
+        for number in range(2, self._settings.passes + 1):
+            for index in range(count) if _forward(number) else reversed(range(count)):
+                if shot.passes[index] < number:
+                    shot.keep_result(index, number, self._improve(shot, index, number))
+        shot.keep_results_only()
+        for index in range(count):
+            yield shot.result(index)
+
+    def _first_pass(self, frames: Iterable[Tensor], shot: "_Shot") -> int:
+        """Fills `shot` with frames, flows and first results; returns how many frames there are."""
+        stream, index = iter(frames), -1
+        done = len(shot.passes)
+        for index, frame in enumerate(islice(stream, max(0, done - 1))):
+            shot.expect(index, frame)
+        for index, (frame, pairs) in enumerate(flow_ahead(stream, self._flow), max(0, done - 1)):
+            if index < done:  # the last of an earlier run, read for the flow to the next
+                shot.expect(index, frame)
+                continue
+            shot.keep_frame(index, frame, pairs.get(1))
+            shot.keep_result(index, 1, self._gatys.stylize(frame))
+        if index + 1 < done:
+            raise ValueError(f"{shot.folder}: expected the {done} frames of an earlier run, got {index + 1}")
+        return index + 1
+
+    def _improve(self, shot: "_Shot", index: int, number: int) -> Tensor:
+        """The result of pass `number` for the frame `index`."""
+        settings = replace(self._settings.gatys, iterations=self._settings.later_iterations)
+        own = shot.result(index).to(self._device)
+        terms = objective(self._loss, shot.frame(index).to(self._device))
+        neighbour = index - 1 if _forward(number) else index + 1
+        if neighbour not in shot.passes:  # this frame is the first of the pass
+            return optimize(own, terms, settings, self._callback).cpu()
+        pair = shot.flows(max(index, neighbour))
+        there = (pair.backward, pair.backward_mask) if _forward(number) else (pair.forward, pair.forward_mask)
+        flow, mask = (part.to(self._device) for part in there)
+        warped = warp(shot.result(neighbour).to(self._device), flow)
+        if number >= self._settings.temporal_from:
+            terms = tied(terms, [warped], [mask], self._settings.temporal_weight)
+        return optimize(blended(own, warped, mask, self._settings.blend), terms, settings, self._callback).cpu()
+
+
+def _forward(number: int) -> bool:
+    return number % 2 == 1
+
+
+def blended(own: Tensor, warped: Tensor, mask: Tensor, weight: float) -> Tensor:
+    """What a frame of a later pass begins with, δ c ∘ ω(x_neighbour) + (1 - δ c) ∘ x_own (Ruder et al. 2016).
+
+    Pictures (1, 3, H, W), `mask` c (1, 1, H, W), `weight` δ. Where c is 1 and δ 1/2, as in the paper, Ruder's program
+    weighs both alike too; where c is 1/2 it takes a third of the neighbour, and we a quarter, as the paper writes it.
+    """
+    return torch.lerp(own, warped, weight * mask)
+
+
+class _Shot:
+    """What is kept of a shot in a folder: its frames, the flows between them, and the last result of each frame.
+
+    Files appear whole, and a result's name carries its pass, so that what a killed run left is in order at any moment.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.passes: dict[int, int] = {}  # frame -> the pass of its last result
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if path.suffix == ".part":  # was being written
+                path.unlink()
+            elif match := _RESULT.fullmatch(path.name):
+                index, number = int(match[1]), int(match[2])
+                if index in self.passes:  # was about to be removed
+                    self._result_path(index, self.passes[index]).unlink()
+                self.passes[index] = number
+
+    def expect(self, index: int, frame: Tensor) -> None:
+        """Raises ValueError if another frame is kept; a finished shot's are gone."""
+        path = self._frame_path(index)
+        if path.exists() and not torch.equal(_read(path), frame.cpu()):
+            raise ValueError(f"{path}: expected the frame that an earlier run kept here, got another")
+
+    def keep_frame(self, index: int, frame: Tensor, pair: FlowPair | None) -> None:
+        """Keeps a frame (1, 3, H, W) and the flows between the previous one and it; their masks follow from them."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _write(self._frame_path(index), frame)
+        if pair is not None:
+            _write(self._flows_path(index), torch.cat([pair.forward, pair.backward]))  # (2, 2, H, W)
+
+    def keep_result(self, index: int, number: int, result: Tensor) -> None:
+        """Keeps the result (1, 3, H, W) of pass `number`, in the place of the one before it."""
+        _write(self._result_path(index, number), result)
+        self.passes[index] = number
+        self._result_path(index, number - 1).unlink(missing_ok=True)
+
+    def frame(self, index: int) -> Tensor:
+        return _read(self._frame_path(index))
+
+    def flows(self, index: int) -> FlowPair:
+        """Between the frame before `index` and this one."""
+        flows = _read(self._flows_path(index))  # (2, 2, H, W)
+        return FlowPair.of(flows[:1], flows[1:])
+
+    def result(self, index: int) -> Tensor:
+        return _read(self._result_path(index, self.passes[index]))
+
+    def keep_results_only(self) -> None:
+        """Frees the room of what only a pass needs."""
+        for index in self.passes:
+            for path in (self._frame_path(index), self._flows_path(index)):
+                path.unlink(missing_ok=True)
+
+    def _frame_path(self, index: int) -> Path:
+        return self.folder / f"frame_{index:06d}.npy"
+
+    def _flows_path(self, index: int) -> Path:
+        return self.folder / f"flows_{index:06d}.npy"
+
+    def _result_path(self, index: int, number: int) -> Path:
+        return self.folder / f"result_{index:06d}_pass_{number:03d}.npy"
+
+
+def _read(path: Path) -> Tensor:
+    # A copy, in memory that torch allocates: how values lie in it may change a result in its last bits.
+    return torch.from_numpy(np.load(path, allow_pickle=False)).clone()
+
+
+def _write(path: Path, values: Tensor) -> None:
+    """A float32 .npy file, whole or not at all, also where the power fails."""
+    buffer = BytesIO()
+    np.save(buffer, values.float().cpu().contiguous().numpy(), allow_pickle=False)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(buffer.getbuffer())
+        file.flush()
+        os.fsync(file.fileno())

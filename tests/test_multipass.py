@@ -1,0 +1,261 @@
+"""Passes over a clip whose flow is known: order, blending, temporal loss, and what a killed run leaves behind."""
+
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from nststab.baselines.gatys import Gatys, GatysSettings
+from nststab.baselines.multipass import MultiPass, MultiPassSettings, blended
+from nststab.losses import LossSettings, PerceptualLoss, style_target
+from nststab.metrics import warping_error
+from nststab.vgg import PerceptualNetwork
+from nststab.warp import reliability, warp
+
+SHIFT = 2  # pixels to the right, each frame
+FEW = MultiPassSettings(GatysSettings(iterations=3), later_iterations=2, passes=3, temporal_from=3)
+
+
+@pytest.fixture
+def loss(tiny_vgg: PerceptualNetwork, generator: torch.Generator) -> PerceptualLoss:
+    settings = LossSettings()
+    style = torch.rand(1, 3, 32, 32, generator=generator)
+    return PerceptualLoss(tiny_vgg, style_target(tiny_vgg, style, settings.style_layers), settings)
+
+
+def translated(length: int, side: int = 32) -> list[Tensor]:
+    """A picture that moves to the right, with a little sensor noise of each frame's own."""
+    generator = torch.Generator().manual_seed(3)
+    wide = torch.rand(1, 3, side, side + SHIFT * length, generator=generator)
+    frames = [wide[..., SHIFT * (length - t) :][..., :side] for t in range(length)]
+    return [(frame + 0.02 * torch.randn(frame.shape, generator=generator)).clamp(0, 1) for frame in frames]
+
+
+def constant_flow(frame: Tensor, x: float) -> Tensor:
+    flow = frame.new_zeros(1, 2, *frame.shape[-2:])
+    flow[:, 0] = x
+    return flow
+
+
+class ExactFlow:
+    """The flow between two frames of `translated`, in either direction, and how often it was asked for."""
+
+    def __init__(self, frames: list[Tensor]) -> None:
+        self._frames = frames
+        self.calls = 0
+
+    def __call__(self, first: Tensor, second: Tensor) -> Tensor:
+        self.calls += 1
+        return constant_flow(first, SHIFT * (self._index(second) - self._index(first)))
+
+    def _index(self, frame: Tensor) -> int:
+        return next(i for i, known in enumerate(self._frames) if known is frame)
+
+
+class Log:
+    """A callback which hears the optimisations, and may end the run in the middle of one."""
+
+    def __init__(self, end: int | None = None) -> None:
+        self.optimizations: list[list[Mapping[str, float]]] = []
+        self._end = end
+
+    def __call__(self, iteration: int, terms: Mapping[str, float]) -> None:
+        if iteration == 0:
+            self.optimizations.append([])
+        self.optimizations[-1].append(terms)
+        if iteration == 1 and len(self.optimizations) == self._end:
+            raise KeyboardInterrupt
+
+
+def run(
+    loss: PerceptualLoss,
+    frames: list[Tensor],
+    folder: Path,
+    settings: MultiPassSettings = FEW,
+    log: Log | None = None,
+    flow: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> list[Tensor]:
+    return list(MultiPass(loss, flow or ExactFlow(frames), settings, folder, log)(iter(frames)))
+
+
+def same(first: list[Tensor], second: list[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_the_neighbour_is_blended_in_where_its_flow_holds() -> None:
+    own, warped = torch.full((1, 3, 1, 3), 0.8), torch.full((1, 3, 1, 3), 0.4)
+    mask = torch.tensor([1.0, 0.5, 0.0]).view(1, 1, 1, 3)
+    result = blended(own, warped, mask, 0.5)  # 0.5 c 0.4 + (1 - 0.5 c) 0.8
+    torch.testing.assert_close(result, torch.tensor([0.6, 0.7, 0.8]).expand(1, 3, 1, 3))
+    assert torch.equal(blended(own, warped, mask, 0.0), own)
+
+
+def test_a_pass_begins_with_the_blend_and_goes_the_other_way(loss: PerceptualLoss, tmp_path: Path) -> None:
+    """Without iterations the results are the blends: the second pass from the last frame, the third from the first."""
+    frames = translated(3)
+    first = list(Gatys(loss, FEW.gatys)(frames))
+    forward = constant_flow(frames[0], SHIFT)
+    to_next, to_previous = reliability(forward, -forward), reliability(-forward, forward)
+
+    second = [*first]
+    for i in (1, 0):
+        second[i] = blended(first[i], warp(second[i + 1], forward), to_next, 0.3)
+    third = [*second]
+    for i in (1, 2):
+        third[i] = blended(second[i], warp(third[i - 1], -forward), to_previous, 0.3)
+
+    for passes, expected in enumerate((first, second, third), 1):
+        settings = MultiPassSettings(FEW.gatys, 0, passes, blend=0.3)
+        results = run(loss, frames, tmp_path / str(passes), settings)
+        for result, wanted in zip(results, expected, strict=True):
+            torch.testing.assert_close(result, wanted, rtol=0, atol=1e-6)
+
+
+def test_directions_alternate(loss: PerceptualLoss, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames, order = translated(3), list[int]()
+    targets = loss.content_targets
+
+    def record(images: Tensor) -> dict[str, Tensor]:
+        order.extend(i for i, frame in enumerate(frames) if torch.equal(frame, images))
+        return targets(images)
+
+    monkeypatch.setattr(loss, "content_targets", record)
+    run(loss, frames, tmp_path)
+    assert order == [0, 1, 2, 2, 1, 0, 0, 1, 2]
+
+
+def test_the_temporal_loss_begins_with_its_pass_and_needs_a_neighbour(loss: PerceptualLoss, tmp_path: Path) -> None:
+    log = Log()
+    run(loss, translated(3), tmp_path, log=log)
+    assert [len(terms) for terms in log.optimizations] == [4] * 3 + [3] * 6
+    tied = [all("temporal" in values for values in terms) for terms in log.optimizations]
+    assert tied == [False] * 3 + [False] * 3 + [False, True, True]
+    assert log.optimizations[-1][0]["temporal"] > 0
+
+
+def test_passes_reduce_the_warping_error(loss: PerceptualLoss, tmp_path: Path) -> None:
+    frames = translated(4)
+    backward = constant_flow(frames[0], -SHIFT)
+    mask = reliability(backward, -backward)
+
+    def error(passes: int) -> float:
+        settings = MultiPassSettings(GatysSettings(iterations=10, init="noise"), 10, passes, temporal_from=3)
+        results = run(loss, frames, tmp_path / str(passes), settings)
+        return sum(warping_error(a, b, backward, mask).error for a, b in pairwise(results))
+
+    errors = [error(passes) for passes in (1, 2, 3, 5)]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 0.2 * errors[0]
+
+
+def test_an_interrupted_run_goes_on_to_the_same_result(loss: PerceptualLoss, tmp_path: Path) -> None:
+    frames = translated(3)
+    undisturbed = run(loss, frames, tmp_path / "undisturbed")
+    for end in range(1, 10):  # in each of the optimisations
+        folder, again = tmp_path / str(end), Log()
+        with pytest.raises(KeyboardInterrupt):
+            run(loss, frames, folder, log=Log(end))
+        (folder / "shot_0001").mkdir(parents=True, exist_ok=True)
+        (folder / "shot_0001" / ".0123456789ab.part").write_bytes(b"half of a file")
+        assert same(run(loss, frames, folder, log=again), undisturbed)
+        assert len(again.optimizations) == 9 - (end - 1)
+        assert contents(folder) == contents(tmp_path / "undisturbed")
+
+
+def contents(folder: Path) -> list[tuple[str, bytes]]:
+    return [(path.name, path.read_bytes()) for path in sorted((folder / "shot_0001").iterdir())]
+
+
+def test_only_results_are_left_and_serve_a_later_run(loss: PerceptualLoss, tmp_path: Path) -> None:
+    frames, again = translated(2), Log()
+    results = run(loss, frames, tmp_path)
+    assert [name for name, _ in contents(tmp_path)] == ["result_000000_pass_003.npy", "result_000001_pass_003.npy"]
+    assert same(run(loss, frames, tmp_path, log=again), results)
+    assert again.optimizations == []
+
+
+def test_killed_between_a_result_and_the_removal_of_the_one_before(loss: PerceptualLoss, tmp_path: Path) -> None:
+    frames = translated(3)
+    undisturbed = run(loss, frames, tmp_path / "undisturbed")
+    with pytest.raises(KeyboardInterrupt):
+        run(loss, frames, tmp_path, log=Log(5))
+    newest = tmp_path / "shot_0001" / "result_000002_pass_002.npy"
+    assert newest.exists()
+    newest.with_name("result_000002_pass_001.npy").write_bytes(b"superseded")
+    assert same(run(loss, frames, tmp_path), undisturbed)
+    assert contents(tmp_path) == contents(tmp_path / "undisturbed")
+
+
+def test_flows_of_an_earlier_run_are_not_estimated_again(loss: PerceptualLoss, tmp_path: Path) -> None:
+    frames = translated(6)
+    with pytest.raises(KeyboardInterrupt):
+        run(loss, frames, tmp_path, log=Log(4))
+    flow = ExactFlow(frames)
+    run(loss, frames, tmp_path, flow=flow)
+    assert flow.calls == 2 * 3  # of the frames 3, 4 and 5
+    run(loss, frames, tmp_path, flow=flow)
+    assert flow.calls == 2 * 3
+
+
+def test_other_frames_than_the_earlier_run_had_are_refused(loss: PerceptualLoss, tmp_path: Path) -> None:
+    frames = translated(3)
+    with pytest.raises(KeyboardInterrupt):
+        run(loss, frames, tmp_path, log=Log(3))
+    with pytest.raises(ValueError, match=r"frame_000001\.npy: expected the frame that an earlier run kept"):
+        run(loss, [frames[0], frames[2]], tmp_path)
+    with pytest.raises(ValueError, match="expected the 2 frames of an earlier run, got 1"):
+        run(loss, frames[:1], tmp_path)
+
+
+def test_a_clip_of_one_frame_and_of_none(loss: PerceptualLoss, tmp_path: Path) -> None:
+    (frame,) = translated(1)
+    log = Log()
+    (result,) = run(loss, [frame], tmp_path / "one", log=log)
+    assert len(log.optimizations) == 3
+    assert result.shape == frame.shape
+    assert run(loss, [], tmp_path / "none") == []
+    assert not (tmp_path / "none").exists()
+
+
+def test_each_call_has_its_folder(loss: PerceptualLoss, tmp_path: Path) -> None:
+    frames = translated(4)
+    method = MultiPass(loss, ExactFlow(frames), FEW, tmp_path)
+    shots = [frames[:2], frames[2:]]
+    results = [list(method(shot)) for shot in shots]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["shot_0001", "shot_0002"]
+    log = Log()
+    again = MultiPass(loss, ExactFlow(frames), FEW, tmp_path, log)
+    assert all(same(list(again(shot)), kept) for shot, kept in zip(shots, results, strict=True))
+    assert log.optimizations == []
+
+
+def test_no_more_than_a_few_frames_are_held(loss: PerceptualLoss, tmp_path: Path) -> None:
+    held: list[weakref.ref[Tensor]] = []
+    most = 0
+
+    def frames() -> Iterator[Tensor]:
+        nonlocal most
+        for _ in range(12):
+            frame = torch.rand(1, 3, 32, 32)
+            held.append(weakref.ref(frame))
+            most = max(most, sum(ref() is not None for ref in held))
+            yield frame
+
+    settings = MultiPassSettings(GatysSettings(iterations=1), 1, 2)
+    results = MultiPass(loss, lambda first, _: torch.zeros_like(first[:, :2]), settings, tmp_path)(frames())
+    assert sum(1 for _ in results) == 12
+    assert most <= 5
+
+
+def test_settings_out_of_range_are_refused() -> None:
+    for name, value, least in (("passes", 0, 1), ("later_iterations", -1, 0), ("temporal_weight", -1, 0)):
+        with pytest.raises(ValueError, match=f"{name} of at least {least}, got {value}"):
+            MultiPassSettings(**{name: value})
+    with pytest.raises(ValueError, match="temporal_from of at least 2, got 1"):
+        MultiPassSettings(temporal_from=1)
+    with pytest.raises(ValueError, match="blend from 0 to 1, got 2"):
+        MultiPassSettings(blend=2.0)
