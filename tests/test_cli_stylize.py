@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nststab import assets
-from nststab.cli import build, group
+from nststab.cli import build, flow_source, group
 from nststab.cli.style_source import StyleSource
 from nststab.images import read_picture, write_picture
 from nststab.losses import LossSettings, style_target
@@ -255,7 +255,7 @@ def test_the_optimizers_get_what_was_said(run: Run, monkeypatch: pytest.MonkeyPa
     )
     write_picture(Path("style.png"), texture(12, 16))
     done(run(f"stylize film -o out/ --method ruder --style style.png {options} {VGG}"))
-    loss, _, settings, _, _, start = said
+    loss, _, settings, _, _, start, _ = said
     assert (loss.settings.content_weight, loss.settings.style_weight, loss.settings.tv_weight) == (2, 3, 4)
     assert (settings.gatys.iterations, settings.later_iterations, settings.temporal_weight) == (7, 3, 5)
     assert (settings.gatys.optimizer, settings.gatys.seed) == ("adam", 6)
@@ -300,7 +300,7 @@ def test_a_checkpoint_serves_the_optimizers_as_its_picture_does(run: Run) -> Non
 def test_ruder_reads_flows_that_were_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     done(run(f"stylize film -o a/ {RUDER} --flow-cache flows"))
     assert len(contents("flows")) == 4
-    monkeypatch.setattr(build, "deepflow", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr(flow_source, "ESTIMATORS", {"deepflow": lambda *_: pytest.fail("computed again")})
     done(run(f"stylize film -o b/ {RUDER} --flow-cache flows"))
     assert contents("a") == contents("b")
 

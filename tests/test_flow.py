@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import nststab.flow
-from nststab.flow import cached, deepflow, trim_cache
+from nststab.flow import ESTIMATORS, FlowFunction, cached, deepflow, dis, require_estimator, trim_cache
 from nststab.flow_files import read_flo, read_mask, write_flo, write_mask
 from nststab.flow_pairs import flow_ahead
 from nststab.warp import reliability, warp
@@ -37,34 +37,41 @@ def plain_frames(count: int) -> list[Tensor]:
     return [torch.full((1, 3, 6, 7), float(number)) for number in range(count)]
 
 
+both = pytest.mark.parametrize("estimate", ESTIMATORS.values(), ids=ESTIMATORS)
+
+
+@both
 @pytest.mark.parametrize("size", [(32, 32), (20, 48), (64, 64)])
-def test_deepflow_finds_a_shift_in_small_pictures(size: tuple[int, int]) -> None:
+def test_a_shift_is_found_in_small_pictures(size: tuple[int, int], estimate: FlowFunction) -> None:
     first, second = shifted_pair(*size, shift=2)
-    flow = deepflow(first, second)
+    flow = estimate(first, second)
     assert flow.shape == (1, 2, *size)
     assert flow.dtype == torch.float32
     inner = flow[..., 4:-4, 4:-4]
     assert inner[:, 0].mean().item() == pytest.approx(-2, abs=0.1)
     assert inner[:, 1].mean().item() == pytest.approx(0, abs=0.1)
-    assert torch.equal(deepflow(first, second), flow)
+    assert torch.equal(estimate(first, second), flow)
 
 
-def test_warping_by_the_backward_flow_brings_back_the_next_frame() -> None:
+@both
+def test_warping_by_the_backward_flow_brings_back_the_next_frame(estimate: FlowFunction) -> None:
     first, second = shifted_pair(40, 56, shift=3)
-    error = (warp(first, deepflow(second, first)) - second).abs()[..., :-4]
+    error = (warp(first, estimate(second, first)) - second).abs()[..., :-4]
     assert error.mean() < 0.1 * (first - second).abs().mean()
 
 
+@both
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (3, 5)])
-def test_deepflow_takes_the_tiniest_pictures(size: tuple[int, int]) -> None:
+def test_the_tiniest_pictures_have_flow(size: tuple[int, int], estimate: FlowFunction) -> None:
     frame = torch.rand(1, 3, *size)
-    assert deepflow(frame, frame).shape == (1, 2, *size)
-    assert deepflow(frame, frame).abs().max() < 1e-3
+    assert estimate(frame, frame).shape == (1, 2, *size)
+    assert estimate(frame, frame).abs().max() < 1e-3
 
 
-def test_deepflow_refuses_frames_of_two_sizes() -> None:
+@both
+def test_frames_of_two_sizes_have_no_flow(estimate: FlowFunction) -> None:
     with pytest.raises(ValueError, match=r"one shape \(1, 3, H, W\), got \(1, 3, 8, 8\) and \(1, 3, 8, 9\)"):
-        deepflow(torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 9))
+        estimate(torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 9))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +103,10 @@ def test_no_opencv_or_the_wrong_one_is_named_with_its_cure(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(OSError, match="pip install opencv-contrib-python"):
         deepflow(frame, frame)
+    with pytest.raises(OSError, match="pip install opencv-contrib-python"):
+        dis(frame, frame)
     monkeypatch.setitem(sys.modules, "cv2", types.ModuleType("cv2"))
+    require_estimator("dis")  # it is a part of every OpenCV
     with pytest.raises(OSError, match=r"uninstall opencv-python opencv-python-headless.*opencv-contrib-python"):
         deepflow(frame, frame)
 

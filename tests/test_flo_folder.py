@@ -1,0 +1,150 @@
+"""Flow read from a folder of .flo files under the names of Ruder's program."""
+
+import gc
+import re
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from nststab.flow import FloFolder
+from nststab.flow_files import write_flo
+from nststab.flow_pairs import flow_ahead
+from nststab.shots import by_shot
+
+NAMES = ("forward_1_2", "forward_2_3", "forward_1_3", "backward_2_1", "backward_3_2", "backward_3_1")
+
+
+def frames(count: int = 3) -> list[Tensor]:
+    return [torch.full((1, 3, 4, 6), number / 10) for number in range(count)]
+
+
+def flow_of(first: int, second: int) -> Tensor:
+    """A flow which tells from where to where it leads."""
+    return torch.tensor([float(first), float(second)]).view(1, 2, 1, 1).expand(1, 2, 4, 6).contiguous()
+
+
+def save(folder: Path, *names: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        _, first, second = name.split("_")
+        write_flo(folder / f"{name}.flo", flow_of(int(first), int(second)))
+    return folder
+
+
+@pytest.mark.parametrize("names", [NAMES, [re.sub(r"(\d)", r"000\1", name) for name in NAMES]])
+def test_frames_find_their_files_by_number(tmp_path: Path, names: tuple[str, ...]) -> None:
+    flow = FloFolder(save(tmp_path / "flow", *names))
+    numbered = list(flow.numbered(frames()))
+    for first in range(3):
+        for second in range(3):
+            if first != second:
+                assert torch.equal(flow(numbered[first], numbered[second]), flow_of(first + 1, second + 1))
+
+
+def test_frames_pass_unchanged_and_one_shown_twice_counts_twice(tmp_path: Path) -> None:
+    flow = FloFolder(save(tmp_path / "flow", *NAMES))
+    first, second = frames(2)
+    passed = list(flow.numbered([first, second, second]))
+    assert passed[0] is first
+    assert passed[1] is second
+    assert torch.equal(passed[2], second)
+    assert torch.equal(flow(passed[1], passed[2]), flow_of(2, 3))
+
+
+def test_frames_are_told_apart_by_the_object(tmp_path: Path) -> None:
+    """Three equal frames have three numbers, and a copy of one has none."""
+    flow = FloFolder(save(tmp_path / "flow", *NAMES))
+    same = [torch.zeros(1, 3, 4, 6) for _ in range(3)]
+    passed = list(flow.numbered(same))
+    assert torch.equal(flow(passed[0], passed[2]), flow_of(1, 3))
+    with pytest.raises(ValueError, match="expected two frames of the clip that was numbered, got another frame"):
+        flow(passed[0], passed[1].clone())
+
+
+def test_frames_are_not_kept_alive(tmp_path: Path) -> None:
+    flow = FloFolder(save(tmp_path / "flow", *NAMES))
+    alive = []
+    for frame in flow.numbered(torch.rand(1, 3, 4, 6) for _ in range(50)):
+        alive.append(weakref.ref(frame))
+        del frame
+    gc.collect()
+    assert not any(reference() is not None for reference in alive)
+    assert not flow._frames
+
+
+def test_the_numbers_survive_cuts_and_the_long_term(tmp_path: Path) -> None:
+    """A shot has flow only within itself, and its frames keep the numbers which they have in the clip."""
+    generator = torch.Generator().manual_seed(0)
+    shots = [torch.rand(1, 3, 4, 6, generator=generator) * 0.3 + light for light in (0.0, 0.7)]
+    clip = [(shots[number // 4] + 0.001 * number).clamp(0, 1) for number in range(8)]
+    pairs = [(a, b) for shot in (range(1, 5), range(5, 9)) for a in shot for b in shot if abs(a - b) in (1, 2)]
+    names = [f"{'forward' if a < b else 'backward'}_{a}_{b}" for a, b in pairs]
+    flow = FloFolder(save(tmp_path / "flow", *names))
+    seen = []
+
+    def stylizer(shot: object) -> object:
+        for frame, flows in flow_ahead(shot, flow, (1, 2)):  # type: ignore[arg-type]
+            seen.append({d: tuple(pair.backward[0, :, 0, 0].int().tolist()) for d, pair in flows.items()})
+            yield frame
+
+    assert len(list(by_shot(stylizer, flow.numbered(iter(clip))))) == 8  # type: ignore[arg-type]
+    shot = [{}, {1: (2, 1)}, {1: (3, 2), 2: (3, 1)}, {1: (4, 3), 2: (4, 2)}]
+    second = [{d: (a + 4, b + 4) for d, (a, b) in flows.items()} for flows in shot]
+    assert seen == shot + second
+
+
+def empty(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "reliable_1_2.pgm").touch()
+    (folder / "frame_0001.flo").touch()
+
+
+def a_file(folder: Path) -> None:
+    folder.touch()
+
+
+@pytest.mark.parametrize(
+    ("prepare", "error", "message"),
+    [
+        (empty, ValueError, r"flow: expected flows named forward_1_2\.flo, backward_2_1\.flo and so on, found none"),
+        (a_file, NotADirectoryError, "flow"),
+        (lambda _: None, FileNotFoundError, "flow"),
+    ],
+)
+def test_a_folder_without_flows_is_refused(
+    tmp_path: Path, prepare: Callable[[Path], None], error: type[Exception], message: str
+) -> None:
+    prepare(tmp_path / "flow")
+    with pytest.raises(error, match=message):
+        FloFolder(tmp_path / "flow")
+
+
+def test_a_missing_file_is_named_with_what_makes_it(tmp_path: Path) -> None:
+    flow = FloFolder(save(tmp_path / "flow", "forward_1_2", "backward_1_2"))  # the second leads backwards, wrongly
+    first, second, third = flow.numbered(frames())
+    with pytest.raises(FileNotFoundError, match=r"flow/backward_2_1\.flo: no such file; .* frame 2 to frame 1"):
+        flow(second, first)
+    message = r"forward_1_3\.flo: no such file; .* which nststab flow estimate --distances 1,2 writes"
+    with pytest.raises(FileNotFoundError, match=message):
+        flow(first, third)
+
+
+def test_a_flow_of_another_size_is_refused(tmp_path: Path) -> None:
+    save(tmp_path / "flow", "forward_1_2")
+    flow = FloFolder(tmp_path / "flow")
+    first, second = flow.numbered(torch.rand(2, 1, 3, 8, 6))
+    with pytest.raises(ValueError, match=r"forward_1_2\.flo: expected 6x8 as the frames have, got a flow of 6x4"):
+        flow(first, second)
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "flow", "forward_1_2") / "forward_1_2.flo"
+    path.write_bytes(path.read_bytes()[:-1])
+    flow = FloFolder(tmp_path / "flow")
+    first, second = flow.numbered(frames(2))
+    with pytest.raises(ValueError, match=r"forward_1_2\.flo is cut off"):
+        flow(first, second)
