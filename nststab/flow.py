@@ -146,8 +146,13 @@ class FloFolder:
         self._frames: dict[int, tuple[int, weakref.ref[Tensor]]] = {}  # by id; a tensor has no hash of its content
 
     def numbered(self, frames: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Pass the frames of a clip on and count them from 1, so that the flows between them are found."""
+        """Pass the frames of a clip on and count them from 1, so that the flows between them are found.
+
+        Raises ValueError where the first one has another size than the flows: before any work is done on it.
+        """
         for number, frame in enumerate(frames, 1):
+            if number == 1:
+                _read(next(iter(self._paths.values())), frame)
             known = self._find(frame) is not None
             passed = frame.detach() if known else frame  # one picture shown twice needs two numbers
             forget = partial(self._frames.pop, id(passed))  # the reference itself, passed on, is pop's default
@@ -164,14 +169,7 @@ class FloFolder:
         numbers = self._find(first), self._find(second)
         if numbers[0] is None or numbers[1] is None:
             raise ValueError(f"{self.folder}: expected two frames of the clip that was numbered, got another frame")
-        path = self._path(numbers[0], numbers[1])
-        flow = read_flo(path)
-        if flow.shape[-2:] != first.shape[-2:]:
-            (height, width), (got_height, got_width) = first.shape[-2:], flow.shape[-2:]
-            raise ValueError(
-                f"{path}: expected {width}x{height} as the frames have, got a flow of {got_width}x{got_height}"
-            )
-        return flow.to(first.device)
+        return _read(self._path(numbers[0], numbers[1]), first)
 
     def _path(self, first: int, second: int) -> Path:
         name = f"{'forward' if first < second else 'backward'}_{first}_{second}.flo"
@@ -186,6 +184,17 @@ class FloFolder:
     def _find(self, frame: Tensor) -> int | None:
         number, reference = self._frames.get(id(frame), (None, None))
         return number if reference is not None and reference() is frame else None
+
+
+def _read(path: Path, frame: Tensor) -> Tensor:
+    """The flow in a file, on the frame's device; ValueError where it has another size than the frame."""
+    flow = read_flo(path)
+    if flow.shape[-2:] != frame.shape[-2:]:
+        (height, width), (got_height, got_width) = frame.shape[-2:], flow.shape[-2:]
+        raise ValueError(
+            f"{path}: expected {width}x{height} as the frames have, got a flow of {got_width}x{got_height}"
+        )
+    return flow.to(frame.device)
 
 
 def cached(flow: FlowFunction, folder: Path, name: str) -> FlowFunction:

@@ -136,15 +136,17 @@ def test_a_missing_file_is_named_with_what_makes_it(tmp_path: Path) -> None:
 def test_a_flow_of_another_size_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "flow", "forward_1_2")
     flow = FloFolder(tmp_path / "flow")
-    first, second = flow.numbered(torch.rand(2, 1, 3, 8, 6))
     with pytest.raises(ValueError, match=r"forward_1_2\.flo: expected 6x8 as the frames have, got a flow of 6x4"):
-        flow(first, second)
+        next(flow.numbered(torch.rand(2, 1, 3, 8, 6)))
+    write_flo(tmp_path / "flow" / "forward_2_3.flo", torch.zeros(1, 2, 4, 7))
+    flow = FloFolder(tmp_path / "flow")
+    _, second, third = flow.numbered(frames())
+    with pytest.raises(ValueError, match=r"forward_2_3\.flo: expected 6x4 as the frames have, got a flow of 7x4"):
+        flow(second, third)
 
 
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "flow", "forward_1_2") / "forward_1_2.flo"
     path.write_bytes(path.read_bytes()[:-1])
-    flow = FloFolder(tmp_path / "flow")
-    first, second = flow.numbered(frames(2))
     with pytest.raises(ValueError, match=r"forward_1_2\.flo is cut off"):
-        flow(first, second)
+        next(FloFolder(tmp_path / "flow").numbered(frames(2)))
