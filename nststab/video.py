@@ -5,19 +5,23 @@ folders of pictures work on a machine without it.
 """
 
 import os
-import re
+import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import count, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 from torch import Tensor
 
+from nststab._picture_files import folder_pictures, is_pattern, pattern_pictures, shown
+from nststab._pipes import RawFormat
+from nststab._standard_streams import STANDARD, STDOUT, PipedVideo, is_pipe, standard_output
 from nststab._threads import Ahead, Behind
+from nststab._timing import WHOLE, Excerpt, PictureTimes, Reader, Seconds, Source, excerpt
 from nststab.images import (
     ALPHA_SUFFIXES,
     PICTURE_SUFFIXES,
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["video", "picture", "folder"]
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv"})  # what can be written
+_VIDEOS = ", ".join(sorted(VIDEO_SUFFIXES))
+_PICTURE_RATE = Fraction(25)  # pictures have no timing of their own
 _QUEUE = 4  # frames between two threads: enough to smooth their pace, little memory at 4K
 
 
@@ -55,7 +61,10 @@ class Conversion(NamedTuple):
 
 @dataclass(frozen=True)
 class Clip:
-    """Something to read frames from; made by `open_clip`. `width` and `height` are those of the frames it gives."""
+    """Something to read frames from; made by `open_clip`. `width` and `height` are those of the frames it gives.
+
+    `frame_count` is None where it is not known beforehand. Pictures have times where `rate` (per second) is not None.
+    """
 
     path: Path
     kind: Kind
@@ -64,15 +73,31 @@ class Clip:
     frame_count: int | None
     size: int | None = None
     pictures: tuple[Path, ...] = ()
-    reader: "VideoReader | None" = None
+    reader: Reader | None = None
+    rate: Fraction | None = None
 
     @property
     def has_audio(self) -> bool:
         """Whether there is an audio stream."""
         return self.reader is not None and self.reader.has_audio
 
+    @property
+    def source(self) -> Source | None:
+        """What a writer must know of it; None for pictures without times."""
+        if self.reader is None and self.rate is not None:
+            return PictureTimes(self.path, self.rate)
+        return self.reader
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know about it, after a pass of `frames` also what could not be read."""
+        return [] if self.reader is None else self.reader.notes
+
     def frames(self) -> Iterator[Frame]:
-        """The frames one by one, from the first; raises ValueError and OSError where one cannot be read."""
+        """The frames one by one, from the first; raises ValueError and OSError where one cannot be read.
+
+        What comes through a pipe can be read once only.
+        """
         for frame in self._read():
             if self.size is None:
                 yield frame
@@ -86,36 +111,69 @@ class Clip:
                 yield Frame(rgb, None, time, duration)
             return
         shape = picture_size(self.pictures[0])
-        for path in self.pictures:
+        for number, path in enumerate(self.pictures):
             picture = read_picture(path)
             if picture.rgb.shape[2:] != shape:
                 raise ValueError(
-                    f"{path}: expected {shape[1]}x{shape[0]} pixels as in the folder's first picture, "
+                    f"{path}: expected {shape[1]}x{shape[0]} pixels as in the first picture, "
                     f"got {picture.rgb.shape[3]}x{picture.rgb.shape[2]}"
                 )
-            yield Frame(picture.rgb, picture.alpha)
+            times = (None, None) if self.rate is None else (number / self.rate, 1 / self.rate)
+            yield Frame(picture.rgb, picture.alpha, *times)
 
 
-def open_clip(path: Path, size: int | None = None) -> Clip:
-    """Open a video file, a picture or a folder of pictures (in natural order: 2 before 10), scaled to `size` pixels.
+def open_clip(
+    path: str | Path,
+    size: int | None = None,
+    *,
+    start: Seconds | None = None,
+    duration: Seconds | None = None,
+    fps: Seconds | None = None,
+    raw: RawFormat | None = None,
+) -> Clip:
+    """Open a video file, a picture, pictures as a clip, or y4m or raw video from a pipe, scaled to `size` pixels.
 
-    `size` is the longest side of the frames; None keeps them as they are.
+    Pictures are a folder's, those of a numbered pattern (`frames/%05d.png`), or those of a glob (`frames/*.png`), the
+    first and the last in natural order: 2 before 10. A file that has a pattern for its name is that file. The path `-`
+    is standard input: y4m if it says so, else bare rgb24 frames as `raw` describes them; its frames come only once.
+
+    Args:
+        size: the longest side of the frames; None keeps them as they are.
+        start: the first frame is the first whose time is not less, in seconds; it is shown from 0 on.
+        duration: frames at `start` + `duration` and later are left out.
+        fps: frames are dropped or repeated by their times to this constant rate (`at_rate` has the rule); pictures are
+            shown at this rate instead of 25 per second.
 
     Raises:
-        OSError: the path is missing, or may not be read.
-        ValueError: it is neither a video nor a picture, is damaged, or holds no frame.
+        OSError: the path is missing, or may not be read; or a numbered picture is missing between two.
+        ValueError: it is neither a video nor a picture, is damaged, or holds no frame in that time; or a picture that
+            stands alone is to be cut or retimed.
     """
-    path = Path(path)
-    os.stat(path)  # what is missing is answered with the system's own words
+    path, part = Path(path), excerpt(start, duration, fps)
+    if is_pattern(path):
+        return _picture_clip(path, pattern_pictures(path), size, part)
+    if is_pipe(path):  # what is missing is answered with the system's own words
+        return _video_clip(PipedVideo(path, part, raw), size)
     if path.is_dir():
-        pictures = _folder_pictures(path)
-        return _clip(path, "folder", picture_size(pictures[0]), len(pictures), size, pictures=pictures)
+        return _picture_clip(path, folder_pictures(path), size, part)
     if path.suffix.lower() in PICTURE_SUFFIXES:
+        if part != WHOLE:
+            raise ValueError(f"{path}: expected a clip for a start, a duration or a rate, got a picture")
         return _clip(path, "picture", picture_size(path), 1, size, pictures=(path,))
     with _needs_av():
         from nststab._video_in import VideoReader
-    reader = VideoReader(path)
-    return _clip(path, "video", (reader.height, reader.width), reader.frame_count, size, reader=reader)
+    return _video_clip(VideoReader(path, part), size)
+
+
+def _video_clip(reader: Reader, size: int | None) -> Clip:
+    return _clip(reader.path, "video", (reader.height, reader.width), reader.frame_count, size, reader=reader)
+
+
+def _picture_clip(path: Path, pictures: tuple[Path, ...], size: int | None, part: Excerpt) -> Clip:
+    rate = part.fps or _PICTURE_RATE
+    pictures = shown(pictures, part, rate, path)
+    clip = _clip(path, "folder", picture_size(pictures[0]), len(pictures), size, pictures=pictures)
+    return clip if part.fps is None else replace(clip, rate=rate)
 
 
 def _clip(
@@ -125,21 +183,10 @@ def _clip(
     frame_count: int | None,
     size: int | None,
     pictures: tuple[Path, ...] = (),
-    reader: "VideoReader | None" = None,
+    reader: Reader | None = None,
 ) -> Clip:
     height, width = shape if size is None else resized_shape(*shape, size)
     return Clip(path, kind, width, height, frame_count, size, pictures, reader)
-
-
-def _folder_pictures(folder: Path) -> tuple[Path, ...]:
-    def natural(path: Path) -> list[tuple[int, str]]:
-        return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name.lower())]
-
-    files = [path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()]
-    pictures = tuple(sorted((path for path in files if not path.name.startswith(".")), key=natural))
-    if not pictures:
-        raise ValueError(f"{folder}: expected a folder of pictures ({', '.join(sorted(PICTURE_SUFFIXES))}), found none")
-    return pictures
 
 
 @contextmanager
@@ -156,12 +203,17 @@ def check_output(source: Clip, output: str | Path) -> Kind:
     """What `output` will be, or why it cannot be written; nothing is touched.
 
     A path that ends in a slash, or is a folder, is a folder of pictures (as a `Path` drops the slash, pass a string).
+    The path `-` is standard output.
 
     Raises:
         OSError: the folder it should stand in is missing or may not be written to.
         ValueError: no such format can be written, `source` does not fit into it, or it is the source itself.
     """
     path = Path(output)
+    if path == STANDARD:
+        if sys.stdout.isatty():
+            raise ValueError(f"{STDOUT} is a terminal: expected a pipe or a file to write video to")
+        return "video"
     kind = _output_kind(path, str(output).endswith(("/", os.sep)))
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}: the folder to write to does not exist")
@@ -170,10 +222,11 @@ def check_output(source: Clip, output: str | Path) -> Kind:
     folder = path if path.is_dir() else path.parent
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(f"{folder}: no permission to write to this folder")
-    if path.exists() and path.samefile(source.path):
+    originals = {picture.parent for picture in source.pictures} if source.kind == "folder" else {source.path}
+    if path.exists() and any(original.exists() and path.samefile(original) for original in originals):
         raise ValueError(f"{path}: the output is the input itself")
     if kind == "picture" and source.kind != "picture":
-        raise ValueError(f"{path}: a clip does not fit into one picture; expected .mp4, .mkv or a folder (ends in /)")
+        raise ValueError(f"{path}: a clip does not fit into one picture; expected {_VIDEOS} or a folder (ends in /)")
     return kind
 
 
@@ -195,6 +248,7 @@ def convert_clip(
     stylize: Callable[[Iterator[Tensor]], Iterator[Tensor]],
     *,
     audio: bool = True,
+    raw: bool = False,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Conversion:
     """Read `source`, pass its frames through `stylize` and write them: whole or not at all, a folder frame by frame.
@@ -202,7 +256,8 @@ def convert_clip(
     Decoding and encoding each have a thread; `stylize` runs in the caller's and must give one frame for each it takes,
     all of one size, which need not be the source's. Frame times, the last duration and the audio (unless `audio` is
     false) are the source's; a source without times is shown at 25 frames per second. Alpha is kept where the output
-    holds it and the size is the source's. `progress` is told how many frames are done, of how many if that is known.
+    holds it and the size is the source's. To standard output goes y4m, or bare rgb24 pixels if `raw`, without audio.
+    `progress` is told how many frames are done, of how many if that is known.
 
     Raises:
         ValueError, OSError: as `open_clip` and `check_output` do, or if `stylize` gives fewer or more frames; and
@@ -214,7 +269,7 @@ def convert_clip(
     taken: deque[Frame] = deque()  # what the stylizer has taken and not given back yet
     done, transparent = 0, False
     with (
-        _writer(kind, source, path, audio, notes) as write,
+        _writer(kind, source, path, audio, raw, notes) as write,
         Behind(write, _QUEUE) as encoding,
         Ahead(source.frames(), _QUEUE) as decoded,
         closing(_stylized(stylize, decoded, taken)) as stylized,
@@ -231,10 +286,8 @@ def convert_clip(
         if taken or next(decoded, None) is not None:
             raise ValueError(f"the stylizer stopped after {done} frames, before the clip's end")
     if transparent and kind != "folder" and path.suffix.lower() not in ALPHA_SUFFIXES:
-        notes.append(f"{path.suffix} holds no transparency: it was dropped")
-    if source.reader is not None and source.reader.damaged:
-        notes.append(f"{source.reader.damaged} damaged packets of {source.path.name} could not be decoded: left out")
-    return Conversion(done, notes)
+        notes.append(f"{path.suffix or STDOUT} holds no transparency: it was dropped")
+    return Conversion(done, notes + source.notes)
 
 
 def _stylized(
@@ -257,12 +310,21 @@ def _stylized(
 
 
 @contextmanager
-def _writer(kind: Kind, source: Clip, output: Path, audio: bool, notes: list[str]) -> Iterator[Callable[[Frame], None]]:
+def _writer(
+    kind: Kind, source: Clip, output: Path, audio: bool, raw: bool, notes: list[str]
+) -> Iterator[Callable[[Frame], None]]:
     """A function that writes a frame; a clip is finished when the block ends well, and removed when it does not."""
-    if kind == "video":
+    if output == STANDARD:
+        with standard_output(raw, source.source) as piped:
+            yield lambda frame: piped.write(frame.rgb, frame.time, frame.duration)
+        notes += piped.notes
+        if audio and source.has_audio:
+            notes.append(f"{STDOUT} carries no audio: it was dropped")
+    elif kind == "video":
         with _needs_av():
             from nststab._video_out import VideoWriter
-        with replacing(output) as temporary, VideoWriter(temporary, output, source.reader, audio) as writer:
+        timing = cast("VideoReader | None", source.source)
+        with replacing(output) as temporary, VideoWriter(temporary, output, timing, audio) as writer:
             yield lambda frame: writer.write(frame.rgb, frame.time, frame.duration)
         notes += writer.notes
     elif kind == "folder":
