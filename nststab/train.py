@@ -1,11 +1,11 @@
-"""Training: one loop that survives a kill, an image stage and a video stage (Gupta et al. 2017, sections 4 and 5)."""
+"""Training: one loop for every stage, that survives a kill."""
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,12 +13,9 @@ import torch
 from torch import Tensor
 
 from nststab._threads import Ahead
-from nststab.datasets import PhotoFolder, SintelClips
-from nststab.layers import FlowClip
-from nststab.losses import PerceptualLoss, temporal_loss
+from nststab.jobs import OtherSettings, differences, write_durably
 from nststab.networks import TransformationNetwork
 from nststab.stylizer import Precision, autocast
-from nststab.synthetic import SyntheticSettings, make_clip
 
 SKIPPED_IN_A_ROW = 10
 
@@ -31,7 +28,8 @@ class TrainingDiverged(ValueError):
 class TrainingSettings:
     """What both stages share. The learning rate falls to zero on a half cosine, after a short warm-up.
 
-    The paper keeps Adam's 1e-3 to the end; the fall ends at a lower loss in as many steps.
+    The paper keeps Adam's 1e-3 to the end; the fall ends at a lower loss in as many steps. `save_seconds` is what a
+    kill costs at most; it alone changes nothing in the result.
     """
 
     steps: int = 6000
@@ -42,7 +40,7 @@ class TrainingSettings:
     seed: int = 0
     precision: Precision = "bfloat16"
     validate_every: int = 500
-    save_seconds: float = 120.0
+    save_seconds: float = 30.0
 
     def rate(self, step: int) -> float:
         """Learning rate of a step."""
@@ -68,129 +66,6 @@ class Stage(Protocol):
     def validate(self, network: TransformationNetwork) -> Validation: ...
 
 
-class ImageStage:
-    """Photographs, content and style loss: Johnson et al. 2016.
-
-    `held_out` (N, 3, H, W) are the pictures of the validation.
-    """
-
-    def __init__(
-        self,
-        photos: PhotoFolder,
-        loss: PerceptualLoss,
-        settings: TrainingSettings,
-        device: torch.device,
-        held_out: Tensor,
-    ) -> None:
-        self._photos = photos
-        self._loss = loss
-        self._settings = settings
-        self._device = device
-        self._held_out = held_out
-
-    def batch(self, generator: torch.Generator) -> Tensor:
-        return self._photos.crops(self._settings.batch, self._settings.height, self._settings.width, generator)
-
-    def loss(self, network: TransformationNetwork, batch: Tensor) -> dict[str, Tensor]:
-        photos = batch.to(self._device)
-        return self._loss(network(photos), self._loss.content_targets(photos))
-
-    def validate(self, network: TransformationNetwork) -> Validation:
-        terms, rows = [], []
-        for photo in torch.split(self._held_out.to(self._device), 1):
-            output = network(photo)
-            terms.append(self._loss(output, self._loss.content_targets(photo)))
-            rows.append([photo.cpu(), output.float().cpu()])
-        return Validation(_mean(terms), rows)
-
-
-@dataclass(frozen=True)
-class VideoSettings:
-    """What the video stage adds.
-
-    `temporal_weight` weighs eq. (6) as written, summed over channels and divided by H·W, in the mean over pairs.
-    `sintel_share` of the clips are Sintel's where there are any.
-    """
-
-    temporal_weight: float = 100.0
-    sintel_share: float = 0.2
-
-
-@dataclass(frozen=True)
-class VideoData:
-    """Clips of the video stage: synthetic ones from photographs, mixed with Sintel's."""
-
-    photos: PhotoFolder
-    synthetic: SyntheticSettings
-    sintel: SintelClips | None = None
-    sintel_share: float = 0.0
-
-    def clips(self, count: int, generator: torch.Generator) -> FlowClip:
-        """`count` clips (N = count), determined by the generator."""
-        return FlowClip(
-            *(torch.cat(parts) for parts in zip(*(self._clip(generator) for _ in range(count)), strict=True))
-        )
-
-    def _clip(self, generator: torch.Generator) -> FlowClip:
-        size = self.synthetic
-        if self.sintel and float(torch.rand((), generator=generator)) < self.sintel_share:
-            return self.sintel.clip(size.height, size.width, generator, size.length)
-        indices = torch.randint(len(self.photos), (1 + size.cutouts[1],), generator=generator).tolist()
-        return make_clip([self.photos.photo(index) for index in indices], size, generator)
-
-
-class VideoStage:
-    """Clips, content, style and temporal loss, back-propagated through all the frames: Gupta et al. 2017, eq. (5)-(7).
-
-    The recurrence p_t = f(p_{t-1}, c_t) is unrolled over the whole clip, from p_0 = 0, and nothing is detached: the
-    temporal loss of a late frame reaches the first one. Content and style are means over frames, temporal over the
-    pairs that have flow.
-    """
-
-    def __init__(
-        self,
-        data: VideoData,
-        loss: PerceptualLoss,
-        video: VideoSettings,
-        settings: TrainingSettings,
-        device: torch.device,
-        held_out: FlowClip,
-    ) -> None:
-        self._data = data
-        self._loss = loss
-        self._video = video
-        self._settings = settings
-        self._device = device
-        self._held_out = held_out
-
-    def batch(self, generator: torch.Generator) -> FlowClip:
-        return self._data.clips(self._settings.batch, generator)
-
-    def loss(self, network: TransformationNetwork, batch: FlowClip) -> dict[str, Tensor]:
-        return self._unrolled(network, batch)[0]
-
-    def validate(self, network: TransformationNetwork) -> Validation:
-        terms, rows = [], []
-        for index in range(len(self._held_out.frames)):
-            clip = FlowClip(*(part[index : index + 1] for part in self._held_out))
-            term, pictures = self._unrolled(network, clip)
-            terms.append(term)
-            rows.append([*torch.split(clip.frames[0], 1)] + [picture.float().cpu() for picture in pictures])
-        return Validation(_mean(terms), rows)
-
-    def _unrolled(self, network: TransformationNetwork, clip: FlowClip) -> tuple[dict[str, Tensor], list[Tensor]]:
-        frames, forward, mask = (part.to(self._device) for part in clip)  # (N, T, 3, H, W), (N, T-1, 2 | 1, H, W)
-        pictures: list[Tensor] = []
-        for frame in frames.unbind(1):
-            pictures.append(network(frame, pictures[-1] if pictures else None))
-        stacked = torch.stack(pictures, dim=1)  # (N, T, 3, H, W)
-        terms = self._loss(stacked.flatten(0, 1), self._loss.content_targets(frames.flatten(0, 1)))
-        pairs = (stacked[:, 1:], stacked[:, :-1], forward, mask)
-        change = temporal_loss(*(part.flatten(0, 1) for part in pairs))
-        with_flow = mask.flatten(2).any(dim=2).float().mean().clamp_min(0.01)  # of Sintel's pairs not every one has
-        return terms | {"temporal": self._video.temporal_weight * change / with_flow}, pictures
-
-
 Report = Callable[[int, Mapping[str, float]], None]
 Validated = Callable[[int, Validation], None]
 
@@ -202,23 +77,38 @@ def fit(
     state: Path,
     identity: Mapping[str, Any],
     *,
+    restart: bool = False,
+    begun: Callable[[int], None] | None = None,
     report: Report | None = None,
     validated: Validated | None = None,
-) -> None:
+    stop: Callable[[], bool] | None = None,
+) -> int:
     """Trains `network` in place with Adam; a killed run goes on from `state` and ends with the same weights.
 
     Data depends on the seed and the step alone, so the step is the random state. `identity`, JSON values, says which
-    run the state belongs to: style, data, weights. `report` gets each step's terms, `validated` every validation, the
-    first before training and the last after it. The state file is left when done: a second call only validates.
+    run the state belongs to: style, data, weights. The state file is left when done: a second call only validates.
+
+    Args:
+        restart: remove the state of another run and begin afresh.
+        begun: is told first how many steps were done before.
+        report: gets each step's terms.
+        validated: gets every validation, the first before training and the last after it.
+        stop: asked after each step whether to save the state and return.
+
+    Returns:
+        The number of steps done, all unless `stop` said so.
 
     Raises:
-        ValueError: the state belongs to another run. TrainingDiverged: the loss stayed not finite.
+        OtherSettings: the state belongs to another run. ValueError: it is no state. OSError: it cannot be saved; the
+        one before stays. TrainingDiverged: the loss stayed not finite.
     """
     if next(network.parameters()).device.type == "cuda":  # on a CPU instance normalisation copies it back each time
         network.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), settings.learning_rate)
-    run = json.dumps({**identity, "settings": asdict(settings)}, sort_keys=True)
-    start = _resume(network, optimizer, run, state)
+    run = _run(json.dumps({**identity, "settings": asdict(settings)}))
+    start = _resume(network, optimizer, run, state, restart)
+    if begun:
+        begun(start)
     if validated and start in (0, settings.steps):
         validated(start, _validate(network, stage, settings))
     skipped, saved = 0, time.monotonic()
@@ -238,9 +128,13 @@ def fit(
                 report(done, terms)
             if validated and (done % settings.validate_every == 0 or done == settings.steps):
                 validated(done, _validate(network, stage, settings))
-            if time.monotonic() - saved > settings.save_seconds or done == settings.steps:
+            stopping = stop is not None and stop()
+            if stopping or time.monotonic() - saved > settings.save_seconds or done == settings.steps:
                 _save(network, optimizer, run, state, done)
                 saved = time.monotonic()
+            if stopping:
+                return done
+    return settings.steps
 
 
 def _gradients(
@@ -276,32 +170,45 @@ def _finite(network: TransformationNetwork, terms: Mapping[str, float]) -> bool:
     return all(map(math.isfinite, terms.values())) and all(bool(gradient.isfinite().all()) for gradient in gradients)
 
 
-def _mean(terms: list[dict[str, Tensor]]) -> dict[str, float]:
-    return {name: sum(float(term[name]) for term in terms) / len(terms) for name in terms[0]}
+def _run(text: str) -> dict[str, Any]:
+    """Which run a state belongs to, without the setting that changes nothing."""
+    run: dict[str, Any] = json.loads(text)
+    run["settings"].pop("save_seconds", None)
+    return run
 
 
-def _save(network: TransformationNetwork, optimizer: torch.optim.Adam, run: str, state: Path, step: int) -> None:
-    part = state.with_name(state.name + ".part")
-    try:
-        torch.save(
-            {"step": step, "run": run, "network": network.state_dict(), "optimizer": optimizer.state_dict()}, part
-        )
-        os.replace(part, state)
-    finally:
-        part.unlink(missing_ok=True)
+def _save(
+    network: TransformationNetwork, optimizer: torch.optim.Adam, run: Mapping[str, Any], state: Path, step: int
+) -> None:
+    file = BytesIO()
+    saved = {
+        "step": step,
+        "run": json.dumps(run),
+        "network": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    torch.save(saved, file)
+    write_durably(state, file.getvalue())
 
 
-def _resume(network: TransformationNetwork, optimizer: torch.optim.Adam, run: str, state: Path) -> int:
+def _resume(
+    network: TransformationNetwork, optimizer: torch.optim.Adam, run: Mapping[str, Any], state: Path, restart: bool
+) -> int:
     """Loads the state, if there is one, and returns the number of steps done."""
     if not state.is_file():
         return 0
     try:
         saved = torch.load(state, map_location="cpu", weights_only=True)
-        owner = saved["run"]
+        owner = _run(saved["run"])
     except Exception as error:  # a foreign or damaged pickle can raise anything
-        raise ValueError(f"{state} is no training state; delete it or choose another output") from error
+        if not restart:
+            raise ValueError(f"{state} is no training state; delete it or choose another output") from error
+        owner = {}
     if owner != run:
-        raise ValueError(f"{state} belongs to a run with other settings; delete it or choose another output")
+        if not restart:
+            raise OtherSettings(f"{state} belongs to a run with other settings: {differences(owner, run)}")
+        state.unlink()
+        return 0
     network.load_state_dict(saved["network"])
     optimizer.load_state_dict(saved["optimizer"])
     return int(saved["step"])

@@ -20,6 +20,7 @@ LAYERS = {
     "baselines": 2,
     "evaluate": 2,
     "report": 2,
+    "stages": 2,
     "train": 2,
     "_picture_files": 3,
     "_pipes": 3,
@@ -34,6 +35,7 @@ LAYERS = {
     "flow_files": 3,
     "flow_pairs": 3,
     "images": 3,
+    "jobs": 3,
     "stylizer": 3,
     "video": 3,
     "_threads": 4,
@@ -197,7 +199,7 @@ def calls(name: str) -> set[str]:
 
 def test_the_cli_imports_torch_only_inside_its_commands() -> None:
     """Else `nststab --help` waits for it; build.py is itself imported inside the commands."""
-    late = ("build", "perceptual", "pretrained", "style_source", "flow_source")
+    late = ("build", "perceptual", "pretrained", "style_source", "flow_source", "resuming", "training_log")
     loaded_late = {f"nststab.cli.{name}" for name in late}
     light = {"nststab", "nststab.cli.common", "nststab.cli.optimizing", "nststab.cli.stylize"}
     for statement in ALL:
@@ -227,7 +229,7 @@ def test_importing_nststab_and_its_cli_is_cheap() -> None:
 def test_the_networks_run_without_media_libraries() -> None:
     """On a bare GPU machine neither av nor cv2 is installed; folders of pictures work there, and so does training."""
     code = "import sys; sys.modules |= dict.fromkeys(('av', 'cv2', 'click', 'rich'))\n"
-    code += "import nststab.assets, nststab.video, nststab.shots, nststab.train, nststab.report, nststab.flow_pairs\n"
+    code += "import nststab.assets, nststab.video, nststab.shots, nststab.stages, nststab.report, nststab.flow_pairs\n"
     code += "from nststab.stylizer import FeedForward; print(FeedForward.__name__)"
     assert run(code) == "FeedForward\n"
 

@@ -23,8 +23,9 @@ from nststab.cli.build import OptimizerOptions
 from nststab.cli.common import Setting
 from nststab.cli.flow_source import FlowSource
 from nststab.losses import LossSettings
+from nststab.stages import VideoSettings
 from nststab.synthetic import SyntheticSettings
-from nststab.train import TrainingSettings, VideoSettings
+from nststab.train import TrainingSettings
 
 
 def commands(command: click.Command = group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -1,6 +1,9 @@
 """nststab train image and nststab train video, run as a user would, for two steps each."""
 
+import errno
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,8 @@ from nststab import networks
 from nststab.cli import group
 from nststab.images import read_picture, write_picture
 from nststab.losses import LossSettings
-from nststab.networks import NetworkConfig
+from nststab.networks import NetworkConfig, TransformationNetwork
+from nststab.stages import ImageStage
 from nststab.stylizer import load_checkpoint
 from nststab.vgg import PerceptualNetwork
 
@@ -120,10 +124,84 @@ def test_the_same_command_goes_on_and_ends_the_same(run: Run) -> None:
     assert all(torch.equal(again[name], first[name]) for name in first)
     assert [line["step"] for line in log("net.jsonl") if "content" in line] == [1, 2]  # nothing was trained twice
 
-    other = run(f"{IMAGE} -o net.safetensors -y --style-weight 5")
-    assert other.exit_code == 1
-    assert "net.state belongs to a run with other settings" in other.stderr.splitlines()[-1]
-    assert load_checkpoint(Path("net.safetensors")).training["loss"]["style_weight"] == 1
+
+def test_other_settings_begin_afresh_only_when_asked(run: Run) -> None:
+    done(run(f"{IMAGE} -o net.safetensors --validate-every 1"))
+    Path("net.safetensors").unlink()
+    refused = run(f"{IMAGE} -o net.safetensors --style-weight 5 --steps 1")
+    assert refused.exit_code == 2
+    assert "net.state belongs to a run with other settings" in refused.stderr
+    assert "loss.style_weight was 1, is 5, settings.steps was 2, is 1" in refused.stderr
+    assert refused.stderr.endswith("; say -y to begin afresh\n")
+    assert not Path("net.safetensors").exists()
+    assert len(log("net.jsonl")) == 5
+
+    done(run(f"{IMAGE} -o net.safetensors --style-weight 5 --steps 1 -y"))
+    assert load_checkpoint(Path("net.safetensors")).training["loss"]["style_weight"] == 5
+    assert [line["step"] for line in log("net.jsonl")] == [0, 1, 1]
+    assert [path.name for path in sorted(Path("net.validation").iterdir())] == ["000000.png", "000001.png"]
+    done(run(f"{IMAGE} -o other.safetensors --style-weight 5 --steps 1"))
+    assert Path("net.safetensors").read_bytes() == Path("other.safetensors").read_bytes()
+
+
+def stop_at(step: int, monkeypatch: pytest.MonkeyPatch, number: int = signal.SIGINT) -> None:
+    """Has the signal come while a step is in work."""
+    loss = ImageStage.loss
+    calls = 0
+
+    def interrupted(self: ImageStage, network: TransformationNetwork, batch: Tensor) -> dict[str, Tensor]:
+        nonlocal calls
+        calls += 1
+        if calls == step:
+            signal.raise_signal(number)
+        return loss(self, network, batch)
+
+    monkeypatch.setattr(ImageStage, "loss", interrupted)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_saves_the_state(run: Run, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    command = IMAGE.replace("--steps 2", "--steps 4 --validate-every 2")
+    done(run(f"{command} -o whole.safetensors"))
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patched:
+        stop_at(3, patched, number)
+        stopped = run(f"{command} -o net.safetensors")
+    assert signal.getsignal(number) is before
+    assert stopped.exit_code == 1
+    assert "stopped after 3 steps, which net.state keeps; the same command goes on" in stopped.stderr
+    assert not Path("net.safetensors").exists()
+    with Path("net.jsonl").open("a") as file:
+        file.write('{"step": 4, "content": 1.0}\n{"step": 5, "cont')  # what a kill after the state leaves
+    write_picture(Path("net.validation/000004.png"), torch.zeros(1, 3, 8, 8))
+    assert "going on: 3 steps were done" in done(run(f"{command} -o net.safetensors")).stderr
+    assert Path("net.safetensors").read_bytes() == Path("whole.safetensors").read_bytes()
+    steps = [(line["step"], "validation" in line) for line in log("net.jsonl")]
+    assert steps == [(line["step"], "validation" in line) for line in log("whole.jsonl")]
+
+
+def test_a_full_disk_leaves_the_state_before(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = IMAGE.replace("--steps 2", "--steps 4")
+    done(run(f"{command} -o whole.safetensors"))
+    with monkeypatch.context() as patched:
+        stop_at(2, patched)
+        run(f"{command} -o net.safetensors")
+    state = Path("net.state").read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full_disk)
+        failed = run(f"{command} -o net.safetensors")
+    assert failed.exit_code == 1
+    assert failed.stderr.splitlines()[-1] == (
+        "Error: net.state: No space left on device; what is done is kept in net.state, and the same command goes on"
+    )
+    assert Path("net.state").read_bytes() == state
+    assert not list(Path().glob("*.part"))
+    assert "going on: 2 steps were done" in done(run(f"{command} -o net.safetensors")).stderr
+    assert Path("net.safetensors").read_bytes() == Path("whole.safetensors").read_bytes()
+
+
+def full_disk(_descriptor: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_the_seed_decides(run: Run) -> None:

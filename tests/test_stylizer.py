@@ -65,6 +65,14 @@ def test_a_checkpoint_comes_back(tmp_path: Path, config: NetworkConfig) -> None:
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
+def test_one_checkpoint_gives_one_file(tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.safetensors" for number in range(6)]  # unsorted, one in six would agree by chance
+    for path in files:
+        save_checkpoint(path, Checkpoint(network(), style(), {"steps": 3}))
+    assert len({path.read_bytes() for path in files}) == 1
+    assert int.from_bytes(files[0].read_bytes()[:8], "little") % 8 == 0
+
+
 def test_a_checkpoint_is_float16_and_says_what_it_is(tmp_path: Path) -> None:
     path = tmp_path / "style.safetensors"
     save_checkpoint(path, Checkpoint(network(), style()))

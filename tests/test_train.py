@@ -13,22 +13,13 @@ from torch import Tensor
 
 from nststab.datasets import PhotoFolder
 from nststab.images import write_picture
+from nststab.jobs import OtherSettings
 from nststab.layers import FlowClip
 from nststab.losses import LossSettings, PerceptualLoss, style_target, temporal_loss
 from nststab.networks import NetworkConfig, TransformationNetwork, make_recurrent
+from nststab.stages import ImageStage, VideoData, VideoSettings, VideoStage
 from nststab.synthetic import SyntheticSettings
-from nststab.train import (
-    SKIPPED_IN_A_ROW,
-    ImageStage,
-    Stage,
-    TrainingDiverged,
-    TrainingSettings,
-    Validation,
-    VideoData,
-    VideoSettings,
-    VideoStage,
-    fit,
-)
+from nststab.train import SKIPPED_IN_A_ROW, Stage, TrainingDiverged, TrainingSettings, Validation, fit
 from nststab.vgg import PerceptualNetwork
 
 CPU = torch.device("cpu")
@@ -168,8 +159,36 @@ def test_a_finished_run_only_validates(image_stage: ImageStage, tmp_path: Path) 
 def test_the_state_of_another_run_is_refused(image_stage: ImageStage, tmp_path: Path, changed: dict[str, Any]) -> None:
     state = tmp_path / "state"
     trained(image_stage, state, network(), identity={"style": "wave"})
-    with pytest.raises(ValueError, match=r"^[^\n]*state belongs to a run with other settings[^\n]*$"):
+    named = "style was wave, is scream" if "identity" in changed else "settings.learning_rate was 0.001, is 0.5"
+    with pytest.raises(OtherSettings, match=rf"^[^\n]*state belongs to a run with other settings: {named}$"):
         trained(image_stage, state, network(), **{"identity": {"style": "wave"}, **changed})
+    steps: list[int] = []
+    changed = {"identity": {"style": "wave"}, **changed, "restart": True}
+    trained(image_stage, state, network(), **changed, begun=steps.append, report=lambda step, _: steps.append(step))
+    assert steps == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_a_stopped_run_ends_with_the_same_weights(image_stage: ImageStage, tmp_path: Path) -> None:
+    undisturbed = trained(image_stage, tmp_path / "a", network())
+    asked: list[int] = []
+
+    def stop() -> bool:
+        asked.append(len(asked))
+        return len(asked) == 3
+
+    assert fit(network(), image_stage, SETTINGS, tmp_path / "b", {}, stop=stop) == 3
+    resumed = network(seed=5)
+    assert fit(resumed, image_stage, SETTINGS, tmp_path / "b", {}, begun=asked.append, stop=stop) == 6
+    assert asked == [0, 1, 2, 3, 4, 5, 6]
+    assert same(resumed, undisturbed)
+
+
+def test_how_often_it_is_saved_is_no_setting_of_the_run(image_stage: ImageStage, tmp_path: Path) -> None:
+    trained(image_stage, tmp_path / "state", network())
+    steps: list[int] = []
+    other = replace(SETTINGS, save_seconds=7)
+    fit(network(), image_stage, other, tmp_path / "state", {}, begun=steps.append)
+    assert steps == [6]
 
 
 @pytest.mark.parametrize("content", [b"", b"Dear diary\n" * 9, b"PK\x03\x04"])

@@ -54,7 +54,7 @@ class LazyGroup(NearestGroup):
         except (ValueError, OSError, MemoryError, RuntimeError) as error:
             if run_options(ctx).debug:
                 raise
-            raise click.ClickException(_message(error)) from error
+            raise click.ClickException("; ".join([_message(error), *getattr(error, "__notes__", ())])) from error
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import click
 import torch
 from torch import Tensor
 
-from nststab.baselines.gatys import Gatys, GatysSettings
+from nststab.baselines.gatys import Gatys, GatysSettings, Keep
 from nststab.baselines.ruder import Ruder, RuderSettings
 from nststab.cli.common import explain, given
 from nststab.cli.flow_source import FlowSource
@@ -94,8 +94,9 @@ def stylizer(
     content_side: int,
     where: Machine,
     report: IterationReport | None = None,
+    keep: Keep | None = None,
 ) -> Stylizer:
-    """Builds a method; `report` gets every iteration of an optimisation."""
+    """Builds a method; `report` gets every iteration of an optimisation, and `keep` its result."""
     if method in FEED_FORWARD:
         explain(f"{method} in {where.precision}")
         return FeedForward(style.trained(method).network, where.device, where.precision)
@@ -103,10 +104,10 @@ def stylizer(
     loop, start = loop_settings(options), _start(options, content_side)
     optimized: Stylizer
     if method == "gatys":
-        optimized = Gatys(loss, loop, report, where.device, start)
+        optimized = Gatys(loss, loop, report, where.device, start, keep)
     else:
         flow, settings = options.flow.function(), _ruder(options, loop)
-        optimized = Ruder(loss, flow, settings, report, where.device, start)
+        optimized = Ruder(loss, flow, settings, report, where.device, start, keep)
     return optimized
 
 

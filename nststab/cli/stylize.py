@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,7 +29,8 @@ from nststab.cli.optimizing import collect, optimizer_options, refuse_unused
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nststab.cli.build import OptimizerOptions
+    from nststab.cli.build import Machine, OptimizerOptions
+    from nststab.cli.resuming import Work
     from nststab.cli.style_source import StyleSource
     from nststab.stylizer import Stylizer
     from nststab.video import Clip
@@ -82,14 +84,20 @@ def run(
 ) -> None:
     """Reads, stylizes and writes; `options` are those of `clip_options` and `device_options`."""
     from nststab.cli.build import loop_settings, machine, stylizer
+    from nststab.cli.resuming import Work
     from nststab.video import convert_clip
 
     output = options["output"]
-    clip = checked_clip(source, options)
+    goes_on = method in ("ruder", "gatys") and "-" not in (str(source), output)
+    clip = checked_clip(source, options, goes_on)
     where = machine(options["device"], options["precision"])
     started = time.monotonic()
     counted = loop_settings(optimizer).iterations if clip.kind == "picture" and method in ("ruder", "gatys") else None
-    with progress(f"{method} {clip.width}x{clip.height}", counted or clip.frame_count) as advance:
+    with (
+        _work(clip, method, style, options, where) if goes_on else nullcontext(Work(output)) as work,
+        progress(f"{method} {clip.width}x{clip.height}", counted or clip.frame_count) as advance,
+    ):
+        advance(None if counted else work.frames)
 
         def iteration(number: int, terms: dict[str, float]) -> None:
             if counted:
@@ -98,24 +106,38 @@ def run(
                 advance(note=f"iteration {number}: {named(terms)}")
 
         def frame_done(done: int, total: int | None) -> None:
+            work.progress(done)
             if not counted:
-                advance(done, total)
+                advance(max(done, work.frames), total)
 
-        method_stylizer = stylizer(method, style, optimizer, max(clip.width, clip.height), where, iteration)
+        side = max(clip.width, clip.height)
+        method_stylizer = stylizer(method, style, optimizer, side, where, iteration, work.keep)
 
         def stylize(frames: "Iterator[Tensor]") -> "Iterator[Tensor]":
             return shots(method_stylizer, optimizer.flow.numbered(frames), cuts=not options["no_cuts"])
 
-        result = convert_clip(clip, output, stylize, audio=not options["no_audio"], progress=frame_done)
+        result = convert_clip(clip, work.output, stylize, audio=not options["no_audio"], progress=frame_done)
     for note in result.notes:
         say(f"note: {note}")
     seconds = time.monotonic() - started
-    explain(f"{frames_of(result.frames)} in {seconds:.1f} s, {result.frames / seconds:.2f} a second")
+    made = result.frames - work.frames
+    explain(f"{frames_of(made)} in {seconds:.1f} s, {made / seconds:.2f} a second")
     say(f"{output}: {frames_of(result.frames)}, {clip.width}x{clip.height}")
 
 
-def checked_clip(source: Path, options: dict[str, Any]) -> "Clip":
-    """The clip, opened, once it is clear that the output can be written."""
+def _work(
+    clip: "Clip", method: str, style: "StyleSource", options: dict[str, Any], where: "Machine"
+) -> "AbstractContextManager[Work]":
+    """What remembers the finished optimisations of this command."""
+    from nststab.cli.resuming import resumable, settings_of, style_of
+
+    settings = settings_of(clip, options, method=method, style=style_of(style.text), device=where.device.type)
+    return resumable(clip, options["output"], settings, options["yes"])
+
+
+def checked_clip(source: Path, options: dict[str, Any], goes_on: bool = False) -> "Clip":
+    """The clip, opened, once it is clear that the output can be written; `goes_on`: over unfinished work of its own."""
+    from nststab.jobs import overwrites
     from nststab.video import check_output, open_clip
 
     clip = open_clip(source, options["size"])
@@ -123,7 +145,8 @@ def checked_clip(source: Path, options: dict[str, Any]) -> "Clip":
         check_output(clip, options["output"])
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="'-o'") from error
-    refuse_overwriting(Path(options["output"]), options["yes"])
+    path = Path(options["output"])
+    refuse_overwriting(path, options["yes"] or (goes_on and overwrites(path)))
     return clip
 
 

@@ -1,8 +1,6 @@
 """nststab train image, nststab train video."""
 
 import hashlib
-import json
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -39,7 +37,7 @@ if TYPE_CHECKING:
     from nststab.datasets import PhotoFolder
     from nststab.losses import LossSettings
     from nststab.networks import TransformationNetwork
-    from nststab.train import Stage, TrainingSettings, Validation
+    from nststab.train import Stage, TrainingSettings
     from nststab.vgg import PerceptualNetwork
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -105,7 +103,7 @@ def image(style_image: Path, style_size: int, **options: Any) -> None:
     from nststab.images import read_picture, resize
     from nststab.losses import LossSettings, PerceptualLoss, style_target
     from nststab.networks import NetworkConfig, TransformationNetwork
-    from nststab.train import ImageStage
+    from nststab.stages import ImageStage
 
     output = _output(options)
     where = _machine(options)
@@ -126,7 +124,7 @@ def image(style_image: Path, style_size: int, **options: Any) -> None:
         "photos": len(photos),
         "loss": asdict(loss_settings),
     }
-    _train(network, stage, settings, output, target, record, photos, vgg, settings.batch)
+    _train(network, stage, settings, output, target, record, photos, vgg, settings.batch, options["yes"])
 
 
 @command.command("video", short_help="Fine-tune it into a recurrent network, on clips.")
@@ -151,9 +149,9 @@ def video(
     from nststab.datasets import PhotoFolder, SintelClips
     from nststab.losses import LossSettings, PerceptualLoss
     from nststab.networks import make_recurrent
+    from nststab.stages import VideoData, VideoSettings, VideoStage
     from nststab.stylizer import load_checkpoint
     from nststab.synthetic import SyntheticSettings
-    from nststab.train import VideoData, VideoSettings, VideoStage
 
     output = _output(options)
     where = _machine(options)
@@ -192,7 +190,7 @@ def video(
     }
     network = start.network if start.network.config.recurrent else make_recurrent(start.network)
     images = settings.batch * synthetic.length
-    _train(network.to(where.device), stage, settings, output, target, record, photos, vgg, images)
+    _train(network.to(where.device), stage, settings, output, target, record, photos, vgg, images, options["yes"])
 
 
 def _output(options: Mapping[str, Any]) -> Path:
@@ -236,53 +234,54 @@ def _train(
     photos: "PhotoFolder",
     vgg: "PerceptualNetwork",
     images: int,
+    restart: bool,
 ) -> None:
     """Runs the loop, `images` a step, with a bar, a log and validation pictures; writes the checkpoint at the end."""
     from nststab.cli.perceptual import fingerprint
-    from nststab.images import write_picture
-    from nststab.report import contact_sheet
+    from nststab.cli.resuming import training_state
+    from nststab.cli.training_log import TrainingLog
     from nststab.stylizer import Checkpoint, save_checkpoint
     from nststab.train import fit
 
     identity = {
         **record,
         "perceptual": fingerprint(vgg),
-        "start": _digest([*target.values(), *network.state_dict().values()], photos),
+        "style_content": _digest(target.values()),
+        "start_network": _digest(network.state_dict().values()),
+        "photo_files": _names(photos),
     }
-    pictures = output.with_suffix(".validation")
-    pictures.mkdir(exist_ok=True)
-    started, first, last = time.monotonic(), 0, {}
-    with output.with_suffix(".jsonl").open("a") as log, progress(f"training {output.stem}", settings.steps) as advance:
-
-        def write(line: dict[str, Any]) -> None:
-            log.write(json.dumps(line) + "\n")
-            log.flush()
-
-        def report(step: int, terms: Mapping[str, float]) -> None:
-            nonlocal first
-            first = first or step
-            rate = (step - first + 1) * images / (time.monotonic() - started)
-            left = (settings.steps - step) * images / rate
-            write({"step": step, "images_per_second": round(rate, 3), "seconds_left": round(left), **terms})
-            advance(step, note=f"{named(terms)}  {rate:.2f} images/s")
-
-        def validated(step: int, validation: "Validation") -> None:
-            nonlocal last
-            last = dict(validation.terms)
-            write({"step": step, "validation": last})
-            write_picture(pictures / f"{step:06d}.png", contact_sheet(validation.rows, [""] * len(validation.rows)))
-            say(f"step {step}: validation {named(last)}")
-
-        fit(network, stage, settings, output.with_suffix(".state"), identity, report=report, validated=validated)
+    state = output.with_suffix(".state")
+    with progress(f"training {output.stem}", settings.steps) as advance, training_state(state) as stop:
+        log = TrainingLog(output, settings.steps, images, advance)
+        done = fit(
+            network,
+            stage,
+            settings,
+            state,
+            identity,
+            restart=restart,
+            begun=log.begun,
+            report=log.step,
+            validated=log.validated,
+            stop=stop,
+        )
+    if done < settings.steps:
+        say(f"stopped after {done} steps, which {state} keeps; the same command goes on")
+        raise click.Abort
     record |= {"settings": asdict(settings), "perceptual": fingerprint(vgg)}
-    record |= {"validation": last, "version": nststab.__version__}
+    record |= {"validation": log.last, "version": nststab.__version__}
     save_checkpoint(output, Checkpoint(network, target, record))
-    say(f"{output}: trained for {settings.steps} steps, validation {named(last)}")
+    say(f"{output}: trained for {settings.steps} steps, validation {named(log.last)}")
 
 
-def _digest(tensors: Iterable["Tensor"], photos: "PhotoFolder") -> str:
-    """Tells another style picture, start or folder of photographs from those of the run that is to go on."""
-    digest = hashlib.blake2b(repr([path.name for path in photos.paths]).encode(), digest_size=16)
+def _digest(tensors: Iterable["Tensor"]) -> str:
+    digest = hashlib.blake2b(digest_size=8)
     for tensor in tensors:
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _names(photos: "PhotoFolder") -> str:
+    """Tells folders of photographs apart by names and sizes: reading them all would take minutes."""
+    files = [(path.name, path.stat().st_size) for path in photos.paths]
+    return hashlib.blake2b(repr(files).encode(), digest_size=8).hexdigest()

@@ -1,0 +1,78 @@
+"""What a training leaves beside its output: the losses of every step, and pictures of every validation."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nststab.cli.common import named, say
+from nststab.images import replacing, write_picture
+from nststab.report import contact_sheet
+
+if TYPE_CHECKING:
+    from nststab.train import Validation
+
+
+class TrainingLog:
+    """OUT.jsonl and OUT.validation of a training of `steps` steps, each on `images` pictures.
+
+    Attributes:
+        last: terms of the last validation.
+    """
+
+    def __init__(self, output: Path, steps: int, images: int, advance: Callable[..., None]) -> None:
+        self._lines = output.with_suffix(".jsonl")
+        self._pictures = output.with_suffix(".validation")
+        self._steps, self._images, self._advance = steps, images, advance
+        self._start, self._started = 0, time.monotonic()
+        self.last: dict[str, float] = {}
+
+    def begun(self, start: int) -> None:
+        """Cut the log back to the `start` steps that are not done again, and remove later pictures."""
+        self._pictures.mkdir(exist_ok=True)
+        for path in self._pictures.glob("[0-9]*.png"):
+            if path.stem.isdecimal() and int(path.stem) > start:
+                path.unlink()
+        validates = start in (0, self._steps)  # as `fit` does when it begins, also when all is done
+        kept = [
+            line
+            for line, step, validation in _logged(self._lines)
+            if step < start or (step == start and start > 0 and not (validation and validates))
+        ]
+        with replacing(self._lines) as part:
+            part.write_text("".join(f"{line}\n" for line in kept))
+        if start:
+            say(f"going on: {start} steps were done")
+        self._start, self._started = start, time.monotonic()
+        self._advance(start)
+
+    def step(self, step: int, terms: Mapping[str, float]) -> None:
+        """A step was done."""
+        rate = (step - self._start) * self._images / (time.monotonic() - self._started)
+        left = (self._steps - step) * self._images / rate
+        self._write({"step": step, "images_per_second": round(rate, 3), "seconds_left": round(left), **terms})
+        self._advance(step, note=f"{named(terms)}  {rate:.2f} images/s")
+
+    def validated(self, step: int, validation: "Validation") -> None:
+        """A validation was done."""
+        self.last = dict(validation.terms)
+        self._write({"step": step, "validation": self.last})
+        picture = contact_sheet(validation.rows, [""] * len(validation.rows))
+        write_picture(self._pictures / f"{step:06d}.png", picture)
+        say(f"step {step}: validation {named(self.last)}")
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        with self._lines.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def _logged(path: Path) -> Iterator[tuple[str, int, bool]]:
+    """The lines of a log, with their step and whether they are of a validation; without one that a kill cut off."""
+    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+    for line in lines:
+        try:
+            values = json.loads(line)
+            yield line, int(values["step"]), "validation" in values
+        except (ValueError, KeyError, TypeError):
+            continue
