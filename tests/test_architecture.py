@@ -201,7 +201,14 @@ def test_the_cli_imports_torch_only_inside_its_commands() -> None:
     """Else `nststab --help` waits for it; build.py is itself imported inside the commands."""
     late = ("build", "perceptual", "pretrained", "style_source", "flow_source", "resuming", "training_log")
     loaded_late = {f"nststab.cli.{name}" for name in late}
-    light = {"nststab", "nststab.cli.common", "nststab.cli.optimizing", "nststab.cli.stylize"}
+    light = {
+        "nststab",
+        "nststab.cli.checks",
+        "nststab.cli.clips",
+        "nststab.cli.common",
+        "nststab.cli.optimizing",
+        "nststab.cli.stylize",
+    }
     for statement in ALL:
         if part(statement.source) == "cli" and statement.source not in loaded_late and statement.place == "module":
             assert statement.target.split(".")[0] not in ("torch", "torchvision", "numpy", "scipy", "rich")
@@ -221,7 +228,9 @@ def run(code: str) -> str:
 def test_importing_nststab_and_its_cli_is_cheap() -> None:
     heavy = "{'torch', 'numpy', 'scipy', 'cv2', 'av', 'PIL', 'skimage', 'safetensors', 'rich'}"
     assert run(f"import sys, nststab; print(sorted(sys.modules.keys() & ({heavy} | {{'click'}})))") == "[]\n"
-    commands = "import nststab.cli.compare, nststab.cli.demo, nststab.cli.flow, nststab.cli.optimize"
+    commands = (
+        "import nststab.cli.compare, nststab.cli.demo, nststab.cli.doctor, nststab.cli.flow, nststab.cli.optimize"
+    )
     commands += ", nststab.cli.styles, nststab.cli.stylize, nststab.cli.train"
     assert run(f"import sys, nststab.cli; {commands}; print(sorted(sys.modules.keys() & {heavy}))") == "[]\n"
 

@@ -87,6 +87,7 @@ def test_the_commands_are_those_of_the_manual() -> None:
         "flow mask",
         "flow show",
         "styles",
+        "doctor",
         "demo",
     ]
 
@@ -113,6 +114,13 @@ def test_root_help_names_every_command() -> None:
         assert f"\n  {name} " in shown
 
 
+EXCERPT: dict[str, object] = {
+    "size": "as they are",
+    "start": "the beginning",
+    "duration": "to the end",
+    "fps": "as it is",
+    "raw_size": "it is y4m",
+}
 OPTIMIZERS: dict[str, object] = {
     **{name: getattr(LossSettings(), name) for name in ("content_weight", "style_weight", "tv_weight")},
     "temporal_weight": RuderSettings().temporal_weight,
@@ -126,7 +134,7 @@ OPTIMIZERS: dict[str, object] = {
     "style_layers": f"{','.join(LossSettings().style_layers)}; relu1_1 to relu5_1 with VGG-19, as Gatys",
     "flow_method": FlowSource().method,
     "flow_cache": "nststab/flow in the user's cache",
-    "size": "as they are",
+    **EXCERPT,
 }
 TRAINING = asdict(TrainingSettings()) | {"network": "the bundled VGG-16", "vgg_weights": "the bundled VGG-16"}
 DEFAULTS: dict[str, dict[str, object]] = {
@@ -138,7 +146,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
     | asdict(VideoSettings())
     | {"length": SyntheticSettings().length}
     | dict.fromkeys(("content_weight", "style_weight", "tv_weight"), "as trained before"),
-    "flow estimate": {name: OPTIMIZERS[name] for name in ("size", "flow_method", "flow_cache")} | {"distances": 1},
+    "flow estimate": EXCERPT | {name: OPTIMIZERS[name] for name in ("flow_method", "flow_cache")} | {"distances": 1},
 }
 
 
@@ -231,6 +239,13 @@ def test_styles_are_a_table_on_stdout() -> None:
     assert rows[1][2:5] == ["Katsushika Hokusai", "1831", "12.3"]
     assert rows[0][5] == "independent, ruder, gatys"
     assert rows[1][5] == "independent, recurrent, ruder, gatys"
+
+
+@pytest.mark.usefixtures("wave")
+def test_a_pipe_breaks_no_line_of_the_table() -> None:
+    narrow, wide = (CliRunner(env={"COLUMNS": width}).invoke(group, "styles").stdout for width in ("30", "300"))
+    assert narrow == wide
+    assert "│ the_great_wave │ Katsushika Hokusai │ 1831 │" in narrow
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ _COMMANDS = {
     "train": "Train the feed-forward networks of a style.",
     "flow": "Optical flow and its reliability masks.",
     "styles": "Show the styles that are shipped.",
+    "doctor": "Check what works here, and how to mend what does not.",
     "demo": "Stylize the bundled clip with the recurrent network.",
 }
 

@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _KEY = "nststab.run"
@@ -251,6 +254,16 @@ def progress(description: str, total: int | None) -> Iterator[Callable[..., None
             bar.update(task, **changed)
 
         yield advance
+
+
+def print_table(table: "Table", stderr: bool = False) -> None:
+    """A table in full: only a terminal's width may break its lines, a pipe has none."""
+    from rich.console import Console
+
+    console = Console(stderr=stderr)
+    if not console.is_terminal:
+        console.width = max(console.width, 1000)
+    console.print(table)
 
 
 def frames_of(count: int) -> str:

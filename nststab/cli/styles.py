@@ -2,7 +2,7 @@
 
 import click
 
-from nststab.cli.common import verbosity_options
+from nststab.cli.common import print_table, verbosity_options
 
 
 @click.command("styles", short_help="Show the shipped styles.")
@@ -12,7 +12,6 @@ def command() -> None:
 
     The larger the trace at relu1_1, the less steady a style tends to be (Gupta et al. 2017, Figure 3).
     """
-    from rich.console import Console
     from rich.table import Table
 
     from nststab.assets import styles
@@ -24,4 +23,4 @@ def command() -> None:
         card = style.card
         trace = f"{card['gram_trace']['relu1_1']:.1f}"
         table.add_row(style.name, card["artist"], str(card["year"]), trace, ", ".join(style.methods) + ", ruder, gatys")
-    Console().print(table)
+    print_table(table)

@@ -1,0 +1,248 @@
+"""nststab doctor: the real machine, and machines on which something is missing."""
+
+import importlib
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+import types
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from nststab import assets
+from nststab.cli import checks, doctor, group
+from nststab.cli.checks import Finding
+
+ROOT = Path(__file__).resolve().parents[1]
+PIP = f"{shlex.quote(sys.executable)} -m pip"
+
+
+def run(*arguments: str, width: str = "80") -> Result:
+    return CliRunner(env={"COLUMNS": width}).invoke(group, ["doctor", *arguments])
+
+
+def lines(result: Result) -> dict[str, tuple[str, str, str]]:
+    """What was said of each thing that was looked at: the state, the text and the advice."""
+    found: dict[str, tuple[str, str, str]] = {}
+    name = ""
+    for line in result.stdout.splitlines():
+        if line.startswith(" " * 33 + "-> "):
+            found[name] = (*found[name][:2], line.strip().removeprefix("-> "))
+        elif line.startswith("  ") and line[2:8].strip() in ("ok", "not ok", "none"):
+            name = line[10:31].strip()
+            found[name] = line[2:8].strip(), line[33:], ""
+    return found
+
+
+def only(*chosen: Callable[[], Iterator[Finding]]) -> dict[str, tuple[Callable[[], Iterator[Finding]], ...]]:
+    return {"what works": chosen}
+
+
+def test_all_works_here() -> None:
+    result = run()
+    assert (result.exit_code, result.stderr) == (0, ""), result.stdout
+    assert result.stdout.endswith("all works\n")
+    said = lines(result)
+    assert not [name for name, (state, _, _) in said.items() if state == "not ok"]
+    assert {"torch", "opencv-contrib-python", "av", "Pillow", "cpu", "cuda", "mps", "arithmetic"} <= set(said)
+    assert {"deepflow", "dis", "H.264 out", "VP9 out (.webm)", "ProRes in", "VGG-16", "the_great_wave"} <= set(said)
+    assert {"flow cache", "memory", "disk"} <= set(said)
+
+
+def test_the_packages_are_those_of_the_project() -> None:
+    stated = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+    assert sorted(doctor.PACKAGES.values()) == sorted(stated)
+
+
+def test_a_narrow_terminal_breaks_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "CHECKS", only(lambda: iter([Finding("long", "x " * 100)])))
+    assert run(width="20").stdout == run(width="500").stdout
+
+
+def test_a_missing_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    result = run()
+    assert result.exit_code == 1
+    said = lines(result)
+    state, _, advice = said["opencv-contrib-python"]
+    assert (state, advice) == ("not ok", f"{PIP} install 'opencv-contrib-python>=4.8'")
+    for method in ("deepflow", "dis"):
+        assert said[method][0] == "not ok"
+        assert "pip install opencv-contrib-python" in said[method][1]
+    assert said["VGG-16"][0] == "ok"
+    assert result.stdout.endswith("\n3 not ok\n")
+
+
+def test_an_opencv_without_the_contributed_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = types.ModuleType("cv2")
+    plain.__version__ = "4.11.0"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "cv2", plain)
+    monkeypatch.setattr(doctor, "CHECKS", only(checks._deepflow))
+    result = run()
+    assert result.exit_code == 1
+    said = lines(result)
+    assert said["opencv-contrib-python"][:2] == ("ok", "4.11.0")
+    assert said["deepflow"][0] == "not ok"
+    assert "pip uninstall opencv-python opencv-python-headless" in said["deepflow"][1]
+
+
+def test_an_opencv_without_a_system_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')\n")
+    monkeypatch.delitem(sys.modules, "cv2", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(doctor, "CHECKS", only())
+    said = lines(run())
+    assert said["opencv-contrib-python"][0] == "not ok"
+    assert "install the Debian package libgl1" in said["opencv-contrib-python"][1]
+
+
+def test_a_missing_av(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    monkeypatch.delitem(sys.modules, "nststab._video_in", raising=False)
+    result = run()
+    assert result.exit_code == 1
+    said = lines(result)
+    assert said["av"][0::2] == ("not ok", f"{PIP} install 'av>=18'")
+    assert said["video"][0] == said["codecs"][0] == "not ok"
+    assert "av" in said["video"][1]
+    assert said["deepflow"][0] == "ok"
+
+
+def test_a_missing_codec_is_told_with_what_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def codec(name: str, mode: str) -> None:
+        if (name, mode) in missing:
+            raise ValueError(f"no codec {name}")
+
+    stub = types.SimpleNamespace(Codec=codec)
+    real = importlib.import_module
+    monkeypatch.setattr(importlib, "import_module", lambda name: stub if name == "av" else real(name))
+    monkeypatch.setattr(doctor, "_packages", lambda: iter(()))
+    monkeypatch.setattr(doctor, "CHECKS", only(checks._codecs))
+    missing = {("libopus", "w")}
+    result = run()
+    assert result.exit_code == 0
+    assert lines(result)["Opus out (.webm)"] == (
+        "not ok",
+        "no codec libopus",
+        f"{PIP} install --force-reinstall av --only-binary av",
+    )
+    assert "1 not ok, and none of them is needed by recurrent, independent, ruder or gatys" in result.stdout
+    missing = {("libx264", "w")}
+    assert run().exit_code == 1
+
+
+def test_a_torchvision_of_another_torch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms\\ndoes not exist')\n")
+    monkeypatch.delitem(sys.modules, "torchvision", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(doctor, "CHECKS", only())
+    version = metadata.version
+    for installed, index in (("2.6.0", ""), ("2.6.0+cpu", " --index-url https://download.pytorch.org/whl/cpu")):
+        monkeypatch.setattr(metadata, "version", lambda name, own=installed: own if name == "torch" else version(name))
+        result = run()
+        assert result.exit_code == 0
+        state, text, advice = lines(result)["torchvision"]
+        assert (state, text) == ("not ok", "operator torchvision::nms does not exist")
+        assert advice == f"{PIP} install --upgrade --force-reinstall torch torchvision{index}"
+
+
+def test_an_old_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = types.ModuleType("scipy")
+    old.__version__ = "1.9.3"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "scipy", old)
+    monkeypatch.setattr(doctor, "CHECKS", only())
+    result = run()
+    assert result.exit_code == 1
+    said = lines(result)["scipy"]
+    assert said == ("not ok", "1.9.3, expected 1.11 or newer", f"{PIP} install --upgrade 'scipy>=1.11'")
+
+
+def test_it_runs_without_torch() -> None:
+    code = "import sys; sys.modules['torch'] = None; from nststab.cli import main; sys.argv[1:] = ['doctor']; main()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert f"-> {PIP} install 'torch>=2.6'" in done.stdout
+    assert "the other checks need torch, numpy and Pillow" in done.stdout
+
+
+def test_an_exception_in_a_check_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> Iterator[Finding]:
+        yield Finding("first", "well")
+        raise RuntimeError("of two\nlines")
+
+    def sound() -> Iterator[Finding]:
+        yield Finding("second", "well")
+
+    monkeypatch.setattr(doctor, "_packages", lambda: iter(()))
+    monkeypatch.setattr(doctor, "CHECKS", only(broken, sound))
+    result = run()
+    assert result.exit_code == 1
+    said = lines(result)
+    assert said == {"first": ("ok", "well", ""), "broken": ("not ok", "of two lines", ""), "second": ("ok", "well", "")}
+
+
+def test_what_is_shipped_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    weights = tmp_path / "weights" / assets.perceptual_weights().name
+    shutil.copy(assets.perceptual_weights(), weights)
+    style = tmp_path / "styles" / "wave"
+    style.mkdir(parents=True)
+    (style / "card.json").write_text(json.dumps({"artist": "Hokusai", "year": 1831}))
+    shutil.copy(assets.find_style("the_great_wave").checkpoint("independent"), style / "recurrent.safetensors")
+    monkeypatch.setattr(assets, "_PACKAGE", tmp_path)
+    monkeypatch.setattr(doctor, "_packages", lambda: iter(()))
+    monkeypatch.setattr(doctor, "CHECKS", only(checks._weights, checks._styles))
+    said = lines(run())
+    assert said["VGG-16"] == ("ok", "layers to relu4_3", "")
+    assert said["wave"][0] == "not ok"
+    assert "is no network for recurrent" in said["wave"][1]
+    weights.write_bytes(weights.read_bytes()[:-100])
+    said = lines(run())
+    assert said["weights"][0] == "not ok"
+    assert weights.name in said["weights"][1]
+
+
+def test_files_are_held_against_the_record_of_the_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = assets.perceptual_weights()
+    recorded = types.SimpleNamespace(value="47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU")  # of nothing
+
+    def files(_: str) -> list[types.SimpleNamespace]:
+        return [types.SimpleNamespace(hash=recorded, locate=lambda: path)]
+
+    monkeypatch.setattr(metadata, "files", files)
+    (finding,) = checks.examine(checks._weights)
+    assert (finding.state, finding.text) == ("not ok", f"{path} is not what was installed")
+    assert finding.advice == f"{PIP} install --force-reinstall nststab --no-deps"
+
+
+def test_a_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    (finding,) = checks.examine(checks._cache)
+    assert finding.state == "not ok"
+    assert finding.advice == "give --flow-cache DIR, or set XDG_CACHE_HOME"
+    assert not list(tmp_path.glob("*/*"))
+
+
+def test_too_little_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = types.SimpleNamespace(free=5e8, total=1e12)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    (finding,) = checks.examine(checks._disk)
+    assert finding.state == "not ok"
+    assert finding.text.startswith("0.5 GB free of 1000.0 GB in ")
+
+
+def test_a_driver_that_torch_does_not_find(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    (finding,) = checks.examine(checks._cuda)
+    assert (finding.state, finding.needed) == ("not ok", False)
+    assert "finds no device" in finding.text
