@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 from torch import Tensor
 
 from nststab._picture_files import folder_pictures, is_pattern, pattern_pictures, shown
-from nststab._pipes import RawFormat
+from nststab._pipes import RawFormat as RawFormat
 from nststab._standard_streams import STANDARD, STDOUT, PipedVideo, is_pipe, standard_output
 from nststab._threads import Ahead, Behind
 from nststab._timing import WHOLE, Excerpt, PictureTimes, Reader, Seconds, Source, excerpt
@@ -122,6 +122,18 @@ class Clip:
             yield Frame(picture.rgb, picture.alpha, *times)
 
 
+def kind_of(path: str | Path) -> Kind:
+    """What `open_clip` takes `path` for, by its name and what stands there; raises OSError if that is nothing."""
+    path = Path(path)
+    if is_pattern(path):
+        return "folder"
+    if is_pipe(path):  # what is missing is answered with the system's own words
+        return "video"
+    if path.is_dir():
+        return "folder"
+    return "picture" if path.suffix.lower() in PICTURE_SUFFIXES else "video"
+
+
 def open_clip(
     path: str | Path,
     size: int | None = None,
@@ -150,13 +162,15 @@ def open_clip(
             stands alone is to be cut or retimed.
     """
     path, part = Path(path), excerpt(start, duration, fps)
-    if is_pattern(path):
-        return _picture_clip(path, pattern_pictures(path), size, part)
-    if is_pipe(path):  # what is missing is answered with the system's own words
+    kind = kind_of(path)
+    if kind == "folder":
+        pictures = pattern_pictures(path) if is_pattern(path) else folder_pictures(path)
+        return _picture_clip(path, pictures, size, part)
+    if is_pipe(path):
         return _video_clip(PipedVideo(path, part, raw), size)
-    if path.is_dir():
-        return _picture_clip(path, folder_pictures(path), size, part)
-    if path.suffix.lower() in PICTURE_SUFFIXES:
+    if raw is not None:
+        raise ValueError(f"{path}: expected raw frames from a pipe, got a file")
+    if kind == "picture":
         if part != WHOLE:
             raise ValueError(f"{path}: expected a clip for a start, a duration or a rate, got a picture")
         return _clip(path, "picture", picture_size(path), 1, size, pictures=(path,))

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nststab.cli.clips import CLIP_PATH, STANDARD, name_of
 from nststab.cli.common import (
-    EXISTING,
     METHODS,
     Names,
     device_options,
     frames_of,
     named,
+    print_table,
     progress,
     say,
     verbosity_options,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @click.command("compare", short_help="Several methods side by side.")
-@click.argument("source", metavar="INPUT", type=EXISTING)
+@click.argument("source", metavar="INPUT", type=CLIP_PATH)
 @click.option(
     "--style", required=True, metavar="NAME|IMAGE|WEIGHTS", help="A shipped style, a style picture or a checkpoint."
 )
@@ -94,16 +95,16 @@ def command(source: Path, style: str, methods: tuple[str, ...], patches: int, **
             options["output"],
             lambda frames: shots(panels, optimizer.flow.numbered(frames), cuts=not options["no_cuts"]),
             audio=not options["no_audio"],
+            raw=options["raw"],
             progress=lambda done, total: advance(done, total),
         )
     for note in result.notes:
         say(f"note: {note}")
-    _print(meter.result())
-    say(f"{options['output']}: {frames_of(result.frames)}")
+    _print(meter.result(), stderr=options["output"] == STANDARD)
+    say(f"{name_of(options['output'])}: {frames_of(result.frames)}")
 
 
-def _print(rows: "dict[str, MethodStability]") -> None:
-    from rich.console import Console
+def _print(rows: "dict[str, MethodStability]", stderr: bool) -> None:
     from rich.table import Table
 
     table = Table()
@@ -118,4 +119,4 @@ def _print(rows: "dict[str, MethodStability]") -> None:
             f"{row.content_loss:.3f}",
         )
         table.add_row(name, *(figure.replace("nan", "-") for figure in figures))
-    Console().print(table)
+    print_table(table, stderr)

@@ -1,11 +1,13 @@
 """nststab flow: optical flow of a clip and its reliability masks, under the names of Ruder's program."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from nststab.cli.clips import CLIP_PATH, excerpt_options, open_source
 from nststab.cli.common import (
     EXISTING,
     POSITIVE,
@@ -25,7 +27,9 @@ from nststab.cli.common import (
 from nststab.cli.optimizing import Distances
 
 if TYPE_CHECKING:
+    from nststab.flow import FlowFunction
     from nststab.flow_pairs import FlowPair
+    from nststab.video import Clip
 
 _OURS = re.compile(r"(forward_\d+_\d+\.flo|backward_\d+_\d+\.flo|reliable_\d+_\d+\.pgm)")
 
@@ -37,9 +41,10 @@ def command() -> None:
 
 
 @command.command("estimate", short_help="Flow and masks between the frames of a clip.")
-@click.argument("source", metavar="INPUT", type=EXISTING)
+@click.argument("source", metavar="INPUT", type=CLIP_PATH)
 @output_option
 @size_option
+@excerpt_options
 @setting(
     "--distances",
     1,
@@ -53,52 +58,90 @@ def command() -> None:
 def estimate(
     source: Path,
     output: str,
-    size: int | None,
     distances: tuple[int, ...] | None,
     flow_method: str | None,
     flow_cache: Path | None,
     yes: bool,
+    **options: Any,
 ) -> None:
-    """Optical flow between the neighbouring frames of INPUT, a video or a folder of pictures.
+    """Optical flow between the neighbouring frames of INPUT, a video or pictures, as `nststab stylize` takes them.
 
     Writes into the folder OUT forward_1_2.flo, backward_2_1.flo, reliable_1_2.pgm, reliable_2_1.pgm and so on; frames
     count from 1, and reliable_1_2.pgm says where forward_1_2.flo can be trusted (255) on the pixels of frame 1.
     `nststab stylize --flow OUT` uses these files.
     """
-    from contextlib import closing
+    from contextlib import nullcontext
 
     from nststab.cli.flow_source import flow_source
-    from nststab.flow_pairs import flow_ahead
-    from nststab.video import open_clip
+    from nststab.cli.resuming import comes_again, going_on, settings_of
+    from nststab.jobs import overwrites, sync
 
     folder = Path(output)
-    refuse_overwriting(folder, yes)
+    refuse_overwriting(folder, yes or overwrites(folder))
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file: expected a folder for the flows")
     if not folder.parent.is_dir():
         raise FileNotFoundError(f"{folder.parent} is no folder: the parent of the output must exist")
-    clip = open_clip(source, size)
+    clip = open_source(source, options)
     method = flow_source(None, flow_method, flow_cache)
-    flow = method.function()
-    pairs = None if clip.frame_count is None else clip.frame_count - 1
+    flow, distances = method.function(), distances or (1,)
+    settings = settings_of(clip, {**options, "distances": distances, "flow_method": method.method})
     done = 0
-    frames = (frame.rgb for frame in clip.frames())
     with (
-        progress(f"flow: {method.method}", pairs) as advance,
-        closing(flow_ahead(frames, flow, distances or (1,))) as estimates,
+        going_on(folder, settings, yes, fills=True) if comes_again(clip) else nullcontext() as job,
+        progress(f"flow: {method.method}", clip.frame_count) as advance,
     ):
-        for _, flows in estimates:
-            if not flows:
-                continue
-            if done == 0:
-                _prepare(folder)
-            done += 1
-            for distance, pair in flows.items():
-                _write(folder, done + 1 - distance, done + 1, pair)
+        before = _complete(folder, job.frames if job else 0, distances)
+        for done in _estimate(clip, folder, flow, distances, before):
+            if job:
+                job.progress(done)
             advance(done)
-    if done == 0:
-        raise ValueError(f"{source}: expected at least two frames, got one")
-    say(f"{folder}: flow between {done + 1} frames by {method.method}")
+        if done == 0:
+            raise ValueError(f"{source}: expected at least two frames, got one")
+        sync(folder)
+    for note in clip.notes:
+        say(f"note: {note}")
+    say(f"{folder}: flow between {done} frames by {method.method}")
+
+
+def _estimate(
+    clip: "Clip", folder: Path, flow: "FlowFunction", distances: tuple[int, ...], done: int
+) -> Iterator[int]:
+    """Writes the flow of all frames but the `done` first, and gives the number of frames that have theirs."""
+    from contextlib import closing
+    from itertools import islice
+
+    from nststab.flow_pairs import flow_ahead
+
+    if done:
+        yield done
+    begin = max(0, done - distances[-1])  # the flow of the next frame begins at frames before it
+    frames = (frame.rgb for frame in islice(clip.frames(), begin, None))
+    with closing(flow_ahead(frames, flow, distances)) as estimates:
+        for number, (_, flows) in enumerate(estimates, begin + 1):
+            if number <= max(done, 1):
+                continue
+            if number == 2:
+                _prepare(folder)
+            for distance, pair in flows.items():
+                _write(folder, number - distance, number, pair)
+            yield number
+
+
+def _complete(folder: Path, frames: int, distances: tuple[int, ...]) -> int:
+    """How many of the finished `frames` have all their files, and none behind one that lost them with the machine."""
+    from nststab.flow_files import read_flo, read_mask
+
+    for number in range(2, frames + 1):
+        try:
+            for distance in (distance for distance in distances if distance < number):
+                forward, backward, *masks = _files(folder, number - distance, number)
+                read_flo(forward), read_flo(backward)
+                for mask in masks:
+                    read_mask(mask)
+        except (OSError, ValueError):
+            return number - 1 if number > 2 else 0
+    return frames
 
 
 def _prepare(folder: Path) -> None:
@@ -113,12 +156,19 @@ def _write(folder: Path, first: int, second: int, pair: "FlowPair") -> None:
     """The four files of a pair of frames, by their numbers."""
     from nststab.flow_files import write_flo, write_mask
 
-    there, back = f"{first}_{second}", f"{second}_{first}"
-    write_flo(folder / f"forward_{there}.flo", pair.forward)
-    write_flo(folder / f"backward_{back}.flo", pair.backward)
-    write_mask(folder / f"reliable_{there}.pgm", pair.forward_mask)
-    write_mask(folder / f"reliable_{back}.pgm", pair.backward_mask)
+    forward, backward, forward_mask, backward_mask = _files(folder, first, second)
+    write_flo(forward, pair.forward)
+    write_flo(backward, pair.backward)
+    write_mask(forward_mask, pair.forward_mask)
+    write_mask(backward_mask, pair.backward_mask)
     explain(f"{first} to {second}: {float(pair.forward_mask.mean()):.1%} of the pixels can be trusted")
+
+
+def _files(folder: Path, first: int, second: int) -> list[Path]:
+    """The flows between a pair of frames, there and back, and where each can be trusted."""
+    there, back = f"{first}_{second}", f"{second}_{first}"
+    names = (f"forward_{there}.flo", f"backward_{back}.flo", f"reliable_{there}.pgm", f"reliable_{back}.pgm")
+    return [folder / name for name in names]
 
 
 @command.command("mask", short_help="Where one flow can be trusted, given its opposite.")

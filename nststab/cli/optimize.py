@@ -5,13 +5,14 @@ from typing import Any
 
 import click
 
-from nststab.cli.common import EXISTING, device_options, verbosity_options
+from nststab.cli.clips import CLIP_PATH
+from nststab.cli.common import device_options, verbosity_options
 from nststab.cli.optimizing import collect, optimizer_options, refuse_unused
 from nststab.cli.stylize import clip_options, run
 
 
 @click.command("optimize", short_help="Stylize by optimisation.")
-@click.argument("content", type=EXISTING)
+@click.argument("content", type=CLIP_PATH)
 @click.argument("style_image")
 @click.option("--no-temporal", is_flag=True, help="Stylize each frame of a clip on its own.")
 @clip_options
@@ -24,8 +25,8 @@ def command(content: Path, style_image: str, no_temporal: bool, **options: Any) 
     STYLE_IMAGE may also be the name of a shipped style, or a checkpoint.
     """
     from nststab.cli.style_source import style_source
-    from nststab.video import open_clip
+    from nststab.video import kind_of
 
-    method = "gatys" if no_temporal or open_clip(content).kind == "picture" else "ruder"
+    method = "gatys" if no_temporal or kind_of(content) == "picture" else "ruder"
     refuse_unused(options, (method,))
     run(content, style_source(style_image), method, collect(options), options)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from nststab.cli.clips import CLIP_PATH, STANDARD, excerpt_options, name_of, open_source, raw_option
 from nststab.cli.common import (
-    EXISTING,
     METHODS,
     NearestChoice,
     device_options,
@@ -44,6 +44,8 @@ def clip_options(command: Command) -> Command:
         overwrite_option,
         click.option("--no-cuts", is_flag=True, help="Take the clip for one shot; do not look for cuts."),
         click.option("--no-audio", is_flag=True, help="Leave the audio out."),
+        raw_option,
+        excerpt_options,
         size_option,
         output_option,
     ):
@@ -52,7 +54,7 @@ def clip_options(command: Command) -> Command:
 
 
 @click.command("stylize", short_help="Stylize a clip or a picture.")
-@click.argument("source", metavar="INPUT", type=EXISTING)
+@click.argument("source", metavar="INPUT", type=CLIP_PATH)
 @click.option(
     "--style", required=True, metavar="NAME|IMAGE|WEIGHTS", help="A shipped style, a style picture or a checkpoint."
 )
@@ -62,7 +64,7 @@ def clip_options(command: Command) -> Command:
 @device_options
 @verbosity_options
 def command(source: Path, style: str, method: str, **options: Any) -> None:
-    """Stylize a video, a picture or a folder of pictures.
+    """Stylize a video, a picture, or a folder of pictures.
 
     \b
     recurrent    real time, steady; needs a trained style
@@ -70,8 +72,9 @@ def command(source: Path, style: str, method: str, **options: Any) -> None:
     ruder        optimisation, tied to the frame before by optical flow
     gatys        optimisation, frame by frame
 
-    OUT is an .mp4, an .mkv, a picture, or a folder of PNGs (ends in /). A clip keeps its size, timing and audio.
-    The options from --content-weight to --seed are for ruder and gatys.
+    INPUT may also be numbered pictures ('frames/%05d.png'), a glob of pictures ('frames/*.png'), or - for standard
+    input. OUT is a video file, a picture, a folder of PNGs (ends in /), or - for y4m on standard output. A clip keeps
+    its size, timing and audio. The options from --content-weight to --seed are for ruder and gatys.
     """
     refuse_unused(options, (method,))
     from nststab.cli.style_source import style_source
@@ -84,17 +87,17 @@ def run(
 ) -> None:
     """Reads, stylizes and writes; `options` are those of `clip_options` and `device_options`."""
     from nststab.cli.build import loop_settings, machine, stylizer
-    from nststab.cli.resuming import Work
+    from nststab.cli.resuming import Work, comes_again
     from nststab.video import convert_clip
 
     output = options["output"]
-    goes_on = method in ("ruder", "gatys") and "-" not in (str(source), output)
+    goes_on = method in ("ruder", "gatys") and output != STANDARD
     clip = checked_clip(source, options, goes_on)
     where = machine(options["device"], options["precision"])
     started = time.monotonic()
     counted = loop_settings(optimizer).iterations if clip.kind == "picture" and method in ("ruder", "gatys") else None
     with (
-        _work(clip, method, style, options, where) if goes_on else nullcontext(Work(output)) as work,
+        _work(clip, method, style, options, where) if goes_on and comes_again(clip) else nullcontext(Work(output)) as work,
         progress(f"{method} {clip.width}x{clip.height}", counted or clip.frame_count) as advance,
     ):
         advance(None if counted else work.frames)
@@ -116,13 +119,20 @@ def run(
         def stylize(frames: "Iterator[Tensor]") -> "Iterator[Tensor]":
             return shots(method_stylizer, optimizer.flow.numbered(frames), cuts=not options["no_cuts"])
 
-        result = convert_clip(clip, work.output, stylize, audio=not options["no_audio"], progress=frame_done)
+        result = convert_clip(
+            clip,
+            work.output,
+            stylize,
+            audio=not options["no_audio"],
+            raw=options.get("raw", False),
+            progress=frame_done,
+        )
     for note in result.notes:
         say(f"note: {note}")
     seconds = time.monotonic() - started
     made = result.frames - work.frames
     explain(f"{frames_of(made)} in {seconds:.1f} s, {made / seconds:.2f} a second")
-    say(f"{output}: {frames_of(result.frames)}, {clip.width}x{clip.height}")
+    say(f"{name_of(output)}: {frames_of(result.frames)}, {clip.width}x{clip.height}")
 
 
 def _work(
@@ -137,16 +147,21 @@ def _work(
 
 def checked_clip(source: Path, options: dict[str, Any], goes_on: bool = False) -> "Clip":
     """The clip, opened, once it is clear that the output can be written; `goes_on`: over unfinished work of its own."""
+    from nststab.cli.resuming import comes_again
     from nststab.jobs import overwrites
-    from nststab.video import check_output, open_clip
+    from nststab.video import check_output
 
-    clip = open_clip(source, options["size"])
+    if options.get("raw") and options["output"] != STANDARD:
+        raise click.UsageError(f"--raw is for video to -, got {options['output']}")
+    clip = open_source(source, options)
     try:
         check_output(clip, options["output"])
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="'-o'") from error
+    if options["output"] == STANDARD:
+        return clip
     path = Path(options["output"])
-    refuse_overwriting(path, options["yes"] or (goes_on and overwrites(path)))
+    refuse_overwriting(path, options["yes"] or (goes_on and comes_again(clip) and overwrites(path)))
     return clip
 
 
