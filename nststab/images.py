@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,6 +29,7 @@ _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
 PICTURE_SUFFIXES = frozenset(_FORMATS)
 ALPHA_SUFFIXES = frozenset({".png", ".webp", ".tif", ".tiff"})  # the formats which hold transparency
 
+_PART = re.compile(r"\.[0-9a-f]{12}\.part")  # what `replacing` writes to
 _SIDEWAYS = {5, 6, 7, 8}  # EXIF orientations which exchange width and height
 # everything Pillow raises for a damaged file; SyntaxError and IndexError come out of its PNG and TIFF parsers
 _DAMAGED = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, Image.DecompressionBombError)
@@ -149,6 +151,13 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what `replacing` left half written in a folder when its process was killed; nobody else may write there."""
+    for path in folder.iterdir():
+        if _PART.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def resized_shape(height: int, width: int, longest_side: int) -> tuple[int, int]:

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nststab.images import remove_parts
+
 _IDENTITY, _FINISHED, _FRAMES, _OVERWRITES = "job.json", "finished", "frames", "overwrites"
 _CHECKSUM = 16  # bytes of a digest behind each result
 
@@ -129,6 +131,7 @@ def open_job(folder: Path, identity: Mapping[str, Any], restart: bool = False) -
         if not resumed:
             _clear(folder)
             write_durably(folder / _IDENTITY, json.dumps(wanted, indent=1).encode())
+        remove_parts(folder)
     except BaseException:
         _unlock(lock)
         raise

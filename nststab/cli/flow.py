@@ -104,9 +104,7 @@ def estimate(
     say(f"{folder}: flow between {done} frames by {method.method}")
 
 
-def _estimate(
-    clip: "Clip", folder: Path, flow: "FlowFunction", distances: tuple[int, ...], done: int
-) -> Iterator[int]:
+def _estimate(clip: "Clip", folder: Path, flow: "FlowFunction", distances: tuple[int, ...], done: int) -> Iterator[int]:
     """Writes the flow of all frames but the `done` first, and gives the number of frames that have theirs."""
     from contextlib import closing
     from itertools import islice

@@ -13,6 +13,7 @@ import click
 
 import nststab
 from nststab.cli.common import frames_of, say
+from nststab.images import remove_parts
 from nststab.jobs import Job, OtherSettings, content_hash, open_job, sync, unfinished
 from nststab.video import Clip, check_output
 
@@ -59,7 +60,14 @@ def style_of(text: str) -> str:
 def _identified(value: Any) -> Any:
     if isinstance(value, Path) or (isinstance(value, str) and Path(value).is_file()):
         return f"{Path(value).name} ({content_hash(Path(value))})"
-    return value
+    if isinstance(value, tuple):
+        return [_identified(part) for part in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def comes_again(clip: Clip) -> bool:
+    """Whether the clip can be read a second time, unlike what comes through a pipe."""
+    return bool(clip.pictures) or clip.path.is_file()
 
 
 @contextmanager
@@ -87,6 +95,8 @@ def going_on(output: Path, settings: Mapping[str, Any], yes: bool, fills: bool) 
         job = open_job(unfinished(output), settings, restart=yes)
     except OtherSettings as error:
         raise click.UsageError(f"{error}; say -y to begin afresh") from error
+    if output.is_dir():
+        remove_parts(output)
     with job:
         if job.resumed and job.has_results:
             say(f"going on: {frames_of(job.frames)} {'was' if job.frames == 1 else 'were'} finished")

@@ -87,7 +87,7 @@ def run(
 ) -> None:
     """Reads, stylizes and writes; `options` are those of `clip_options` and `device_options`."""
     from nststab.cli.build import loop_settings, machine, stylizer
-    from nststab.cli.resuming import Work, comes_again
+    from nststab.cli.resuming import Work
     from nststab.video import convert_clip
 
     output = options["output"]
@@ -97,7 +97,7 @@ def run(
     started = time.monotonic()
     counted = loop_settings(optimizer).iterations if clip.kind == "picture" and method in ("ruder", "gatys") else None
     with (
-        _work(clip, method, style, options, where) if goes_on and comes_again(clip) else nullcontext(Work(output)) as work,
+        _work(clip, method, style, options, where) if goes_on else nullcontext(Work(output)) as work,
         progress(f"{method} {clip.width}x{clip.height}", counted or clip.frame_count) as advance,
     ):
         advance(None if counted else work.frames)
@@ -139,8 +139,11 @@ def _work(
     clip: "Clip", method: str, style: "StyleSource", options: dict[str, Any], where: "Machine"
 ) -> "AbstractContextManager[Work]":
     """What remembers the finished optimisations of this command."""
-    from nststab.cli.resuming import resumable, settings_of, style_of
+    from nststab.cli.resuming import Work, comes_again, resumable, settings_of, style_of
 
+    if not comes_again(clip):
+        say("note: what comes through a pipe cannot be read again: after a kill the work begins anew")
+        return nullcontext(Work(options["output"]))
     settings = settings_of(clip, options, method=method, style=style_of(style.text), device=where.device.type)
     return resumable(clip, options["output"], settings, options["yes"])
 
