@@ -198,10 +198,12 @@ def optimize(initial: Tensor, loss: Objective, settings: GatysSettings, callback
     for iteration in range(settings.iterations + 1):
         with torch.enable_grad():
             terms = loss(pixels)
-            total = torch.stack(list(terms.values())).sum()
-        value = total.item()
+            stacked = torch.stack(list(terms.values()))
+            total = stacked.sum()
+        values = stacked.tolist()  # one wait for an accelerator
+        value = sum(values)
         if callback is not None:
-            callback(iteration, {name: term.item() for name, term in terms.items()})
+            callback(iteration, dict(zip(terms, values, strict=True)))
         if lowest and value < lowest[-1]:
             best.copy_(pixels.detach())
         above = above + 1 if lowest and value > max(lowest[0], _GROWTH * lowest[-1]) else 0
@@ -211,7 +213,7 @@ def optimize(initial: Tensor, loss: Objective, settings: GatysSettings, callback
         lowest.append(min([value, *lowest[-1:]]))
         if iteration == settings.iterations or _settled(lowest, settings.tolerance):
             break
-        _update(optimizer, pixels, total, first=iteration == 0)
+        _update(optimizer, pixels, total, value, first=iteration == 0)
     return best
 
 
@@ -223,14 +225,14 @@ def _optimizer(pixels: Tensor, settings: GatysSettings) -> torch.optim.Optimizer
     return torch.optim.LBFGS([pixels], max_iter=1, history_size=_HISTORY, tolerance_grad=0, tolerance_change=0)
 
 
-def _update(optimizer: torch.optim.Optimizer, pixels: Tensor, total: Tensor, first: bool) -> None:
-    """One step down the gradient of `total`, projected onto [0, 1]."""
+def _update(optimizer: torch.optim.Optimizer, pixels: Tensor, total: Tensor, value: float, first: bool) -> None:
+    """One step down the gradient of `total`, which is `value`, projected onto [0, 1]."""
     # L-BFGS drops pairs with y·s below an absolute 1e-10; the loss per pixel instead of per picture keeps clear of it.
     gradient = torch.autograd.grad(total, pixels)[0] * pixels.numel()
     pixels.grad = gradient.contiguous()  # L-BFGS takes no other; channels_last is what the network returns
     if isinstance(optimizer, torch.optim.LBFGS):
         optimizer.param_groups[0]["lr"] = _first_rate(gradient) if first else 1.0
-    optimizer.step(total.item)
+    optimizer.step(lambda: value)
     with torch.no_grad():
         pixels.clamp_(0, 1)
 

@@ -6,12 +6,15 @@ default, divides each layer's squared error by the target's own energy: content 
 term is then 1 for a picture without features, whatever the layer or the style, so one set of weights serves all styles.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from nststab.vgg import PerceptualNetwork
 from nststab.warp import warp
@@ -37,13 +40,42 @@ def gram(features: Tensor) -> Tensor:
 
     Gupta et al. 2017, eq. (3), with the normalisation of Johnson et al. 2016, which makes it independent of the size.
     """
-    _, channels, height, width = features.shape
-    # bf16 sums would lose the small differences that we minimise
-    with torch.autocast(features.device.type, enabled=False):
-        flat = features.flatten(2)  # (N, C, HW)
-        if flat.dtype in (torch.float16, torch.bfloat16):
-            flat = flat.float()
-        return flat @ flat.transpose(1, 2) / (channels * height * width)
+    result: Tensor = _Gram.apply(features)
+    return result
+
+
+class _Gram(torch.autograd.Function):
+    """ΦΦᵀ / (C·H·W), with one product in the backward pass where autograd needs two and their sum.
+
+    The gradient comes in the memory format of the features: autograd's is contiguous, and adding it to that of the next
+    layer, channels_last, took as long as a convolution.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, features: Tensor) -> Tensor:
+        ctx.save_for_backward(features)
+        # bf16 sums would lose the small differences that we minimise
+        with torch.autocast(features.device.type, enabled=False):
+            flat = features.flatten(2)  # (N, C, HW)
+            if flat.dtype in (torch.float16, torch.bfloat16):
+                flat = flat.float()
+            return flat @ flat.transpose(1, 2) / features[0].numel()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        features: Tensor = ctx.saved_tensors[0]
+        both = (gradient + gradient.transpose(1, 2)) / features[0].numel()  # (N, C, C)
+        # float16 has not the range for it; bfloat16 has, and the convolutions round the gradient to it anyway
+        other = features.float() if features.dtype == torch.float16 else features
+        both = both.to(other.dtype)
+        with torch.autocast(features.device.type, enabled=False):
+            if other.is_contiguous(memory_format=torch.channels_last):
+                pixels = other.permute(0, 2, 3, 1)  # (N, H, W, C)
+                product = (pixels.flatten(1, 2) @ both).view_as(pixels).permute(0, 3, 1, 2)
+            else:
+                product = (both @ other.flatten(2)).view_as(other)
+        return product.to(features.dtype)
 
 
 def content_loss(features: Tensor, target: Tensor, scaling: Scaling = "energy") -> Tensor:
@@ -100,33 +132,73 @@ def style_target(network: PerceptualNetwork, image: Tensor, layers: tuple[str, .
         return {layer: gram(features[layer]) for layer in layers}
 
 
+def blend(targets: Sequence[StyleTarget], weights: Sequence[float]) -> dict[str, Tensor]:
+    """One target in place of several: the mean of their Gram matrices, by weights of which only the ratios matter.
+
+    It is what minimises Σ wᵢ ‖G - Gᵢ‖², and the sum is W ‖G - Ḡ‖² and a constant, W = Σ wᵢ: so eq. (3) with the blend
+    pulls exactly as all of them together, in one evaluation. Only layers that all targets have are kept.
+
+    Raises:
+        ValueError: not one weight for each target, weights that are negative or all zero, no layer in common, or Gram
+            matrices of different networks.
+    """
+    if not targets or len(targets) != len(weights):
+        raise ValueError(f"expected one weight for each style, got {len(targets)} styles and {len(weights)} weights")
+    if not (min(weights) >= 0 and 0 < sum(weights) < math.inf):
+        raise ValueError(f"expected weights of at least 0 and one above it, got {', '.join(map(str, weights))}")
+    layers = [layer for layer in targets[0] if all(layer in target for target in targets)]
+    if not layers:
+        raise ValueError("the styles have no layer in common")
+    for layer in layers:
+        sizes = {target[layer].shape[-1] for target in targets}
+        if len(sizes) > 1:
+            raise ValueError(f"expected Gram matrices of one size at {layer}, got {', '.join(map(str, sorted(sizes)))}")
+    parts = [weight / sum(weights) for weight in weights]
+    return {
+        layer: torch.stack([part * target[layer] for part, target in zip(parts, targets, strict=True)]).sum(dim=0)
+        for layer in layers
+    }
+
+
 class PerceptualLoss:
     """Content and style loss of pictures, eq. (1)-(3): λ_c L_c + λ_s L_s, plus total variation where it has a weight.
+
+    Args:
+        dtype: of the network's arithmetic; Gram matrices, sums and terms stay in float32. None leaves it to an autocast
+            around the call.
 
     Raises:
         ValueError: the style target lacks a layer, or the network does not reach one.
     """
 
-    def __init__(self, network: PerceptualNetwork, style: StyleTarget, settings: LossSettings) -> None:
+    def __init__(
+        self,
+        network: PerceptualNetwork,
+        style: StyleTarget,
+        settings: LossSettings,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         missing = [layer for layer in settings.style_layers if layer not in style]
         if missing:
             raise ValueError(f"the style has no Gram matrix at {', '.join(missing)}; it has {', '.join(style)}")
         self.network = network
         self.settings = settings
+        self.dtype = dtype
         self._style = {layer: style[layer] for layer in settings.style_layers}
         self._layers = tuple(dict.fromkeys(settings.content_layers + settings.style_layers))
         network.require(self._layers)
 
     def content_targets(self, images: Tensor) -> dict[str, Tensor]:
         """Features of the content pictures (N, 3, H, W) at the content layers, without gradient."""
-        with torch.no_grad():
+        with torch.no_grad(), self._arithmetic(images):
             targets: dict[str, Tensor] = self.network(images, self.settings.content_layers)
         return targets
 
     def __call__(self, images: Tensor, content_targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weighted terms "content", "style" and, if weighted, "tv" of `images` (N, 3, H, W): scalars to be summed."""
         settings = self.settings
-        features = self.network(images, self._layers)
+        with self._arithmetic(images):
+            features = self.network(images, self._layers)
         content = [content_loss(features[j], content_targets[j], settings.scaling) for j in settings.content_layers]
         style = [style_loss(gram(features[j]), self._style[j], settings.scaling) for j in settings.style_layers]
         terms = {
@@ -136,6 +208,11 @@ class PerceptualLoss:
         if settings.tv_weight:
             terms["tv"] = settings.tv_weight * total_variation(images)
         return terms
+
+    def _arithmetic(self, images: Tensor) -> AbstractContextManager[None]:
+        if self.dtype is None:
+            return nullcontext()
+        return torch.autocast(images.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
 
 def _energy(target: Tensor) -> Tensor:

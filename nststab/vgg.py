@@ -4,11 +4,13 @@ The paper computes its losses with VGG-19 (VGG-16 in its Figure 3). Which of the
 """
 
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Pooling = Literal["max", "average"]
 
 
 class Normalization(NamedTuple):
@@ -39,7 +41,7 @@ def normalization(state_dict: Mapping[str, Tensor], metadata: Mapping[str, str])
 class _Convolution(NamedTuple):
     layer: str  # name of the ReLU behind it, e.g. "relu3_3"
     key: str  # state-dict prefix, e.g. "features.14"
-    pooled: bool  # a 2x2 max pooling stands before it
+    pooled: bool  # a 2x2 pooling stands before it
 
 
 def _plan(state_dict: Mapping[str, Tensor]) -> list[_Convolution]:
@@ -86,16 +88,25 @@ class PerceptualNetwork(nn.Module):
         state_dict: torchvision's names, `features.N.weight` (C_out, C_in, 3, 3) and `features.N.bias`; other keys are
             ignored. A truncated network is fine.
         input_normalization: what these weights expect.
+        pooling: "max" is VGG's own; Gatys et al. 2016 (section 2) replace it by the mean of the same 2x2 pixels.
 
     Raises:
-        ValueError: the state dict is not a plain VGG's.
+        ValueError: the state dict is not a plain VGG's, or another pooling.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, state_dict: Mapping[str, Tensor], input_normalization: Normalization = CAFFE) -> None:
+    def __init__(
+        self,
+        state_dict: Mapping[str, Tensor],
+        input_normalization: Normalization = CAFFE,
+        pooling: Pooling = "max",
+    ) -> None:
         super().__init__()
+        if pooling not in ("max", "average"):
+            raise ValueError(f"expected max or average pooling, got {pooling}")
+        self._pool = F.max_pool2d if pooling == "max" else F.avg_pool2d
         self._convolutions = _plan(state_dict)
         self.register_buffer("mean", torch.tensor(input_normalization.mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(input_normalization.std).view(3, 1, 1))
@@ -138,9 +149,10 @@ class PerceptualNetwork(nn.Module):
                     raise ValueError(
                         f"images of {images.shape[-1]}x{images.shape[-2]} pixels are too small for {convolution.layer}"
                     )
-                x = F.max_pool2d(x, 2)
+                x = self._pool(x, 2)
             weight, bias = self.weights[f"{convolution.layer}_weight"], self.weights[f"{convolution.layer}_bias"]
-            x = F.relu(F.conv2d(x, weight, bias, padding=1))
+            # in place: convolutions need their input again for the gradient, never their output
+            x = F.relu(F.conv2d(x, weight, bias, padding=1), inplace=True)
             if convolution.layer in layers:
                 features[convolution.layer] = x
         return features

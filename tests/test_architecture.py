@@ -39,6 +39,7 @@ LAYERS = {
     "stylizer": 3,
     "video": 3,
     "_threads": 4,
+    "color": 4,
     "_yuv": 4,
     "flow_colors": 4,
     "layers": 4,
