@@ -1,6 +1,5 @@
 """Style transfer of a clip by several passes over it in alternating direction (Ruder et al. 2016, multi-pass)."""
 
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from nststab.flow import FlowFunction
 from nststab.flow_pairs import FlowPair, flow_ahead
-from nststab.images import replacing
+from nststab.jobs import write_durably
 from nststab.losses import PerceptualLoss
 from nststab.warp import warp
 
@@ -227,10 +226,7 @@ def _read(path: Path) -> Tensor:
 
 
 def _write(path: Path, values: Tensor) -> None:
-    """A float32 .npy file, whole or not at all, also where the power fails."""
-    buffer = BytesIO()
-    np.save(buffer, values.float().cpu().contiguous().numpy(), allow_pickle=False)
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        file.write(buffer.getbuffer())
-        file.flush()
-        os.fsync(file.fileno())
+    """A float32 .npy file, whole or not at all."""
+    file = BytesIO()
+    np.save(file, values.float().cpu().contiguous().numpy(), allow_pickle=False)
+    write_durably(path, file.getvalue())

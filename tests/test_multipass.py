@@ -160,7 +160,7 @@ def test_an_interrupted_run_goes_on_to_the_same_result(loss: PerceptualLoss, tmp
         with pytest.raises(KeyboardInterrupt):
             run(loss, frames, folder, log=Log(end))
         (folder / "shot_0001").mkdir(parents=True, exist_ok=True)
-        (folder / "shot_0001" / ".0123456789ab.part").write_bytes(b"half of a file")
+        (folder / "shot_0001" / "frame_000001.npy.part").write_bytes(b"half of a file")
         assert same(run(loss, frames, folder, log=again), undisturbed)
         assert len(again.optimizations) == 9 - (end - 1)
         assert contents(folder) == contents(tmp_path / "undisturbed")
