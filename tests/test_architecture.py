@@ -27,6 +27,9 @@ LAYERS = {
     "_standard_streams": 3,
     "_timing": 3,
     "_video_count": 3,
+    "_video_audio": 3,
+    "_video_encoder": 3,
+    "_video_gif": 3,
     "_video_in": 3,
     "_video_out": 3,
     "assets": 3,
@@ -38,6 +41,7 @@ LAYERS = {
     "jobs": 3,
     "stylizer": 3,
     "video": 3,
+    "_palette": 4,
     "_threads": 4,
     "color": 4,
     "_yuv": 4,
@@ -54,7 +58,7 @@ LAYERS = {
 
 # Foreign packages that only some may import. Part of the name after "nststab."; a package stands for all its modules.
 OWNERS = {
-    "av": {"_video_in", "_video_out"},
+    "av": {"_video_audio", "_video_encoder", "_video_gif", "_video_in"},
     "cv2": {"flow"},
     "PIL": {"images"},
     "click": {"cli"},
