@@ -106,6 +106,7 @@ class PerceptualNetwork(nn.Module):
         super().__init__()
         if pooling not in ("max", "average"):
             raise ValueError(f"expected max or average pooling, got {pooling}")
+        self.pooling = pooling
         self._pool = F.max_pool2d if pooling == "max" else F.avg_pool2d
         self._convolutions = _plan(state_dict)
         self.register_buffer("mean", torch.tensor(input_normalization.mean).view(3, 1, 1))

@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 import nststab
 from nststab import assets, video
 from nststab.baselines.gatys import GatysSettings
+from nststab.baselines.multipass import MultiPassSettings
 from nststab.baselines.ruder import RuderSettings
 from nststab.cli import group
 from nststab.cli.build import OptimizerOptions
@@ -125,9 +126,15 @@ OPTIMIZERS: dict[str, object] = {
     **{name: getattr(LossSettings(), name) for name in ("content_weight", "style_weight", "tv_weight")},
     "temporal_weight": RuderSettings().temporal_weight,
     "long_term": ",".join(map(str, RuderSettings().long_term)),
-    "iterations": f"{RuderSettings().gatys.iterations},{RuderSettings().later_iterations}",
+    "passes": OptimizerOptions().passes,
+    "temporal_from": MultiPassSettings().temporal_from,
+    "iterations": f"{RuderSettings().gatys.iterations},{RuderSettings().later_iterations}; with several passes "
+    f"{MultiPassSettings().gatys.iterations},{MultiPassSettings().later_iterations}",
     **{name: getattr(GatysSettings(), name) for name in ("optimizer", "init", "seed")},
+    "scales": OptimizerOptions().scales,
+    "style_weights": "equal parts",
     "style_scale": OptimizerOptions().style_scale,
+    "pooling": OptimizerOptions().pooling,
     "network": "the bundled VGG-16",
     "vgg_weights": "the bundled VGG-16",
     "content_layers": f"{','.join(LossSettings().content_layers)}; relu4_2 with VGG-19, as Gatys",

@@ -255,7 +255,7 @@ def test_the_optimizers_get_what_was_said(run: Run, monkeypatch: pytest.MonkeyPa
     )
     write_picture(Path("style.png"), texture(12, 16))
     done(run(f"stylize film -o out/ --method ruder --style style.png {options} {VGG}"))
-    loss, _, settings, _, _, start, _ = said
+    loss, _, settings, _, _, start, *_ = said
     assert (loss.settings.content_weight, loss.settings.style_weight, loss.settings.tv_weight) == (2, 3, 4)
     assert (settings.gatys.iterations, settings.later_iterations, settings.temporal_weight) == (7, 3, 5)
     assert (settings.gatys.optimizer, settings.gatys.seed) == ("adam", 6)

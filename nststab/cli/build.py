@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 
 from nststab.baselines.gatys import Gatys, GatysSettings, Keep
+from nststab.baselines.multipass import MultiPass, MultiPassSettings
 from nststab.baselines.ruder import Ruder, RuderSettings
 from nststab.cli.common import explain, given
 from nststab.cli.flow_source import FlowSource
 from nststab.cli.perceptual import layers_of, perceptual_network
-from nststab.cli.style_source import StyleSource
+from nststab.cli.style_source import Style, style_source
 from nststab.images import read_picture, resize
 from nststab.losses import LossSettings, PerceptualLoss
 from nststab.stylizer import FeedForward, Precision, Stylizer
+from nststab.vgg import Pooling
 
 FEED_FORWARD = ("recurrent", "independent")
 IterationReport = Callable[[int, dict[str, float]], None]
@@ -66,72 +68,104 @@ class OptimizerOptions:
     iterations: tuple[int, ...] | None = None
     temporal_weight: float | None = None
     long_term: tuple[int, ...] | None = None
+    passes: int = 1
+    temporal_from: int | None = None
     init: str | None = None
+    scales: int = 1
     style_scale: float = 1.0
     network: str | None = None
     vgg_weights: Path | None = None
+    pooling: Pooling = "max"
     flow: FlowSource = field(default_factory=FlowSource)
 
 
-def perceptual_loss(
-    style: StyleSource, options: OptimizerOptions, content_side: int, device: torch.device
-) -> PerceptualLoss:
+def perceptual_loss(style: Style, options: OptimizerOptions, content_side: int, device: torch.device) -> PerceptualLoss:
     """The loss of `gatys` and `ruder`; a style picture is scaled to `style_scale` times the content's longest side."""
-    if style.picture is None and options.style_scale != 1:
+    return _losses(style, replace(options, scales=1), content_side, device)[0]
+
+
+def _losses(style: Style, options: OptimizerOptions, content_side: int, device: torch.device) -> list[PerceptualLoss]:
+    """The losses of all scales, the coarsest first: each has half the size of the next, and the style pictures too."""
+    if options.style_scale != 1 and not style.scalable:
         raise click.UsageError(f"--style-scale has no effect on {style.text}, which is no picture")
-    network = perceptual_network(options.vgg_weights, device, options.network)
+    network = perceptual_network(options.vgg_weights, device, options.network, options.pooling)
     settings = replace(LossSettings(), **(layers_of(network) | dict(options.loss)))
-    side = max(16, round(content_side * options.style_scale))
-    target = style.target(network, settings.style_layers, side)
-    layers = options.loss.get("style_layers", tuple(target))  # a checkpoint has its own
-    return PerceptualLoss(network, target, replace(settings, style_layers=layers))
+    losses = []
+    for scale in reversed(range(options.scales)):
+        side = max(16, round(content_side * options.style_scale / 2**scale))
+        target = style.target(network, settings.style_layers, side)
+        layers = options.loss.get("style_layers", tuple(target))  # a checkpoint has its own
+        losses.append(PerceptualLoss(network, target, replace(settings, style_layers=layers)))
+    return losses
 
 
 def stylizer(
     method: str,
-    style: StyleSource,
+    style: Style,
     options: OptimizerOptions,
     content_side: int,
     where: Machine,
     report: IterationReport | None = None,
     keep: Keep | None = None,
+    folder: Path | None = None,
 ) -> Stylizer:
-    """Builds a method; `report` gets every iteration of an optimisation, and `keep` its result."""
+    """Builds a method; `report` gets every iteration of an optimisation, and `keep` its result.
+
+    `folder` is where several passes of `ruder` keep the clip; they need one.
+    """
     if method in FEED_FORWARD:
         explain(f"{method} in {where.precision}")
         return FeedForward(style.trained(method).network, where.device, where.precision)
-    loss = perceptual_loss(style, options, content_side, where.device)
-    loop, start = loop_settings(options), _start(options, content_side)
+    *coarse, loss = _losses(style, options, content_side, where.device)
+    start = _start(options, content_side, where)
     optimized: Stylizer
     if method == "gatys":
-        optimized = Gatys(loss, loop, report, where.device, start, keep)
+        optimized = Gatys(loss, loop_settings(options), report, where.device, start, keep, coarse)
+    elif options.passes > 1:
+        assert folder is not None
+        flow, settings = options.flow.function(), _multi_pass(options)
+        optimized = MultiPass(loss, flow, settings, folder, report, where.device, start, coarse)
     else:
-        flow, settings = options.flow.function(), _ruder(options, loop)
-        optimized = Ruder(loss, flow, settings, report, where.device, start, keep)
+        flow = options.flow.function()
+        optimized = Ruder(loss, flow, _ruder(options), report, where.device, start, keep, coarse)
     return optimized
 
 
 def loop_settings(options: OptimizerOptions) -> GatysSettings:
-    """Settings of the first frame's optimisation."""
+    """Settings of the first frame's optimisation, or of the first pass."""
     changed = dict(options.loop)
     if options.init in ("content", "noise"):
         changed["init"] = options.init
     if options.iterations:
         changed["iterations"] = options.iterations[0]
-    return replace(GatysSettings(), **changed)
+    return replace(MultiPassSettings().gatys if options.passes > 1 else GatysSettings(), **changed)
 
 
-def _start(options: OptimizerOptions, content_side: int) -> Callable[[Tensor], Tensor] | None:
-    """What gives the start picture, at the content's size, where --init names one."""
+def _start(options: OptimizerOptions, content_side: int, where: Machine) -> Callable[[Tensor], Tensor] | None:
+    """What gives the start picture, at the content's size, where --init names a style's network or a picture."""
     if options.init in (None, "content", "noise"):
         return None
+    if options.init.startswith("style:"):
+        checkpoint = style_source(options.init.removeprefix("style:")).trained("independent")
+        network = FeedForward(checkpoint.network, where.device, where.precision)
+        return lambda frame: next(network([frame]))
     picture = resize(read_picture(Path(str(options.init))).rgb, content_side)
     return lambda _frame: picture
 
 
-def _ruder(options: OptimizerOptions, loop: GatysSettings) -> RuderSettings:
-    changed: dict[str, Any] = {"gatys": loop}
-    if options.iterations and len(options.iterations) == 2:
-        changed["later_iterations"] = options.iterations[1]
-    changed |= given(temporal_weight=options.temporal_weight, long_term=options.long_term)
-    return replace(RuderSettings(), **changed)
+def _ruder(options: OptimizerOptions) -> RuderSettings:
+    return replace(RuderSettings(), **_later_frames(options), **given(long_term=options.long_term))
+
+
+def _multi_pass(options: OptimizerOptions) -> MultiPassSettings:
+    changed = _later_frames(options) | given(passes=options.passes, temporal_from=options.temporal_from)
+    return replace(MultiPassSettings(), **changed)
+
+
+def _later_frames(options: OptimizerOptions) -> dict[str, Any]:
+    """What a single and several passes share."""
+    later = options.iterations[1] if options.iterations and len(options.iterations) == 2 else None
+    return {
+        "gatys": loop_settings(options),
+        **given(later_iterations=later, temporal_weight=options.temporal_weight),
+    }

@@ -18,7 +18,7 @@ from nststab.cli.common import (
     verbosity_options,
 )
 from nststab.cli.optimizing import collect, optimizer_options, refuse_unused
-from nststab.cli.stylize import checked_clip, clip_options, shots
+from nststab.cli.stylize import checked_clip, clip_options, colored, shots, style_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from nststab.evaluate.stability import MethodStability
 
 
+# Options of the optimisers that the measurement uses as well, whatever the methods.
+_MEASUREMENT = ("seed", "network", "vgg_weights", "style_scale", "style_weights")
+
+
 @click.command("compare", short_help="Several methods side by side.")
 @click.argument("source", metavar="INPUT", type=CLIP_PATH)
-@click.option(
-    "--style", required=True, metavar="NAME|IMAGE|WEIGHTS", help="A shipped style, a style picture or a checkpoint."
-)
+@style_option
 @click.option(
     "--methods",
     type=Names(METHODS),
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
 @optimizer_options
 @device_options
 @verbosity_options
-def command(source: Path, style: str, methods: tuple[str, ...], patches: int, **options: Any) -> None:
+def command(source: Path, styles: tuple[str, ...], methods: tuple[str, ...], patches: int, **options: Any) -> None:
     """Stylize INPUT with several methods: a clip with all of them side by side, input first, and a table of figures.
 
     PSNR and SSIM compare corresponding patches of adjacent frames (Gupta et al. 2017, section 5.3); the input's own
@@ -61,28 +63,33 @@ def command(source: Path, style: str, methods: tuple[str, ...], patches: int, **
     beside the style and content loss of the same frames: a blurred or unstylized clip is stable too.
     """
     used = tuple(method for method in methods if method in ("ruder", "gatys"))
-    refuse_unused({**options, "seed": None, "network": None, "vgg_weights": None, "style_scale": None}, used or methods)
+    refuse_unused({**options, **dict.fromkeys(_MEASUREMENT)}, used or methods)
     from nststab.cli.build import OptimizerOptions, machine, perceptual_loss, stylizer
-    from nststab.cli.style_source import style_source
+    from nststab.cli.resuming import passes_folder
+    from nststab.cli.style_source import chosen_style
     from nststab.evaluate.stability import StabilityMeter, StabilitySettings, in_step, perceptual_losses
     from nststab.report import side_by_side
     from nststab.video import convert_clip
 
     clip = checked_clip(source, options)
     where = machine(options["device"], options["precision"])
-    named_style, optimizer, side = style_source(style), collect(options), max(clip.width, clip.height)
+    style, optimizer = chosen_style(styles, options["style_weights"]), collect(options)
+    side = max(clip.width, clip.height)
     # with weights of one, so that figures compare whatever the methods were run with
     measured = OptimizerOptions(
         style_scale=optimizer.style_scale, network=optimizer.network, vgg_weights=optimizer.vgg_weights
     )
-    loss = perceptual_loss(named_style, measured, side, where.device)
+    loss = perceptual_loss(style, measured, side, where.device)
     meter = StabilityMeter(StabilitySettings(patches, seed=options["seed"] or 0), perceptual_losses(loss, where.device))
-    with progress("compare", clip.frame_count) as advance:
+    with passes_folder(None, optimizer.passes) as folder, progress("compare", clip.frame_count) as advance:
 
         def iteration(number: int, terms: dict[str, float]) -> None:
             advance(note=f"{number}: {named(terms)}")
 
-        stylizers = {method: stylizer(method, named_style, optimizer, side, where, iteration) for method in methods}
+        stylizers = {
+            method: colored(stylizer(method, style, optimizer, side, where, iteration, folder=folder), options)
+            for method in methods
+        }
 
         def panels(frames: "Iterable[Tensor]") -> "Iterator[Tensor]":
             meter.start_shot()

@@ -20,6 +20,6 @@ def command(**options: Any) -> None:
     from nststab.cli.style_source import style_source
     from nststab.cli.stylize import run
 
-    options |= {"size": None, "no_audio": False, "no_cuts": False}
+    options |= {"size": None, "no_audio": False, "no_cuts": False, "preserve_color": False}
     run(demo_clip(), style_source("the_great_wave"), "recurrent", OptimizerOptions(), options)
     say(f"stylized: {Path(options['output']).resolve()}")

@@ -13,20 +13,20 @@ from nststab.cli.stylize import clip_options, run
 
 @click.command("optimize", short_help="Stylize by optimisation.")
 @click.argument("content", type=CLIP_PATH)
-@click.argument("style_image")
+@click.argument("style_images", nargs=-1, required=True, metavar="STYLE_IMAGE...")
 @click.option("--no-temporal", is_flag=True, help="Stylize each frame of a clip on its own.")
 @clip_options
 @optimizer_options
 @device_options
 @verbosity_options
-def command(content: Path, style_image: str, no_temporal: bool, **options: Any) -> None:
+def command(content: Path, style_images: tuple[str, ...], no_temporal: bool, **options: Any) -> None:
     """Stylize CONTENT after STYLE_IMAGE: a picture by the method of Gatys et al., a clip by that of Ruder et al.
 
-    STYLE_IMAGE may also be the name of a shipped style, or a checkpoint.
+    STYLE_IMAGE may also be the name of a shipped style, or a checkpoint; several are blended.
     """
-    from nststab.cli.style_source import style_source
+    from nststab.cli.style_source import chosen_style
     from nststab.video import kind_of
 
     method = "gatys" if no_temporal or kind_of(content) == "picture" else "ruder"
     refuse_unused(options, (method,))
-    run(content, style_source(style_image), method, collect(options), options)
+    run(content, chosen_style(style_images, options["style_weights"]), method, collect(options), options)

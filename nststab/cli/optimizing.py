@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from nststab.cli.common import (
+    COUNT,
+    NON_NEGATIVE,
     POSITIVE,
     NearestChoice,
     flow_cache_option,
@@ -38,6 +40,20 @@ class Iterations(click.ParamType):  # type: ignore[type-arg]
         if len(parts) > 2 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
             self.fail(f"{value!r}: expected a positive number, or two as in 500,150", param, ctx)
         return tuple(int(part) for part in parts)
+
+
+class Weights(click.ParamType):  # type: ignore[type-arg]
+    """Numbers of at least 0, not all of them 0."""
+
+    name = "X,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        if isinstance(value, tuple):
+            return value
+        weights = tuple(NON_NEGATIVE.convert(part.strip(), param, ctx) for part in str(value).split(","))
+        if not any(weights):
+            self.fail(f"{value!r}: expected a weight above 0", param, ctx)
+        return weights
 
 
 class Distances(click.ParamType):  # type: ignore[type-arg]
@@ -81,17 +97,31 @@ _OPTIONS = (
         "ruder: how far back lie the frames that a frame is tied to, as in 1,2,4.",
         Distances(),
     ),
+    setting("--passes", 1, "ruder: passes over a clip, in alternating direction.", COUNT),
+    setting("--temporal-from", 5, "ruder, several passes: the first with the temporal loss.", click.IntRange(min=2)),
     setting(
-        "--iterations", "500,150", "Iterations a frame; ruder: of the first frame, and of later ones.", Iterations()
+        "--iterations",
+        "500,150; with several passes 100,100",
+        "Iterations a frame; ruder: of the first frame and of later ones, or of the first pass and of later ones.",
+        Iterations(),
     ),
     setting("--optimizer", "lbfgs", "How to minimise.", NearestChoice(("lbfgs", "adam"))),
-    setting("--init", "content", "Start from the content, noise, or a picture.", str, "content|noise|IMAGE"),
+    setting(
+        "--init",
+        "content",
+        "Start from the content, noise, what a trained style makes of the content, or a picture.",
+        str,
+        "content|noise|style:NAME|IMAGE",
+    ),
+    setting("--scales", 1, "Sizes of the picture, each twice the one before; the last is the full one.", COUNT),
+    setting("--style-weights", "equal parts", "Parts of several styles in their blend, as in 3,7.", Weights()),
     setting("--style-scale", 1.0, "Size of a style picture relative to the content's.", POSITIVE),
     flow_option,
     flow_method_option,
     flow_cache_option,
     network_option,
     vgg_option,
+    setting("--pooling", "max", "Pooling of the perceptual network.", NearestChoice(("max", "average"))),
     setting(
         "--content-layers",
         "relu3_3; relu4_2 with VGG-19, as Gatys",
@@ -114,21 +144,26 @@ _NAMES = (
     "tv_weight",
     "temporal_weight",
     "long_term",
+    "passes",
+    "temporal_from",
     "iterations",
     "optimizer",
     "init",
+    "scales",
+    "style_weights",
     "style_scale",
     "flow",
     "flow_method",
     "flow_cache",
     "network",
     "vgg_weights",
+    "pooling",
     "content_layers",
     "style_layers",
     "seed",
 )
 _LOSS = ("content_weight", "style_weight", "tv_weight", "content_layers", "style_layers")
-_RUDER_ONLY = {"temporal_weight", "long_term", "flow", "flow_method", "flow_cache"}
+_RUDER_ONLY = {"temporal_weight", "long_term", "passes", "temporal_from", "flow", "flow_method", "flow_cache"}
 
 
 def optimizer_options(command: Command) -> Command:
@@ -144,8 +179,10 @@ def collect(options: dict[str, Any]) -> "OptimizerOptions":
     from nststab.cli.flow_source import flow_source
 
     init = options["init"]
-    if init not in (None, "content", "noise") and not Path(init).is_file():
-        raise click.BadParameter(f"{init}: expected content, noise or an existing picture", param_hint="'--init'")
+    known = init in (None, "content", "noise") or init.startswith("style:") or Path(init).is_file()
+    if not known:
+        expected = "content, noise, style:NAME or an existing picture"
+        raise click.BadParameter(f"{init}: expected {expected}", param_hint="'--init'")
     return OptimizerOptions(
         loss=given(**{name: options[name] for name in _LOSS}),
         loop=given(optimizer=options["optimizer"], seed=options["seed"]),
@@ -155,9 +192,13 @@ def collect(options: dict[str, Any]) -> "OptimizerOptions":
         **given(
             temporal_weight=options["temporal_weight"],
             long_term=options["long_term"],
+            passes=options["passes"],
+            temporal_from=options["temporal_from"],
             style_scale=options["style_scale"],
             network=options["network"],
             vgg_weights=options["vgg_weights"],
+            pooling=options["pooling"],
+            scales=options["scales"],
         ),
     )
 
@@ -169,6 +210,11 @@ def refuse_unused(options: dict[str, Any], methods: tuple[str, ...]) -> None:
         if options[name] is not None and name not in used:
             flag = "--" + name.replace("_", "-")
             raise click.UsageError(f"{flag} has no effect on {', '.join(methods)}")
+    several = (options["passes"] or 1) > 1
+    if options["temporal_from"] and not several:
+        raise click.UsageError("--temporal-from has no effect without several --passes")
+    if options["long_term"] and several:
+        raise click.UsageError("--long-term has no effect with several --passes")
     if options["iterations"] and len(options["iterations"]) == 2 and "ruder" not in methods:
         raise click.UsageError("--iterations takes two numbers for ruder only")
     if options["precision"] not in ("auto", "float32") and not {"recurrent", "independent"} & set(methods):

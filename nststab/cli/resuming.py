@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -120,6 +121,18 @@ def _leave(job: Job, error: BaseException) -> None:
         error.add_note(text)
     else:
         say(text)
+
+
+@contextmanager
+def passes_folder(job: Job | None, passes: int) -> Iterator[Path | None]:
+    """Where several passes keep a clip: in its job, or, where there is none, in a folder that goes with the process."""
+    if passes == 1:
+        yield None
+    elif job is not None:
+        yield job.subfolder("passes")
+    else:
+        with TemporaryDirectory(prefix="nststab_") as folder:
+            yield Path(folder)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""What the command line calls a style: a shipped style, a picture, or a checkpoint."""
+"""What the command line calls a style: a shipped style, a picture, a checkpoint, or a blend of several."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import click
 from nststab.assets import UnknownStyle, find_style
 from nststab.cli.perceptual import fingerprint
 from nststab.images import PICTURE_SUFFIXES, read_picture, resize
-from nststab.losses import StyleTarget, style_target
+from nststab.losses import StyleTarget, blend, style_target
 from nststab.stylizer import Checkpoint, load_checkpoint
 from nststab.vgg import PerceptualNetwork
 
@@ -25,8 +25,9 @@ class StyleSource:
     checkpoint: Callable[[str], Path] | None = None  # by feed-forward method
 
     @property
-    def label(self) -> str:
-        return Path(self.text).stem
+    def scalable(self) -> bool:
+        """Whether it has a picture, which can be taken in another size."""
+        return self.picture is not None
 
     def trained(self, method: str) -> Checkpoint:
         """The checkpoint for a feed-forward method; raises a usage error where there is none."""
@@ -57,8 +58,47 @@ class StyleSource:
             for layer in set(style) & set(network.layers)
         )
         if not fits:
-            raise ValueError(f"{self.text} carries Gram targets of another perceptual network (--vgg-weights)")
+            raise ValueError(
+                f"{self.text} carries Gram targets of another perceptual network (--network, --vgg-weights, --pooling)"
+            )
         return {layer: gram.to(device) for layer, gram in style.items()}
+
+
+@dataclass(frozen=True)
+class StyleBlend:
+    """Several styles at once, each with its weight; only the optimisation methods can follow it."""
+
+    sources: tuple[StyleSource, ...]
+    weights: tuple[float, ...]
+
+    @property
+    def text(self) -> str:
+        return ",".join(source.text for source in self.sources)
+
+    @property
+    def scalable(self) -> bool:
+        return any(source.scalable for source in self.sources)
+
+    def trained(self, method: str) -> Checkpoint:
+        """No network was trained for a blend: a usage error."""
+        raise click.UsageError(f"--method {method} takes one style, got {self.text}; use --method ruder or gatys")
+
+    def target(self, network: PerceptualNetwork, layers: tuple[str, ...], longest_side: int) -> StyleTarget:
+        """The weighted mean of the styles' Gram targets."""
+        return blend([source.target(network, layers, longest_side) for source in self.sources], self.weights)
+
+
+Style = StyleSource | StyleBlend
+
+
+def chosen_style(texts: Sequence[str], weights: Sequence[float] | None = None) -> Style:
+    """One style, or the blend of several, equal parts by default; a wrong number of weights is a usage error."""
+    sources = tuple(style_source(text) for text in texts)
+    if weights is not None and len(weights) != len(sources):
+        raise click.UsageError(f"--style-weights has {len(weights)} numbers for {len(sources)} styles")
+    if len(sources) == 1:
+        return sources[0]
+    return StyleBlend(sources, tuple(weights or (1.0,) * len(sources)))
 
 
 def style_source(text: str) -> StyleSource:

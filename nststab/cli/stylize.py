@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from nststab.cli.build import Machine, OptimizerOptions
     from nststab.cli.resuming import Work
-    from nststab.cli.style_source import StyleSource
+    from nststab.cli.style_source import Style
     from nststab.stylizer import Stylizer
     from nststab.video import Clip
 
@@ -43,6 +43,7 @@ def clip_options(command: Command) -> Command:
     for option in (
         overwrite_option,
         click.option("--no-cuts", is_flag=True, help="Take the clip for one shot; do not look for cuts."),
+        click.option("--preserve-color", is_flag=True, help="Take only the luminance from the style."),
         click.option("--no-audio", is_flag=True, help="Leave the audio out."),
         raw_option,
         excerpt_options,
@@ -53,17 +54,25 @@ def clip_options(command: Command) -> Command:
     return command
 
 
+style_option = click.option(
+    "--style",
+    "styles",
+    required=True,
+    multiple=True,
+    metavar="NAME|IMAGE|WEIGHTS",
+    help="A shipped style, a style picture or a checkpoint; ruder and gatys blend several.",
+)
+
+
 @click.command("stylize", short_help="Stylize a clip or a picture.")
 @click.argument("source", metavar="INPUT", type=CLIP_PATH)
-@click.option(
-    "--style", required=True, metavar="NAME|IMAGE|WEIGHTS", help="A shipped style, a style picture or a checkpoint."
-)
+@style_option
 @click.option("--method", type=NearestChoice(METHODS), default="recurrent", show_default=True, help="How to stylize.")
 @clip_options
 @optimizer_options
 @device_options
 @verbosity_options
-def command(source: Path, style: str, method: str, **options: Any) -> None:
+def command(source: Path, styles: tuple[str, ...], method: str, **options: Any) -> None:
     """Stylize a video, a picture, or a folder of pictures.
 
     \b
@@ -77,17 +86,15 @@ def command(source: Path, style: str, method: str, **options: Any) -> None:
     its size, timing and audio. The options from --content-weight to --seed are for ruder and gatys.
     """
     refuse_unused(options, (method,))
-    from nststab.cli.style_source import style_source
+    from nststab.cli.style_source import chosen_style
 
-    run(source, style_source(style), method, collect(options), options)
+    run(source, chosen_style(styles, options["style_weights"]), method, collect(options), options)
 
 
-def run(
-    source: Path, style: "StyleSource", method: str, optimizer: "OptimizerOptions", options: dict[str, Any]
-) -> None:
+def run(source: Path, style: "Style", method: str, optimizer: "OptimizerOptions", options: dict[str, Any]) -> None:
     """Reads, stylizes and writes; `options` are those of `clip_options` and `device_options`."""
     from nststab.cli.build import loop_settings, machine, stylizer
-    from nststab.cli.resuming import Work
+    from nststab.cli.resuming import Work, passes_folder
     from nststab.video import convert_clip
 
     output = options["output"]
@@ -98,6 +105,7 @@ def run(
     counted = loop_settings(optimizer).iterations if clip.kind == "picture" and method in ("ruder", "gatys") else None
     with (
         _work(clip, method, style, options, where) if goes_on else nullcontext(Work(output)) as work,
+        passes_folder(work.job, optimizer.passes) as folder,
         progress(f"{method} {clip.width}x{clip.height}", counted or clip.frame_count) as advance,
     ):
         advance(None if counted else work.frames)
@@ -114,10 +122,10 @@ def run(
                 advance(max(done, work.frames), total)
 
         side = max(clip.width, clip.height)
-        method_stylizer = stylizer(method, style, optimizer, side, where, iteration, work.keep)
+        made_by = stylizer(method, style, optimizer, side, where, iteration, work.keep, folder)
 
         def stylize(frames: "Iterator[Tensor]") -> "Iterator[Tensor]":
-            return shots(method_stylizer, optimizer.flow.numbered(frames), cuts=not options["no_cuts"])
+            return shots(colored(made_by, options), optimizer.flow.numbered(frames), cuts=not options["no_cuts"])
 
         result = convert_clip(
             clip,
@@ -136,7 +144,7 @@ def run(
 
 
 def _work(
-    clip: "Clip", method: str, style: "StyleSource", options: dict[str, Any], where: "Machine"
+    clip: "Clip", method: str, style: "Style", options: dict[str, Any], where: "Machine"
 ) -> "AbstractContextManager[Work]":
     """What remembers the finished optimisations of this command."""
     from nststab.cli.resuming import Work, comes_again, resumable, settings_of, style_of
@@ -166,6 +174,13 @@ def checked_clip(source: Path, options: dict[str, Any], goes_on: bool = False) -
     path = Path(options["output"])
     refuse_overwriting(path, options["yes"] or (goes_on and comes_again(clip) and overwrites(path)))
     return clip
+
+
+def colored(stylizer: "Stylizer", options: dict[str, Any]) -> "Stylizer":
+    """The stylizer, with the colours of its input where --preserve-color asks for them."""
+    from nststab.color import PreserveColor
+
+    return PreserveColor(stylizer) if options["preserve_color"] else stylizer
 
 
 def shots(stylizer: "Stylizer", frames: "Iterator[Tensor]", cuts: bool) -> "Iterator[Tensor]":
