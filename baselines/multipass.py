@@ -33,7 +33,8 @@ class MultiPassSettings:
         passes: over the clip; odd ones run forward, even ones backward.
         blend: δ, the part of the warped neighbour in what a frame of a later pass begins with, where the flow holds.
         temporal_weight: as for `RuderSettings`.
-        temporal_from: the first pass with the temporal loss.
+        temporal_from: the first pass with the temporal loss; None: the first of the second half, as in Ruder's program,
+            where it is the 8th of 15.
 
     Raises:
         ValueError: a setting out of its range.
@@ -44,14 +45,21 @@ class MultiPassSettings:
     passes: int = 10
     blend: float = 0.5
     temporal_weight: float = 50.0
-    temporal_from: int = 5
+    temporal_from: int | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("later_iterations", 0), ("temporal_weight", 0), ("passes", 1), ("temporal_from", 2)):
+        for name, least in (("later_iterations", 0), ("temporal_weight", 0), ("passes", 1)):
             if not getattr(self, name) >= least:
                 raise ValueError(f"expected {name} of at least {least}, got {getattr(self, name)}")
+        if self.temporal_from is not None and self.temporal_from < 2:
+            raise ValueError(f"expected temporal_from of at least 2, got {self.temporal_from}")
         if not 0 <= self.blend <= 1:
             raise ValueError(f"expected blend from 0 to 1, got {self.blend}")
+
+    def has_temporal_loss(self, number: int) -> bool:
+        """Whether pass `number`, 2 or later, has the temporal loss."""
+        first = self.passes // 2 + 1 if self.temporal_from is None else self.temporal_from
+        return number >= first
 
 
 class MultiPass:
@@ -138,7 +146,7 @@ class MultiPass:
         there = (pair.backward, pair.backward_mask) if _forward(number) else (pair.forward, pair.forward_mask)
         flow, mask = (part.to(self._device) for part in there)
         warped = warp(shot.result(neighbour).to(self._device), flow)
-        if number >= self._settings.temporal_from:
+        if self._settings.has_temporal_loss(number):
             terms = tied(terms, [warped], [mask], self._settings.temporal_weight)
         return optimize(blended(own, warped, mask, self._settings.blend), terms, settings, self._callback).cpu()
 

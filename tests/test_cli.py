@@ -127,7 +127,7 @@ OPTIMIZERS: dict[str, object] = {
     "temporal_weight": RuderSettings().temporal_weight,
     "long_term": ",".join(map(str, RuderSettings().long_term)),
     "passes": OptimizerOptions().passes,
-    "temporal_from": MultiPassSettings().temporal_from,
+    "temporal_from": "the second half",
     "iterations": f"{RuderSettings().gatys.iterations},{RuderSettings().later_iterations}; with several passes "
     f"{MultiPassSettings().gatys.iterations},{MultiPassSettings().later_iterations}",
     **{name: getattr(GatysSettings(), name) for name in ("optimizer", "init", "seed")},

@@ -251,6 +251,14 @@ def test_no_more_than_a_few_frames_are_held(loss: PerceptualLoss, tmp_path: Path
     assert most <= 5
 
 
+@pytest.mark.parametrize(("passes", "first"), [(2, 2), (3, 2), (4, 3), (5, 3), (10, 6), (15, 8)])
+def test_the_second_half_of_the_passes_has_the_temporal_loss(passes: int, first: int) -> None:
+    settings = MultiPassSettings(passes=passes)
+    assert [number for number in range(2, passes + 1) if settings.has_temporal_loss(number)] == [
+        *range(first, passes + 1)
+    ]
+
+
 def test_settings_out_of_range_are_refused() -> None:
     for name, value, least in (("passes", 0, 1), ("later_iterations", -1, 0), ("temporal_weight", -1, 0)):
         with pytest.raises(ValueError, match=f"{name} of at least {least}, got {value}"):

@@ -98,7 +98,12 @@ _OPTIONS = (
         Distances(),
     ),
     setting("--passes", 1, "ruder: passes over a clip, in alternating direction.", COUNT),
-    setting("--temporal-from", 5, "ruder, several passes: the first with the temporal loss.", click.IntRange(min=2)),
+    setting(
+        "--temporal-from",
+        "the second half",
+        "ruder, several passes: the first with the temporal loss.",
+        click.IntRange(min=2),
+    ),
     setting(
         "--iterations",
         "500,150; with several passes 100,100",
