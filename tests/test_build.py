@@ -1,19 +1,26 @@
-"""Construction: which layers a network's losses look at."""
+"""Construction: what the options become, from layers and blended styles to several passes."""
 
 from pathlib import Path
 
+import click
 import pytest
 import torch
 from click.testing import CliRunner
 from torch import Tensor
 
+from nststab.assets import find_style
+from nststab.baselines.gatys import Gatys
 from nststab.cli import group
-from nststab.cli.build import OptimizerOptions, perceptual_loss
+from nststab.cli.build import Machine, OptimizerOptions, _start, perceptual_loss, stylizer
 from nststab.cli.perceptual import layers_of, perceptual_network
-from nststab.cli.style_source import style_source
-from nststab.images import write_picture
+from nststab.cli.style_source import Style, chosen_style, style_source
+from nststab.color import preserve_color
+from nststab.images import read_picture, resize, write_picture
+from nststab.losses import style_target
+from nststab.stylizer import FeedForward, load_checkpoint
 
 CPU = torch.device("cpu")
+MACHINE = Machine(CPU, "float32")
 VGG19 = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28)  # to conv5_1
 
 
@@ -67,3 +74,116 @@ def test_a_layer_that_is_not_there_is_named(picture: Path, option: str, message:
     assert result.exit_code != 0
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def grams(style: Style, options: OptimizerOptions | None = None) -> dict[str, Tensor]:
+    network = perceptual_network(None, CPU, pooling=(options or OptimizerOptions()).pooling)
+    return dict(style.target(network, ("relu1_2", "relu3_3"), 32))
+
+
+def test_styles_are_blended_by_their_parts(picture: Path) -> None:
+    other = picture.with_name("other.png")
+    write_picture(other, torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(1)) ** 3)
+    first, second = (grams(style_source(str(path))) for path in (picture, other))
+    blended = grams(chosen_style([str(picture), str(other)], [3, 7]))
+    halves = grams(chosen_style([str(picture), str(other)]))
+    for layer in ("relu1_2", "relu3_3"):
+        torch.testing.assert_close(blended[layer], 0.3 * first[layer] + 0.7 * second[layer])
+        torch.testing.assert_close(halves[layer], (first[layer] + second[layer]) / 2)
+
+
+def test_a_picture_and_a_shipped_style_blend(picture: Path) -> None:
+    shipped, drawn = grams(style_source("the_great_wave")), grams(style_source(str(picture)))
+    mixed = grams(chosen_style(["the_great_wave", str(picture)], [1, 1]))
+    assert set(mixed) == {"relu1_2", "relu3_3"}
+    torch.testing.assert_close(mixed["relu3_3"], (shipped["relu3_3"] + drawn["relu3_3"]) / 2)
+
+
+def test_gram_targets_of_max_pooling_do_not_serve_average_pooling() -> None:
+    with pytest.raises(ValueError, match=r"the_great_wave carries Gram targets of another .*--pooling"):
+        grams(style_source("the_great_wave"), OptimizerOptions(pooling="average"))
+
+
+def test_the_style_picture_is_scaled_with_the_scales(picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[Gatys] = []
+    monkeypatch.setattr("nststab.cli.build.Gatys", lambda *said: built.append(said) or Gatys(*said))
+    options = OptimizerOptions(scales=3)
+    stylizer("gatys", style_source(str(picture)), options, 128, MACHINE)
+    (said,) = built
+    loss, coarse = said[0], said[-1]  # type: ignore[index]
+    network = perceptual_network(None, CPU)
+    image = read_picture(picture).rgb
+    for made, side in zip((*coarse, loss), (32, 64, 128), strict=True):
+        expected = style_target(network, resize(image, side), made.settings.style_layers)
+        for layer, target in expected.items():
+            torch.testing.assert_close(made._style[layer], target)
+
+
+def test_init_by_a_trained_style_begins_with_its_picture() -> None:
+    options = OptimizerOptions(init="style:the_great_wave", loop={}, iterations=(1,))
+    frame = torch.rand(1, 3, 32, 32)
+    network = load_checkpoint(find_style("the_great_wave").checkpoint("independent")).network
+    start = _start(options, 32, MACHINE)
+    assert start is not None
+    torch.testing.assert_close(start(frame), next(FeedForward(network)([frame])))
+    with pytest.raises(click.UsageError, match="no style is named 'the_grate_wave'; did you mean the_great_wave"):
+        _start(OptimizerOptions(init="style:the_grate_wave"), 32, MACHINE)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("a.png b.png --style-weights 3", "--style-weights has 1 numbers for 2 styles"),
+        ("a.png b.png --style-weights 0,0", "expected a weight above 0"),
+        ("a.png b.png --style-weights 1,-1", "-1"),
+        ("a.png --passes 3 --long-term 1,2", "--long-term has no effect with several --passes"),
+        ("a.png --temporal-from 3", "--temporal-from has no effect without several --passes"),
+        ("a.png --long-term 2,4", "expected numbers that rise from 1, as in 1,2,4"),
+        ("a.png --long-term 1,4,2", "expected numbers that rise from 1, as in 1,2,4"),
+    ],
+)
+def test_wrong_use_ends_in_one_line(picture: Path, options: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(picture.parent)
+    for name in ("a.png", "b.png", "film/1.png", "film/2.png"):
+        Path(name).parent.mkdir(exist_ok=True)
+        write_picture(Path(name), torch.rand(1, 3, 16, 16))
+    result = CliRunner().invoke(group, ["optimize", "film", *options.split(), "-o", "out/"])
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    "options", ["--passes 3 --temporal-from 2 --iterations 2,2", "--long-term 1,2 --iterations 2,2"]
+)
+def test_the_whole_of_ruder_runs_from_the_command_line(
+    picture: Path, options: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(picture.parent)
+    Path("film").mkdir()
+    for number in range(4):
+        write_picture(Path(f"film/{number}.png"), torch.rand(1, 3, 32, 32))
+    results = []
+    for folder in ("first", "second"):
+        command = f"-q optimize film {picture} -o {folder}/ --iterations 2,2 --flow-method dis {options}"
+        result = CliRunner().invoke(group, command.split())
+        assert result.exit_code == 0, result.output
+        assert not Path(f"{folder}.unfinished").exists()
+        results.append([read_picture(path).rgb for path in sorted(Path(folder).iterdir())])
+    assert len(results[0]) == 4
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_preserve_color_keeps_the_colours_of_the_input(picture: Path, tmp_path: Path) -> None:
+    content = read_picture(picture).rgb
+    output = tmp_path / "out.png"
+    command = f"-q stylize {picture} -o {output} --style the_great_wave --method independent --preserve-color"
+    result = CliRunner().invoke(group, command.split())
+    assert result.exit_code == 0, result.output
+    made = read_picture(output).rgb
+    plain = next(
+        FeedForward(load_checkpoint(find_style("the_great_wave").checkpoint("independent")).network)([content])
+    )
+    torch.testing.assert_close(made, preserve_color(plain, content), atol=0.02, rtol=0)
+    assert (plain - made).abs().mean() > 0.02
