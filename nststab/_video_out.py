@@ -16,7 +16,7 @@ from nststab.images import to_uint8
 
 # no B-frames: with them an .mp4 can hold neither uneven times nor the last frame's duration exactly
 _H264 = {"crf": "17", "preset": "medium", "bf": "0"}
-_VP9 = {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "2", "row-mt": "1"}
+_VP9 = {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"}
 # Matroska would else move every time by the encoder delay at which copied audio begins, before 0
 _MATROSKA = {"avoid_negative_ts": "disabled"}
 # what players expect in an .mp4; Matroska takes every codec FFmpeg can name
