@@ -10,6 +10,7 @@ from torch import Tensor
 from nststab.baselines.gatys import Gatys, GatysSettings
 from nststab.baselines.multipass import MultiPass, MultiPassSettings
 from nststab.baselines.ruder import Ruder, RuderSettings
+from nststab.color import PreserveColor
 from nststab.losses import LossSettings, PerceptualLoss, style_target
 from nststab.networks import NetworkConfig, TransformationNetwork
 from nststab.stylizer import FeedForward, Stylizer
@@ -38,11 +39,14 @@ FACTORIES: dict[str, Factory] = {
     "independent": lambda _, __: feed_forward(False),
     "recurrent": lambda _, __: feed_forward(True),
     "gatys": lambda vgg, _: Gatys(loss(vgg), FEW),
+    "gatys, coarse to fine": lambda vgg, _: Gatys(loss(vgg), FEW, coarse=[loss(vgg)]),
     "ruder": lambda vgg, _: Ruder(loss(vgg), no_motion, RuderSettings(FEW, later_iterations=2)),
     "ruder, long-term": lambda vgg, _: Ruder(loss(vgg), no_motion, RuderSettings(FEW, 2, long_term=(1, 2, 4))),
     "ruder, multi-pass": lambda vgg, folder: MultiPass(
         loss(vgg), no_motion, MultiPassSettings(FEW, later_iterations=2, passes=3, temporal_from=2), folder
     ),
+    "recurrent, colours kept": lambda _, __: PreserveColor(feed_forward(True)),
+    "ruder, colours kept": lambda vgg, _: PreserveColor(Ruder(loss(vgg), no_motion, RuderSettings(FEW, 2))),
 }
 
 

@@ -1,13 +1,14 @@
 """Optimising pixels: the loop by known minima and hostile losses, Gatys by what it promises."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from nststab.baselines.gatys import INTERVAL, Diverged, Gatys, GatysSettings, optimize
+from nststab.baselines.gatys import INTERVAL, SMALLEST_SCALE, Diverged, Gatys, GatysSettings, optimize
 from nststab.losses import LossSettings, PerceptualLoss, style_target
 from nststab.vgg import PerceptualNetwork
 
@@ -232,10 +233,180 @@ def test_frames_are_left_as_they_were(loss: PerceptualLoss) -> None:
     assert torch.equal(frame, picture())
 
 
+# Scales, kept results
+
+
+class Seen(PerceptualLoss):
+    """A perceptual loss that keeps the content and the first picture it was asked about."""
+
+    def __init__(self, loss: PerceptualLoss, style: Tensor) -> None:
+        target = style_target(loss.network, style, loss.settings.style_layers)
+        super().__init__(loss.network, target, loss.settings)
+        self.contents: list[Tensor] = []
+        self.starts: list[Tensor] = []
+
+    def content_targets(self, images: Tensor) -> dict[str, Tensor]:
+        self.contents.append(images)
+        self.starts.append(torch.empty(0))
+        return super().content_targets(images)
+
+    def __call__(self, images: Tensor, content_targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if not self.starts[-1].numel():
+            self.starts[-1] = images.detach().clone()
+        return super().__call__(images, content_targets)
+
+
+class Kept:
+    """Keeps what it is told to compute, unless it has it already."""
+
+    def __init__(self, *results: Tensor) -> None:
+        self.results = list(results)
+        self.calls = 0
+
+    def __call__(self, compute: Callable[[], Tensor]) -> Tensor:
+        if self.calls == len(self.results):
+            self.results.append(compute())
+        self.calls += 1
+        return self.results[self.calls - 1]
+
+
+def structured(height: int, width: int) -> Tensor:
+    """A smooth picture with an edge, which is still there in a quarter of its size."""
+    y, x = torch.meshgrid(torch.linspace(0, 1, height), torch.linspace(0, 1, width), indexing="ij")
+    return torch.stack([x, (y > 0.4).float(), (6 * x * y).sin().abs()]).unsqueeze(0)
+
+
+def scaled(image: Tensor, height: int, width: int) -> Tensor:
+    return F.interpolate(image, (height, width), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+
+
+def watched(loss: PerceptualLoss, count: int) -> list[Seen]:
+    return [Seen(loss, picture(20)) for _ in range(count)]
+
+
+def test_each_scale_begins_with_the_result_of_the_coarser_one(loss: PerceptualLoss) -> None:
+    frame = structured(4 * SMALLEST_SCALE, 4 * SMALLEST_SCALE + 6)
+    *coarse, full = losses = watched(loss, 3)
+    kept = Kept()
+    settings = GatysSettings(iterations=2, coarse_iterations=1)
+    (result,) = Gatys(full, settings, keep=kept, coarse=coarse)([frame])
+    sizes = [(64, 66), (128, 131), (256, 262)]
+    assert SMALLEST_SCALE == 64
+    for seen, size in zip(losses, sizes, strict=True):
+        (content,) = seen.contents
+        assert torch.equal(content, frame if size == (256, 262) else scaled(frame, *size))
+    assert torch.equal(losses[0].starts[0], losses[0].contents[0])
+    for seen, coarser, size in zip(losses[1:], kept.results, sizes[1:], strict=False):
+        assert torch.equal(seen.starts[0], scaled(coarser, *size))
+    assert torch.equal(result, kept.results[2])
+
+
+def test_scales_that_are_too_small_are_left_out(loss: PerceptualLoss) -> None:
+    frame = structured(2 * SMALLEST_SCALE, 3 * SMALLEST_SCALE)
+    *coarse, full = watched(loss, 4)
+    next(Gatys(full, GatysSettings(iterations=1, coarse_iterations=1), coarse=coarse)([frame]))
+    assert [len(seen.contents) for seen in (*coarse, full)] == [0, 0, 1, 1]
+    next(Gatys(full, GatysSettings(iterations=1, coarse_iterations=1), coarse=coarse)([picture()]))
+    assert [len(seen.contents) for seen in (*coarse, full)] == [0, 0, 1, 2]
+
+
+def test_coarse_scales_have_their_own_count_and_the_callback_hears_each(loss: PerceptualLoss) -> None:
+    log = Log()
+    settings = GatysSettings(iterations=2, coarse_iterations=4)
+    next(Gatys(loss, settings, log, coarse=[loss])([structured(128, 128)]))
+    assert log.iterations == [0, 1, 2, 3, 4, 0, 1, 2]
+
+
+def test_coarse_to_fine_is_ahead_of_a_single_scale(loss: PerceptualLoss) -> None:
+    """From noise, and as often at full size; the target is that of a style with large structure."""
+    frame = structured(128, 128)
+    *coarse, full = (
+        PerceptualLoss(
+            loss.network,
+            style_target(loss.network, scaled(picture(20, 8, 8), side, side), loss.settings.style_layers),
+            loss.settings,
+        )
+        for side in (64, 128)
+    )
+    settings = GatysSettings(iterations=15, coarse_iterations=30, init="noise")
+    lowest = []
+    for scales in ((), coarse):
+        log = Log()
+        next(Gatys(full, settings, log, coarse=scales)([frame]))
+        lowest.append(min(log.losses[-16:]))
+    assert lowest[1] < 0.9 * lowest[0]
+
+
+def test_start_is_asked_once_for_each_frame_and_scaled(loss: PerceptualLoss) -> None:
+    frames = [structured(128, 130), structured(128, 130).flip(-1)]
+    asked: list[Tensor] = []
+
+    def start(frame: Tensor) -> Tensor:
+        asked.append(frame)
+        return 1 - frame
+
+    coarse, full = watched(loss, 2)
+    list(Gatys(full, GatysSettings(iterations=1, coarse_iterations=1), start=start, coarse=[coarse])(frames))
+    assert [frame is source for frame, source in zip(asked, frames, strict=True)] == [True, True]
+    for frame, seen in zip(frames, coarse.starts, strict=True):
+        assert torch.equal(seen, scaled(1 - frame, 64, 65))
+
+
+def test_noise_has_its_strength_at_each_scale(loss: PerceptualLoss) -> None:
+    coarse, full = watched(loss, 2)
+    settings = GatysSettings(iterations=0, coarse_iterations=0, init="noise")
+    next(Gatys(full, settings, coarse=[coarse])([structured(128, 128)]))
+    assert coarse.starts[0].std() == pytest.approx(0.1, rel=0.05)
+
+
+def test_keep_is_asked_once_for_each_optimisation_in_order(loss: PerceptualLoss) -> None:
+    frames = [structured(128, 128), structured(128, 128).flip(-1)]
+    settings = GatysSettings(iterations=2, coarse_iterations=1)
+    kept = Kept()
+    expected = list(Gatys(loss, settings, keep=kept, coarse=[loss])(frames))
+    assert [result.shape[-1] for result in kept.results] == [64, 128, 64, 128]
+    assert torch.equal(torch.cat(expected), torch.cat(kept.results[1::2]))
+    assert torch.equal(torch.cat(expected), torch.cat(list(Gatys(loss, settings, coarse=[loss])(frames))))
+
+
+@pytest.mark.parametrize("finished", range(5))
+def test_kept_results_are_used_and_not_computed_again(loss: PerceptualLoss, finished: int) -> None:
+    frames = [structured(128, 128), structured(128, 128).flip(-1)]
+    settings = GatysSettings(iterations=2, coarse_iterations=1)
+    whole = Kept()
+    list(Gatys(loss, settings, keep=whole, coarse=[loss])(frames))
+    log, resumed = Log(), Kept(*whole.results[:finished])
+    results = list(Gatys(loss, settings, log, keep=resumed, coarse=[loss])(frames))
+    assert torch.equal(torch.cat(results), torch.cat(whole.results[1::2]))
+    assert log.iterations.count(0) == 4 - finished
+    strange = Kept(torch.full((1, 3, 64, 64), 0.5), picture(3, 128, 128))
+    assert torch.equal(next(Gatys(loss, settings, keep=strange, coarse=[loss])(frames)), picture(3, 128, 128))
+
+
+def test_no_start_is_made_for_a_kept_result(loss: PerceptualLoss) -> None:
+    def start(_frame: Tensor) -> Tensor:
+        raise AssertionError("the feed-forward network ran for nothing")
+
+    (result,) = Gatys(loss, GatysSettings(), start=start, keep=Kept(picture(9)))([picture()])
+    assert torch.equal(result, picture(9))
+
+
+def test_bfloat16_loss_serves_the_loop(loss: PerceptualLoss) -> None:
+    target = style_target(loss.network, picture(20), loss.settings.style_layers)
+    narrow = PerceptualLoss(loss.network, target, loss.settings, torch.bfloat16)
+    exact = PerceptualLoss(loss.network, target, loss.settings)
+    targets = exact.content_targets(picture())
+    (result,) = Gatys(narrow, GatysSettings(iterations=30))([picture()])
+    before, after = (sum(term.item() for term in exact(x, targets).values()) for x in (picture(), result))
+    assert result.dtype == torch.float32
+    assert after < 0.5 * before
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
         ({"iterations": -1}, "iterations of at least 0, got -1"),
+        ({"coarse_iterations": -2}, "coarse_iterations of at least 0, got -2"),
         ({"tolerance": math.nan}, "tolerance of at least 0, got nan"),
         ({"optimizer": "sgd"}, "lbfgs or adam, got sgd"),
         ({"init": "style"}, "content or noise, got style"),

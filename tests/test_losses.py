@@ -14,6 +14,7 @@ from nststab.losses import (
     LossSettings,
     PerceptualLoss,
     Scaling,
+    blend,
     content_loss,
     gram,
     ruder_temporal_loss,
@@ -230,6 +231,75 @@ def test_gradients_of_gram_temporal_and_total_variation() -> None:
     assert torch.autograd.gradcheck(total_variation, first)
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_gradient_of_the_gram_matrix_is_autograds(memory_format: torch.memory_format) -> None:
+    """Of ΦΦᵀ written out; and it lies in memory as the features do, or adding it to others is slow."""
+    features = double(2, 3, 4, 5).contiguous(memory_format=memory_format).requires_grad_()
+    flat = features.flatten(2)
+    weights = double(2, 3, 3, seed=1)  # not symmetric
+    (expected,) = torch.autograd.grad((flat @ flat.transpose(1, 2) / 60 * weights).sum(), features)
+    (gradient,) = torch.autograd.grad((gram(features) * weights).sum(), features)
+    torch.testing.assert_close(gradient, expected)
+    assert gradient.is_contiguous(memory_format=memory_format)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_gradient_of_the_gram_matrix_of_16_bits(dtype: torch.dtype) -> None:
+    """Divided by C·H·W it has no float16, but the product with the features has."""
+    features = (double(1, 3, 8, 8) * 1e4).to(dtype).requires_grad_()
+    weights = double(1, 3, 3, seed=1).float() * 1e-7
+    (gradient,) = torch.autograd.grad((gram(features) * weights).sum(), features)
+    wide = features.detach().float().requires_grad_()
+    (expected,) = torch.autograd.grad((gram(wide) * weights).sum(), wide)
+    assert gradient.dtype == dtype
+    torch.testing.assert_close(gradient.float(), expected, rtol=0.02, atol=0.1 * float(expected.abs().mean()))
+
+
+# Several styles
+
+
+def test_blend_stands_for_all_of_its_styles() -> None:
+    """Σ wᵢ ‖G - Gᵢ‖² = W ‖G - Ḡ‖² + Σ wᵢ ‖Gᵢ - Ḡ‖²."""
+    targets = [{"relu1_2": gram(double(1, 4, 5, 6, seed=seed))} for seed in range(3)]
+    weights = (3.0, 7.0, 0.5)
+    (mixed,) = blend(targets, weights).values()
+
+    def pull(grams: Tensor) -> Tensor:
+        parts = [w * style_loss(grams, t["relu1_2"], "paper") for w, t in zip(weights, targets, strict=True)]
+        return torch.stack(parts).sum()
+
+    for seed in range(10, 14):
+        other = gram(double(1, 4, 5, 6, seed=seed))
+        assert torch.allclose(pull(other), sum(weights) * style_loss(other, mixed, "paper") + pull(mixed), rtol=1e-12)
+
+
+def test_only_the_ratio_of_the_weights_matters_and_one_style_is_itself() -> None:
+    first, second = ({"relu1_2": gram(double(1, 3, 4, 4, seed=seed))} for seed in (1, 2))
+    three_to_one = blend([first, second], (0.3, 0.1))["relu1_2"]
+    assert torch.allclose(three_to_one, 0.75 * first["relu1_2"] + 0.25 * second["relu1_2"], rtol=1e-12)
+    assert torch.allclose(blend([first, second], (3e5, 1e5))["relu1_2"], three_to_one, rtol=1e-12)
+    assert torch.equal(blend([first], (0.4,))["relu1_2"], first["relu1_2"])
+    assert torch.equal(blend([first, second], (1, 0))["relu1_2"], first["relu1_2"])
+
+
+def test_blend_has_the_layers_that_all_styles_have() -> None:
+    one, two = double(1, 2, 2, seed=1), double(1, 3, 3, seed=2)
+    assert list(blend([{"a": one, "b": two}, {"b": two, "c": one}], (1, 1))) == ["b"]
+    with pytest.raises(ValueError, match="no layer in common"):
+        blend([{"a": one}, {"b": one}], (1, 1))
+    with pytest.raises(ValueError, match="one size at a, got 2, 3"):
+        blend([{"a": one}, {"a": two}], (1, 1))
+
+
+@pytest.mark.parametrize(
+    "weights", [(1.0,), (1.0, -0.5), (0.0, 0.0), (math.nan, 1.0), (math.inf, 1.0), (1.0, 1.0, 1.0)]
+)
+def test_weights_that_are_none_are_refused(weights: tuple[float, ...]) -> None:
+    target = {"relu1_2": double(1, 2, 2)}
+    with pytest.raises(ValueError, match=r"^expected (one weight for each style|weights of at least 0)[^\n]*$"):
+        blend([target, target], weights)
+
+
 # All of it
 
 
@@ -303,3 +373,18 @@ def test_losses_under_autocast_are_close_and_in_float32(tiny_vgg: PerceptualNetw
     for name, term in terms.items():
         assert term.dtype == torch.float32
         assert float(term) == pytest.approx(float(exact[name]), rel=0.03)
+
+
+def test_the_loss_may_fix_its_own_arithmetic(tiny_vgg: PerceptualNetwork, style: dict[str, Tensor]) -> None:
+    plain, narrow, wide = (
+        PerceptualLoss(tiny_vgg, style, LossSettings(), dtype) for dtype in (None, torch.bfloat16, torch.float32)
+    )
+    exact = plain(pictures(1), plain.content_targets(pictures(2)))
+    assert narrow.content_targets(pictures(2))["relu3_3"].dtype == torch.bfloat16
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = plain(pictures(1), plain.content_targets(pictures(2)))
+        kept = wide(pictures(1), wide.content_targets(pictures(2)))
+    terms = narrow(pictures(1), narrow.content_targets(pictures(2)))
+    assert terms == expected != exact
+    assert kept == exact
+    assert all(term.dtype == torch.float32 for term in terms.values())

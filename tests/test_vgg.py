@@ -11,7 +11,9 @@ from torchvision.models.vgg import cfgs, make_layers
 
 from nststab.assets import perceptual_weights
 from nststab.stylizer import read_tensors
-from nststab.vgg import CAFFE, TORCHVISION, PerceptualNetwork, normalization
+from nststab.vgg import CAFFE, TORCHVISION, Normalization, PerceptualNetwork, normalization
+
+PARTS = [(number, part) for number in (0, 3) for part in ("weight", "bias")]
 
 VGG16 = ["relu1_1", "relu1_2", "relu2_1", "relu2_2", "relu3_1", "relu3_2", "relu3_3"]
 VGG16 += ["relu4_1", "relu4_2", "relu4_3", "relu5_1", "relu5_2", "relu5_3"]
@@ -150,6 +152,23 @@ def test_the_bundled_weights_tell_an_edge_from_a_flat_picture() -> None:
     assert (edged - grey).norm() > (brighter - grey).norm()
     with safe_open(perceptual_weights(), "pt") as file:
         assert {file.get_slice(name).get_dtype() for name in file.keys()} == {"F16"}  # noqa: SIM118
+
+
+def test_average_pooling_by_hand() -> None:
+    """The second convolution passes on the means, or the largest, of 2x2 pixels of the first."""
+    identity = torch.zeros(3, 3, 3, 3)
+    identity[range(3), range(3), 1, 1] = 1
+    state = {f"features.{n}.{part}": identity if part == "weight" else torch.zeros(3) for n, part in PARTS}
+    plain = Normalization((0, 0, 0), (1, 1, 1))
+    images = torch.tensor([[1.0, 2, 3, 4], [5, 6, 0, 9]]).expand(1, 3, 2, 4) / 10
+    for pooling, expected in (("average", [0.35, 0.4]), ("max", [0.6, 0.9])):
+        pooled = PerceptualNetwork(state, plain, pooling)(images, ["relu2_1"])["relu2_1"]  # type: ignore[arg-type]
+        torch.testing.assert_close(pooled, torch.tensor(expected).expand(1, 3, 1, 2))
+
+
+def test_another_pooling_is_refused() -> None:
+    with pytest.raises(ValueError, match="max or average pooling, got mean"):
+        PerceptualNetwork({}, pooling="mean")  # type: ignore[arg-type]
 
 
 def test_the_normalization_follows_the_metadata_or_the_classifier() -> None:
