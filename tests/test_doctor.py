@@ -55,6 +55,19 @@ def test_all_works_here() -> None:
     assert {"flow cache", "memory", "disk"} <= set(said)
 
 
+def test_a_reader_may_go_away() -> None:
+    code = "from nststab.cli import main; main()"
+    with subprocess.Popen(
+        [sys.executable, "-u", "-c", code, "doctor"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"packages\n"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 1
+
+
 def test_the_packages_are_those_of_the_project() -> None:
     stated = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
     assert sorted(doctor.PACKAGES.values()) == sorted(stated)
@@ -142,9 +155,9 @@ def test_a_torchvision_of_another_torch(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.delitem(sys.modules, "torchvision", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(doctor, "CHECKS", only())
-    version = metadata.version
     for installed, index in (("2.6.0", ""), ("2.6.0+cpu", " --index-url https://download.pytorch.org/whl/cpu")):
-        monkeypatch.setattr(metadata, "version", lambda name, own=installed: own if name == "torch" else version(name))
+        wheel = types.SimpleNamespace(version=installed)
+        monkeypatch.setattr(metadata, "distributions", lambda name, wheel=wheel: [wheel] if name == "torch" else [])
         result = run()
         assert result.exit_code == 0
         state, text, advice = lines(result)["torchvision"]
@@ -202,6 +215,9 @@ def test_what_is_shipped_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert said["VGG-16"] == ("ok", "layers to relu4_3", "")
     assert said["wave"][0] == "not ok"
     assert "is no network for recurrent" in said["wave"][1]
+    (style / "independent.safetensors").write_bytes(b"rubbish")
+    states = [finding.state for finding in checks.examine(checks._styles)]
+    assert states == ["not ok", "not ok"]  # one does not hide the other
     weights.write_bytes(weights.read_bytes()[:-100])
     said = lines(run())
     assert said["weights"][0] == "not ok"
@@ -212,10 +228,8 @@ def test_files_are_held_against_the_record_of_the_wheel(monkeypatch: pytest.Monk
     path = assets.perceptual_weights()
     recorded = types.SimpleNamespace(value="47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU")  # of nothing
 
-    def files(_: str) -> list[types.SimpleNamespace]:
-        return [types.SimpleNamespace(hash=recorded, locate=lambda: path)]
-
-    monkeypatch.setattr(metadata, "files", files)
+    file = types.SimpleNamespace(hash=recorded, locate=lambda: path)
+    monkeypatch.setattr(metadata, "distributions", lambda name: [types.SimpleNamespace(files=[file], name=name)])
     (finding,) = checks.examine(checks._weights)
     assert (finding.state, finding.text) == ("not ok", f"{path} is not what was installed")
     assert finding.advice == f"{PIP} install --force-reinstall nststab --no-deps"

@@ -53,7 +53,8 @@ class LazyGroup(NearestGroup):
         except (click.exceptions.Exit, click.Abort):  # RuntimeErrors of click's own
             raise
         except (ValueError, OSError, MemoryError, RuntimeError) as error:
-            if run_options(ctx).debug:
+            text_unread = isinstance(error, BrokenPipeError) and error.filename is None  # as by `nststab doctor | head`
+            if run_options(ctx).debug or text_unread:
                 raise
             raise click.ClickException("; ".join([_message(error), *getattr(error, "__notes__", ())])) from error
 

@@ -13,7 +13,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from nststab.assets import Style
 
 PIP = f"{shlex.quote(sys.executable)} -m pip"
 # What each codec is good for; the four methods need those of an .mp4.
@@ -177,16 +180,22 @@ def _weights() -> Iterator[Finding]:
 
 def _styles() -> Iterator[Finding]:
     from nststab.assets import styles
-    from nststab.stylizer import load_checkpoint
 
     for style in styles():
         for method in style.methods:
-            path = style.checkpoint(method)
-            text = f"{method}, {style.card['artist']} {style.card['year']}"
-            if load_checkpoint(path).network.config.recurrent != (method == "recurrent"):
-                yield Finding(style.name, f"{path} is no network for {method}", "not ok", _INSTALL_AGAIN)
-            else:
-                yield _shipped(style.name, path, text)
+            try:
+                yield _style(style, method)
+            except Exception as error:  # the other styles may be sound
+                yield Finding(style.name, f"{method}: {reason(error)}", "not ok", _INSTALL_AGAIN)
+
+
+def _style(style: "Style", method: str) -> Finding:
+    from nststab.stylizer import load_checkpoint
+
+    path = style.checkpoint(method)
+    if load_checkpoint(path).network.config.recurrent != (method == "recurrent"):
+        return Finding(style.name, f"{path} is no network for {method}", "not ok", _INSTALL_AGAIN)
+    return _shipped(style.name, path, f"{method}, {style.card['artist']} {style.card['year']}")
 
 
 def _shipped(name: str, path: Path, text: str) -> Finding:
@@ -198,7 +207,7 @@ def _shipped(name: str, path: Path, text: str) -> Finding:
 
     if not all(bool(value.isfinite().all()) for value in read_tensors(path)[0].values()):
         return Finding(name, f"{path} holds values that are not finite", "not ok", _INSTALL_AGAIN)
-    for file in metadata.files("nststab") or ():
+    for file in (file for wheel in metadata.distributions(name="nststab") for file in wheel.files or ()):
         if file.hash is not None and Path(str(file.locate())) == path:
             own = urlsafe_b64encode(sha256(path.read_bytes()).digest()).rstrip(b"=").decode()
             if own != file.hash.value:

@@ -84,20 +84,20 @@ def _package(module: str, requirement: str) -> Finding:
     needed = module != "torchvision"  # only --network downloads with it
     try:
         loaded = _opencv() if module == "cv2" else importlib.import_module(module)
+        found = str(getattr(loaded, "__version__", None) or metadata.version(distribution))
+        if module == "av":
+            number = ".".join(map(str, loaded.library_versions["libavcodec"]))
+            found += f" with FFmpeg {getattr(loaded, 'ffmpeg_version_info', '')} (libavcodec {number})"
     except Exception as error:  # a torchvision of another torch raises RuntimeError, a missing libGL ImportError
         return Finding(distribution, reason(error), "not ok", _advice(module, requirement, error), needed)
-    found = str(getattr(loaded, "__version__", None) or metadata.version(distribution))
     if _numbers(found) < _numbers(least):
         advice = f"{PIP} install --upgrade {shlex.quote(requirement)}"
         return Finding(distribution, f"{found}, expected {least} or newer", "not ok", advice, needed)
-    if module == "av":
-        number = ".".join(map(str, loaded.library_versions["libavcodec"]))
-        found += f" with FFmpeg {getattr(loaded, 'ffmpeg_version_info', '')} (libavcodec {number})"
     return Finding(distribution, found, needed=needed)
 
 
 def _numbers(version: str) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", version.split("+")[0])]
+    return [int(number) for number in re.findall(r"\d+", re.split(r"[+ ]", version)[0])]
 
 
 def _opencv() -> Any:
@@ -114,7 +114,8 @@ def _advice(module: str, requirement: str, error: Exception) -> str:
         return ""  # the message says it: it depends on the library which is missing
     if module == "torchvision" and not isinstance(error, ModuleNotFoundError):
         # Built for another torch. Wheels of PyTorch's own index carry its name in their version: 2.6.0+cpu.
-        _, _, index = metadata.version("torch").partition("+")
+        installed = [found.version for found in metadata.distributions(name="torch")]
+        _, _, index = "".join(installed[:1]).partition("+")
         source = f" --index-url https://download.pytorch.org/whl/{index}" if index else ""
         return f"{PIP} install --upgrade --force-reinstall torch torchvision{source}"
     missing = isinstance(error, ModuleNotFoundError) or isinstance(error.__cause__, ModuleNotFoundError)
