@@ -64,8 +64,8 @@ class PipeReader:
             return None
         pixels, shape = self._pixels, (self.height, self.width)
         size = self.height * self.width * 3 if pixels is None else pixels.byte_count(*shape)
-        data = self._begun + _read(self._file, size - len(self._begun))
-        self._begun = b""
+        data, self._begun = self._begun[:size], self._begun[size:]
+        data += _read(self._file, size - len(data))
         if len(data) == size:
             return data
         self.damaged += bool(data) or pixels is not None
