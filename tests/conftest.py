@@ -33,6 +33,11 @@ def tiny_state_dict(seed: int = 0) -> dict[str, Tensor]:
 
 
 @pytest.fixture
+def tiny_weights() -> dict[str, Tensor]:
+    return tiny_state_dict()
+
+
+@pytest.fixture
 def tiny_vgg() -> PerceptualNetwork:
     return PerceptualNetwork(tiny_state_dict())
 

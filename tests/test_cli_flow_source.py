@@ -15,7 +15,6 @@ from nststab.cli.common import NearestChoice
 from nststab.flow import ESTIMATORS, dis
 from nststab.flow_files import read_flo, write_flo
 from nststab.images import read_picture, write_picture
-from tests.conftest import tiny_state_dict
 
 Run = Callable[[str], Result]
 RUDER = "--style style.png --method ruder --iterations 2,1 --vgg-weights vgg.safetensors"
@@ -27,10 +26,10 @@ def texture(seed: int) -> Tensor:
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_weights: dict[str, Tensor]) -> Run:
     """Run `nststab ...` beside `film`, six 32x24 pictures with a cut in the middle, and a perceptual network."""
     monkeypatch.chdir(tmp_path)
-    save_file(tiny_state_dict(), "vgg.safetensors")
+    save_file(tiny_weights, "vgg.safetensors")
     write_picture(Path("style.png"), texture(1))
     Path("film").mkdir()
     for number in range(6):
