@@ -12,7 +12,8 @@ from typing import BinaryIO
 from torch import Tensor
 
 from nststab._pipes import PipeReader, RawFormat, RawWriter, Y4MWriter, read_pipe
-from nststab._timing import Excerpt, Source, Timed, converted, cut, retimed
+from nststab._timing import PICTURE_RATE, Excerpt, Source, Timed, converted, cut, retimed
+from nststab.images import replacing
 
 STANDARD = Path("-")  # standard input, or standard output
 STDIN, STDOUT = "standard input", "standard output"
@@ -31,7 +32,7 @@ class PipedVideo:
 
     Raises:
         OSError: the pipe cannot be read.
-        ValueError: it holds no y4m video, and `raw` does not say what else.
+        ValueError: it holds no y4m video, and `raw` does not say what else; or it is a terminal.
     """
 
     origin = Fraction(0)
@@ -41,6 +42,8 @@ class PipedVideo:
     def __init__(self, path: Path, part: Excerpt, raw: RawFormat | None) -> None:
         self.path = path
         self._name = STDIN if path == STANDARD else str(path)
+        if path == STANDARD and sys.stdin.isatty():
+            raise ValueError(f"{STDIN} is a terminal: expected a pipe or a file to read video from")
         self._file: BinaryIO = sys.stdin.buffer if path == STANDARD else path.open("rb")
         self._reader: PipeReader = read_pipe(self._file, raw, self._name)
         self._part = part
@@ -71,11 +74,22 @@ def standard_output(raw: bool, source: Source | None) -> Iterator[RawWriter]:
     Raises BrokenPipeError where the reader went away.
     """
     file = sys.stdout.buffer
-    rate, aspect = (Fraction(25), Fraction(1)) if source is None else (source.rate, source.aspect)
     try:
-        with RawWriter(file) if raw else Y4MWriter(file, rate, aspect) as writer:
+        with RawWriter(file, STDOUT) if raw else _y4m(file, source, STDOUT) as writer:
             yield writer
     except BrokenPipeError as error:
         with suppress(OSError):  # what is still in the buffer has nowhere to go, and Python would say so at its end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise BrokenPipeError(error.errno, "the reader went away", STDOUT) from None
+
+
+@contextmanager
+def y4m_file(path: Path, source: Source | None) -> Iterator[RawWriter]:
+    """A writer to a y4m file at the rate of `source` (None: 25), which appears whole or not at all."""
+    with replacing(path) as temporary, temporary.open("wb") as file, _y4m(file, source, str(path)) as writer:
+        yield writer
+
+
+def _y4m(file: BinaryIO, source: Source | None, name: str) -> Y4MWriter:
+    rate, aspect = (PICTURE_RATE, Fraction(1)) if source is None else (source.rate, source.aspect)
+    return Y4MWriter(file, rate, aspect, name)

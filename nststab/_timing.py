@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 from torch import Tensor
 
 T = TypeVar("T")
+PICTURE_RATE = Fraction(25)  # of pictures, which have no timing of their own
 Seconds = float | Fraction
 Timed = tuple[T, Fraction, Fraction]  # something with the time at which it is shown, and for how long, in seconds
 

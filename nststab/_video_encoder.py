@@ -61,6 +61,11 @@ class VideoEncoder:
                 f"{width}x{height} is an odd size, which 4:2:0 cannot hold: {output.name} is 4:4:4, "
                 "which some players do not show"
             )
+        if source.aspect != 1 and form.container == "webm":
+            self.notes.append(
+                f"{output.suffix} is written without the shape of the pixels, {source.aspect} in the source: "
+                "players will show them square"
+            )
         if audio and source.has_audio:
             suffix = output.suffix.lower()
             self._audio = AudioTrack(source, self._container, suffix, form.copied_audio, form.audio_codec)

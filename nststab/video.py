@@ -13,15 +13,15 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import count, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
 from nststab._picture_files import folder_pictures, is_pattern, pattern_pictures, shown
 from nststab._pipes import RawFormat as RawFormat
-from nststab._standard_streams import STANDARD, STDOUT, PipedVideo, is_pipe, standard_output
+from nststab._standard_streams import STANDARD, STDOUT, PipedVideo, is_pipe, standard_output, y4m_file
 from nststab._threads import Ahead, Behind
-from nststab._timing import WHOLE, Excerpt, PictureTimes, Reader, Seconds, Source, excerpt
+from nststab._timing import PICTURE_RATE, WHOLE, Excerpt, PictureTimes, Reader, Seconds, Source, excerpt
 from nststab.images import (
     ALPHA_SUFFIXES,
     PICTURE_SUFFIXES,
@@ -33,13 +33,9 @@ from nststab.images import (
     write_picture,
 )
 
-if TYPE_CHECKING:
-    from nststab._video_in import VideoReader
-
 Kind = Literal["video", "picture", "folder"]
-VIDEO_SUFFIXES = frozenset({".mp4", ".mkv"})  # what can be written
+VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".gif", ".y4m"})  # what can be written
 _VIDEOS = ", ".join(sorted(VIDEO_SUFFIXES))
-_PICTURE_RATE = Fraction(25)  # pictures have no timing of their own
 _QUEUE = 4  # frames between two threads: enough to smooth their pace, little memory at 4K
 
 
@@ -184,7 +180,7 @@ def _video_clip(reader: Reader, size: int | None) -> Clip:
 
 
 def _picture_clip(path: Path, pictures: tuple[Path, ...], size: int | None, part: Excerpt) -> Clip:
-    rate = part.fps or _PICTURE_RATE
+    rate = part.fps or PICTURE_RATE
     pictures = shown(pictures, part, rate, path)
     clip = _clip(path, "folder", picture_size(pictures[0]), len(pictures), size, pictures=pictures)
     return clip if part.fps is None else replace(clip, rate=rate)
@@ -328,17 +324,18 @@ def _writer(
     kind: Kind, source: Clip, output: Path, audio: bool, raw: bool, notes: list[str]
 ) -> Iterator[Callable[[Frame], None]]:
     """A function that writes a frame; a clip is finished when the block ends well, and removed when it does not."""
-    if output == STANDARD:
-        with standard_output(raw, source.source) as piped:
-            yield lambda frame: piped.write(frame.rgb, frame.time, frame.duration)
-        notes += piped.notes
-        if audio and source.has_audio:
-            notes.append(f"{STDOUT} carries no audio: it was dropped")
+    silent = output == STANDARD or kind == "folder" or output.suffix.lower() == ".y4m"
+    if silent and audio and source.has_audio:
+        notes.append(f"{'a folder' if kind == 'folder' else output.suffix or STDOUT} holds no audio: it was dropped")
+    if silent and kind == "video":
+        opened = standard_output(raw, source.source) if output == STANDARD else y4m_file(output, source.source)
+        with opened as plain:
+            yield lambda frame: plain.write(frame.rgb, frame.time, frame.duration)
+        notes += plain.notes
     elif kind == "video":
         with _needs_av():
             from nststab._video_out import VideoWriter
-        timing = cast("VideoReader | None", source.source)
-        with replacing(output) as temporary, VideoWriter(temporary, output, timing, audio) as writer:
+        with replacing(output) as temporary, VideoWriter(temporary, output, source.source, audio) as writer:
             yield lambda frame: writer.write(frame.rgb, frame.time, frame.duration)
         notes += writer.notes
     elif kind == "folder":

@@ -133,7 +133,7 @@ CASES = [
     (f"zero.png -o out.png {INDEPENDENT}", 1, "zero.png: expected a picture"),
     (f"half.png -o out.png {INDEPENDENT}", 1, "half.png"),
     # where it goes
-    (f"clip.mp4 -o out.avi {INDEPENDENT}", 2, "cannot write .avi; expected .mkv, .mp4"),
+    (f"clip.mp4 -o out.avi {INDEPENDENT}", 2, "cannot write .avi; expected .gif, .mkv, .mp4"),
     (f"clip.mp4 -o out {INDEPENDENT}", 2, "cannot write a name without a suffix"),
     (f"clip.mp4 -o out.png {INDEPENDENT}", 2, "a clip does not fit into one picture"),
     (f"clip.mp4 -o clip.mp4 -y {INDEPENDENT}", 2, "the output is the input itself"),

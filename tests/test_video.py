@@ -430,7 +430,7 @@ def test_a_name_with_a_colon_is_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("output", "error", "words"),
     [
-        ("out.gif", ValueError, r"cannot write \.gif; expected \.mkv, \.mp4, .*folder"),
+        ("out.avi", ValueError, r"cannot write \.avi; expected \.gif, \.mkv, \.mp4, .*folder"),
         ("out", ValueError, "without a suffix"),
         ("out.png", ValueError, "does not fit into one picture"),
         ("none/out.mp4", FileNotFoundError, "does not exist"),

@@ -1,0 +1,596 @@
+"""Every kind of clip, made here: read frame by frame, cut, and passed on to every format.
+
+Frame i of each clip is grey of level(i) on its left half and of one colour on its right half, so that frames, times,
+matrix, range and orientation can be told apart. The planes are computed by the standards' own equations.
+"""
+
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+import pytest
+import torch
+from av.stream import Disposition
+from PIL import Image
+from torch import Tensor
+
+from nststab.images import write_picture
+from nststab.video import Clip, Frame, convert_clip, open_clip
+
+WIDTH, HEIGHT, COUNT, RATE = 64, 48, 8, 10
+COLOUR = (200, 80, 40)
+MATRICES = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}  # BT.709, BT.601, BT.2020
+LOSSLESS = {
+    "libx264": {"qp": "0"},
+    "libx265": {"x265-params": "lossless=1:log-level=0"},
+    "libvpx-vp9": {"lossless": "1"},
+}
+LOSSLESS["libvpx"] = {"crf": "4", "b": "8M"}
+
+
+def even(count: int, first: int = 0, rate: int = RATE) -> tuple[Fraction, ...]:
+    """Times at a constant rate, in seconds."""
+    return tuple(Fraction(first + index, rate) for index in range(count))
+
+
+class Made(NamedTuple):
+    """What a clip must be read as: the frames that come, their times in seconds, and what is said of it."""
+
+    frames: tuple[int, ...] = tuple(range(COUNT))
+    times: tuple[Fraction, ...] = even(COUNT)
+    note: str = ""
+    turned: int = 0  # quarter turns anticlockwise
+    aspect: Fraction = Fraction(1)
+    # levels of 255: rounding to 8 bits twice costs one level of luma, and two of a colour; 10 bits half of that
+    tolerance: float = 2.5
+    audio: bool = False
+    counted: bool = True  # the number of frames is known beforehand
+
+
+Maker = Callable[[Path], Made]
+KINDS: dict[str, Maker] = {}
+
+
+def kind(name: str) -> Callable[[Maker], Maker]:
+    def add(maker: Maker) -> Maker:
+        KINDS[name] = maker
+        return maker
+
+    return add
+
+
+def level(index: int) -> int:
+    return 20 + 24 * index
+
+
+def picture(index: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Frame `index` as bytes (H, W, 3)."""
+    pixels = np.empty((HEIGHT, WIDTH, 3), np.uint8)
+    pixels[:, : WIDTH // 2] = level(index)
+    pixels[:, WIDTH // 2 :] = COLOUR
+    return pixels
+
+
+def yuv(index: int, pix_fmt: str, matrix: int = 6, full: bool = False) -> av.VideoFrame:
+    """Frame `index` in planes of luma and chroma, by the equations of BT.601, BT.709 and BT.2020."""
+    frame = av.VideoFrame(WIDTH, HEIGHT, pix_fmt)
+    kr, kb = MATRICES[matrix]
+    rgb = picture(index)[0].astype(float) / 255  # a row (W, 3)
+    luma = rgb @ [kr, 1 - kr - kb, kb]
+    chroma = [(rgb[:, 2] - luma) / (2 * (1 - kb)), (rgb[:, 0] - luma) / (2 * (1 - kr))]
+    bits = frame.format.components[0].bits
+    unit = 2.0 ** (bits - 8)
+    peak = 2.0**bits - 1
+    rows = [luma * peak if full else (16 + 219 * luma) * unit]
+    rows += [c * peak + 2 ** (bits - 1) if full else (128 + 224 * c) * unit for c in chroma]
+    for plane, row in zip(frame.planes, rows, strict=True):
+        shared = WIDTH // plane.width
+        samples = np.zeros((plane.height, plane.line_size // (2 if bits > 8 else 1)), "<u2" if bits > 8 else np.uint8)
+        samples[:, : plane.width] = row[::shared].round()
+        plane.update(samples.tobytes())
+    frame.colorspace, frame.color_range = matrix, 2 if full else 1
+    return frame
+
+
+def add_video(container: Any, codec: str = "libx264", pix_fmt: str = "yuv420p", **options: str) -> Any:
+    stream = container.add_stream(codec, rate=RATE, options=LOSSLESS.get(codec, {}) | options)
+    stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pix_fmt
+    return stream
+
+
+def encode(
+    container: Any,
+    stream: Any,
+    ticks: tuple[int, ...] = tuple(range(COUNT)),
+    unit: Fraction = Fraction(1, RATE),
+    matrix: int = 6,
+    full: bool = False,
+) -> None:
+    """Encode the frames, frame i at `ticks[i]` times `unit` seconds."""
+    stream.codec_context.time_base = unit
+    stream.codec_context.colorspace, stream.codec_context.color_range = matrix, 2 if full else 1
+    for index, tick in enumerate(ticks):
+        frame = yuv(index, stream.pix_fmt, matrix, full)
+        frame.pts, frame.time_base = tick, unit
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
+
+
+def save(path: Path, codec: str = "libx264", pix_fmt: str = "yuv420p", **options: Any) -> Made:
+    """A clip of one stream; options of the container stand in `muxer`, of the codec in `coder`."""
+    with av.open(str(path), "w", options=options.pop("muxer", {})) as container:
+        stream = add_video(container, codec, pix_fmt, **options.pop("coder", {}))
+        if aspect := options.pop("aspect", None):
+            stream.codec_context.sample_aspect_ratio = aspect
+        if rotation := options.pop("rotation", None):
+            stream.set_display_rotation(rotation)
+        encode(container, stream, **options)
+    return Made()
+
+
+def add_sound(container: Any, seconds: float, codec: str = "aac", frequency: float = 440) -> Callable[[], None]:
+    """A stream of sound; what is given back writes it."""
+    stream = container.add_stream(codec, rate=48000, layout="mono")
+
+    def write() -> None:
+        wave = 0.3 * np.sin(np.arange(round(seconds * 48000)) * (2 * np.pi * frequency / 48000))
+        sound = av.AudioFrame.from_ndarray(wave.astype(np.float32)[None], format="fltp", layout="mono")
+        sound.sample_rate, sound.time_base, sound.pts = 48000, Fraction(1, 48000), 0
+        resampler = av.AudioResampler(format=stream.codec_context.format.name, layout="mono", rate=48000)
+        for part in resampler.resample(sound):
+            container.mux(stream.encode(part))
+        container.mux(stream.encode(None))
+
+    return write
+
+
+def save_with_sound(path: Path, seconds: float, codec: str = "aac") -> Made:
+    with av.open(str(path), "w") as container:
+        stream, sound = add_video(container), add_sound(container, seconds, codec)
+        encode(container, stream)
+        sound()
+    return Made(audio=True)
+
+
+# --- codecs and containers
+
+
+for _name, _codec, _pix_fmt in (
+    ("h264.mp4", "libx264", "yuv420p"),
+    ("h264.mkv", "libx264", "yuv420p"),
+    ("h264.mov", "libx264", "yuv420p"),
+    ("h264.ts", "libx264", "yuv420p"),
+    ("h264.flv", "libx264", "yuv420p"),
+    ("h264.avi", "libx264", "yuv420p"),
+    ("h264_444.mp4", "libx264", "yuv444p"),
+    ("h264_10bit.mp4", "libx264", "yuv420p10le"),
+    ("hevc_10bit.mp4", "libx265", "yuv420p10le"),
+    ("hevc_422_10bit.mkv", "libx265", "yuv422p10le"),
+    ("vp9.webm", "libvpx-vp9", "yuv420p"),
+    ("ffv1.mkv", "ffv1", "yuv422p"),
+    ("y4m.y4m", "wrapped_avframe", "yuv420p"),
+    ("y4m_444.y4m", "wrapped_avframe", "yuv444p"),
+):
+
+    @kind(_name)
+    def _(path: Path, codec: str = _codec, pix_fmt: str = _pix_fmt) -> Made:
+        return save(path, codec, pix_fmt)
+
+
+@kind("b_frames.mp4")
+def _(path: Path) -> Made:
+    return save(path, coder={"bf": "3", "b-adapt": "0"})
+
+
+@kind("b_frames.avi")
+def _(path: Path) -> Made:
+    return save(path, coder={"bf": "3", "b-adapt": "0"})
+
+
+@kind("fragments.mp4")
+def _(path: Path) -> Made:
+    return save(path, muxer={"movflags": "frag_keyframe+empty_moov"}, coder={"g": "3"})
+
+
+@kind("vp8.webm")
+def _(path: Path) -> Made:
+    return save(path, "libvpx")._replace(tolerance=4, counted=False)  # its invisible frames have packets too
+
+
+@kind("mpeg2.mpg")
+def _(path: Path) -> Made:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg2video", rate=25, options={"qmin": "1", "qmax": "1"})
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        encode(container, stream, unit=Fraction(1, 25))
+    return Made(times=even(COUNT, rate=25), tolerance=4)
+
+
+@kind("prores_10bit.mov")
+def _(path: Path) -> Made:
+    return save(path, "prores_ks", "yuv422p10le", coder={"profile": "3"})._replace(tolerance=3)
+
+
+@kind("mjpeg.avi")
+def _(path: Path) -> Made:
+    return save(path, "mjpeg", "yuvj444p", full=True, coder={"qmin": "1", "qmax": "1"})._replace(tolerance=4)
+
+
+@kind("no_clock.h264")
+def _(path: Path) -> Made:
+    save(path)
+    return Made(counted=False)
+
+
+# --- colour
+
+
+for _matrix in MATRICES:
+    for _full in (False, True):
+
+        @kind(f"matrix_{_matrix}_{'full' if _full else 'limited'}.mkv")
+        def _(path: Path, matrix: int = _matrix, full: bool = _full) -> Made:
+            return save(path, matrix=matrix, full=full)
+
+
+# --- shape and orientation
+
+
+for _turn in (1, 2, 3):
+
+    @kind(f"rotated_{90 * _turn}.mp4")
+    def _(path: Path, turn: int = _turn) -> Made:
+        return save(path, rotation=90 * turn)._replace(turned=turn)
+
+
+@kind("anamorphic.mp4")
+def _(path: Path) -> Made:
+    return save(path, aspect=Fraction(4, 3))._replace(aspect=Fraction(4, 3))
+
+
+@kind("anamorphic_rotated.mp4")
+def _(path: Path) -> Made:
+    return save(path, aspect=Fraction(4, 3), rotation=90)._replace(aspect=Fraction(3, 4), turned=1)
+
+
+# --- time
+
+
+UNEVEN = (0, 40, 60, 130, 170, 290, 310, 420)  # milliseconds, which GIF can hold too
+
+
+@kind("uneven.mkv")
+def _(path: Path) -> Made:
+    save(path, ticks=UNEVEN, unit=Fraction(1, 1000))
+    return Made(times=tuple(Fraction(tick, 1000) for tick in UNEVEN))
+
+
+@kind("uneven_b_frames.mp4")
+def _(path: Path) -> Made:
+    save(path, ticks=UNEVEN, unit=Fraction(1, 1000), coder={"bf": "3", "b-adapt": "0"})
+    return Made(times=tuple(Fraction(tick, 1000) for tick in UNEVEN))
+
+
+@kind("late.mp4")
+def _(path: Path) -> Made:
+    save(path, ticks=tuple(range(3, 3 + COUNT)))
+    return Made(times=even(COUNT, 3))
+
+
+@kind("edit_list.mp4")
+def _(path: Path) -> Made:
+    """The first three frames are needed to decode the others, and not shown."""
+    save(path, ticks=tuple(range(-3, COUNT - 3)))
+    return Made(tuple(range(3, COUNT)), even(COUNT - 3))
+
+
+@kind("clock_from_10_s.ts")
+def _(path: Path) -> Made:
+    return save(path, ticks=tuple(range(100, 100 + COUNT)))
+
+
+# --- several streams
+
+
+@kind("cover.mp4")
+def _(path: Path) -> Made:
+    with av.open(str(path), "w") as container:
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt, cover.disposition = 16, 16, "yuvj420p", Disposition.attached_pic
+        stream, sound = add_video(container), add_sound(container, 0.8)
+        container.mux([*cover.encode(av.VideoFrame(16, 16, "yuvj420p")), *cover.encode(None)])
+        encode(container, stream)
+        sound()
+    with av.open(str(path)) as container:
+        assert len(container.streams.video) == 2
+    return Made(audio=True)
+
+
+@kind("cover.mkv")
+def _(path: Path) -> Made:
+    Image.new("RGB", (16, 16)).save(path.with_suffix(".jpg"))
+    with av.open(str(path), "w") as container:
+        stream = add_video(container)
+        container.add_attachment("cover.jpg", "image/jpeg", path.with_suffix(".jpg").read_bytes())
+        encode(container, stream)
+    with av.open(str(path)) as container:
+        assert len(container.streams.video) == 2
+    return Made()
+
+
+@kind("two_pictures_two_sounds.mkv")
+def _(path: Path) -> Made:
+    with av.open(str(path), "w") as container:
+        stream, other = add_video(container), container.add_stream("libx264", rate=RATE)
+        other.width, other.height, other.pix_fmt = 16, 16, "yuv420p"
+        sounds = [add_sound(container, 0.8, frequency=frequency) for frequency in (440, 880)]
+        encode(container, stream)
+        for index in range(COUNT):
+            frame = av.VideoFrame(16, 16, "yuv420p")
+            frame.pts = index
+            container.mux(other.encode(frame))
+        container.mux(other.encode(None))
+        for sound in sounds:
+            sound()
+    return Made(audio=True)
+
+
+@kind("longer_sound.mp4")
+def _(path: Path) -> Made:
+    return save_with_sound(path, 1.6)
+
+
+@kind("shorter_sound.mkv")
+def _(path: Path) -> Made:
+    return save_with_sound(path, 0.3, "pcm_s16le")
+
+
+# --- GIF
+
+
+@kind("gif.gif")
+def _(path: Path) -> Made:
+    delays = (100, 40, 20, 300, 70, 100, 100, 50)
+    images = [Image.fromarray(picture(index)).quantize(8) for index in range(COUNT)]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=delays, disposal=1, loop=0)
+    return Made(times=tuple(Fraction(sum(delays[:i]), 1000) for i in range(COUNT)), tolerance=0.5)
+
+
+@kind("gif_disposal.gif")
+def _(path: Path) -> Made:
+    """Frames drawn over the ones before, over nothing, and over what was there before the last."""
+    images = [
+        Image.fromarray(np.dstack([picture(index), np.full((HEIGHT, WIDTH), 255, np.uint8)])) for index in range(COUNT)
+    ]
+    disposal = [2, 1, 3, 1, 2, 2, 1, 0]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=100, disposal=disposal, loop=3)
+    return Made(tolerance=0.5)
+
+
+# --- names
+
+
+for _file in (
+    "a b 'c' \"d\".mp4",
+    "Größe_日本語_🎬.mp4",
+    "http:100%_[1]*?.mp4",
+    "frame%03d.mp4",
+    "-x.mp4",
+    "#1&2;$HOME.mp4",
+):
+
+    @kind(_file)
+    def _(path: Path) -> Made:
+        return save(path)
+
+
+# --- damage
+
+
+def cut_off(path: Path, index: int) -> Made:
+    """Cut the file off in the middle of packet `index`: what the frames before it are read as."""
+    with av.open(str(path)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][index]
+    assert packet.pos is not None
+    path.write_bytes(path.read_bytes()[: packet.pos + packet.size // 2])
+    return Made(tuple(range(index)), even(index))
+
+
+@kind("cut.mp4")
+def _(path: Path) -> Made:
+    """Its index stands in front, as that of a download that was broken off."""
+    save(path, muxer={"movflags": "faststart"}, coder={"g": "4"})
+    return cut_off(path, 4)._replace(note="4 frames came of the 8 that it announces")
+
+
+@kind("cut.mkv")
+def _(path: Path) -> Made:
+    save(path, muxer={"cluster_time_limit": "100"}, coder={"g": "1"})
+    return cut_off(path, 5)._replace(note="it ends after 0.50 of the 0.80 seconds that it announces")
+
+
+@kind("cut.y4m")
+def _(path: Path) -> Made:
+    save(path, "wrapped_avframe")
+    return cut_off(path, 4)._replace(note="1 damaged packets of cut.y4m could not be decoded: left out")
+
+
+@kind("last_packet.mp4")
+def _(path: Path) -> Made:
+    save(path, muxer={"movflags": "faststart"}, coder={"g": "4"})
+    return cut_off(path, 7)._replace(note="1 damaged packets of last_packet.mp4 could not be decoded: left out")
+
+
+@kind("cut.ts")
+def _(path: Path) -> Made:
+    """Nothing announces how long it should be."""
+    save(path, coder={"g": "1"})
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 5 // 188 * 188])
+    return Made(tuple(range(4)), even(4))
+
+
+# --- pictures
+
+
+def save_pictures(folder: Path, name: str, first: int = 0) -> None:
+    folder.mkdir(exist_ok=True)
+    for index in range(COUNT):
+        write_picture(
+            folder / name.format(first + index), torch.from_numpy(picture(index)).permute(2, 0, 1)[None] / 255
+        )
+
+
+@kind("folder")
+def _(path: Path) -> Made:
+    save_pictures(path, "{}.png", 5)  # 9 comes before 10
+    return Made(tolerance=0.5)
+
+
+@kind("numbered/%03d.png")
+def _(path: Path) -> Made:
+    save_pictures(path.parent, "{:03d}.png", 996)  # the last ones have four digits
+    return Made(tolerance=0.5)
+
+
+@kind("percent/100%%_%d.png")
+def _(path: Path) -> Made:
+    save_pictures(path.parent, "100%_{}.png")
+    return Made(tolerance=0.5)
+
+
+@kind("glob/*.png")
+def _(path: Path) -> Made:
+    save_pictures(path.parent, "shot {}.png", 5)
+    (path.parent / "9.txt").write_text("no picture")
+    return Made(tolerance=0.5)
+
+
+# --- the tests
+
+
+class Opened(NamedTuple):
+    clip: Clip
+    path: Path
+    made: Made
+    frames: list[Frame]
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Opened]:
+    """Makes and reads each kind once."""
+    known: dict[str, Opened] = {}
+
+    def get(name: str) -> Opened:
+        if name not in known:
+            path = tmp_path_factory.mktemp("clip") / name
+            path.parent.mkdir(exist_ok=True)
+            made = KINDS[name](path)
+            clip = open_clip(path, fps=RATE if "." not in name or "/" in name else None)
+            known[name] = Opened(clip, path, made, list(clip.frames()))
+        return known[name]
+
+    return get
+
+
+def expected(made: Made) -> list[Tensor]:
+    pictures = (torch.from_numpy(picture(index)).permute(2, 0, 1)[None] / 255 for index in made.frames)
+    return [torch.rot90(rgb, made.turned, (2, 3)) for rgb in pictures]
+
+
+def assert_pictures(got: list[Tensor], made: Made, tolerance: float) -> None:
+    """Every frame is its picture, but for the line between its halves, where chroma is interpolated."""
+    inside = torch.ones(HEIGHT, WIDTH, dtype=torch.bool)
+    inside[:, WIDTH // 2 - 6 : WIDTH // 2 + 6] = False
+    inside = torch.rot90(inside, made.turned)
+    assert len(got) == len(made.frames)
+    for index, (frame, known) in enumerate(zip(got, expected(made), strict=True)):
+        assert frame.shape == known.shape
+        assert float((frame - known).abs()[..., inside].max()) * 255 <= tolerance, index
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_frame_and_its_time_are_read(opened: Callable[[str], Opened], name: str) -> None:
+    clip, path, made, frames = opened(name)
+    assert_pictures([frame.rgb for frame in frames], made, made.tolerance)
+    assert tuple(frame.time for frame in frames) == made.times
+    assert (clip.width, clip.height) == ((HEIGHT, WIDTH) if made.turned % 2 else (WIDTH, HEIGHT))
+    assert clip.has_audio == made.audio
+    if clip.reader is not None:
+        assert clip.reader.aspect == made.aspect
+    if not made.note:
+        assert clip.notes == []
+        assert clip.frame_count == (len(frames) if made.counted else None)
+    assert made.note in " ".join(clip.notes)
+    assert not clip.notes or path.name in clip.notes[0]
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize(("start", "duration"), [(0.2, None), (0.25, 0.2), (0, 0.35)])
+def test_an_excerpt_is_what_whole_reading_gives(
+    opened: Callable[[str], Opened], name: str, start: float, duration: float | None
+) -> None:
+    _, path, made, frames = opened(name)
+    begin = Fraction(str(start))
+    end = None if duration is None else begin + Fraction(str(duration))
+    inside = [index for index, time in enumerate(made.times) if time >= begin and (end is None or time < end)]
+    rate = RATE if "." not in name or "/" in name else None
+    if not inside:
+        with pytest.raises(ValueError, match="expected a frame"):
+            open_clip(path, start=start, duration=duration, fps=rate)
+        return
+    clip = open_clip(path, start=start, duration=duration, fps=rate)
+    got = list(clip.frames())
+    assert [frame.time for frame in got] == [made.times[i] - (made.times[inside[0]] if start else 0) for i in inside]
+    assert all(torch.equal(frame.rgb, frames[i].rgb) for frame, i in zip(got, inside, strict=True))
+    if not made.note:  # else more is announced than comes
+        assert clip.frame_count == (len(got) if made.counted else None)
+
+
+def same(frames: Iterator[Tensor]) -> Iterator[Tensor]:
+    yield from frames
+
+
+VARIED = (
+    "h264.mp4",
+    "prores_10bit.mov",
+    "uneven.mkv",
+    "longer_sound.mp4",
+    "rotated_90.mp4",
+    "anamorphic.mp4",
+    "gif.gif",
+    "cut.mp4",
+    "folder",
+    "numbered/%03d.png",
+)
+LOSS = {"out.mp4": 3, "out.mkv": 3, "out.webm": 3, "out.gif": 3, "out.y4m": 2, "out/": 0.5}
+PAIRS = [(name, "out.mp4") for name in KINDS if name not in VARIED]
+PAIRS += [(name, f"out{suffix}") for name in VARIED for suffix in (".mp4", ".mkv", ".webm", ".gif", ".y4m", "/")]
+
+
+@pytest.mark.parametrize(("name", "output"), PAIRS)
+def test_every_clip_goes_into_every_format(
+    opened: Callable[[str], Opened], tmp_path: Path, name: str, output: str
+) -> None:
+    clip, _, made, _ = opened(name)
+    result = convert_clip(clip, f"{tmp_path}/{output}", same)
+    assert result.frames == len(made.frames)
+    assert made.note in " ".join(result.notes)
+    dropped = [note for note in result.notes if "audio" in note]
+    again = open_clip(tmp_path / output)
+    got = list(again.frames())
+    assert_pictures([frame.rgb for frame in got], made, made.tolerance + LOSS.get(output, 0))
+    suffix = Path(output).suffix
+    if suffix in (".mp4", ".mkv", ".webm"):
+        assert tuple(frame.time for frame in got) == made.times
+        assert again.has_audio == made.audio
+        assert again.reader is not None
+        assert again.reader.aspect == made.aspect or "shape of the pixels" in " ".join(result.notes)
+    else:
+        assert bool(dropped) == made.audio
+    if suffix == ".gif":
+        assert tuple(frame.time for frame in got) == made.times
+    if suffix == ".y4m" and "uneven" not in name and name != "gif.gif":
+        assert tuple(frame.time for frame in got) == made.times
