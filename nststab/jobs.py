@@ -126,7 +126,8 @@ def open_job(folder: Path, identity: Mapping[str, Any], restart: bool = False) -
     try:
         stored = _identity(folder)
         if stored is not None and stored != wanted and not restart:
-            raise OtherSettings(f"{folder} holds unfinished work of other settings: {differences(stored, wanted)}")
+            what = differences(stored, wanted) if isinstance(stored, dict) else f"{_IDENTITY} is damaged"
+            raise OtherSettings(f"{folder} holds unfinished work of other settings: {what}")
         resumed = stored == wanted
         if not resumed:
             _clear(folder)
@@ -184,22 +185,24 @@ def _clear(folder: Path, but: str | None = None) -> None:
             path.unlink()
 
 
-def differences(before: Any, now: Any) -> str:
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """The settings that differ between two identities, with both values, in one line."""
     old, new = dict(_flat(before)), dict(_flat(now))
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
     return ", ".join(f"{name} was {_said(old.get(name))}, is {_said(new.get(name))}" for name in names)
 
 
-def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(values, Mapping):
-        for name, value in values.items():
-            yield from _flat(value, f"{prefix}.{name}" if prefix else name)
-    else:
-        yield prefix or "identity", values
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _said(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(_said, value))
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return "not given" if value is None else str(value)

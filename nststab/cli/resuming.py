@@ -61,6 +61,8 @@ def style_of(text: str) -> str:
 def _identified(value: Any) -> Any:
     if isinstance(value, Path) or (isinstance(value, str) and Path(value).is_file()):
         return f"{Path(value).name} ({content_hash(Path(value))})"
+    if isinstance(value, str) and value.startswith("style:"):
+        return f"style:{_identified(value.removeprefix('style:'))}"
     if isinstance(value, tuple):
         return [_identified(part) for part in value]
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
@@ -100,7 +102,8 @@ def going_on(output: Path, settings: Mapping[str, Any], yes: bool, fills: bool) 
         remove_parts(output)
     with job:
         if job.resumed and job.has_results:
-            say(f"going on: {frames_of(job.frames)} {'was' if job.frames == 1 else 'were'} finished")
+            finished = f"{frames_of(job.frames)} {'was' if job.frames == 1 else 'were'} finished"
+            say(f"going on: {finished if job.frames else 'the first frame was begun'}")
         try:
             if fills or output.exists():
                 job.allow_overwriting()

@@ -1,0 +1,517 @@
+"""Unfinished work: what is kept comes back to the bit, belongs to one command, and survives damage and a full disk."""
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from click.testing import CliRunner, Result
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nststab import flow_files
+from nststab.cli import group
+from nststab.flow import ESTIMATORS, deepflow
+from nststab.images import write_picture
+from nststab.jobs import (
+    Job,
+    OtherSettings,
+    content_hash,
+    differences,
+    open_job,
+    overwrites,
+    unfinished,
+    write_durably,
+)
+from tests.conftest import tiny_state_dict
+
+Run = Callable[..., Result]
+IDENTITY = {"method": "ruder", "style_weight": 3.0, "iterations": (20, 10)}
+
+
+def picture(seed: int) -> Tensor:
+    return torch.rand(1, 3, 7, 5, generator=torch.Generator().manual_seed(seed))
+
+
+def never() -> Tensor:
+    pytest.fail("computed again")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three kept results, of a job that was left."""
+    path = tmp_path / "out.mp4.unfinished"
+    with open_job(path, IDENTITY) as job:
+        assert not job.resumed
+        assert not job.has_results
+        for seed in range(3):
+            assert torch.equal(job.keep(lambda seed=seed: picture(seed)), picture(seed))  # type: ignore[misc]
+            job.progress(seed + 1)
+    return path
+
+
+def kept(folder: Path, count: int = 3) -> tuple[list[Tensor], list[int]]:
+    """What a job that goes on hands back, and which results it had to compute."""
+    computed: list[int] = []
+
+    def compute(number: int) -> Tensor:
+        computed.append(number)
+        return picture(number)
+
+    with open_job(folder, IDENTITY) as job:
+        return [job.keep(lambda k=k: compute(k)) for k in range(count)], computed  # type: ignore[misc]
+
+
+def test_results_come_back_in_order_to_the_bit(folder: Path) -> None:
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "frames",
+        "job.json",
+        *(f"result_00000{number}.npy" for number in range(3)),
+    ]
+    results, computed = kept(folder, 4)
+    assert computed == [3]
+    assert all(torch.equal(result, picture(number)) for number, result in enumerate(results))
+    assert {(result.dtype, result.is_contiguous()) for result in results} == {(torch.float32, True)}
+    assert {result.data_ptr() % 64 for result in results} == {0}  # as torch allocates: arithmetic may depend on it
+
+
+def test_a_result_is_laid_out_as_one_that_is_read(tmp_path: Path) -> None:
+    spread = picture(0).to(memory_format=torch.channels_last).requires_grad_()
+    with open_job(tmp_path / "job", {}) as job:
+        computed = job.keep(lambda: spread)
+    with open_job(tmp_path / "job", {}) as job:
+        read = job.keep(never)
+    assert computed.stride() == read.stride() != spread.stride()
+    assert not computed.requires_grad
+    assert torch.equal(computed, spread)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def zeros(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def one_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[200] ^= 1
+    path.write_bytes(data)
+
+
+def other_file(path: Path) -> None:
+    path.write_text("this is no array at all, but long enough to be one")
+
+
+@pytest.mark.parametrize("damage", [cut, empty, zeros, one_bit, other_file, Path.unlink])
+def test_a_damaged_result_is_computed_again(folder: Path, damage: Callable[[Path], None]) -> None:
+    damage(folder / "result_000001.npy")
+    for again in ([1], []):
+        results, computed = kept(folder)
+        assert computed == again
+        assert all(torch.equal(result, picture(number)) for number, result in enumerate(results))
+
+
+def test_other_settings_are_named_and_begin_afresh_only_when_asked(folder: Path) -> None:
+    other = {**IDENTITY, "style_weight": 7.0, "seed": 4}
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(
+        OtherSettings,
+        match=r"^[^\n]*out.mp4.unfinished holds unfinished work of other settings: "
+        r"style_weight was 3, is 7, seed was not given, is 4$",
+    ):
+        open_job(folder, other)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    with open_job(folder, IDENTITY, restart=True) as job:  # the same settings: nothing to begin afresh
+        assert (job.resumed, job.frames) == (True, 3)
+    with open_job(folder, other, restart=True) as job:
+        assert (job.resumed, job.frames, job.has_results) == (False, 0, False)
+        assert torch.equal(job.keep(lambda: picture(9)), picture(9))
+    with pytest.raises(OtherSettings):
+        open_job(folder, IDENTITY)
+
+
+def test_differences_name_what_is_nested_and_what_is_gone() -> None:
+    before = {"loss": {"style": 1.0, "content": 1.0}, "steps": 5, "init": "noise"}
+    now = {"loss": {"style": 0.5, "content": 1.0}, "steps": 5, "size": 64}
+    named = "loss.style was 1, is 0.5, init was noise, is not given, size was not given, is 64"
+    assert differences(before, now) == named
+    assert differences(now, now) == ""
+
+
+def test_a_damaged_identity_is_other_work(folder: Path) -> None:
+    (folder / "job.json").write_bytes(b"{")
+    with pytest.raises(OtherSettings, match=r"other settings: job.json is damaged$"):
+        open_job(folder, IDENTITY)
+    with open_job(folder, IDENTITY, restart=True) as job:
+        assert not job.has_results
+
+
+def test_only_one_process_works_on_a_job(folder: Path) -> None:
+    with open_job(folder, IDENTITY), pytest.raises(ValueError, match="another process is at work on this output"):
+        open_job(folder, IDENTITY)
+    open_job(folder, IDENTITY).__exit__(None, None, None)
+
+
+def test_a_folder_of_the_users_is_left_alone(tmp_path: Path) -> None:
+    mine = tmp_path / "out.unfinished"
+    mine.mkdir()
+    (mine / "result_000000.npy").write_text("my own")
+    for restart in (False, True):
+        with pytest.raises(ValueError, match="stands where unfinished work is kept, and is none: move it away"):
+            open_job(mine, IDENTITY, restart)
+    assert (mine / "result_000000.npy").read_text() == "my own"
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(FileExistsError):
+        open_job(file, IDENTITY)
+
+
+def test_a_finished_job_leaves_nothing(folder: Path) -> None:
+    with open_job(folder, IDENTITY) as job:
+        (job.subfolder("passes") / "shot").mkdir()
+        job.finish()
+    assert not folder.exists()
+
+
+class Killed(BaseException):
+    """Stands for the signal."""
+
+
+def test_a_kill_while_it_is_removed_leaves_no_job(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(_path: Path, missing_ok: bool = False) -> None:  # noqa: ARG001
+        raise Killed
+
+    with open_job(folder, IDENTITY) as job, monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", killed)
+        with pytest.raises(Killed):
+            job.finish()
+    assert (folder / "result_000002.npy").exists()
+    with open_job(folder, IDENTITY) as job:
+        assert (job.resumed, job.has_results) == (False, False)
+
+
+def test_what_a_kill_left_half_written_is_removed(folder: Path) -> None:
+    for name in (".0123456789ab.part", "result_000003.npy.part"):
+        (folder / name).write_bytes(b"half")
+    (folder / ".hidden.part").touch()
+    assert kept(folder, 4)[1] == [3]
+    assert [path.name for path in sorted(folder.glob("*.part"))] == [".hidden.part"]
+
+
+def test_overwriting_is_allowed_by_a_job_only(folder: Path) -> None:
+    output = folder.with_name("out.mp4")
+    assert unfinished(output) == folder
+    assert not overwrites(output)
+    with open_job(folder, IDENTITY) as job:
+        job.allow_overwriting()
+        assert overwrites(output)
+        job.finish()
+    assert not overwrites(output)
+
+
+def test_contents_tell_files_apart(tmp_path: Path) -> None:
+    for name, content in (("a/1.png", "x"), ("a/2.png", "y"), ("b/1.png", "x"), ("b/3.png", "y"), ("c/1.png", "xy")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    hashes = [content_hash(tmp_path / name) for name in "abc"]
+    assert len(set(hashes)) == 3
+    assert content_hash(sorted((tmp_path / "a").iterdir())) == hashes[0]
+    assert (
+        content_hash(tmp_path / "a/1.png") == content_hash(tmp_path / "b/1.png") != content_hash(tmp_path / "a/2.png")
+    )
+    shutil.copytree(tmp_path / "a", tmp_path / "copy")
+    assert content_hash(tmp_path / "copy") == hashes[0]
+
+
+def full_disk(_descriptor: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_leaves_the_file_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write_durably(path, b"before")
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        write_durably(path, b"after")
+    assert caught.value.filename == str(path)
+    assert (path.read_bytes(), [entry.name for entry in tmp_path.iterdir()]) == (b"before", ["file"])
+
+
+# The commands
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run `nststab ...` beside `film`, four pictures of 32x24, and a tiny VGG."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    scene = F.interpolate(picture(1), (24, 44), mode="bicubic").clamp(0, 1)
+    Path("film").mkdir()
+    for number in range(4):
+        write_picture(Path(f"film/{number}.png"), scene[..., 2 * number : 2 * number + 32])
+    for number in (1, 2):
+        write_picture(Path(f"style{number}.png"), F.interpolate(picture(number + 4), (32, 32)))
+    save_file(tiny_state_dict(), "vgg.safetensors")
+    return lambda arguments, **options: CliRunner().invoke(group, arguments.split(), **options)
+
+
+VGG = "--vgg-weights vgg.safetensors"
+COMMANDS = {
+    "gatys into a folder": (f"stylize film --style style1.png --method gatys --iterations 4 {VGG} -o OUT/", "OUT"),
+    "ruder into a file": (f"optimize film style1.png --iterations 4,3 {VGG} -o OUT.mp4", "OUT.mp4"),
+}
+
+
+def contents(path: str) -> dict[str, bytes]:
+    files = sorted(Path(path).iterdir()) if Path(path).is_dir() else [Path(path)]
+    return {file.name: file.read_bytes() for file in files}
+
+
+def fail_at(call: int, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has the keeping of this result fail."""
+    keep, calls = Job.keep, 0
+
+    def failing(self: Job, compute: Callable[[], Tensor]) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise error
+        return keep(self, compute)
+
+    monkeypatch.setattr(Job, "keep", failing)
+
+
+def full() -> OSError:
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "result")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_full_disk_ends_in_one_line_and_the_same_command_goes_on(
+    run: Run, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    command, output = COMMANDS[name]
+    assert run(command.replace("OUT", "whole")).exit_code == 0
+    place = Path(f"{output}.unfinished")
+    with monkeypatch.context() as patched:
+        fail_at(3, full(), patched)
+        failed = run(command)
+    assert failed.exit_code == 1
+    assert failed.stderr.splitlines() == [
+        f"Error: result: No space left on device; what is finished is kept in {place}, and the same command goes on"
+    ]
+    assert len(list(place.glob("result_*.npy"))) == 2
+    assert not Path("OUT.mp4").exists()
+    assert not Path("OUT").exists() or len(list(Path("OUT").iterdir())) <= 2
+    result = run(command)
+    assert (result.exit_code, result.stderr.splitlines()[0]) == (0, "going on: 2 frames were finished")
+    assert list(contents(output).values()) == list(contents(output.replace("OUT", "whole")).values())
+    assert not place.exists()
+    refused = run(command)
+    assert (refused.exit_code, refused.stderr) == (2, f"Error: {output} exists; say -y to overwrite it\n")
+
+
+def test_only_what_is_not_finished_is_computed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    command, _ = COMMANDS["ruder into a file"]
+    with monkeypatch.context() as patched:
+        fail_at(4, full(), patched)
+        run(command)
+    said = run(f"{command} -v").stderr
+    assert "\n1 frame in " in said
+    assert "going on: 3 frames were finished" in said
+
+
+def test_ctrl_c_says_that_the_same_command_goes_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    command, _ = COMMANDS["gatys into a folder"]
+    with monkeypatch.context() as patched:
+        fail_at(2, KeyboardInterrupt(), patched)
+        stopped = run(command)
+    assert stopped.exit_code == 1
+    assert "what is finished is kept in OUT.unfinished, and the same command goes on" in stopped.stderr
+    assert "going on: 1 frame was finished" in run(command).stderr
+
+
+@pytest.mark.parametrize("first", [full(), KeyboardInterrupt()])
+def test_where_nothing_was_kept_nothing_is_left(
+    run: Run, monkeypatch: pytest.MonkeyPatch, first: BaseException
+) -> None:
+    fail_at(1, first, monkeypatch)
+    failed = run(COMMANDS["ruder into a file"][0])
+    assert failed.exit_code == 1
+    assert "goes on" not in failed.stderr
+    assert not list(Path().glob("OUT*"))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_other_settings_need_y(run: Run, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    command, output = COMMANDS[name]
+    other = command.replace("--iterations 4", "--iterations 5").replace("style1", "style2")
+    assert run(other.replace("OUT", "whole")).exit_code == 0
+    with monkeypatch.context() as patched:
+        fail_at(3, full(), patched)
+        run(command)
+    kept = contents(f"{output}.unfinished")
+    refused = run(other)
+    assert refused.exit_code == 2
+    (line,) = refused.stderr.splitlines()
+    assert line.startswith(
+        f"Error: {output}.unfinished holds unfinished work of other settings: style was style1.png ("
+    )
+    assert "iterations was 4" in line
+    assert line.endswith("; say -y to begin afresh")
+    assert contents(f"{output}.unfinished") == kept
+    result = run(f"{other} -y")
+    assert (result.exit_code, "going on" in result.stderr) == (0, False)
+    assert list(contents(output).values()) == list(contents(output.replace("OUT", "whole")).values())
+
+
+def change_style() -> None:
+    write_picture(Path("style1.png"), F.interpolate(picture(7), (32, 32)))
+
+
+def change_frame() -> None:
+    write_picture(Path("film/3.png"), F.interpolate(picture(7), (24, 32)))
+
+
+def add_frame() -> None:
+    shutil.copy("film/0.png", "film/9.png")
+
+
+def change_network() -> None:
+    save_file(tiny_state_dict(seed=1), "vgg.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [(change_style, "style"), (change_frame, "input"), (add_frame, "input"), (change_network, "vgg_weights")],
+)
+def test_other_contents_of_the_same_files_are_other_settings(
+    run: Run, monkeypatch: pytest.MonkeyPatch, change: Callable[[], None], named: str
+) -> None:
+    command, _ = COMMANDS["ruder into a file"]
+    with monkeypatch.context() as patched:
+        fail_at(2, full(), patched)
+        run(command)
+    change()
+    refused = run(command)
+    assert refused.exit_code == 2
+    assert f"other settings: {named} was " in refused.stderr
+    assert refused.stderr.count(" was ") == 1
+
+
+def test_y_goes_on_where_the_settings_are_the_same_and_what_changes_no_frame_is_none(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command, _ = COMMANDS["ruder into a file"]
+    with monkeypatch.context() as patched:
+        fail_at(3, full(), patched)
+        run(command)
+    assert "going on: 2 frames" in run(f"{command} -y --no-audio --flow-cache elsewhere -v").stderr
+
+
+def test_a_file_that_came_meanwhile_is_not_overwritten(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    command, output = COMMANDS["ruder into a file"]
+    with monkeypatch.context() as patched:
+        fail_at(3, full(), patched)
+        run(command)
+    Path(output).write_text("mine")
+    refused = run(command)
+    assert (refused.exit_code, Path(output).read_text()) == (2, "mine")
+    assert "going on: 2 frames" in run(f"{command} -y").stderr
+    assert Path(output).stat().st_size > 100
+
+
+def test_what_comes_through_a_pipe_begins_anew(run: Run) -> None:
+    arguments = f"optimize - style1.png {VGG} --iterations 4 -o OUT.mp4 --raw-size 32x24 --no-temporal"
+    result = run(arguments, input=bytes(32 * 24 * 3) * 2)
+    assert result.exit_code == 0, result.stderr
+    assert "note: what comes through a pipe cannot be read again" in result.stderr
+    assert not Path("OUT.mp4.unfinished").exists()
+
+
+ESTIMATE = "flow estimate film -o flow"
+
+
+@pytest.mark.parametrize("distances", ["1", "1,2"])
+def test_flow_goes_on_from_its_finished_pairs(run: Run, monkeypatch: pytest.MonkeyPatch, distances: str) -> None:
+    command = f"{ESTIMATE} --distances {distances}"
+    assert run(command.replace("flow --", "whole --")).exit_code == 0
+    Path("flow").mkdir()
+    Path("flow/forward_7_8.flo").write_text("of an earlier, longer clip")
+    calls: list[int] = []
+
+    def counted(first: Tensor, second: Tensor) -> Tensor:
+        calls.append(1)
+        return deepflow(first, second)
+
+    def failing(first: Tensor, second: Tensor) -> Tensor:
+        calls.append(1)
+        if len(calls) == (5 if distances == "1" else 9):  # of the last frame
+            raise full()
+        return deepflow(first, second)
+
+    monkeypatch.setitem(ESTIMATORS, "deepflow", failing)
+    assert run(f"{command} --flow-cache a -y").exit_code == 1
+    assert len(list(Path("flow").iterdir())) == (8 if distances == "1" else 12)
+    calls.clear()
+    monkeypatch.setitem(ESTIMATORS, "deepflow", counted)
+    shutil.rmtree("a")
+    result = run(f"{command} --flow-cache b")
+    assert (result.exit_code, result.stderr.splitlines()[0]) == (0, "going on: 3 frames were finished")
+    assert len(calls) == (2 if distances == "1" else 6)  # two more between frames that the last one's flow reads
+    assert contents("flow") == contents("whole")
+    assert not Path("flow.unfinished").exists()
+
+
+def test_flow_of_other_settings_needs_y(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        stop_writing(patched)
+        assert run(ESTIMATE).exit_code == 1
+    refused = run(f"{ESTIMATE} --size 16")
+    assert refused.exit_code == 2
+    assert "other settings: size was not given, is 16; say -y to begin afresh" in refused.stderr
+    assert run(f"{ESTIMATE} --size 16 -y").exit_code == 0
+    assert flow_files.read_flo(Path("flow/forward_3_4.flo")).shape == (1, 2, 12, 16)
+
+
+def stop_writing(monkeypatch: pytest.MonkeyPatch) -> None:
+    write = flow_files.write_mask
+
+    def failing(path: Path, mask: Tensor) -> None:
+        if path.name == "reliable_4_3.pgm":
+            raise full()
+        write(path, mask)
+
+    monkeypatch.setattr(flow_files, "write_mask", failing)
+
+
+@pytest.mark.parametrize(("lost", "finished"), [("forward_2_3.flo", 2), ("reliable_2_1.pgm", 0)])
+def test_flow_that_was_lost_with_the_machine_is_estimated_again(
+    run: Run, monkeypatch: pytest.MonkeyPatch, lost: str, finished: int
+) -> None:
+    assert run(ESTIMATE.replace("-o flow", "-o whole")).exit_code == 0
+    with monkeypatch.context() as patched:
+        stop_writing(patched)
+        assert run(ESTIMATE).exit_code == 1
+    Path("flow", lost).write_bytes(b"")
+    written: list[str] = []
+    write = flow_files.write_flo
+
+    def noted(path: Path, flow: Tensor) -> None:
+        if path.parent.name == "flow":
+            written.append(path.name)
+        write(path, flow)
+
+    monkeypatch.setattr(flow_files, "write_flo", noted)
+    assert run(ESTIMATE).exit_code == 0
+    assert written[0] == f"forward_{max(1, finished)}_{max(1, finished) + 1}.flo"
+    assert contents("flow") == contents("whole")
