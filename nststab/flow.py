@@ -220,8 +220,11 @@ def cached(flow: FlowFunction, folder: Path, name: str) -> FlowFunction:
 
 
 def trim_cache(folder: Path, limit: int) -> None:
-    """Remove the least recently used flows from a cache folder until it holds no more than `limit` bytes."""
-    entries = [(path.stat(), path) for path in folder.glob("*.flo")]
+    """Remove the least recently used flows from a cache folder until it holds no more than `limit` bytes.
+
+    What killed processes left half written counts as well.
+    """
+    entries = [(path.stat(), path) for pattern in ("*.flo", "*.part") for path in folder.glob(pattern)]
     excess = sum(status.st_size for status, _ in entries) - limit
     for status, path in sorted(entries, key=lambda entry: entry[0].st_mtime):
         if excess <= 0:

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from nststab.images import replacing
+from nststab.jobs import write_durably
 from nststab.networks import NetworkConfig, TransformationNetwork
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -87,9 +87,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, dtype: torch.dtype = tor
         "network": json.dumps(asdict(checkpoint.network.config)),
         "training": json.dumps(dict(checkpoint.training)),
     }
-    with replacing(path) as part:
-        narrow = {name: _narrowed(value.detach().cpu(), dtype) for name, value in tensors.items()}
-        part.write_bytes(_in_order(save(narrow, metadata)))
+    narrow = {name: _narrowed(value.detach().cpu(), dtype) for name, value in tensors.items()}
+    write_durably(path, _in_order(save(narrow, metadata)))
 
 
 def _in_order(file: bytes) -> bytes:

@@ -24,7 +24,7 @@ from nststab.vgg import PerceptualNetwork
 from tests.conftest import tiny_state_dict
 
 ROOT = Path(__file__).resolve().parents[1]
-KILLS = 4  # of each of five commands
+KILLS = 4  # of each of six commands
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux, to fork safely")
 
 # Importing torch takes longer than these jobs, so one process imports all and forks a child for each run. That is safe
@@ -154,11 +154,15 @@ TRAIN = "--photos photos --vgg-weights vgg.safetensors --height 32 --width 32 --
 OPTIMIZE = "--vgg-weights vgg.safetensors --iterations"
 JOBS = {
     "gatys": (f"stylize film --style style.png --method gatys {OPTIMIZE} 20 -o OUT/", ""),
-    "ruder": (f"optimize film style.png {OPTIMIZE} 20,20 -o OUT.mp4", ".mp4"),
+    "ruder": (f"optimize film style.png {OPTIMIZE} 20,20 --long-term 1,2 -o OUT.mp4", ".mp4"),
+    "passes": (f"optimize film style.png {OPTIMIZE} 10,10 --passes 3 -o OUT/", ""),
     "flow": ("flow estimate film -o OUT --distances 1,2", ""),
     "image": (f"train image style.png {TRAIN} --steps 25 -o OUT.safetensors", ".safetensors"),
     "video": (f"train video image.safetensors {TRAIN} --steps 15 --length 2 -o OUT.safetensors", ".safetensors"),
 }
+
+
+PASS = "passes/shot_0001/result_000001_pass_001.npy"  # where several passes keep the first result of the second frame
 
 
 @pytest.mark.parametrize("job", JOBS)
@@ -172,7 +176,8 @@ def test_a_command_that_is_killed_goes_on_to_the_same_bytes(commands: Commands, 
     while killed < KILLS:  # a run may end before it is killed: then once more from the start
         attempt += 1
         name = f"{job}_{attempt}"
-        begun = Path(f"{name}.state" if job in ("image", "video") else f"{name}{suffix}.unfinished/frames")
+        kept = f"{name}{suffix}.unfinished/{PASS if job == 'passes' else 'frames'}"
+        begun = Path(f"{name}.state" if job in ("image", "video") else kept)
         while True:
             moment = moments.uniform(0, 0.4) * undisturbed.seconds if killed < KILLS else None
             wait_for = begun if killed == 0 else None  # so that one at least has something to go on from

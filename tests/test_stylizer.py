@@ -216,12 +216,10 @@ def test_a_failed_save_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: py
     save_checkpoint(path, Checkpoint(network()))
     before = path.read_bytes()
 
-    def full_disk(self: Path, data: bytes) -> int:
-        with self.open("wb") as file:
-            file.write(data[:100])
-        raise OSError(28, "No space left on device", str(self))
+    def full_disk(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(OSError, match="No space left"):
         save_checkpoint(path, Checkpoint(network(TINY_RECURRENT)))
     assert path.read_bytes() == before

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nststab.cli.common import named, say
-from nststab.images import replacing, write_picture
+from nststab.images import remove_parts, write_picture
+from nststab.jobs import write_durably
 from nststab.report import contact_sheet
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class TrainingLog:
     def begun(self, start: int) -> None:
         """Cut the log back to the `start` steps that are not done again, and remove later pictures."""
         self._pictures.mkdir(exist_ok=True)
+        remove_parts(self._pictures)
         for path in self._pictures.glob("[0-9]*.png"):
             if path.stem.isdecimal() and int(path.stem) > start:
                 path.unlink()
@@ -40,8 +42,9 @@ class TrainingLog:
             for line, step, validation in _logged(self._lines)
             if step < start or (step == start and start > 0 and not (validation and validates))
         ]
-        with replacing(self._lines) as part:
-            part.write_text("".join(f"{line}\n" for line in kept))
+        text = "".join(f"{line}\n" for line in kept)
+        if self._lines.exists() and self._lines.read_text(errors="replace") != text:
+            write_durably(self._lines, text.encode())
         if start:
             say(f"going on: {start} steps were done")
         self._start, self._started = start, time.monotonic()
