@@ -91,7 +91,8 @@ class VideoReader:
         """What the user should know about the file, and after a pass of `frames` about what could not be read."""
         notes = [f"{self.path.name} {what}" for what in (*self._peculiar, self._cut_off) if what]
         if self._damaged:
-            notes.append(f"{self._damaged} damaged packets of {self.path.name} could not be decoded: left out")
+            packets = "1 damaged packet" if self._damaged == 1 else f"{self._damaged} damaged packets"
+            notes.append(f"{packets} of {self.path.name} could not be decoded: left out")
         return notes
 
     def frames(self) -> Generator[Timed[Tensor], None, None]:
