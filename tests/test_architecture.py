@@ -19,6 +19,7 @@ LAYERS = {
     "cli": 1,
     "baselines": 2,
     "evaluate": 2,
+    "plan": 2,
     "report": 2,
     "stages": 2,
     "train": 2,
@@ -39,6 +40,7 @@ LAYERS = {
     "flow_pairs": 3,
     "images": 3,
     "jobs": 3,
+    "memory": 3,
     "stylizer": 3,
     "video": 3,
     "_palette": 4,
@@ -205,7 +207,8 @@ def calls(name: str) -> set[str]:
 def test_the_cli_imports_torch_only_inside_its_commands() -> None:
     """Else `nststab --help` waits for it; build.py is itself imported inside the commands."""
     late = ("build", "perceptual", "pretrained", "style_source", "flow_source", "resuming", "training_log")
-    loaded_late = {f"nststab.cli.{name}" for name in late}
+    planning = ("footprints", "planned_jobs", "planning")
+    loaded_late = {f"nststab.cli.{name}" for name in (*late, *planning)}
     light = {
         "nststab",
         "nststab.cli.checks",

@@ -237,8 +237,9 @@ def test_quiet_is_silent_and_verbose_says_more(run: Run) -> None:
         assert done(run(arguments)).stderr == ""
     spoken = done(run(f"stylize film -o c/ {RECURRENT} -v")).stderr.splitlines()
     assert spoken[0].startswith("computing on cpu")
-    assert spoken[1] == "recurrent in float32"
-    assert spoken[2].startswith("3 frames in ")
+    assert spoken[1].startswith("memory: about ")
+    assert spoken[2] == "recurrent in float32"
+    assert spoken[3].startswith("3 frames in ")
 
 
 def test_the_optimizers_get_what_was_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,6 +154,7 @@ def setting(
 
 
 output_option = click.option("-o", "--output", required=True, metavar="OUT", help="Where the result goes.")
+plan_option = click.option("--plan", is_flag=True, help="Only say what it will take: frames, memory, time.")
 overwrite_option = click.option("-y", "--yes", is_flag=True, help="Overwrite the output if it exists.")
 size_option = setting("--size", "as they are", "Longest side of the frames in pixels.", COUNT, "PIXELS")
 seed_option = setting("--seed", 0, "Seed of everything random.", click.IntRange(min=0, max=2**32 - 1))

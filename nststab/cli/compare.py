@@ -17,7 +17,7 @@ from nststab.cli.common import (
     say,
     verbosity_options,
 )
-from nststab.cli.optimizing import collect, optimizer_options, refuse_unused
+from nststab.cli.optimizing import OptimizerCommand, collect, optimizer_options, refuse_unused
 from nststab.cli.stylize import checked_clip, clip_options, colored, shots, style_option
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _MEASUREMENT = ("seed", "network", "vgg_weights", "style_scale", "style_weights")
 
 
-@click.command("compare", short_help="Several methods side by side.")
+@click.command("compare", cls=OptimizerCommand, short_help="Several methods side by side.")
 @click.argument("source", metavar="INPUT", type=CLIP_PATH)
 @style_option
 @click.option(
@@ -65,6 +65,8 @@ def command(source: Path, styles: tuple[str, ...], methods: tuple[str, ...], pat
     used = tuple(method for method in methods if method in ("ruder", "gatys"))
     refuse_unused({**options, **dict.fromkeys(_MEASUREMENT)}, used or methods)
     from nststab.cli.build import OptimizerOptions, machine, perceptual_loss, stylizer
+    from nststab.cli.planned_jobs import clip_job
+    from nststab.cli.planning import planned
     from nststab.cli.resuming import passes_folder
     from nststab.cli.style_source import chosen_style
     from nststab.evaluate.stability import StabilityMeter, StabilitySettings, in_step, perceptual_losses
@@ -74,6 +76,8 @@ def command(source: Path, styles: tuple[str, ...], methods: tuple[str, ...], pat
     clip = checked_clip(source, options)
     where = machine(options["device"], options["precision"])
     style, optimizer = chosen_style(styles, options["style_weights"]), collect(options)
+    if planned(clip_job(clip, options["output"], methods, style, optimizer, where, 1 + len(methods)), options["plan"]):
+        return
     side = max(clip.width, clip.height)
     # with weights of one, so that figures compare whatever the methods were run with
     measured = OptimizerOptions(

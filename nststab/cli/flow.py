@@ -17,6 +17,7 @@ from nststab.cli.common import (
     flow_method_option,
     output_option,
     overwrite_option,
+    plan_option,
     progress,
     refuse_overwriting,
     say,
@@ -54,6 +55,7 @@ def command() -> None:
 @flow_method_option
 @flow_cache_option
 @overwrite_option
+@plan_option
 @verbosity_options
 def estimate(
     source: Path,
@@ -62,6 +64,7 @@ def estimate(
     flow_method: str | None,
     flow_cache: Path | None,
     yes: bool,
+    plan: bool,
     **options: Any,
 ) -> None:
     """Optical flow between the neighbouring frames of INPUT, a video or pictures, as `nststab stylize` takes them.
@@ -73,18 +76,25 @@ def estimate(
     from contextlib import nullcontext
 
     from nststab.cli.flow_source import flow_source
+    from nststab.cli.planned_jobs import flow_job
+    from nststab.cli.planning import planned
     from nststab.cli.resuming import comes_again, going_on, settings_of
+    from nststab.flow import require_estimator
     from nststab.jobs import overwrites, sync
 
     folder = Path(output)
-    refuse_overwriting(folder, yes or overwrites(folder))
+    refuse_overwriting(folder, plan or yes or overwrites(folder))
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file: expected a folder for the flows")
     if not folder.parent.is_dir():
         raise FileNotFoundError(f"{folder.parent} is no folder: the parent of the output must exist")
     clip = open_source(source, options)
     method = flow_source(None, flow_method, flow_cache)
-    flow, distances = method.function(), distances or (1,)
+    distances = distances or (1,)
+    require_estimator(method.method)
+    if planned(flow_job(clip, output, method.method, distances), plan):
+        return
+    flow = method.function()
     settings = settings_of(clip, {**options, "distances": distances, "flow_method": method.method})
     done = 0
     with (

@@ -18,13 +18,14 @@ from nststab.cli.common import (
     named,
     output_option,
     overwrite_option,
+    plan_option,
     progress,
     refuse_overwriting,
     say,
     size_option,
     verbosity_options,
 )
-from nststab.cli.optimizing import collect, optimizer_options, refuse_unused
+from nststab.cli.optimizing import OptimizerCommand, collect, optimizer_options, refuse_unused
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +42,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def clip_options(command: Command) -> Command:
     """What every command that turns a clip into a clip takes."""
     for option in (
+        plan_option,
         overwrite_option,
         click.option("--no-cuts", is_flag=True, help="Take the clip for one shot; do not look for cuts."),
         click.option("--preserve-color", is_flag=True, help="Take only the luminance from the style."),
@@ -64,7 +66,7 @@ style_option = click.option(
 )
 
 
-@click.command("stylize", short_help="Stylize a clip or a picture.")
+@click.command("stylize", cls=OptimizerCommand, short_help="Stylize a clip or a picture.")
 @click.argument("source", metavar="INPUT", type=CLIP_PATH)
 @style_option
 @click.option("--method", type=NearestChoice(METHODS), default="recurrent", show_default=True, help="How to stylize.")
@@ -83,7 +85,7 @@ def command(source: Path, styles: tuple[str, ...], method: str, **options: Any) 
 
     INPUT may also be numbered pictures ('frames/%05d.png'), a glob of pictures ('frames/*.png'), or - for standard
     input. OUT is a video file, a picture, a folder of PNGs (ends in /), or - for y4m on standard output. A clip keeps
-    its size, timing and audio. The options from --content-weight to --seed are for ruder and gatys.
+    its size, timing and audio.
     """
     refuse_unused(options, (method,))
     from nststab.cli.style_source import chosen_style
@@ -94,6 +96,8 @@ def command(source: Path, styles: tuple[str, ...], method: str, **options: Any) 
 def run(source: Path, style: "Style", method: str, optimizer: "OptimizerOptions", options: dict[str, Any]) -> None:
     """Reads, stylizes and writes; `options` are those of `clip_options` and `device_options`."""
     from nststab.cli.build import loop_settings, machine, stylizer
+    from nststab.cli.planned_jobs import clip_job
+    from nststab.cli.planning import planned
     from nststab.cli.resuming import Work, passes_folder
     from nststab.video import convert_clip
 
@@ -101,6 +105,8 @@ def run(source: Path, style: "Style", method: str, optimizer: "OptimizerOptions"
     goes_on = method in ("ruder", "gatys") and output != STANDARD
     clip = checked_clip(source, options, goes_on)
     where = machine(options["device"], options["precision"])
+    if planned(clip_job(clip, output, (method,), style, optimizer, where), options.get("plan", False)):
+        return
     started = time.monotonic()
     counted = loop_settings(optimizer).iterations if clip.kind == "picture" and method in ("ruder", "gatys") else None
     with (
@@ -169,7 +175,7 @@ def checked_clip(source: Path, options: dict[str, Any], goes_on: bool = False) -
         check_output(clip, options["output"])
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="'-o'") from error
-    if options["output"] == STANDARD:
+    if options["output"] == STANDARD or options.get("plan"):
         return clip
     path = Path(options["output"])
     refuse_overwriting(path, options["yes"] or (goes_on and comes_again(clip) and overwrites(path)))

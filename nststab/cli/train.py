@@ -21,6 +21,7 @@ from nststab.cli.common import (
     network_option,
     output_option,
     overwrite_option,
+    plan_option,
     progress,
     refuse_overwriting,
     say,
@@ -61,6 +62,7 @@ def _training_options(steps: int, weights: Mapping[str, object]) -> Callable[[Co
         network_option,
         vgg_option,
         overwrite_option,
+        plan_option,
         device_options,
         verbosity_options,
     )
@@ -99,6 +101,8 @@ def image(style_image: Path, style_size: int, **options: Any) -> None:
     import torch
 
     from nststab.cli.perceptual import perceptual_network
+    from nststab.cli.planned_jobs import training_job
+    from nststab.cli.planning import planned
     from nststab.datasets import PhotoFolder
     from nststab.images import read_picture, resize
     from nststab.losses import LossSettings, PerceptualLoss, style_target
@@ -109,13 +113,16 @@ def image(style_image: Path, style_size: int, **options: Any) -> None:
     where = _machine(options)
     settings, loss_settings = _settings(options, where, LossSettings())
     vgg = perceptual_network(options["vgg_weights"], where.device, options["network"])
+    torch.manual_seed(settings.seed)
+    network = TransformationNetwork(NetworkConfig()).to(where.device)
+    job = training_job(network, vgg, loss_settings, settings, output, style_pixels=style_size**2)
+    if planned(job, options["plan"]):
+        return
     target = style_target(
         vgg, resize(read_picture(style_image).rgb, style_size).to(where.device), loss_settings.style_layers
     )
     photos, held_out = PhotoFolder(options["photos"]).hold_out()
     pictures = held_out.center_crops(settings.height, settings.width)
-    torch.manual_seed(settings.seed)
-    network = TransformationNetwork(NetworkConfig()).to(where.device)
     stage = ImageStage(photos, PerceptualLoss(vgg, target, loss_settings), settings, where.device, pictures)
     record = {
         "stage": "image",
@@ -146,6 +153,8 @@ def video(
     import torch
 
     from nststab.cli.perceptual import fingerprint, perceptual_network
+    from nststab.cli.planned_jobs import training_job
+    from nststab.cli.planning import planned
     from nststab.datasets import PhotoFolder, SintelClips
     from nststab.losses import LossSettings, PerceptualLoss
     from nststab.networks import make_recurrent
@@ -168,6 +177,10 @@ def video(
     target = {layer: gram.to(where.device) for layer, gram in start.style.items()}
     video_settings = replace(VideoSettings(), **given(temporal_weight=temporal_weight))
     synthetic = SyntheticSettings(height=settings.height, width=settings.width, **given(length=length))
+    network = start.network if start.network.config.recurrent else make_recurrent(start.network)
+    network = network.to(where.device)
+    if planned(training_job(network, vgg, loss_settings, settings, output, synthetic.length), options["plan"]):
+        return
     photos, held_out = PhotoFolder(options["photos"]).hold_out()
     clips = SintelClips(sintel) if sintel else None
     stage = VideoStage(
@@ -188,9 +201,8 @@ def video(
         "synthetic": asdict(synthetic),
         "sintel_clips": len(clips) if clips else 0,
     }
-    network = start.network if start.network.config.recurrent else make_recurrent(start.network)
     images = settings.batch * synthetic.length
-    _train(network.to(where.device), stage, settings, output, target, record, photos, vgg, images, options["yes"])
+    _train(network, stage, settings, output, target, record, photos, vgg, images, options["yes"])
 
 
 def _output(options: Mapping[str, Any]) -> Path:
@@ -199,7 +211,7 @@ def _output(options: Mapping[str, Any]) -> Path:
         raise click.BadParameter(f"expected a .safetensors file, got {output.name}", param_hint="'-o'")
     if not output.parent.is_dir():
         raise FileNotFoundError(f"{output.parent}: the folder to write to does not exist")
-    refuse_overwriting(output, options["yes"])
+    refuse_overwriting(output, options["yes"] or options["plan"])
     return output
 
 

@@ -1,0 +1,151 @@
+"""`--plan`, and the check of every long job before it begins: does it fit into memory, and which size would?"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import click
+import torch
+
+from nststab.cli.common import explain
+from nststab.images import resized_shape
+from nststab.memory import Resident, available_memory, resident
+from nststab.plan import Footprint, Plan, Seconds, largest_size, peak_memory, probe
+
+_ROOM = 0.9  # the part of the available memory that a probe may take
+_NOTHING = Footprint()
+_CPU = torch.device("cpu")
+Measure = Callable[[int, int], Seconds]
+"""Computes a first frame and a later one of a width and height, and gives their times."""
+
+
+class DoesNotFit(ValueError):
+    """The job needs more memory than there is."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A long job as a plan sees it.
+
+    Attributes:
+        rows: what is done, by name, for people.
+        frames: what there is to do, and `unit` what it is called; None where it is not known.
+        width, height: of the frames that are computed.
+        probed, rest: the memory of what `measure` does, and of all that comes on top of it in the job.
+        held: what the process held before all that.
+        before: the memory of what is done before, not at the same time.
+        size: the number in `advice` that means the job as it is, and `sized` the width and height for any number.
+    """
+
+    rows: dict[str, str]
+    frames: int | None
+    unit: str
+    width: int
+    height: int
+    probed: Footprint
+    rest: Footprint
+    measure: Measure
+    size: int
+    sized: Callable[[int], tuple[int, int]]
+    advice: Callable[[int], str]
+    before: Footprint = _NOTHING
+    least: int = 1
+    device: torch.device = _CPU
+    held: Resident = field(default_factory=resident)
+
+    def added(self, width: int, height: int) -> float:
+        """Bytes that it adds to the process with frames of a size."""
+        return max(self.before.at(width, height), self.probed.plus(self.rest).at(width, height))
+
+    def peak(self, added: float) -> int:
+        """Bytes that the process, or the GPU, will hold in all."""
+        return round(added) if self.device.type == "cuda" else peak_memory(added, self.held)
+
+    def fits(self, width: int, height: int, available: float) -> bool:
+        return self.peak(self.added(width, height)) <= available
+
+
+def planned(job: Job, plan: bool) -> bool:
+    """Prints the plan and says so, if it was asked for; else raises DoesNotFit where the job cannot fit."""
+    available = available_memory(job.device)
+    if plan:
+        _print(job, _plan(job, available))
+        return True
+    need = job.peak(job.added(job.width, job.height))
+    explain(_explained(job, need, available))
+    if available is not None and need > available:
+        needs = f"{_title(job)} needs about {_gib(need)} of memory, {_gib(available)} are available"
+        raise DoesNotFit(f"{needs}; {_advice(job, available)}")
+    return False
+
+
+def _explained(job: Job, need: int, available: int | None) -> str:
+    parts = {"to compute a frame": job.probed, "for frames, codecs and what is kept": job.rest}
+    added = ", ".join(f"{_gib(part.at(job.width, job.height))} {name}" for name, part in parts.items())
+    return f"memory: about {_gib(need)} at the peak ({added}), {_known(available)} available"
+
+
+def _title(job: Job) -> str:
+    return f"{job.width}x{job.height}"
+
+
+def _advice(job: Job, available: int) -> str:
+    fitting = largest_size(lambda size: job.fits(*job.sized(size), available), job.size, job.least)
+    return "no size fits" if fitting is None else f"the largest size that fits is {job.advice(fitting)}"
+
+
+def _plan(job: Job, available: int | None) -> Plan:
+    """The model's peak, and in its place that of a probe which was made at the full size."""
+    added = job.added(job.width, job.height)
+    measured = probe(job.measure, job.width, job.height, _roomy(job, available), device=job.device)
+    if (measured.width, measured.height) == (job.width, job.height):
+        added = max(job.before.at(job.width, job.height), measured.added + job.rest.at(job.width, job.height))
+    return Plan(job.frames, job.width, job.height, job.peak(added), available, measured.seconds, measured)
+
+
+def _roomy(job: Job, available: int | None) -> float:
+    """The part of the sides that a probe may have."""
+    longest = max(job.width, job.height)
+
+    def fits(side: int) -> bool:
+        height, width = resized_shape(job.height, job.width, side)
+        return job.fits(width, height, (available or 0) * _ROOM)
+
+    return 1.0 if available is None else (largest_size(fits, longest + 1) or 1) / longest
+
+
+def _print(job: Job, plan: Plan) -> None:
+    """The plan on stdout; exit 1 where the job cannot fit."""
+    rows = dict(job.rows)
+    rows[job.unit] = "not known before it is read" if plan.frames is None else str(plan.frames)
+    rows["memory"] = f"{_gib(plan.peak)} at the peak"
+    rows["available"] = _known(plan.available)
+    rows["time"] = _time(plan, job.unit)
+    rows["probe"] = f"{plan.probe.width}x{plan.probe.height} added {_gib(plan.probe.added)}"
+    fits = plan.available is None or (plan.fits and job.fits(job.width, job.height, plan.available))
+    rows["verdict"] = "fits" if fits else f"does not fit; {_advice(job, plan.available or 0)}"
+    for name, text in rows.items():
+        click.echo(f"{name:<11}{text}")
+    if not fits:
+        click.get_current_context().exit(1)
+
+
+def _gib(count: float) -> str:
+    return f"{count / 2**30:.2f} GiB"
+
+
+def _known(available: int | None) -> str:
+    return "unknown" if available is None else _gib(available)
+
+
+def _time(plan: Plan, unit: str) -> str:
+    """Per frame only, where their number is not known."""
+    each = f"{_duration(plan.seconds.later)} for each of the {unit}"
+    total = plan.total_seconds
+    return each if total is None else f"{_duration(total)}, {each}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
