@@ -296,3 +296,13 @@ def test_warnings_are_notes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assets, "styles", warn)
     assert run("styles").stderr == "note: the loss diverged\n"
     assert run("-q", "styles").stderr == run("styles", "-q").stderr == ""
+
+
+@pytest.mark.parametrize("name", ["stylize", "optimize", "compare"])
+def test_the_options_of_the_optimisers_stand_apart(name: str) -> None:
+    shared, own = run(name, "--help").stdout.split("Options of ruder and gatys:")
+    for flag in ("--style-weights", "--passes", "--flow-method", "--seed"):
+        assert f"\n  {flag} " in own
+        assert f"\n  {flag} " not in shared
+    for flag in ("--size", "--start", "--preserve-color", "--device"):
+        assert f"\n  {flag}" in shared

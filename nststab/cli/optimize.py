@@ -7,11 +7,11 @@ import click
 
 from nststab.cli.clips import CLIP_PATH
 from nststab.cli.common import device_options, verbosity_options
-from nststab.cli.optimizing import collect, optimizer_options, refuse_unused
+from nststab.cli.optimizing import OptimizerCommand, collect, optimizer_options, refuse_unused
 from nststab.cli.stylize import clip_options, run
 
 
-@click.command("optimize", short_help="Stylize by optimisation.")
+@click.command("optimize", cls=OptimizerCommand, short_help="Stylize by optimisation.")
 @click.argument("content", type=CLIP_PATH)
 @click.argument("style_images", nargs=-1, required=True, metavar="STYLE_IMAGE...")
 @click.option("--no-temporal", is_flag=True, help="Stylize each frame of a clip on its own.")

@@ -171,6 +171,19 @@ _LOSS = ("content_weight", "style_weight", "tv_weight", "content_layers", "style
 _RUDER_ONLY = {"temporal_weight", "long_term", "passes", "temporal_from", "flow", "flow_method", "flow_cache"}
 
 
+class OptimizerCommand(click.Command):
+    """A command whose help shows the options of the optimisation methods apart."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        options = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
+        records = [(option.name, option.get_help_record(ctx)) for option in options]
+        shared = [record for name, record in records if record and name not in _NAMES]
+        own = [record for name, record in records if record and name in _NAMES]
+        for title, shown in (("Options", shared), ("Options of ruder and gatys", own)):
+            with formatter.section(title):
+                formatter.write_dl(shown)
+
+
 def optimizer_options(command: Command) -> Command:
     """Adds them all; `collect` turns what they gave into OptimizerOptions."""
     for option in reversed(_OPTIONS):
