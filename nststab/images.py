@@ -154,7 +154,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove what `replacing` left half written in a folder when its process was killed; nobody else may write there."""
+    """Remove what `replacing` left half written in a folder when it was killed; nobody else may be writing there."""
     for path in folder.iterdir():
         if _PART.fullmatch(path.name):
             path.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nststab import flow_files
 from nststab.cli import group
-from nststab.flow import ESTIMATORS, deepflow
+from nststab.flow import ESTIMATORS, deepflow, trim_cache
 from nststab.images import write_picture
 from nststab.jobs import (
     Job,
@@ -436,6 +436,15 @@ def test_what_comes_through_a_pipe_begins_anew(run: Run) -> None:
     assert result.exit_code == 0, result.stderr
     assert "note: what comes through a pipe cannot be read again" in result.stderr
     assert not Path("OUT.mp4.unfinished").exists()
+
+
+def test_flows_that_kills_left_half_written_count_in_the_cache(tmp_path: Path) -> None:
+    for name in (".0123456789ab.part", "flow.flo"):
+        (tmp_path / name).write_bytes(bytes(100))
+        os.utime(tmp_path / name, (1, 1))
+    os.utime(tmp_path / "flow.flo", (99, 99))
+    trim_cache(tmp_path, 150)
+    assert [path.name for path in tmp_path.iterdir()] == ["flow.flo"]
 
 
 ESTIMATE = "flow estimate film -o flow"

@@ -71,7 +71,7 @@ def estimate(
 
     Writes into the folder OUT forward_1_2.flo, backward_2_1.flo, reliable_1_2.pgm, reliable_2_1.pgm and so on; frames
     count from 1, and reliable_1_2.pgm says where forward_1_2.flo can be trusted (255) on the pixels of frame 1.
-    `nststab stylize --flow OUT` uses these files.
+    `nststab stylize --flow OUT` uses these files. After a kill the same command goes on.
     """
     from contextlib import nullcontext
 

@@ -22,7 +22,8 @@ from nststab.cli.stylize import clip_options, run
 def command(content: Path, style_images: tuple[str, ...], no_temporal: bool, **options: Any) -> None:
     """Stylize CONTENT after STYLE_IMAGE: a picture by the method of Gatys et al., a clip by that of Ruder et al.
 
-    STYLE_IMAGE may also be the name of a shipped style, or a checkpoint; several are blended.
+    STYLE_IMAGE may also be the name of a shipped style, or a checkpoint; several are blended. After a kill the
+    same command goes on.
     """
     from nststab.cli.style_source import chosen_style
     from nststab.video import kind_of

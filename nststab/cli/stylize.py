@@ -85,7 +85,7 @@ def command(source: Path, styles: tuple[str, ...], method: str, **options: Any) 
 
     INPUT may also be numbered pictures ('frames/%05d.png'), a glob of pictures ('frames/*.png'), or - for standard
     input. OUT is a video file, a picture, a folder of PNGs (ends in /), or - for y4m on standard output. A clip keeps
-    its size, timing and audio.
+    its size, timing and audio. With ruder and gatys the same command goes on after a kill.
     """
     refuse_unused(options, (method,))
     from nststab.cli.style_source import chosen_style
