@@ -25,6 +25,7 @@ SCALING = (
 _UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
 _ANY_CLOCK = 0x0200  # AVFMT_TS_DISCONT: MPEG streams, whose clock starts anywhere
 _HDR = {16: "PQ", 18: "HLG"}  # AVCOL_TRC_SMPTE2084, AVCOL_TRC_ARIB_STD_B67
+_OPAQUE = 255
 _FROM_FIRST = {"gif", "apng"}  # whose frames are drawn over the ones before: there is no other key frame
 _BACK = (0, 2, 10, 60)  # seconds before the start at which to look for a key frame, until one is found
 
@@ -269,6 +270,10 @@ def _peculiarities(frame: VideoFrame) -> list[str]:
         notes.append("is interlaced: the two fields of a frame are taken for one picture")
     if frame.color_trc in _HDR:
         notes.append(f"is high dynamic range ({_HDR[frame.color_trc]}), which is not mapped: its colours come out pale")
+    if any(component.is_alpha for component in frame.format.components):
+        pixels: Any = VideoReformatter().reformat(frame, format="rgba").to_ndarray()
+        if pixels[..., 3].min() < _OPAQUE:
+            notes.append("is transparent in places: that is dropped")
     return notes
 
 

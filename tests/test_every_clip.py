@@ -386,6 +386,19 @@ def _(path: Path) -> Made:
     return Made(tolerance=0.5)
 
 
+def test_a_transparent_gif_is_shown_on_white(tmp_path: Path) -> None:
+    images = []
+    for index in range(3):
+        pixels = np.zeros((HEIGHT, WIDTH, 4), np.uint8)
+        pixels[:, : WIDTH // 2] = (level(index),) * 3 + (255,)
+        images.append(Image.fromarray(pixels))
+    images[0].save(tmp_path / "a.gif", save_all=True, append_images=images[1:], duration=100, disposal=2)
+    clip = open_clip(tmp_path / "a.gif")
+    shown = [frame.rgb[0, :, 0, [0, -1]] * 255 for frame in clip.frames()]
+    assert [colours.round().T.tolist() for colours in shown] == [[[level(i)] * 3, [255] * 3] for i in range(3)]
+    assert clip.notes == ["a.gif is transparent in places: that is dropped"]
+
+
 # --- names
 
 
