@@ -14,6 +14,7 @@ from nststab._video_in import av_errors, open_input
 _NAMES = {"aac": "AAC", "libopus": "Opus"}
 _RATE = 48000  # where the encoder cannot take the source's
 _OPUS_LAYOUTS = {3: "3.0", 4: "quad"}  # where those that FFmpeg prefers, 2.1 and 4.0, cannot be had
+_GAP = Fraction(1, 50)  # seconds without samples that are filled with silence; rounded times make shorter ones
 _LEAD = 1  # seconds before an excerpt at which to begin, so that the decoder has settled at its start
 
 
@@ -31,7 +32,9 @@ class AudioTrack:
     """
 
     def __init__(self, source: Source, output: Any, suffix: str, copied: frozenset[str] | None, encoder: str) -> None:
-        self.notes: list[str] = []
+        self._notes: list[str] = []
+        self._damaged = 0
+        self._due: Fraction | None = None  # where the next sample to be encoded belongs
         self._output, self._path = output, source.path
         self._begin = source.origin + source.start  # what is 0 in the output, by the source's clock
         self._first = self._begin if source.start else None  # a whole clip keeps what is heard before its picture
@@ -46,7 +49,14 @@ class AudioTrack:
         else:
             self._stream = self._add_stream(stream.codec_context, self._codec if known else encoder)
         if not known:
-            self.notes.append(f"the audio was encoded anew as {_NAMES[encoder]}: {suffix} does not take {self._codec}")
+            self._notes.append(f"the audio was encoded anew as {_NAMES[encoder]}: {suffix} does not take {self._codec}")
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know about it."""
+        if not self._damaged:
+            return self._notes
+        return [*self._notes, f"{self._damaged} damaged packets of the audio could not be decoded: left out"]
 
     def _open(self, from_start: bool = False) -> Any:
         """Open the source, just before the excerpt if it can be brought there, and give its audio stream."""
@@ -88,9 +98,10 @@ class AudioTrack:
 
     def _write(self, packet: Any) -> None:
         if not self._copied:
-            for frame in packet.decode():
+            for frame in self._decode(packet):
                 part = frame if frame.pts is None else self._trim(frame)
                 if part is not None:
+                    self._fill_up_to(part)
                     self._encode(part)
         elif packet.dts is not None:  # the last packet of a demuxer is empty: it only tells the end
             start = packet.dts if packet.pts is None else packet.pts
@@ -99,6 +110,13 @@ class AudioTrack:
                 packet.pts, packet.dts = start - shift, packet.dts - shift
                 packet.stream = self._stream
                 self._output.mux(packet)
+
+    def _decode(self, packet: Any) -> list[Any]:
+        try:
+            return list(packet.decode())
+        except av.InvalidDataError:
+            self._damaged += 1
+            return []
 
     def _encode(self, frame: Any) -> None:
         with av_errors(self._path, f"the audio ({self._codec}) cannot be encoded anew"):
@@ -114,12 +132,33 @@ class AudioTrack:
         if begin >= end or end - begin == frame.samples:
             return frame if begin < end else None
         step = 1 if frame.format.is_planar else frame.layout.nb_channels
-        samples = np.ascontiguousarray(frame.to_ndarray()[:, begin * step : end * step])
-        part: Any = av.AudioFrame.from_ndarray(samples, format=frame.format.name, layout=frame.layout.name)
-        part.sample_rate, part.time_base = rate, frame.time_base
-        part.pts = frame.pts + round(Fraction(begin, rate) / frame.time_base)
-        return part
+        samples = frame.to_ndarray()[:, begin * step : end * step]
+        return _like(frame, samples, frame.pts + round(Fraction(begin, rate) / frame.time_base))
+
+    def _fill_up_to(self, frame: Any) -> None:
+        """Encode silence where samples are missing: an encoder takes all there are as following one another."""
+        if frame.pts is None:
+            return
+        time, rate = frame.pts * frame.time_base, frame.sample_rate
+        due = time if self._due is None else self._due
+        self._due = (due if time - due < _GAP else time) + Fraction(frame.samples, rate)
+        if time - due < _GAP:
+            return
+        missing = round((time - due) * rate)
+        rows, columns = frame.to_ndarray().shape
+        for begin in range(0, missing, rate):
+            count = min(rate, missing - begin) * columns // frame.samples
+            silence = np.full((rows, count), 128 if frame.format.name.startswith("u8") else 0, frame.to_ndarray().dtype)
+            self._encode(_like(frame, silence, round((due + Fraction(begin, rate)) / frame.time_base)))
 
     def close(self) -> None:
         """Close the source."""
         self._input.close()
+
+
+def _like(frame: Any, samples: Any, pts: int) -> Any:
+    """An audio frame with other samples, as `to_ndarray` gives them, and another time."""
+    layout = frame.layout.name
+    other: Any = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format=frame.format.name, layout=layout)
+    other.sample_rate, other.time_base, other.pts = frame.sample_rate, frame.time_base, pts
+    return other

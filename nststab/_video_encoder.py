@@ -17,8 +17,9 @@ from nststab._video_in import SCALING
 class Format(NamedTuple):
     """How a kind of file is written: its container and FFmpeg's codecs, each with its options.
 
-    Pixels are 4:2:0; a size that is odd is `odd_pixels`. `copied_audio` are the codecs which may be copied, None for
-    all that the container can name; other audio is encoded anew with `audio_codec`.
+    Pixels are 4:2:0; a size that is odd is `odd_pixels`. `pixel_shape` says whether pixels that are not square can be
+    told: FFmpeg, as PyAV lets us use it, leaves that to the codec in Matroska, and VP9 cannot. `copied_audio` are the
+    codecs which may be copied, None for all that the container can name; other audio is encoded with `audio_codec`.
     """
 
     container: str
@@ -26,6 +27,7 @@ class Format(NamedTuple):
     codec: str
     codec_options: dict[str, str]
     odd_pixels: str
+    pixel_shape: bool
     copied_audio: frozenset[str] | None
     audio_codec: str
 
@@ -49,7 +51,7 @@ class VideoEncoder:
         width: int,
         height: int,
     ) -> None:
-        self.notes: list[str] = []
+        self._notes: list[str] = []
         self._form = form
         self._audio: AudioTrack | None = None
         self._reformatter = VideoReformatter()
@@ -57,19 +59,23 @@ class VideoEncoder:
         self._container = av.open(f"file:{path}", "w", format=form.container, options=form.container_options)
         self._stream = self._add_stream(source, width, height)
         if self._stream.pix_fmt == "yuv444p":
-            self.notes.append(
+            self._notes.append(
                 f"{width}x{height} is an odd size, which 4:2:0 cannot hold: {output.name} is 4:4:4, "
                 "which some players do not show"
             )
-        if source.aspect != 1 and form.container == "webm":
-            self.notes.append(
+        if source.aspect != 1 and not form.pixel_shape:
+            self._notes.append(
                 f"{output.suffix} is written without the shape of the pixels, {source.aspect} in the source: "
                 "players will show them square"
             )
         if audio and source.has_audio:
             suffix = output.suffix.lower()
             self._audio = AudioTrack(source, self._container, suffix, form.copied_audio, form.audio_codec)
-            self.notes += self._audio.notes
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know about the result."""
+        return self._notes if self._audio is None else self._notes + self._audio.notes
 
     def _add_stream(self, source: Source, width: int, height: int) -> Any:
         stream: Any = self._container.add_stream(

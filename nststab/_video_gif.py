@@ -18,8 +18,8 @@ _TICKS = 100  # a second, in which GIF counts
 _SHORTEST = 2  # ticks: browsers show frames of one tick, or none, ten times as long
 _LARGEST = 65535  # of what is counted in 16 bits
 _STILL = 2  # a pixel whose channels change by no more, of 255, stays as it is
-_SAMPLES = 16384  # pixels that a palette is made for
-_WORSE = (1.5, 3.0)  # a new palette is made when the squared error grew by this factor, and this much
+_SAMPLES = 16384  # pixels that a palette is made for, at most
+_WORSE = (1.5, 10.0)  # a new palette is made when the squared error grew by this factor, and this much
 _TRANSPARENT = SIZE
 _LOOP = b"\x21\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00"  # for ever
 _GREYS = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 4, axis=1)
@@ -44,7 +44,7 @@ class GifEncoder:
         self._notes: list[str] = []
         self._width, self._height = width, height
         self._noise = noise(height, width)
-        self._places = torch.randint(height * width, (_SAMPLES,), generator=torch.Generator().manual_seed(0))
+        self._places = _samples(height * width)
         # (H, W, 3): the pixels as they were when they were last written, and as they are shown; none are yet
         self._seen = torch.full((height, width, 3), -256, dtype=torch.int16)
         self._shown = self._seen.clone()
@@ -121,6 +121,13 @@ class GifEncoder:
             self._dither = Dither(make_palette(samples))
             self._error = palette_error(samples, self._dither.colours)
         return self._dither
+
+
+def _samples(count: int) -> Tensor:
+    """Which of so many pixels a palette is made for."""
+    if count <= _SAMPLES:
+        return torch.arange(count)
+    return torch.randint(count, (_SAMPLES,), generator=torch.Generator().manual_seed(0))
 
 
 def _bounds(changed: Tensor) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from typing import Self
 
 from torch import Tensor
 
-from nststab._timing import PictureTimes, Source
+from nststab._timing import PICTURE_RATE, PictureTimes, Source
 from nststab._video_encoder import Format, VideoEncoder
 from nststab._video_gif import GifEncoder
 from nststab._video_in import av_errors
@@ -21,12 +21,12 @@ _VP9 = {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1
 _MATROSKA = {"avoid_negative_ts": "disabled"}
 # what players expect in an .mp4; Matroska takes every codec FFmpeg can name
 _MP4_AUDIO = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"})
+_WEBM_AUDIO = frozenset({"opus", "vorbis"})
 _FORMATS = {
-    ".mp4": Format("mp4", {"movflags": "faststart"}, "libx264", _H264, "yuv444p", _MP4_AUDIO, "aac"),
-    ".mkv": Format("matroska", _MATROSKA, "libx264", _H264, "yuv444p", None, "aac"),
-    ".webm": Format("webm", _MATROSKA, "libvpx-vp9", _VP9, "yuv420p", frozenset({"opus", "vorbis"}), "libopus"),
+    ".mp4": Format("mp4", {"movflags": "faststart"}, "libx264", _H264, "yuv444p", True, _MP4_AUDIO, "aac"),
+    ".mkv": Format("matroska", _MATROSKA, "libx264", _H264, "yuv444p", True, None, "aac"),
+    ".webm": Format("webm", _MATROSKA, "libvpx-vp9", _VP9, "yuv420p", False, _WEBM_AUDIO, "libopus"),
 }
-_PICTURE_RATE = Fraction(25)  # pictures have no timing of their own
 
 
 class VideoWriter:
@@ -42,7 +42,7 @@ class VideoWriter:
 
     def __init__(self, temporary: Path, output: Path, source: Source | None, audio: bool) -> None:
         self._temporary, self._output, self._with_audio = temporary, output, audio
-        self._source = PictureTimes(output, _PICTURE_RATE) if source is None else source
+        self._source = PictureTimes(output, PICTURE_RATE) if source is None else source
         self._encoder: VideoEncoder | GifEncoder | None = None
         self._size: tuple[int, int] | None = None
         self._count = 0
