@@ -164,7 +164,7 @@ class VideoReader:
         came = 0
         for packet in self._packets(container, stream):
             for frame in self._decode(stream, packet):
-                unit, ticks = Fraction(frame.time_base or self.time_base), self._ticks(frame)
+                unit, ticks = Fraction(frame.time_base or stream.time_base), self._ticks(frame)
                 time = due if ticks is None else ticks * unit - self.origin
                 if time is None:
                     return

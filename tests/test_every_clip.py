@@ -17,6 +17,8 @@ from av.stream import Disposition
 from PIL import Image
 from torch import Tensor
 
+from nststab._timing import excerpt
+from nststab._video_in import VideoReader, open_input
 from nststab.images import write_picture
 from nststab.video import Clip, Frame, convert_clip, open_clip
 
@@ -584,6 +586,28 @@ def test_a_recording_that_was_broken_off_lacks_its_index(tmp_path: Path) -> None
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(ValueError, match=r"recording\.mp4: expected a video.* has lost its index"):
         open_clip(path)
+
+
+class Breaking:
+    """A container whose packets end in an error."""
+
+    def __init__(self, container: Any, packets: int) -> None:
+        self.format, self.size, self._container, self._packets = container.format, container.size, container, packets
+
+    def demux(self, stream: Any) -> Iterator[Any]:
+        for _, packet in zip(range(self._packets), self._container.demux(stream), strict=False):
+            yield packet
+        raise av.InvalidDataError(-1, "noise")
+
+
+def test_what_came_before_an_error_of_reading_is_kept(tmp_path: Path) -> None:
+    KINDS["b_frames.mp4"](tmp_path / "clip.mp4")
+    reader = VideoReader(tmp_path / "clip.mp4", excerpt(None, None, 3))  # another unit than the stream's
+    with open_input(tmp_path / "clip.mp4") as container:
+        stream: Any = container.streams.video[0]
+        decoded = [time for _, time, _ in reader._decoded(Breaking(container, 5), stream, Fraction(0))]
+    assert decoded == list(even(5))  # those which wait for a later packet too
+    assert "1 damaged packet of clip.mp4 could not be decoded: left out" in reader.notes
 
 
 def same(frames: Iterator[Tensor]) -> Iterator[Tensor]:
