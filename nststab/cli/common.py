@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _KEY = "nststab.run"
-METHODS = ("recurrent", "independent", "ruder", "gatys")
+OPTIMISERS = ("ruder", "gatys")
+METHODS = ("recurrent", "independent", *OPTIMISERS)
 
 
 @dataclass

@@ -8,6 +8,7 @@ import click
 from nststab.cli.clips import CLIP_PATH, STANDARD, name_of
 from nststab.cli.common import (
     METHODS,
+    OPTIMISERS,
     Names,
     device_options,
     frames_of,
@@ -62,7 +63,7 @@ def command(source: Path, styles: tuple[str, ...], methods: tuple[str, ...], pat
     are the ceiling. Flicker is the mean change, in levels of 255, where the input stands still. Stability counts only
     beside the style and content loss of the same frames: a blurred or unstylized clip is stable too.
     """
-    used = tuple(method for method in methods if method in ("ruder", "gatys"))
+    used = tuple(method for method in methods if method in OPTIMISERS)
     refuse_unused({**options, **dict.fromkeys(_MEASUREMENT)}, used or methods)
     from nststab.cli.build import OptimizerOptions, machine, perceptual_loss, stylizer
     from nststab.cli.planned_jobs import clip_job

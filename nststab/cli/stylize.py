@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,6 +12,7 @@ import click
 from nststab.cli.clips import CLIP_PATH, STANDARD, excerpt_options, name_of, open_source, raw_option
 from nststab.cli.common import (
     METHODS,
+    OPTIMISERS,
     NearestChoice,
     device_options,
     explain,
@@ -95,36 +97,37 @@ def command(source: Path, styles: tuple[str, ...], method: str, **options: Any) 
 
 def run(source: Path, style: "Style", method: str, optimizer: "OptimizerOptions", options: dict[str, Any]) -> None:
     """Reads, stylizes and writes; `options` are those of `clip_options` and `device_options`."""
-    from nststab.cli.build import loop_settings, machine, stylizer
+    from nststab.cli.build import machine, stylizer
     from nststab.cli.planned_jobs import clip_job
     from nststab.cli.planning import planned
     from nststab.cli.resuming import Work, passes_folder
     from nststab.video import convert_clip
 
     output = options["output"]
-    goes_on = method in ("ruder", "gatys") and output != STANDARD
+    goes_on = method in OPTIMISERS and output != STANDARD
     clip = checked_clip(source, options, goes_on)
     where = machine(options["device"], options["precision"])
     if planned(clip_job(clip, output, (method,), style, optimizer, where), options.get("plan", False)):
         return
     started = time.monotonic()
-    counted = loop_settings(optimizer).iterations if clip.kind == "picture" and method in ("ruder", "gatys") else None
+    unit, total = _counted(clip, method, optimizer)
     with (
         _work(clip, method, style, options, where) if goes_on else nullcontext(Work(output)) as work,
         passes_folder(work.job, optimizer.passes) as folder,
-        progress(f"{method} {clip.width}x{clip.height}", counted or clip.frame_count) as advance,
+        progress(f"{method} {clip.width}x{clip.height}, {unit}", total) as advance,
     ):
-        advance(None if counted else work.frames)
+        advance(work.frames if unit == "frames" else None)
+        begun = count()
 
         def iteration(number: int, terms: dict[str, float]) -> None:
-            if counted:
-                advance(number, note=named(terms))
-            else:
-                advance(note=f"iteration {number}: {named(terms)}")
+            note = named(terms) if unit == "iterations" else f"iteration {number}: {named(terms)}"
+            if unit == "optimisations" and number == 0:
+                advance(next(begun))
+            advance(number if unit == "iterations" else None, note=note)
 
         def frame_done(done: int, total: int | None) -> None:
             work.progress(done)
-            if not counted:
+            if unit == "frames":
                 advance(max(done, work.frames), total)
 
         side = max(clip.width, clip.height)
@@ -147,6 +150,20 @@ def run(source: Path, style: "Style", method: str, optimizer: "OptimizerOptions"
     made = result.frames - work.frames
     explain(f"{frames_of(made)} in {seconds:.1f} s, {made / seconds:.2f} a second")
     say(f"{name_of(output)}: {frames_of(result.frames)}, {clip.width}x{clip.height}")
+
+
+def _counted(clip: "Clip", method: str, optimizer: "OptimizerOptions") -> tuple[str, int | None]:
+    """What the bar counts, and to where: what takes some time, but not the whole."""
+    from nststab.cli.build import loop_settings
+
+    if method not in OPTIMISERS:
+        return "frames", clip.frame_count
+    if clip.kind == "picture":
+        return "iterations", loop_settings(optimizer).iterations
+    if optimizer.passes > 1:
+        each = optimizer.passes + optimizer.scales - 1
+        return "optimisations", clip.frame_count and clip.frame_count * each
+    return "frames", clip.frame_count
 
 
 def _work(
