@@ -1,6 +1,7 @@
 """Construction: what the options become, from layers and blended styles to several passes."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -105,12 +106,15 @@ def test_gram_targets_of_max_pooling_do_not_serve_average_pooling() -> None:
 
 
 def test_the_style_picture_is_scaled_with_the_scales(picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    built: list[Gatys] = []
-    monkeypatch.setattr("nststab.cli.build.Gatys", lambda *said: built.append(said) or Gatys(*said))
-    options = OptimizerOptions(scales=3)
-    stylizer("gatys", style_source(str(picture)), options, 128, MACHINE)
-    (said,) = built
-    loss, coarse = said[0], said[-1]  # type: ignore[index]
+    said: list[Any] = []
+
+    def spy(*arguments: Any) -> Gatys:
+        said.extend(arguments)
+        return Gatys(*arguments)
+
+    monkeypatch.setattr("nststab.cli.build.Gatys", spy)
+    stylizer("gatys", style_source(str(picture)), OptimizerOptions(scales=3), 128, MACHINE)
+    loss, *_, coarse = said
     network = perceptual_network(None, CPU)
     image = read_picture(picture).rgb
     for made, side in zip((*coarse, loss), (32, 64, 128), strict=True):
