@@ -15,6 +15,7 @@ from nststab.memory import Resident, reset_peak, resident
 # (130 to 190 MB with torch 2.15 and OpenCV), never together with a job's own peak.
 _END = 170_000_000
 _SMALL = 128  # longest side of the first probe
+_LEAST = 32  # shortest side of any: networks need some pixels, and these fit anywhere
 
 
 class Footprint(NamedTuple):
@@ -148,7 +149,9 @@ def probe(
     seconds; it is no larger than `largest` of the sides. The time is scaled by the pixels to `width` x `height`. The
     memory is what all of them added to the process; the random state stays as it was.
     """
-    scale = min(largest, _SMALL / max(width, height))
+    least = min(1.0, _LEAST / min(width, height))
+    largest = max(largest, least)
+    scale = max(least, min(largest, _SMALL / max(width, height)))
     with torch.random.fork_rng(devices=[]):
         before = _held(device, reset=True).now
         size = _scaled(width, height, scale)

@@ -44,7 +44,7 @@ _FLOW_PAIR = 48  # two flows and two masks, and the frames between which they li
 _MASKS = 60
 _STYLE = 150e6
 _STYLE_PICTURE = 1300  # a pixel of the style picture, while its Gram matrices are computed
-_MEASURED = 1100  # of `compare`, which looks at each picture with the perceptual network, without gradient
+_MEASURED = 800  # of `compare`, which looks at each picture with the perceptual network, without gradient
 
 
 def of_network(network: TransformationNetwork, precision: Precision) -> Footprint:
@@ -151,7 +151,7 @@ def of_writing(clip: Clip, output: str, panels: int = 1) -> Footprint:
 
 def of_measuring(panels: int) -> Footprint:
     """`compare`'s figures, of the pictures of a frame and of the frame before."""
-    return Footprint(60e6, _MEASURED + 2 * panels * _PICTURE)
+    return Footprint(30e6, _MEASURED + 2 * panels * _PICTURE)
 
 
 def source_size(clip: Clip) -> tuple[int, int]:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -28,7 +29,7 @@ from nststab.train import TrainingSettings
 from nststab.vgg import PerceptualNetwork
 from nststab.video import Clip
 
-_ITERATIONS = 2  # of a probe
+_REPEATED = 2  # frames, iterations and steps of a probe after which the quickest counts
 _LEAST_CROP = 32
 
 
@@ -204,8 +205,8 @@ def _seconds(
     if method in FEED_FORWARD:
         marks = [time.monotonic()]
         network = stylizer(method, style, optimizer, max(width, height), where)
-        marks += [time.monotonic() for _ in network(noise(width, height, 2))]
-        return Seconds(marks[-1] - marks[-2], marks[-1] - marks[-2])
+        marks += [time.monotonic() for _ in network(noise(width, height, 1 + _REPEATED))]
+        return Seconds(*[_least(marks[1:])] * 2)
     one = _iteration(style, optimizer, where, width, height)
     first, later, scales = _iterations(method, optimizer)
     smaller = [scale for scale in range(1, scales) if min(width, height) / 2**scale >= SMALLEST_SCALE]
@@ -223,11 +224,16 @@ def _seconds(
 def _iteration(style: Style, optimizer: OptimizerOptions, where: Machine, width: int, height: int) -> float:
     """Seconds of an iteration."""
     marks: list[float] = []
-    short = replace(optimizer, iterations=(_ITERATIONS,), scales=1, passes=1, init=None)
+    short = replace(optimizer, iterations=(_REPEATED,), scales=1, passes=1, init=None)
     gatys = stylizer("gatys", style, short, max(width, height), where, lambda *_: marks.append(time.monotonic()))
     for _ in gatys(noise(width, height)):
         pass
-    return (marks[-1] - marks[0]) / (len(marks) - 1)
+    return _least(marks)
+
+
+def _least(marks: Sequence[float]) -> float:
+    """The shortest time from one mark to the next: what disturbs only adds."""
+    return min(after - before for before, after in pairwise(marks))
 
 
 def _flow_seconds(method: str, width: int, height: int) -> float:
@@ -246,21 +252,21 @@ def _step_seconds(
     width: int,
     height: int,
 ) -> float:
-    """Seconds of a training step on noise, the second of two."""
+    """Seconds of a training step on noise."""
     device = next(network.parameters()).device
     frames = (
         torch.cat(list(noise(width, height, settings.batch * length))).view(-1, length, 3, height, width).to(device)
     )
     optimizer = torch.optim.Adam(network.parameters(), 0.0)
     marks = [time.monotonic()]
-    for _ in range(2):
+    for _ in range(_REPEATED):
         optimizer.zero_grad(set_to_none=True)
         with autocast(device, settings.precision):
             terms = _terms(network, loss, frames)
         torch.autograd.backward(torch.stack(terms).sum())
         optimizer.step()
         marks.append(time.monotonic())
-    return marks[-1] - marks[-2]
+    return _least(marks)
 
 
 def _terms(network: TransformationNetwork, loss: PerceptualLoss, frames: Tensor) -> list[Tensor]:

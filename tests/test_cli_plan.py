@@ -1,0 +1,287 @@
+"""`--plan` of every long command, and the refusal of what does not fit into memory."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from click.testing import CliRunner, Result
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nststab import networks
+from nststab import plan as planning_model
+from nststab.cli import footprints, group, planned_jobs, planning
+from nststab.cli.build import OptimizerOptions
+from nststab.cli.clips import open_source
+from nststab.images import write_picture
+from nststab.losses import LossSettings, style_target
+from nststab.memory import Resident
+from nststab.networks import NetworkConfig, TransformationNetwork
+from nststab.stylizer import Checkpoint, save_checkpoint
+from nststab.vgg import PerceptualNetwork
+
+ROOT = Path(__file__).resolve().parents[1]
+Run = Callable[[str], Result]
+TINY = NetworkConfig(widths=(4, 6, 8), blocks=1)
+VGG = "--vgg-weights vgg.safetensors"
+TRAINING = f"{VGG} --photos photos -o o.safetensors --steps 2 --precision float32"
+COMMANDS = {
+    "stylize": "stylize film -o o/ --style recurrent.safetensors --precision float32",
+    "ruder": f"stylize film -o o/ --style style.png --method ruder --iterations 7,3 {VGG}",
+    "passes": f"stylize film -o o/ --style style.png --method ruder --passes 3 --iterations 7,3 {VGG}",
+    "optimize": f"optimize film/0.png style.png -o o.png --iterations 7 --scales 2 {VGG}",
+    "compare": (
+        "compare film -o o/ --style independent.safetensors --methods independent,gatys --iterations 7 "
+        f"--precision float32 {VGG}"
+    ),
+    "image": f"train image style.png {TRAINING} --height 48 --width 64 --batch 2",
+    "video": f"train video independent.safetensors {TRAINING} --height 48 --width 64 --length 2",
+    "flow": "flow estimate film -o flows/ --distances 1,2",
+}
+
+
+def textures(height: int, width: int, count: int) -> list[Tensor]:
+    coarse = torch.rand(count, 3, 6, 8, generator=torch.Generator().manual_seed(0))
+    return list(F.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1).chunk(count))
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_weights: dict[str, Tensor], tiny_vgg: PerceptualNetwork
+) -> Run:
+    """Run a command beside a clip of 96x72, photographs, and networks of a few channels; probes take no time."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(networks, "NetworkConfig", lambda: TINY)
+    save_file(tiny_weights, "vgg.safetensors")
+    frames = textures(72, 96, 5)
+    for folder, count in (("film", 3), ("photos", 5)):
+        Path(folder).mkdir()
+        for number, frame in enumerate(frames[:count]):
+            write_picture(Path(f"{folder}/{number}.png"), frame)
+    write_picture(Path("style.png"), frames[-1])
+    style = style_target(tiny_vgg, frames[0], LossSettings().style_layers)
+    for name in ("independent", "recurrent"):
+        network = TransformationNetwork(replace(TINY, recurrent=name == "recurrent"))
+        save_checkpoint(Path(f"{name}.safetensors"), Checkpoint(network, style))
+    return lambda arguments: CliRunner().invoke(group, arguments.split())
+
+
+def rows(result: Result) -> dict[str, str]:
+    return dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
+
+
+def tree() -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_plan_says_what_it_takes_and_writes_nothing(run: Run, name: str) -> None:
+    before = tree()
+    result = run(f"{COMMANDS[name]} --plan")
+    assert (result.exit_code, result.stderr) == (0, ""), result.output
+    said = rows(result)
+    assert said["verdict"] == "fits"
+    for row in ("memory", "available"):
+        assert re.match(r"\d+\.\d\d GiB", said[row])
+    assert re.fullmatch(r"[\d.]+ (s|min), [\d.]+ (s|min) for each of the (frames|steps)", said["time"])
+    count = {"optimize": 1, "image": 2, "video": 2}.get(name, 3)
+    assert said["steps" if name in ("image", "video") else "frames"] == str(count)
+    assert re.match(r"64x48 " if name in ("image", "video") else "96x72 ", said["probe"])
+    assert tree() == before
+
+
+def test_a_plan_names_sizes_and_method(run: Run) -> None:
+    said = rows(run(f"{COMMANDS['compare']} --plan --size 64"))
+    assert said["input"] == "film, 96x72"
+    assert said["output"] == "o/, 192x48"
+    assert said["method"] == "independent in float32, gatys, 7 iterations"
+    assert rows(run(f"{COMMANDS['ruder']} --plan"))["method"] == (
+        "ruder, 7 iterations for the first frame, 3 for each later one"
+    )
+    assert rows(run(f"{COMMANDS['image']} --plan"))["crops"] == "64x48, 2 a step"
+
+
+def test_what_stands_in_the_way_of_the_job_does_not_of_its_plan(run: Run) -> None:
+    Path("o.png").write_bytes(b"there already")
+    assert run(COMMANDS["optimize"]).exit_code == 2
+    assert run(f"{COMMANDS['optimize']} --plan").exit_code == 0
+    assert Path("o.png").read_bytes() == b"there already"
+
+
+def test_an_unknown_number_of_frames_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "nststab.cli.stylize.open_source", lambda *given: replace(open_source(*given), frame_count=None)
+    )
+    said = rows(run(f"{COMMANDS['stylize']} --plan"))
+    assert said["frames"] == "not known before it is read"
+    assert re.fullmatch(r"[\d.]+ s for each of the frames", said["time"])
+
+
+def test_the_time_of_a_clip_is_that_of_all_its_frames(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planned_jobs, "_iteration", lambda *_: 2.0)
+    monkeypatch.setattr(planned_jobs, "_flow_seconds", lambda *_: 5.0)
+    assert rows(run(f"{COMMANDS['ruder']} --plan"))["time"] == "36 s, 11 s for each of the frames"  # 7*2, twice 3*2+5
+    assert rows(run(f"{COMMANDS['ruder']} --plan --long-term 1,2"))["time"].startswith("46 s")
+    # three passes over three frames: the first of 7, two of 3 iterations, and two flows
+    assert rows(run(f"{COMMANDS['passes']} --plan"))["time"] == "88 s, 31 s for each of the frames"
+    assert rows(run(f"{COMMANDS['flow']} --plan"))["time"] == "20 s, 10 s for each of the frames"
+    # half the size has a shorter side under 64 pixels: left out
+    assert rows(run(f"{COMMANDS['optimize']} --plan"))["time"].startswith("14 s")
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """A process that holds nothing, without fixed parts, on a machine with so many bytes."""
+    monkeypatch.setattr(planning_model, "_END", 0)
+    monkeypatch.setattr(planned_jobs, "resident", lambda: Resident(0, 0))
+    monkeypatch.setattr(planning, "resident", lambda: Resident(0, 0))
+
+    def machine(available: float) -> None:
+        monkeypatch.setattr(planning, "available_memory", lambda _device: round(available))
+
+    return machine
+
+
+def needed(run: Run, command: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Bytes that the model gives to a command."""
+    seen: list[int] = []
+
+    def look(job: planning.Job, plan: bool) -> bool:  # noqa: ARG001
+        seen.append(job.peak(job.added(job.width, job.height)))
+        return True
+
+    with monkeypatch.context() as patch:
+        patch.setattr(planning, "planned", look)
+        run(command)
+    return seen[0]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_size_that_is_named_fits_and_the_next_does_not(
+    run: Run, name: str, small: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command, before = COMMANDS[name], tree()
+    whole, little = (needed(run, command + option, monkeypatch) for option in ("", _at(name, 50)))
+    available = (whole + little) / 2
+    small(available)
+    for option in ("", " --plan"):
+        result = run(command + option)
+        assert result.exit_code == 1
+        (line,) = result.stderr.splitlines() if option == "" else (rows(result)["verdict"],)
+        named = re.search(r"; the largest size that fits is (--size (\d+)|--height (\d+) --width (\d+))", line)
+        assert named is not None, line
+        if option == "":
+            assert re.match(r"Error: \d+x\d+ needs about \d\.\d\d GiB of memory, \d\.\d\d GiB are available; ", line)
+        else:
+            assert line.startswith("does not fit; ")
+        size = int(named[2] or named[4])
+    assert tree() == before
+    assert 50 <= size < (64 if name in ("image", "video") else 96)
+    assert needed(run, command + _at(name, size), monkeypatch) <= available
+    assert needed(run, command + _at(name, size + 1), monkeypatch) > available
+    assert run(command + _at(name, size) + " --plan").exit_code == 0
+
+
+def _at(name: str, size: int) -> str:
+    """The option that brings a command to a longest side."""
+    return f" --height {int(48 * size / 64)} --width {size}" if name in ("image", "video") else f" --size {size}"
+
+
+def test_the_named_size_does_the_job(run: Run, small: Callable[[float], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    small(needed(run, f"{COMMANDS['stylize']} --size 64", monkeypatch))
+    (line,) = run(COMMANDS["stylize"]).stderr.splitlines()
+    assert line.endswith("--size 64")
+    assert run(f"{COMMANDS['stylize']} --size 64").exit_code == 0
+    assert len(list(Path("o").iterdir())) == 3
+
+
+def test_where_no_size_fits_that_is_said(run: Run, small: Callable[[float], None]) -> None:
+    small(10)
+    for name, command in COMMANDS.items():
+        assert "; no size fits" in run(command).stderr, name
+    assert "a smaller --batch" not in run(COMMANDS["image"]).stderr
+
+
+def test_a_batch_may_be_smaller(run: Run, small: Callable[[float], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    small(needed(run, COMMANDS["image"], monkeypatch) - 1)
+    assert run(COMMANDS["image"]).stderr.rstrip().endswith(", or a smaller --batch")
+    assert run(COMMANDS["image"].replace("--batch 2", "--batch 1")).exit_code == 0
+
+
+def test_what_is_unknown_refuses_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "available_memory", lambda _device: None)
+    said = rows(run(f"{COMMANDS['stylize']} --plan"))
+    assert (said["available"], said["verdict"]) == ("unknown", "fits")
+    assert run(COMMANDS["stylize"]).exit_code == 0
+
+
+def test_verbose_says_where_the_memory_goes(run: Run) -> None:
+    spoken = run(f"{COMMANDS['stylize']} -v").stderr
+    assert re.search(
+        r"^memory: about [\d.]+ GiB at the peak \([\d.]+ GiB to compute a frame, [\d.]+ GiB for frames, codecs and "
+        r"what is kept\), [\d.]+ GiB available$",
+        spoken,
+        re.MULTILINE,
+    )
+
+
+def test_the_history_of_lbfgs_is_counted() -> None:
+    """More iterations than it keeps add nothing; its state is measured on the real optimizer."""
+    from nststab.baselines.gatys import GatysSettings, _optimizer, _update
+
+    def state(iterations: int, optimizer: str) -> float:
+        pixels = torch.rand(1, 3, 8, 8).requires_grad_()
+        made = _optimizer(pixels, GatysSettings(optimizer=optimizer))
+        for number in range(iterations):
+            total = (pixels - 0.3).pow(4).sum()
+            _update(made, pixels, total, total.item(), first=number == 0)
+        (kept,) = made.state.values()
+        tensors = [value for values in kept.values() for value in (values if isinstance(values, list) else [values])]
+        return sum(tensor.nbytes for tensor in tensors if isinstance(tensor, Tensor) and tensor.numel() == 192) / 64
+
+    def predicted(iterations: int, optimizer: str) -> float:
+        options = OptimizerOptions(iterations=(iterations,), loop={"optimizer": optimizer})
+        return footprints.of_history(options).per_pixel
+
+    for iterations, optimizer in ((3, "lbfgs"), (24, "lbfgs"), (30, "lbfgs"), (5, "adam")):
+        assert abs(predicted(iterations, optimizer) - state(iterations, optimizer)) <= 4 * 12, (iterations, optimizer)
+    assert predicted(24, "lbfgs") == predicted(30, "lbfgs") == predicted(500, "lbfgs")
+
+
+# A process of its own between this large one and the command: the system's account begins with the parent's size.
+_LAUNCH = """
+import json, os, subprocess, sys
+process = subprocess.Popen([sys.executable, *sys.argv[1:]], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+said = process.stderr.read().decode()
+_, status, usage = os.wait4(process.pid, 0)
+print(json.dumps([status, usage.ru_maxrss * 1024, said]))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak of a process is Linux' account")
+@pytest.mark.parametrize(
+    ("command", "size"),
+    [
+        ("stylize in.png -o o.png --style the_great_wave --method independent --precision float32", (1024, 576)),
+        ("optimize in.png the_great_wave -o o.png --iterations 3", (256, 192)),
+        ("train image in.png --photos . -o o.safetensors --steps 1 --precision float32", (256, 256)),
+    ],
+    ids=["independent", "gatys", "training"],
+)
+def test_the_predicted_peak_is_the_measured_one(command: str, size: tuple[int, int], tmp_path: Path) -> None:
+    for number, picture in enumerate(textures(*size[::-1], 3)):
+        write_picture(tmp_path / ("in.png" if number == 0 else f"{number}.png"), picture)
+    arguments = [sys.executable, "-c", _LAUNCH, str(ROOT / "cli.py"), *command.split(), "-v"]
+    result = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=True)
+    status, peak, said = json.loads(result.stdout)
+    assert status == 0, said
+    predicted = re.search(r"memory: about ([\d.]+) GiB", said)
+    assert predicted
+    assert float(predicted[1]) * 2**30 == pytest.approx(peak, rel=0.15)
