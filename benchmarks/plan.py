@@ -74,20 +74,20 @@ import torch
 import torch.nn.functional as F
 from nststab.assets import find_style
 from nststab.images import write_picture
-from nststab.media.writer import VideoWriter
+from nststab.video import convert_clip, open_clip
 
 noise = torch.Generator().manual_seed(0)
 coarse = torch.rand(1, 3, 18, 32, generator=noise)
 for width in map(int, sys.argv[1:]):
     height = width * 9 // 16 // 2 * 2
     scene = F.interpolate(coarse, (2 * height, 2 * width), mode="bicubic").clamp_(0, 1)
-    with VideoWriter(Path(f"{width}.mp4"), Path(f"{width}.mp4"), None, False) as writer:
-        for step in range(60):
-            frame = scene[..., step : step + height, 2 * step : 2 * step + width]
-            frame = (frame + 0.03 * torch.randn(frame.shape, generator=noise)).clamp(0, 1)
-            if step == 0:
-                write_picture(Path(f"{width}.png"), frame)
-            writer.write(frame, None, None)
+    Path(str(width)).mkdir()
+    for step in range(60):
+        frame = scene[..., step : step + height, 2 * step : 2 * step + width]
+        frame = (frame + 0.03 * torch.randn(frame.shape, generator=noise)).clamp(0, 1)
+        write_picture(Path(f"{width}/{step}.png"), frame)
+    shutil.copy(f"{width}/0.png", f"{width}.png")
+    convert_clip(open_clip(str(width)), f"{width}.mp4", lambda frames: frames)
 Path("photos").mkdir()
 for number in range(%d):
     picture = F.interpolate(torch.rand(1, 3, 40, 50, generator=noise), (480, 600), mode="bicubic").clamp_(0, 1)
