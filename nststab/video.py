@@ -1,7 +1,7 @@
 """Clips in and out: video files, pictures and folders of pictures, with their timing, audio and alpha.
 
-The codecs stand in _video_in.py and _video_out.py. They need av and are imported only where there is a video, so that
-folders of pictures work on a machine without it.
+The codecs stand in media/. They need av and are imported only where there is a video, so that folders of pictures work
+on a machine without it.
 """
 
 import os
@@ -17,11 +17,7 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
-from nststab._picture_files import folder_pictures, is_pattern, pattern_pictures, shown
-from nststab._pipes import RawFormat as RawFormat
-from nststab._standard_streams import STANDARD, STDOUT, PipedVideo, is_pipe, standard_output, y4m_file
 from nststab._threads import Ahead, Behind
-from nststab._timing import PICTURE_RATE, WHOLE, Excerpt, PictureTimes, Reader, Seconds, Source, excerpt
 from nststab.images import (
     ALPHA_SUFFIXES,
     PICTURE_SUFFIXES,
@@ -32,6 +28,10 @@ from nststab.images import (
     resized_shape,
     write_picture,
 )
+from nststab.media.picture_files import folder_pictures, is_pattern, pattern_pictures, shown
+from nststab.media.pipes import RawFormat as RawFormat
+from nststab.media.streams import STANDARD, STDOUT, PipedVideo, is_pipe, standard_output, y4m_file
+from nststab.media.timing import PICTURE_RATE, WHOLE, Excerpt, PictureTimes, Reader, Seconds, Source, excerpt
 
 Kind = Literal["video", "picture", "folder"]
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".gif", ".y4m"})  # what can be written
@@ -171,7 +171,7 @@ def open_clip(
             raise ValueError(f"{path}: expected a clip for a start, a duration or a rate, got a picture")
         return _clip(path, "picture", picture_size(path), 1, size, pictures=(path,))
     with _needs_av():
-        from nststab._video_in import VideoReader
+        from nststab.media.reader import VideoReader
     return _video_clip(VideoReader(path, part), size)
 
 
@@ -334,7 +334,7 @@ def _writer(
         notes += plain.notes
     elif kind == "video":
         with _needs_av():
-            from nststab._video_out import VideoWriter
+            from nststab.media.writer import VideoWriter
         with replacing(output) as temporary, VideoWriter(temporary, output, source.source, audio) as writer:
             yield lambda frame: writer.write(frame.rgb, frame.time, frame.duration)
         notes += writer.notes

@@ -194,7 +194,11 @@ CASES = [
     (f"photo.png -o out.png {GATYS} --style-scale 0", 2, "'--style-scale'"),
     (f"photo.png -o out.png {GATYS} --seed -1", 2, "'--seed'"),
     (f"photo.png -o out.png {GATYS} --seed 99999999999999999999", 2, "'--seed'"),
-    (f"photo.png -o out.png {GATYS} --init nothing", 2, "'--init': nothing: expected content, noise or an existing"),
+    (
+        f"photo.png -o out.png {GATYS} --init nothing",
+        2,
+        "'--init': nothing: expected content, noise, style:NAME or an existing",
+    ),
     (f"photo.png -o out.png {GATYS} --init text.png", 1, "text.png: expected a picture"),
     (f"photo.png -o out.png {GATYS} --init tall.png", 1, "expected a start picture of the frame's size 32x24"),
     (f"clip.mp4 -o out.mp4 {INDEPENDENT} --device cuda", 1, "no cuda device is available here"),

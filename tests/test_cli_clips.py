@@ -17,11 +17,11 @@ import torch
 from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 
-from nststab._pipes import read_y4m
 from nststab.cli import group
 from nststab.cli.clips import FrameSize, Rate, Time
 from nststab.images import read_picture, write_picture
 from nststab.losses import LossSettings, style_target
+from nststab.media.pipes import read_y4m
 from nststab.networks import NetworkConfig, TransformationNetwork
 from nststab.stylizer import Checkpoint, save_checkpoint
 from nststab.vgg import PerceptualNetwork

@@ -388,7 +388,7 @@ def test_a_server_without_libgl_is_told_what_to_install(
 
 
 def test_folders_work_without_av(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("nststab._video_in", "nststab._video_out"):
+    for name in ("nststab.media.reader", "nststab.media.writer"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "av", None)
     done(run(f"stylize film -o out/ {RECURRENT}"))

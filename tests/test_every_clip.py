@@ -17,9 +17,9 @@ from av.stream import Disposition
 from PIL import Image
 from torch import Tensor
 
-from nststab._timing import excerpt
-from nststab._video_in import VideoReader, open_input
 from nststab.images import write_picture
+from nststab.media.reader import VideoReader, open_input
+from nststab.media.timing import excerpt
 from nststab.video import Clip, Frame, convert_clip, open_clip
 
 WIDTH, HEIGHT, COUNT, RATE = 64, 48, 8, 10

@@ -33,7 +33,7 @@ SERVER = """
 import dataclasses, json, os, signal, sys, time
 import av, cv2, rich.progress, safetensors.torch, torch, torch._dynamo
 import nststab.cli.build, nststab.cli.train, nststab.cli.flow, nststab.cli.stylize, nststab.cli.optimize
-import nststab.cli.resuming, nststab.cli.training_log, nststab.cli.flow_source, nststab.stages, nststab._video_out
+import nststab.cli.resuming, nststab.cli.training_log, nststab.cli.flow_source, nststab.stages, nststab.media.writer
 from nststab import networks
 from nststab.cli import group
 tiny, settings = networks.NetworkConfig(widths=(4, 6, 8), blocks=1), nststab.cli.train._settings

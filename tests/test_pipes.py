@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from nststab._pipes import PipeReader, RawFormat, RawWriter, Y4MWriter, read_pipe, read_raw, read_y4m
-from nststab._video_in import SCALING
-from nststab._yuv import Pixels, planes_to_rgb, rgb_to_444
+from nststab.media.pipes import PipeReader, RawFormat, RawWriter, Y4MWriter, read_pipe, read_raw, read_y4m
+from nststab.media.reader import SCALING
+from nststab.media.yuv import Pixels, planes_to_rgb, rgb_to_444
 from nststab.video import open_clip
 
 RATE = Fraction(30000, 1001)

@@ -13,9 +13,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nststab._timing import WHOLE, at_rate, count_at_rate, cut, excerpt, retimed
-from nststab._video_in import VideoReader
 from nststab.images import write_picture
+from nststab.media.reader import VideoReader
+from nststab.media.timing import WHOLE, at_rate, count_at_rate, cut, excerpt, retimed
 from nststab.video import convert_clip, open_clip
 
 UNIT = Fraction(1, 1000)

@@ -617,7 +617,7 @@ def test_an_error_in_the_middle_of_the_source_reaches_the_caller(tmp_path: Path)
 
 
 def test_a_failing_encoder_reaches_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nststab._video_out import VideoWriter
+    from nststab.media.writer import VideoWriter
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

@@ -15,11 +15,11 @@ import torch
 from PIL import Image, ImageSequence
 from torch import Tensor
 
-from nststab._timing import WHOLE, Excerpt, Source
-from nststab._video_audio import AudioTrack
-from nststab._video_gif import GifEncoder
-from nststab._video_in import VideoReader
-from nststab._video_out import VideoWriter
+from nststab.media.audio import AudioTrack
+from nststab.media.gif import GifEncoder
+from nststab.media.reader import VideoReader
+from nststab.media.timing import WHOLE, Excerpt, Source
+from nststab.media.writer import VideoWriter
 
 UNEVEN = [0, 40, 60, 130, 170, 290, 310, 330, 420, 500]  # milliseconds
 LAST = 80

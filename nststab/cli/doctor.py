@@ -22,7 +22,7 @@ PACKAGES = {
     "numpy": "numpy>=1.26",
     "scipy": "scipy>=1.11",
     "cv2": "opencv-contrib-python>=4.8",
-    "av": "av>=18",
+    "av": "av>=18,<19",
     "PIL": "Pillow>=10.1",
     "safetensors": "safetensors>=0.4.3",
     "skimage": "scikit-image>=0.22",
@@ -80,7 +80,8 @@ def _packages() -> Iterator[Finding]:
 
 
 def _package(module: str, requirement: str) -> Finding:
-    distribution, least = requirement.split(">=")
+    distribution, versions = requirement.split(">=")
+    least, _, below = versions.partition(",<")
     needed = module != "torchvision"  # only --network downloads with it
     try:
         loaded = _opencv() if module == "cv2" else importlib.import_module(module)
@@ -93,6 +94,9 @@ def _package(module: str, requirement: str) -> Finding:
     if _numbers(found) < _numbers(least):
         advice = f"{PIP} install --upgrade {shlex.quote(requirement)}"
         return Finding(distribution, f"{found}, expected {least} or newer", "not ok", advice, needed)
+    if below and _numbers(found) >= _numbers(below):
+        advice = f"{PIP} install {shlex.quote(requirement)}"
+        return Finding(distribution, f"{found}, expected one before {below}", "not ok", advice, needed)
     return Finding(distribution, found, needed=needed)
 
 
@@ -113,10 +117,7 @@ def _advice(module: str, requirement: str, error: Exception) -> str:
     if module == "cv2" and not isinstance(error.__cause__, ModuleNotFoundError):
         return ""  # the message says it: it depends on the library which is missing
     if module == "torchvision" and not isinstance(error, ModuleNotFoundError):
-        # Built for another torch. Wheels of PyTorch's own index carry its name in their version: 2.6.0+cpu.
-        installed = [found.version for found in metadata.distributions(name="torch")]
-        _, _, index = "".join(installed[:1]).partition("+")
-        source = f" --index-url https://download.pytorch.org/whl/{index}" if index else ""
-        return f"{PIP} install --upgrade --force-reinstall torch torchvision{source}"
+        # built for another torch; both must come from one index
+        return f"{PIP} install --upgrade --force-reinstall torch torchvision"
     missing = isinstance(error, ModuleNotFoundError) or isinstance(error.__cause__, ModuleNotFoundError)
     return f"{PIP} install {shlex.quote(requirement)}" if missing else reinstall(requirement)
