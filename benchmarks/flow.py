@@ -1,6 +1,6 @@
 """DeepFlow against dense inverse search on MPI-Sintel: error, seconds, and the masks that follow from them.
 
-    python benchmarks/flow.py ../shared/data/MPI-Sintel [--render final] [--repeat 3]
+    python benchmarks/flow.py MPI-Sintel [--render final] [--repeat 3]
 
 `error` is the mean end-point error in pixels, of all valid pixels and of those that the next frame still shows; `off`
 the share of the latter that is wrong by more than 3 pixels. `trusted` is the share of pixels above 0.5 in the mask,

@@ -1,7 +1,7 @@
 """Table 1 of Gupta et al. 2017 on DAVIS for feed-forward networks, beside three ways to be stable without being good.
 
-    python benchmarks/stability.py the_great_wave --davis ../shared/data/DAVIS -o stability.json
-    python benchmarks/stability.py image.safetensors video.safetensors --davis ../shared/data/DAVIS --limit 20
+    python benchmarks/stability.py the_great_wave --davis DAVIS -o stability.json
+    python benchmarks/stability.py image.safetensors video.safetensors --davis DAVIS --limit 20
 
 The style losses are those of the first network's style, and its frames are the ones that are blurred and mixed.
 """
