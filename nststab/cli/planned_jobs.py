@@ -265,6 +265,7 @@ def _step_seconds(
             terms = _terms(network, loss, frames)
         torch.autograd.backward(torch.stack(terms).sum())
         optimizer.step()
+        next(network.parameters()).sum().item()  # waits for an accelerator
         marks.append(time.monotonic())
     return _least(marks)
 

@@ -138,10 +138,12 @@ def _known(available: int | None) -> str:
 
 
 def _time(plan: Plan, unit: str) -> str:
-    """Per frame only, where their number is not known."""
+    """Of a frame only, where their number is not known."""
     each = f"{_duration(plan.seconds.later)} for each of the {unit}"
     total = plan.total_seconds
-    return each if total is None else f"{_duration(total)}, {each}"
+    if total is None:
+        return each
+    return _duration(total) if plan.frames == 1 else f"{_duration(total)}, {each}"
 
 
 def _duration(seconds: float) -> str:
