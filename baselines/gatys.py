@@ -27,7 +27,7 @@ INTERVAL = 50
 SMALLEST_SIDE = 16
 """Shorter sides are padded for the network: relu5_1 stands behind four 2x2 poolings."""
 
-SMALLEST_SCALE = 64
+SMALLEST_SCALE = 32
 """Coarser scales whose shorter side would be under this many pixels are left out."""
 
 _HISTORY = 20  # pairs that L-BFGS keeps; 100 reached the same losses, and take 200 pictures of memory instead of 40
@@ -58,7 +58,7 @@ class GatysSettings:
     init: Literal["content", "noise"] = "content"
     seed: int = 0
     tolerance: float = 1e-4
-    coarse_iterations: int = 200
+    coarse_iterations: int = 50
 
     def __post_init__(self) -> None:
         if self.optimizer not in ("lbfgs", "adam"):

@@ -51,7 +51,7 @@ class Way:
     optimizer: Literal["lbfgs", "adam"] = "lbfgs"
     init: str = "content"
     coarse: int = 0
-    coarse_iterations: int = 200
+    coarse_iterations: int = 50
     dtype: str = "float32"
     learning_rate: float = 0.02
 
@@ -59,20 +59,16 @@ class Way:
 WAYS = {
     MARK: Way(),
     "content, bfloat16": Way(dtype="bfloat16"),
-    "noise": Way(init="noise"),
-    "network": Way(init="network"),
-    "network, bfloat16": Way(init="network", dtype="bfloat16"),
-    "2 scales": Way(coarse=1),
-    "3 scales": Way(coarse=2),
-    "4 scales": Way(coarse=3),
-    "3 scales, bfloat16": Way(coarse=2, dtype="bfloat16"),
-    "noise, 3 scales": Way(init="noise", coarse=2),
-    "network, 3 scales": Way(init="network", coarse=2),
-    "network, 3 scales, bfloat16": Way(init="network", coarse=2, dtype="bfloat16"),
     "adam": Way("adam"),
     "adam, bfloat16": Way("adam", dtype="bfloat16"),
-    "adam, network": Way("adam", init="network"),
-    "adam, 3 scales": Way("adam", coarse=2),
+    "2 scales, bfloat16": Way(coarse=1, dtype="bfloat16"),
+    "3 scales, bfloat16": Way(coarse=2, dtype="bfloat16"),
+    "4 scales, bfloat16": Way(coarse=3, dtype="bfloat16"),
+    "network, bfloat16": Way(init="network", dtype="bfloat16"),
+    "network, 2 scales, bfloat16": Way(init="network", coarse=1, dtype="bfloat16"),
+    "noise, bfloat16": Way(init="noise", dtype="bfloat16"),
+    "noise, 3 scales, bfloat16": Way(init="noise", coarse=2, dtype="bfloat16"),
+    "2 scales": Way(coarse=1),
 }
 
 
