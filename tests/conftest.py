@@ -47,6 +47,12 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """More threads gain nothing on 32x32 pixels, and wait for each other on a busy machine."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Flows that tests compute stay out of the user's cache."""
