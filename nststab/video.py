@@ -48,6 +48,14 @@ class Frame(NamedTuple):
     duration: Fraction | None = None
 
 
+class _Beside(NamedTuple):
+    """A `Frame` without its picture."""
+
+    alpha: Tensor | None
+    time: Fraction | None
+    duration: Fraction | None
+
+
 class Conversion(NamedTuple):
     """What `convert_clip` did: how many frames it wrote, and what the user should know about the result."""
 
@@ -276,7 +284,7 @@ def convert_clip(
     kind = check_output(source, output)
     path = Path(output)
     notes: list[str] = []
-    taken: deque[Frame] = deque()  # what the stylizer has taken and not given back yet
+    taken: deque[_Beside] = deque()  # of what the stylizer has taken and not given back yet
     done, transparent = 0, False
     with (
         _writer(kind, source, path, audio, raw, notes) as write,
@@ -287,9 +295,9 @@ def convert_clip(
         for rgb in stylized:
             if not taken:
                 raise ValueError(f"the stylizer gave more frames than the {done} it took")
-            frame = taken.popleft()
+            frame = Frame(rgb, *taken.popleft())
             transparent = transparent or frame.alpha is not None
-            encoding.put(frame._replace(rgb=rgb))
+            encoding.put(frame)
             done += 1
             if progress is not None:
                 progress(done, source.frame_count)
@@ -301,14 +309,17 @@ def convert_clip(
 
 
 def _stylized(
-    stylize: Callable[[Iterator[Tensor]], Iterator[Tensor]], decoded: Iterator[Frame], taken: deque[Frame]
+    stylize: Callable[[Iterator[Tensor]], Iterator[Tensor]], decoded: Iterator[Frame], taken: deque[_Beside]
 ) -> Generator[Tensor, None, None]:
-    """The stylizer's frames; `taken` remembers what belongs to each. A generator is closed before the decoder is."""
+    """The stylizer's frames; `taken` remembers what belongs to each. A generator is closed before the decoder is.
+
+    The pictures themselves are not held here: a stylizer of several passes takes a whole shot before it gives a frame.
+    """
 
     def frames() -> Iterator[Tensor]:
-        for frame in decoded:
-            taken.append(frame)
-            yield frame.rgb
+        for rgb, *beside in decoded:
+            taken.append(_Beside(*beside))
+            yield rgb
 
     stylized = stylize(frames())
     try:

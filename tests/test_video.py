@@ -4,6 +4,7 @@ import signal
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from itertools import pairwise
@@ -668,6 +669,23 @@ def test_frames_stream_through_with_little_look_ahead(tmp_path: Path) -> None:
     convert_clip(source, tmp_path / "out.mp4", slow)
     assert max(ahead) <= 8  # bounded, however long the clip
     assert max(ahead) > 1  # and yet ahead
+
+
+def test_the_pictures_of_a_stylizer_that_reads_its_shot_to_the_end_are_not_held(tmp_path: Path) -> None:
+    held: list[weakref.ref[Tensor]] = []
+    most = 0
+
+    def reads_all(frames: Iterator[Tensor]) -> Iterator[Tensor]:
+        nonlocal most
+        for frame in frames:
+            held.append(weakref.ref(frame))
+            most = max(most, sum(reference() is not None for reference in held))
+        for _ in held:
+            yield torch.zeros(1, 3, 4, 4)
+
+    convert_clip(open_clip(make_folder(tmp_path / "in", 40, 4, 4)), tmp_path / "out.mp4", reads_all)
+    assert len(held) == 40
+    assert most <= 4
 
 
 def test_pictures_need_no_av(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
