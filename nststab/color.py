@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -36,17 +37,30 @@ def _luminance(image: Tensor) -> Tensor:
     return (image * weights).sum(dim=1, keepdim=True)
 
 
+class FrameQueue(Protocol):
+    """Frames (1, 3, H, W), first in, first out."""
+
+    def append(self, frame: Tensor, /) -> None: ...
+    def popleft(self) -> Tensor: ...
+
+
 class PreserveColor:
     """A `Stylizer` that gives the frames of another their content's colours: see `preserve_color`.
 
-    Only the frames that the other one has read but not given back wait here.
+    Only the frames that the other one has read but not given back wait here, in a new `queue` for each call: in memory,
+    unless a queue on disk is given, for a stylizer that reads its shot to the end.
     """
 
-    def __init__(self, stylizer: Callable[[Iterable[Tensor]], Iterator[Tensor]]) -> None:
+    def __init__(
+        self,
+        stylizer: Callable[[Iterable[Tensor]], Iterator[Tensor]],
+        queue: Callable[[], FrameQueue] = deque,
+    ) -> None:
         self._stylizer = stylizer
+        self._queue = queue
 
     def __call__(self, frames: Iterable[Tensor]) -> Iterator[Tensor]:
-        waiting: deque[Tensor] = deque()
+        waiting = self._queue()
 
         def passing() -> Iterator[Tensor]:
             for frame in frames:

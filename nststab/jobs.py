@@ -81,9 +81,8 @@ class Job:
         with suppress(OSError, ValueError):
             return _read_result(path)
         result = compute().detach().cpu().contiguous()  # laid out as one that is read, or the next would differ
-        file = BytesIO()
-        np.save(file, result.numpy(), allow_pickle=False)
-        write_durably(path, file.getvalue() + _checksum(file.getvalue()))
+        data = _npy(result)
+        write_durably(path, data + _checksum(data))
         return result
 
     def subfolder(self, name: str) -> Path:
@@ -98,6 +97,35 @@ class Job:
         _clear(self.folder, but=_FINISHED)
         (self.folder / _FINISHED).unlink()
         self.folder.rmdir()
+
+
+class DiskQueue:
+    """Tensors on the CPU that wait in files of `folder`, which is made if it is missing: first in, first out.
+
+    It begins empty; what a killed process left there is written over. OSError where the disk takes no more.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._first = self._behind = 0
+
+    def append(self, value: Tensor) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_durably(self._path(self._behind), _npy(value))
+        self._behind += 1
+
+    def popleft(self) -> Tensor:
+        """The one that waits for longest; IndexError where none does."""
+        if self._first == self._behind:
+            raise IndexError("pop from an empty queue")
+        path = self._path(self._first)
+        value = _from_npy(path.read_bytes())
+        path.unlink()
+        self._first += 1
+        return value
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number:06d}.npy"
 
 
 def unfinished(output: Path) -> Path:
@@ -257,8 +285,19 @@ def _checksum(data: bytes) -> bytes:
 
 
 def _read_result(path: Path) -> Tensor:
-    """A kept result, in memory of torch's own, whose alignment the arithmetic may depend on; ValueError if damaged."""
+    """A kept result; ValueError if it is damaged."""
     data = path.read_bytes()
     if _checksum(data[:-_CHECKSUM]) != data[-_CHECKSUM:]:
         raise ValueError(f"{path} is damaged")
-    return torch.from_numpy(np.load(BytesIO(data[:-_CHECKSUM]), allow_pickle=False)).clone()
+    return _from_npy(data[:-_CHECKSUM])
+
+
+def _npy(value: Tensor) -> bytes:
+    file = BytesIO()
+    np.save(file, value.numpy(), allow_pickle=False)
+    return file.getvalue()
+
+
+def _from_npy(data: bytes) -> Tensor:
+    """In memory of torch's own, whose alignment the arithmetic may depend on."""
+    return torch.from_numpy(np.load(BytesIO(data), allow_pickle=False)).clone()

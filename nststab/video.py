@@ -317,8 +317,8 @@ def _stylized(
     """
 
     def frames() -> Iterator[Tensor]:
-        for rgb, *beside in decoded:
-            taken.append(_Beside(*beside))
+        for rgb, alpha, time, duration in decoded:
+            taken.append(_Beside(alpha, time, duration))
             yield rgb
 
     stylized = stylize(frames())

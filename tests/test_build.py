@@ -142,6 +142,7 @@ def test_init_by_a_trained_style_begins_with_its_picture() -> None:
         ("a.png b.png --style-weights 1,-1", "-1"),
         ("a.png --passes 3 --long-term 1,2", "--long-term has no effect with several --passes"),
         ("a.png --temporal-from 3", "--temporal-from has no effect without several --passes"),
+        ("a.png --temporal-from 4 --passes 3", "--temporal-from is over the last of the 3 --passes"),
         ("a.png --long-term 2,4", "expected numbers that rise from 1, as in 1,2,4"),
         ("a.png --long-term 1,4,2", "expected numbers that rise from 1, as in 1,2,4"),
     ],
@@ -177,6 +178,27 @@ def test_the_whole_of_ruder_runs_from_the_command_line(
         results.append([read_picture(path).rgb for path in sorted(Path(folder).iterdir())])
     assert len(results[0]) == 4
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_several_passes_preserve_colour_shot_by_shot_and_leave_nothing(
+    picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(picture.parent)
+    Path("film").mkdir()
+    base, contents = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(1)), []
+    for number, levels in enumerate((base, base, 1 - base, 1 - base)):  # a cut in the middle
+        write_picture(Path(f"film/{number}.png"), levels)
+        contents.append(read_picture(Path(f"film/{number}.png")).rgb)
+    for folder, options in (("plain", ""), ("colored", "--preserve-color")):
+        command = f"-q optimize film {picture} -o {folder}/ --iterations 2,2 --flow-method dis --passes 2 {options}"
+        result = CliRunner().invoke(group, command.split())
+        assert result.exit_code == 0, result.output
+    for content, plain, made in zip(
+        contents, sorted(Path("plain").iterdir()), sorted(Path("colored").iterdir()), strict=True
+    ):
+        expected = preserve_color(read_picture(plain).rgb, content)
+        torch.testing.assert_close(read_picture(made).rgb, expected, atol=0.02, rtol=0)
+    assert sorted(path.name for path in Path().glob("*unfinished*")) == []
 
 
 def test_preserve_color_keeps_the_colours_of_the_input(picture: Path, tmp_path: Path) -> None:

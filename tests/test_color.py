@@ -1,5 +1,6 @@
 """Luminance of one picture, colours of another; and the stylizer that does it to a stream."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 
 import pytest
@@ -99,6 +100,21 @@ def test_each_frame_gets_its_own_colours_however_far_the_stylizer_reads_ahead(ah
     assert len(results) == 8
     for result, frame in zip(results, frames, strict=True):
         assert torch.equal(result, preserve_color(frame * 0.5, frame))
+
+
+def test_frames_wait_in_a_new_queue_of_each_call() -> None:
+    queues: list[deque[Tensor]] = []
+
+    def queue() -> deque[Tensor]:
+        queues.append(deque())
+        return queues[-1]
+
+    method = PreserveColor(Delayed(20), queue)
+    for _ in range(2):
+        results = method(noise(seed) for seed in range(8))
+        next(results)
+        assert len(queues[-1]) == 7
+    assert len(queues) == 2
 
 
 def test_frames_are_read_no_faster_than_the_stylizer_reads() -> None:

@@ -18,6 +18,7 @@ from nststab.cli import group
 from nststab.flow import ESTIMATORS, deepflow, trim_cache
 from nststab.images import write_picture
 from nststab.jobs import (
+    DiskQueue,
     Job,
     OtherSettings,
     content_hash,
@@ -219,6 +220,21 @@ def test_overwriting_is_allowed_by_a_job_only(folder: Path) -> None:
     assert not overwrites(output)
 
 
+def test_what_waits_on_disk_comes_back_in_order_to_the_bit_and_leaves_no_file(tmp_path: Path) -> None:
+    for _ in range(2):  # the second finds what a kill left of the first
+        queue = DiskQueue(tmp_path / "queue")
+        for seed in range(3):
+            queue.append(picture(seed))
+        assert torch.equal(queue.popleft(), picture(0))
+        queue.append(picture(3))
+        assert len(list((tmp_path / "queue").iterdir())) == 3
+    for seed in range(1, 4):
+        assert torch.equal(queue.popleft(), picture(seed))
+    assert not list((tmp_path / "queue").iterdir())
+    with pytest.raises(IndexError):
+        queue.popleft()
+
+
 def test_contents_tell_files_apart(tmp_path: Path) -> None:
     for name, content in (("a/1.png", "x"), ("a/2.png", "y"), ("b/1.png", "x"), ("b/3.png", "y"), ("c/1.png", "xy")):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -416,6 +432,26 @@ def test_y_goes_on_where_the_settings_are_the_same_and_what_changes_no_frame_is_
         fail_at(3, full(), patched)
         run(command)
     assert "going on: 2 frames" in run(f"{command} -y --no-audio --flow-cache elsewhere -v").stderr
+
+
+def test_a_default_that_is_given_is_no_other_setting(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    command, _ = COMMANDS["ruder into a file"]
+    with monkeypatch.context() as patched:
+        fail_at(3, full(), patched)
+        run(command)
+    assert "scales was not given, is 2" in run(f"{command} --scales 2 --long-term 1").stderr
+    defaults = "--flow-method deepflow --long-term 1 --scales 1 --init content --temporal-weight 50 --pooling max"
+    assert "going on: 2 frames" in run(f"{command} {defaults}").stderr
+
+
+def test_a_comma_in_the_name_of_a_style_does_not_hide_its_content(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = COMMANDS["ruder into a file"][0].replace("style1", "a,b")
+    shutil.copy("style1.png", "a,b.png")
+    with monkeypatch.context() as patched:
+        fail_at(2, full(), patched)
+        run(command)
+    shutil.copy("style2.png", "a,b.png")
+    assert "other settings: style was a,b.png (" in run(command).stderr
 
 
 def test_a_file_that_came_meanwhile_is_not_overwritten(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

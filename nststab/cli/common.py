@@ -135,6 +135,13 @@ class Setting(click.Option):
         record = super().get_help_record(ctx)  # click puts a default that is a text into parentheses
         return record and (record[0], record[1].replace(f"({self.show_default})", str(self.show_default)))
 
+    def is_default(self, value: object) -> bool:
+        """Whether `value` says the same as not giving the option; False where its default is told in words."""
+        try:
+            return bool(value == self.type.convert(str(self.show_default), self, None))
+        except click.UsageError:
+            return False
+
 
 def setting(
     flag: str,

@@ -231,6 +231,8 @@ def refuse_unused(options: dict[str, Any], methods: tuple[str, ...]) -> None:
     several = (options["passes"] or 1) > 1
     if options["temporal_from"] and not several:
         raise click.UsageError("--temporal-from has no effect without several --passes")
+    if options["temporal_from"] and options["temporal_from"] > options["passes"]:
+        raise click.UsageError(f"--temporal-from is over the last of the {options['passes']} --passes")
     if options["long_term"] and several:
         raise click.UsageError("--long-term has no effect with several --passes")
     if options["iterations"] and len(options["iterations"]) == 2 and "ruder" not in methods:

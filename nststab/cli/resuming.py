@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import nststab
-from nststab.cli.common import frames_of, say
+from nststab.cli.common import Setting, frames_of, say
 from nststab.images import remove_parts
 from nststab.jobs import Job, OtherSettings, content_hash, open_job, sync, unfinished
 from nststab.video import Clip, check_output
@@ -45,17 +45,24 @@ class Work:
             self.job.progress(frames)
 
 
-def settings_of(clip: Clip, options: Mapping[str, Any], **others: object) -> dict[str, Any]:
-    """All that the result of a command depends on, as JSON values: options, contents of files, version."""
-    said = {name: _identified(value) for name, value in options.items() if name not in _NO_SETTINGS}
-    given = {name: value for name, value in said.items() if value is not None}
+def settings_of(
+    clip: Clip, options: Mapping[str, Any], styles: tuple[str, ...] = (), **others: object
+) -> dict[str, Any]:
+    """All that the result of a command depends on, as JSON values: options, contents of files, version.
+
+    An option with its default as its value counts as not given.
+    """
+    context = click.get_current_context(silent=True)
+    settings = {param.name: param for param in context.command.params} if context else {}
+    said: dict[str, object] = {}
+    for name, value in options.items():
+        option = settings.get(name)
+        if name in _NO_SETTINGS or value is None or (isinstance(option, Setting) and option.is_default(value)):
+            continue
+        said[name] = _identified(value)
     source = f"{clip.path.name} ({content_hash(clip.pictures or clip.path)})"
-    return {**others, "input": source, **given, "nststab": nststab.__version__}
-
-
-def style_of(text: str) -> str:
-    """A style, or several with commas between them, by name and content."""
-    return ",".join(str(_identified(part)) for part in text.split(","))
+    style = {"style": _identified(styles)} if styles else {}
+    return {**others, **style, "input": source, **said, "nststab": nststab.__version__}
 
 
 def _identified(value: Any) -> Any:

@@ -25,6 +25,11 @@ class StyleSource:
     checkpoint: Callable[[str], Path] | None = None  # by feed-forward method
 
     @property
+    def sources(self) -> "tuple[StyleSource, ...]":
+        """Itself, as those of a blend."""
+        return (self,)
+
+    @property
     def scalable(self) -> bool:
         """Whether it has a picture, which can be taken in another size."""
         return self.picture is not None

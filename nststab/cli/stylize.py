@@ -132,9 +132,10 @@ def run(source: Path, style: "Style", method: str, optimizer: "OptimizerOptions"
 
         side = max(clip.width, clip.height)
         made_by = stylizer(method, style, optimizer, side, where, iteration, work.keep, folder)
+        shown = colored(made_by, options, folder)
 
         def stylize(frames: "Iterator[Tensor]") -> "Iterator[Tensor]":
-            return shots(colored(made_by, options), optimizer.flow.numbered(frames), cuts=not options["no_cuts"])
+            return shots(shown, optimizer.flow.numbered(frames), cuts=not options["no_cuts"])
 
         result = convert_clip(
             clip,
@@ -170,12 +171,13 @@ def _work(
     clip: "Clip", method: str, style: "Style", options: dict[str, Any], where: "Machine"
 ) -> "AbstractContextManager[Work]":
     """What remembers the finished optimisations of this command."""
-    from nststab.cli.resuming import Work, comes_again, resumable, settings_of, style_of
+    from nststab.cli.resuming import Work, comes_again, resumable, settings_of
 
     if not comes_again(clip):
         say("note: what comes through a pipe cannot be read again: after a kill the work begins anew")
         return nullcontext(Work(options["output"]))
-    settings = settings_of(clip, options, method=method, style=style_of(style.text), device=where.device.type)
+    styles = tuple(source.text for source in style.sources)
+    settings = settings_of(clip, options, styles, method=method, device=where.device.type)
     return resumable(clip, options["output"], settings, options["yes"])
 
 
@@ -199,11 +201,17 @@ def checked_clip(source: Path, options: dict[str, Any], goes_on: bool = False) -
     return clip
 
 
-def colored(stylizer: "Stylizer", options: dict[str, Any]) -> "Stylizer":
-    """The stylizer, with the colours of its input where --preserve-color asks for them."""
-    from nststab.color import PreserveColor
+def colored(stylizer: "Stylizer", options: dict[str, Any], folder: Path | None = None) -> "Stylizer":
+    """The stylizer, with the colours of its input where --preserve-color asks for them.
 
-    return PreserveColor(stylizer) if options["preserve_color"] else stylizer
+    The frames that it has not given back wait in `folder`, if there is one, and in memory otherwise.
+    """
+    from nststab.color import PreserveColor
+    from nststab.jobs import DiskQueue
+
+    if not options["preserve_color"]:
+        return stylizer
+    return PreserveColor(stylizer) if folder is None else PreserveColor(stylizer, lambda: DiskQueue(folder / "content"))
 
 
 def shots(stylizer: "Stylizer", frames: "Iterator[Tensor]", cuts: bool) -> "Iterator[Tensor]":
