@@ -34,8 +34,8 @@ _LOOKAHEAD = 50  # frames after which an encoder holds all that
 _WRITTEN = 60  # of a frame that is written as a picture, or to a pipe
 _FEED_FORWARD = {"float32": Footprint(25e6, 1180), "bfloat16": Footprint(60e6, 850), "float16": Footprint(60e6, 850)}
 _FULL_WIDTHS = 32 + 64  # channels of the two finest layers, to which the above belong
-_OPTIMIZATION = 340e6  # of VGG's forward and backward pass beyond what autograd saves
-_TRAINING = 350e6
+_OPTIMIZATION, _OPTIMIZATION_LATER = 300e6, 60e6  # beyond what autograd saves: at once, and after many iterations
+_TRAINING, _TRAINING_DATA = 290e6, 60e6
 _BOTH_TYPES = 1.15  # 16-bit gradients meet float32 ones of the same layer
 _TEMPORAL = 300  # a pixel of each frame of a clip that is trained on
 _FLOW = {"deepflow": Footprint(40e6, 220), "dis": Footprint(40e6, 240)}  # a thread's, and fixed once
@@ -68,8 +68,10 @@ def of_history(options: OptimizerOptions) -> Footprint:
     """What an optimisation of many iterations keeps besides."""
     settings = loop_settings(options)
     if settings.optimizer != "lbfgs":
-        return Footprint(0, 2 * _PICTURE)
-    return Footprint(0, 2 * min(_PAIRS, max(settings.iterations, *(options.iterations or (0,)))) * _PICTURE)
+        return Footprint(_OPTIMIZATION_LATER, 2 * _PICTURE)
+    return Footprint(
+        _OPTIMIZATION_LATER, 2 * min(_PAIRS, max(settings.iterations, *(options.iterations or (0,)))) * _PICTURE
+    )
 
 
 def of_ruder(options: OptimizerOptions) -> Footprint:
@@ -105,8 +107,8 @@ def of_training(network: TransformationNetwork, loss: PerceptualLoss, precision:
 def of_training_data(images: int, length: int) -> Footprint:
     """Crops that are read ahead, those of the validation, and what the temporal loss of clips needs."""
     if length == 1:
-        return Footprint(0, (3 * images + 8) * _PICTURE)
-    return Footprint(0, (3 * images + 4 * length) * 2 * _PICTURE + images * _TEMPORAL)
+        return Footprint(_TRAINING_DATA, (3 * images + 8) * _PICTURE)
+    return Footprint(_TRAINING_DATA, (3 * images + 4 * length) * 2 * _PICTURE + images * _TEMPORAL)
 
 
 def of_style_picture(pixels: float) -> Footprint:
