@@ -3,17 +3,15 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from io import BytesIO
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from nststab.durable import tensor_bytes, tensor_from_bytes, write_durably
 from nststab.flow import FlowFunction
 from nststab.flow_pairs import FlowPair, flow_ahead
-from nststab.jobs import write_durably
 from nststab.losses import PerceptualLoss
 from nststab.warp import warp
 
@@ -231,12 +229,9 @@ class _Shot:
 
 
 def _read(path: Path) -> Tensor:
-    # A copy, in memory that torch allocates: how values lie in it may change a result in its last bits.
-    return torch.from_numpy(np.load(path, allow_pickle=False)).clone()
+    return tensor_from_bytes(path.read_bytes())
 
 
 def _write(path: Path, values: Tensor) -> None:
     """A float32 .npy file, whole or not at all."""
-    file = BytesIO()
-    np.save(file, values.float().cpu().contiguous().numpy(), allow_pickle=False)
-    write_durably(path, file.getvalue())
+    write_durably(path, tensor_bytes(values.float()))

@@ -6,15 +6,13 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-import torch
 from torch import Tensor
 
+from nststab.durable import tensor_bytes, tensor_from_bytes, write_durably
 from nststab.images import remove_parts
 
 _IDENTITY, _FINISHED, _FRAMES, _OVERWRITES = "job.json", "finished", "frames", "overwrites"
@@ -81,7 +79,7 @@ class Job:
         with suppress(OSError, ValueError):
             return _read_result(path)
         result = compute().detach().cpu().contiguous()  # laid out as one that is read, or the next would differ
-        data = _npy(result)
+        data = tensor_bytes(result)
         write_durably(path, data + _checksum(data))
         return result
 
@@ -97,35 +95,6 @@ class Job:
         _clear(self.folder, but=_FINISHED)
         (self.folder / _FINISHED).unlink()
         self.folder.rmdir()
-
-
-class DiskQueue:
-    """Tensors on the CPU that wait in files of `folder`, which is made if it is missing: first in, first out.
-
-    It begins empty; what a killed process left there is written over. OSError where the disk takes no more.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._first = self._behind = 0
-
-    def append(self, value: Tensor) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        write_durably(self._path(self._behind), _npy(value))
-        self._behind += 1
-
-    def popleft(self) -> Tensor:
-        """The one that waits for longest; IndexError where none does."""
-        if self._first == self._behind:
-            raise IndexError("pop from an empty queue")
-        path = self._path(self._first)
-        value = _from_npy(path.read_bytes())
-        path.unlink()
-        self._first += 1
-        return value
-
-    def _path(self, number: int) -> Path:
-        return self._folder / f"{number:06d}.npy"
 
 
 def unfinished(output: Path) -> Path:
@@ -253,33 +222,6 @@ def content_hash(files: Path | Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a file, whole or not at all, also where the machine is lost just after; OSError names `path`.
-
-    Only one process at a time may write a file so.
-    """
-    part = path.with_name(path.name + ".part")  # a fixed name, so that kills leave one such file at most
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-
-
-def sync(path: Path) -> None:
-    """Have the system write a file, or the files of a folder, to the disk."""
-    for file in path.iterdir() if path.is_dir() else [path]:
-        if file.is_file():
-            with file.open("rb") as opened:
-                os.fsync(opened.fileno())
-
-
 def _checksum(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=_CHECKSUM).digest()
 
@@ -289,15 +231,4 @@ def _read_result(path: Path) -> Tensor:
     data = path.read_bytes()
     if _checksum(data[:-_CHECKSUM]) != data[-_CHECKSUM:]:
         raise ValueError(f"{path} is damaged")
-    return _from_npy(data[:-_CHECKSUM])
-
-
-def _npy(value: Tensor) -> bytes:
-    file = BytesIO()
-    np.save(file, value.numpy(), allow_pickle=False)
-    return file.getvalue()
-
-
-def _from_npy(data: bytes) -> Tensor:
-    """In memory of torch's own, whose alignment the arithmetic may depend on."""
-    return torch.from_numpy(np.load(BytesIO(data), allow_pickle=False)).clone()
+    return tensor_from_bytes(data[:-_CHECKSUM])

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from nststab.jobs import write_durably
+from nststab.durable import write_durably
 from nststab.networks import NetworkConfig, TransformationNetwork
 
 Precision = Literal["float32", "bfloat16", "float16"]

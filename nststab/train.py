@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from nststab._threads import Ahead
-from nststab.jobs import OtherSettings, differences, write_durably
+from nststab.durable import write_durably
+from nststab.jobs import OtherSettings, differences
 from nststab.networks import TransformationNetwork
 from nststab.stylizer import Precision, autocast
 

@@ -25,6 +25,7 @@ LAYERS = {
     "train": 2,
     "assets": 3,
     "datasets": 3,
+    "durable": 3,
     "flow": 3,
     "flow_files": 3,
     "flow_pairs": 3,

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from nststab import flow_files
 from nststab.cli import group
+from nststab.durable import DiskQueue, write_durably
 from nststab.flow import ESTIMATORS, deepflow, trim_cache
 from nststab.images import write_picture
 from nststab.jobs import (
-    DiskQueue,
     Job,
     OtherSettings,
     content_hash,
@@ -26,7 +26,6 @@ from nststab.jobs import (
     open_job,
     overwrites,
     unfinished,
-    write_durably,
 )
 from tests.conftest import tiny_state_dict
 

@@ -79,8 +79,9 @@ def estimate(
     from nststab.cli.planned_jobs import flow_job
     from nststab.cli.planning import planned
     from nststab.cli.resuming import comes_again, going_on, settings_of
+    from nststab.durable import sync
     from nststab.flow import require_estimator
-    from nststab.jobs import overwrites, sync
+    from nststab.jobs import overwrites
 
     folder = Path(output)
     refuse_overwriting(folder, plan or yes or overwrites(folder))

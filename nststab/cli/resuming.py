@@ -14,8 +14,9 @@ import click
 
 import nststab
 from nststab.cli.common import Setting, frames_of, say
+from nststab.durable import sync
 from nststab.images import remove_parts
-from nststab.jobs import Job, OtherSettings, content_hash, open_job, sync, unfinished
+from nststab.jobs import Job, OtherSettings, content_hash, open_job, unfinished
 from nststab.video import Clip, check_output
 
 if TYPE_CHECKING:

@@ -207,7 +207,7 @@ def colored(stylizer: "Stylizer", options: dict[str, Any], folder: Path | None =
     The frames that it has not given back wait in `folder`, if there is one, and in memory otherwise.
     """
     from nststab.color import PreserveColor
-    from nststab.jobs import DiskQueue
+    from nststab.durable import DiskQueue
 
     if not options["preserve_color"]:
         return stylizer

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nststab.cli.common import named, say
+from nststab.durable import write_durably
 from nststab.images import remove_parts, write_picture
-from nststab.jobs import write_durably
 from nststab.report import contact_sheet
 
 if TYPE_CHECKING:
