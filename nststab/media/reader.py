@@ -248,7 +248,7 @@ def _origin(container: Any) -> Fraction:
 def _to_rgb(frame: VideoFrame, reformatter: VideoReformatter) -> Tensor:
     """A decoded frame as (1, 3, H, W), upright, by the matrix and the range it is tagged with.
 
-    Untagged video is taken as players take it: BT.709 from 720 lines on, BT.601 below.
+    Untagged video is taken as players take it: BT.709 above 576 lines or from 1280 columns on, else BT.601.
     """
     if frame.colorspace == _UNSPECIFIED:
         frame.colorspace = Colorspace.ITU709 if frame.height > 576 or frame.width >= 1280 else Colorspace.ITU601
