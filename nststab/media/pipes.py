@@ -105,9 +105,9 @@ def read_y4m(file: BinaryIO, name: str = "standard input") -> PipeReader:
     """Frames from a y4m stream: 4:2:0, 4:2:2, 4:1:1, 4:4:4 or grey, 8 to 16 bits, any size.
 
     Colours are converted by the range which XCOLORRANGE names (limited without it, but full for grey, as FFmpeg does),
-    and, as y4m names no matrix, by BT.709 above 576 lines or from 1280 columns on and BT.601 else, as players do. Chroma
-    samples lie on the left for 4:2:2, 4:1:1 and 420mpeg2, on the left and above for 420paldv, and amid their pixels
-    otherwise.
+    and, as y4m names no matrix, by BT.709 above 576 lines or from 1280 columns on and BT.601 else, as players do.
+    Chroma samples lie on the left for 4:2:2, 4:1:1 and 420mpeg2, on the left and above for 420paldv, and amid their
+    pixels otherwise.
 
     Raises:
         ValueError: the header is broken or names no size, or a kind of pixel that is not known.
