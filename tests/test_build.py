@@ -12,13 +12,13 @@ from torch import Tensor
 from nststab.assets import find_style
 from nststab.baselines.gatys import Gatys
 from nststab.cli import group
-from nststab.cli.build import Machine, OptimizerOptions, _start, perceptual_loss, stylizer
+from nststab.cli.build import Machine, OptimizerOptions, _losses, _start, perceptual_loss, stylizer
 from nststab.cli.perceptual import layers_of, perceptual_network
 from nststab.cli.style_source import Style, chosen_style, style_source
 from nststab.color import preserve_color
 from nststab.images import read_picture, resize, write_picture
 from nststab.losses import style_target
-from nststab.stylizer import FeedForward, load_checkpoint
+from nststab.stylizer import FeedForward, Precision, load_checkpoint
 
 CPU = torch.device("cpu")
 MACHINE = Machine(CPU, "float32")
@@ -101,8 +101,22 @@ def test_a_picture_and_a_shipped_style_blend(picture: Path) -> None:
 
 
 def test_gram_targets_of_max_pooling_do_not_serve_average_pooling() -> None:
-    with pytest.raises(ValueError, match=r"the_great_wave carries Gram targets of another .*--pooling"):
-        grams(style_source("the_great_wave"), OptimizerOptions(pooling="average"))
+    checkpoint = str(find_style("the_great_wave").checkpoint("independent"))
+    with pytest.raises(ValueError, match=r"carries Gram targets of another .*--pooling\); give the style's picture"):
+        grams(style_source(checkpoint), OptimizerOptions(pooling="average"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [OptimizerOptions(pooling="average"), OptimizerOptions(loss={"style_layers": ("relu1_1", "relu2_1")})],
+)
+def test_a_shipped_style_whose_targets_do_not_serve_is_taken_from_its_picture(options: OptimizerOptions) -> None:
+    drawn = perceptual_loss(style_source(str(find_style("the_great_wave").image)), options, 32, CPU)
+    shipped = perceptual_loss(style_source("the_great_wave"), options, 32, CPU)
+    assert shipped.settings == drawn.settings
+    assert shipped._style.keys() == drawn._style.keys()
+    for layer, target in drawn._style.items():
+        torch.testing.assert_close(shipped._style[layer], target)
 
 
 def test_the_style_picture_is_scaled_with_the_scales(picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,14 +127,25 @@ def test_the_style_picture_is_scaled_with_the_scales(picture: Path, monkeypatch:
         return Gatys(*arguments)
 
     monkeypatch.setattr("nststab.cli.build.Gatys", spy)
-    stylizer("gatys", style_source(str(picture)), OptimizerOptions(scales=3), 128, MACHINE)
-    loss, *_, coarse = said
+    with click.Context(group):  # it explains what it does to who asks for it
+        stylizer("gatys", style_source(str(picture)), OptimizerOptions(scales=3), 128, MACHINE)
+    loss, coarse = said[0], said[6]
     network = perceptual_network(None, CPU)
     image = read_picture(picture).rgb
     for made, side in zip((*coarse, loss), (32, 64, 128), strict=True):
         expected = style_target(network, resize(image, side), made.settings.style_layers)
         for layer, target in expected.items():
             torch.testing.assert_close(made._style[layer], target)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bfloat16", torch.bfloat16), ("float16", torch.float32)])
+def test_an_optimisation_computes_in_the_machines_arithmetic(
+    picture: Path, precision: Precision, dtype: torch.dtype
+) -> None:
+    """float16 has not the range for the gradients, and gives way to float32; measurements are in float32 anyway."""
+    losses = _losses(style_source(str(picture)), OptimizerOptions(scales=2), 64, Machine(CPU, precision))
+    assert [loss.dtype for loss in losses] == [dtype, dtype]
+    assert perceptual_loss(style_source(str(picture)), OptimizerOptions(), 64, CPU).dtype == torch.float32
 
 
 def test_init_by_a_trained_style_begins_with_its_picture() -> None:

@@ -32,6 +32,11 @@ class Machine:
     device: torch.device
     precision: Precision
 
+    @property
+    def optimizing(self) -> Precision:
+        """The perceptual network's arithmetic in an optimisation; float16 has not the range for its gradients."""
+        return "bfloat16" if self.precision == "bfloat16" else "float32"
+
 
 def machine(device: str, precision: str) -> Machine:
     """Resolves `auto`; raises ValueError for a device that is not there."""
@@ -81,21 +86,22 @@ class OptimizerOptions:
 
 def perceptual_loss(style: Style, options: OptimizerOptions, content_side: int, device: torch.device) -> PerceptualLoss:
     """The loss of `gatys` and `ruder`; a style picture is scaled to `style_scale` times the content's longest side."""
-    return _losses(style, replace(options, scales=1), content_side, device)[0]
+    return _losses(style, replace(options, scales=1), content_side, Machine(device, "float32"))[0]
 
 
-def _losses(style: Style, options: OptimizerOptions, content_side: int, device: torch.device) -> list[PerceptualLoss]:
+def _losses(style: Style, options: OptimizerOptions, content_side: int, where: Machine) -> list[PerceptualLoss]:
     """The losses of all scales, the coarsest first: each has half the size of the next, and the style pictures too."""
     if options.style_scale != 1 and not style.scalable:
         raise click.UsageError(f"--style-scale has no effect on {style.text}, which is no picture")
-    network = perceptual_network(options.vgg_weights, device, options.network, options.pooling)
+    network = perceptual_network(options.vgg_weights, where.device, options.network, options.pooling)
     settings = replace(LossSettings(), **(layers_of(network) | dict(options.loss)))
     losses = []
     for scale in reversed(range(options.scales)):
         side = max(16, round(content_side * options.style_scale / 2**scale))
         target = style.target(network, settings.style_layers, side)
         layers = options.loss.get("style_layers", tuple(target))  # a checkpoint has its own
-        losses.append(PerceptualLoss(network, target, replace(settings, style_layers=layers)))
+        own = replace(settings, style_layers=layers)
+        losses.append(PerceptualLoss(network, target, own, getattr(torch, where.optimizing)))
     return losses
 
 
@@ -116,7 +122,8 @@ def stylizer(
     if method in FEED_FORWARD:
         explain(f"{method} in {where.precision}")
         return FeedForward(style.trained(method).network, where.device, where.precision)
-    *coarse, loss = _losses(style, options, content_side, where.device)
+    explain(f"{method} with its perceptual network in {where.optimizing}")
+    *coarse, loss = _losses(style, options, content_side, where)
     start = _start(options, content_side, where)
     optimized: Stylizer
     if method == "gatys":

@@ -53,15 +53,16 @@ def of_network(network: TransformationNetwork, precision: Precision) -> Footprin
     return Footprint(fixed, per_pixel * sum(network.config.widths[:2]) / _FULL_WIDTHS)
 
 
-def of_optimization(options: OptimizerOptions) -> Footprint:
+def of_optimization(options: OptimizerOptions, precision: Precision) -> Footprint:
     """Two iterations of an optimisation."""
     network = perceptual_network(options.vgg_weights, torch.device("cpu"), options.network, options.pooling)
     loss = unstyled(network, replace(LossSettings(), **(layers_of(network) | dict(options.loss))))
 
     def terms(pixels: Tensor) -> Mapping[str, Tensor]:
-        return loss(pixels, loss.content_targets(pixels.detach()))
+        with autocast(pixels.device, precision):
+            return loss(pixels, loss.content_targets(pixels.detach()))
 
-    return Footprint(_OPTIMIZATION, saved_for_backward(terms) + 8 * _PICTURE)
+    return Footprint(_OPTIMIZATION, saved_for_backward(terms) * _both_types(precision) + 8 * _PICTURE)
 
 
 def of_history(options: OptimizerOptions) -> Footprint:
@@ -100,8 +101,11 @@ def of_training(network: TransformationNetwork, loss: PerceptualLoss, precision:
             return loss(network(pixels), loss.content_targets(pixels.detach()))
 
     saved = saved_for_backward(terms, loss.network.mean.device)
-    both = 1.0 if precision == "float32" else _BOTH_TYPES
-    return Footprint(_TRAINING, saved * both * images)
+    return Footprint(_TRAINING, saved * _both_types(precision) * images)
+
+
+def _both_types(precision: Precision) -> float:
+    return 1.0 if precision == "float32" else _BOTH_TYPES
 
 
 def of_training_data(images: int, length: int) -> Footprint:

@@ -237,5 +237,5 @@ def refuse_unused(options: dict[str, Any], methods: tuple[str, ...]) -> None:
         raise click.UsageError("--long-term has no effect with several --passes")
     if options["iterations"] and len(options["iterations"]) == 2 and "ruder" not in methods:
         raise click.UsageError("--iterations takes two numbers for ruder only")
-    if options["precision"] not in ("auto", "float32") and not {"recurrent", "independent"} & set(methods):
-        raise click.UsageError(f"--precision has no effect on {', '.join(methods)}, which compute in float32")
+    if options["precision"] == "float16" and not {"recurrent", "independent"} & set(methods):
+        raise click.UsageError(f"--precision float16 has not the range for {', '.join(methods)}")

@@ -173,14 +173,14 @@ def _of_method(method: str, style: Style, optimizer: OptimizerOptions, where: Ma
     kept = footprints.of_history(optimizer)
     if method == "ruder":
         kept = kept.plus(footprints.of_ruder(optimizer))
-    return footprints.of_optimization(optimizer), kept
+    return footprints.of_optimization(optimizer, where.optimizing), kept
 
 
 def _described(method: str, optimizer: OptimizerOptions, where: Machine) -> str:
     if method in FEED_FORWARD:
         return f"{method} in {where.precision}"
     first, later, scales = _iterations(method, optimizer)
-    text = f"{method}, {first} iterations"
+    text = f"{method} in {where.optimizing}, {first} iterations"
     if method == "ruder":
         text += f" for the first frame, {later} for each later one"
         text += f", {optimizer.passes} passes" if optimizer.passes > 1 else ""

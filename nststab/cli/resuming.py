@@ -22,8 +22,8 @@ from nststab.video import Clip, check_output
 if TYPE_CHECKING:
     from nststab.baselines.gatys import Keep
 
-# options that change nothing in what is kept; of the device its kind counts, under another name
-_NO_SETTINGS = {"output", "yes", "no_audio", "flow_cache", "device", "plan"}
+# options that change nothing in what is kept; what device and precision become counts, under a name of its own
+_NO_SETTINGS = {"output", "yes", "no_audio", "flow_cache", "device", "precision", "plan"}
 
 
 @dataclass(frozen=True)

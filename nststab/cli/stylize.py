@@ -177,7 +177,7 @@ def _work(
         say("note: what comes through a pipe cannot be read again: after a kill the work begins anew")
         return nullcontext(Work(options["output"]))
     styles = tuple(source.text for source in style.sources)
-    settings = settings_of(clip, options, styles, method=method, device=where.device.type)
+    settings = settings_of(clip, options, styles, method=method, device=where.device.type, arithmetic=where.optimizing)
     return resumable(clip, options["output"], settings, options["yes"])
 
 
