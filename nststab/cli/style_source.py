@@ -1,7 +1,7 @@
 """What the command line calls a style: a shipped style, a picture, a checkpoint, or a blend of several."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -23,6 +23,7 @@ class StyleSource:
     text: str
     picture: Path | None = None
     checkpoint: Callable[[str], Path] | None = None  # by feed-forward method
+    shipped: Path | None = None  # the picture that lies beside a shipped checkpoint
 
     @property
     def sources(self) -> "tuple[StyleSource, ...]":
@@ -48,7 +49,10 @@ class StyleSource:
         return checkpoint
 
     def target(self, network: PerceptualNetwork, layers: tuple[str, ...], longest_side: int) -> StyleTarget:
-        """Gram targets, from the picture at `longest_side` or from the checkpoint; ValueError where it has none."""
+        """Gram targets, from the picture at `longest_side` or from the checkpoint; ValueError where it has none.
+
+        Where a shipped checkpoint has none of this network or these layers, they come from the picture beside it.
+        """
         device = network.mean.device
         if self.picture:
             image = read_picture(self.picture).rgb
@@ -62,9 +66,12 @@ class StyleSource:
             style[layer].shape[-1] == len(network.weights[f"{layer}_bias"])
             for layer in set(style) & set(network.layers)
         )
+        if self.shipped and not (fits and set(layers) <= set(style)):
+            return replace(self, picture=self.shipped).target(network, layers, longest_side)
         if not fits:
             raise ValueError(
-                f"{self.text} carries Gram targets of another perceptual network (--network, --vgg-weights, --pooling)"
+                f"{self.text} carries Gram targets of another perceptual network (--network, --vgg-weights, "
+                "--pooling); give the style's picture instead"
             )
         return {layer: gram.to(device) for layer, gram in style.items()}
 
@@ -119,8 +126,9 @@ def style_source(text: str) -> StyleSource:
     if suffix or "/" in text:
         raise click.UsageError(f"the style {text} {'is a folder' if path.is_dir() else 'does not exist'}")
     try:
-        return StyleSource(text, checkpoint=find_style(text).checkpoint)
+        style = find_style(text)
     except UnknownStyle as error:
         raise click.UsageError(
             f"{error} (nststab styles shows them; a picture's or checkpoint's path works too)"
         ) from error
+    return StyleSource(text, checkpoint=style.checkpoint, shipped=style.image)
