@@ -317,7 +317,7 @@ def network_flop(task: Task) -> int:
     picture = task.content.clone().requires_grad_()
     with FlopCounterMode(display=False) as counter:
         features = task.network(picture, SETTINGS.style_layers)
-        torch.autograd.grad(torch.stack([value.sum() for value in features.values()]).sum(), picture)
+        torch.autograd.backward(torch.stack([value.sum() for value in features.values()]).sum())
     total: int = counter.get_total_flops()
     return total
 

@@ -169,6 +169,23 @@ def test_growing_loss_is_divergence_but_a_short_peak_is_not() -> None:
         optimize(picture(), growth, GatysSettings(iterations=20, optimizer="adam"), log)
 
 
+def test_lbfgs_that_strays_begins_anew_from_the_best() -> None:
+    """A loss that is 1 higher from its 9th evaluation on, for 42 of them."""
+    seen: list[Tensor] = []
+
+    def loss(pixels: Tensor) -> dict[str, Tensor]:
+        seen.append(pixels.detach().clone())
+        astray = 1 if 9 <= len(seen) <= 50 else 0
+        weights = torch.linspace(0.1, 10, pixels.shape[-1])
+        return {"distance": ((pixels - 0.2).square() * weights).mean(), "rest": torch.tensor(1.0 + astray)}
+
+    optimize(picture(), loss, GatysSettings(iterations=60, tolerance=0))
+    best = 7  # counted from 0, and 40 later it is told apart
+    assert [i for i, pixels in enumerate(seen) if torch.equal(pixels, seen[best])] == [best, best + 41]
+    change = (seen[best + 42] - seen[best]).square().mean().sqrt()
+    assert change == pytest.approx(0.001, rel=0.05)  # as at the very start
+
+
 def test_loss_that_settled_stops_early() -> None:
     log = Log()
     optimize(picture(2), lambda pixels: distance(pixels - 0.5) | {"rest": torch.ones(())}, GatysSettings(), log)
