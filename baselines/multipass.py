@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nststab.durable import tensor_bytes, tensor_from_bytes, write_durably
+from nststab.durable import read_tensor, write_tensor
 from nststab.flow import FlowFunction
 from nststab.flow_pairs import FlowPair, flow_ahead
 from nststab.losses import PerceptualLoss
@@ -185,32 +185,32 @@ class _Shot:
     def expect(self, index: int, frame: Tensor) -> None:
         """Raises ValueError if another frame is kept; a finished shot's are gone."""
         path = self._frame_path(index)
-        if path.exists() and not torch.equal(_read(path), frame.cpu()):
+        if path.exists() and not torch.equal(read_tensor(path), frame.cpu()):
             raise ValueError(f"{path}: expected the frame that an earlier run kept here, got another")
 
     def keep_frame(self, index: int, frame: Tensor, pair: FlowPair | None) -> None:
         """Keeps a frame (1, 3, H, W) and the flows between the previous one and it; their masks follow from them."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        _write(self._frame_path(index), frame)
+        write_tensor(self._frame_path(index), frame)
         if pair is not None:
-            _write(self._flows_path(index), torch.cat([pair.forward, pair.backward]))  # (2, 2, H, W)
+            write_tensor(self._flows_path(index), torch.cat([pair.forward, pair.backward]))  # (2, 2, H, W)
 
     def keep_result(self, index: int, number: int, result: Tensor) -> None:
         """Keeps the result (1, 3, H, W) of pass `number`, in the place of the one before it."""
-        _write(self._result_path(index, number), result)
+        write_tensor(self._result_path(index, number), result)
         self.passes[index] = number
         self._result_path(index, number - 1).unlink(missing_ok=True)
 
     def frame(self, index: int) -> Tensor:
-        return _read(self._frame_path(index))
+        return read_tensor(self._frame_path(index))
 
     def flows(self, index: int) -> FlowPair:
         """Between the frame before `index` and this one."""
-        flows = _read(self._flows_path(index))  # (2, 2, H, W)
+        flows = read_tensor(self._flows_path(index))  # (2, 2, H, W)
         return FlowPair.of(flows[:1], flows[1:])
 
     def result(self, index: int) -> Tensor:
-        return _read(self._result_path(index, self.passes[index]))
+        return read_tensor(self._result_path(index, self.passes[index]))
 
     def keep_results_only(self) -> None:
         """Frees the room of what only a pass needs."""
@@ -226,12 +226,3 @@ class _Shot:
 
     def _result_path(self, index: int, number: int) -> Path:
         return self.folder / f"result_{index:06d}_pass_{number:03d}.npy"
-
-
-def _read(path: Path) -> Tensor:
-    return tensor_from_bytes(path.read_bytes())
-
-
-def _write(path: Path, values: Tensor) -> None:
-    """A float32 .npy file, whole or not at all."""
-    write_durably(path, tensor_bytes(values.float()))

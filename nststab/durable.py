@@ -1,5 +1,6 @@
 """Files that a kill or a lost machine leaves whole or not at all, and tensors in them."""
 
+import hashlib
 import os
 from contextlib import suppress
 from io import BytesIO
@@ -8,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+
+_CHECKSUM = 16  # bytes of a digest behind each tensor
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -37,19 +40,28 @@ def sync(path: Path) -> None:
                 os.fsync(opened.fileno())
 
 
-def tensor_bytes(value: Tensor) -> bytes:
-    """A tensor as a .npy file."""
+def write_tensor(path: Path, value: Tensor) -> None:
+    """Write a tensor durably, as a .npy file with a checksum behind it; OSError names `path`."""
     file = BytesIO()
     np.save(file, value.detach().cpu().contiguous().numpy(), allow_pickle=False)
-    return file.getvalue()
+    data = file.getvalue()
+    write_durably(path, data + _checksum(data))
 
 
-def tensor_from_bytes(data: bytes) -> Tensor:
-    """The tensor of a .npy file, in memory of torch's own: its alignment may change the last bits of a result.
+def read_tensor(path: Path) -> Tensor:
+    """What `write_tensor` wrote, in memory of torch's own: its alignment may change the last bits of a result.
 
-    Raises ValueError where it is damaged.
+    Raises OSError where it cannot be read, and ValueError where it is damaged.
     """
+    stored = path.read_bytes()
+    data = stored[:-_CHECKSUM]
+    if _checksum(data) != stored[-_CHECKSUM:]:
+        raise ValueError(f"{path} is damaged")
     return torch.from_numpy(np.load(BytesIO(data), allow_pickle=False)).clone()
+
+
+def _checksum(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=_CHECKSUM).digest()
 
 
 class DiskQueue:
@@ -64,7 +76,7 @@ class DiskQueue:
 
     def append(self, value: Tensor) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        write_durably(self._path(self._behind), tensor_bytes(value))
+        write_tensor(self._path(self._behind), value)
         self._behind += 1
 
     def popleft(self) -> Tensor:
@@ -72,7 +84,7 @@ class DiskQueue:
         if self._first == self._behind:
             raise IndexError("pop from an empty queue")
         path = self._path(self._first)
-        value = tensor_from_bytes(path.read_bytes())
+        value = read_tensor(path)
         path.unlink()
         self._first += 1
         return value

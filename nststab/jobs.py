@@ -12,11 +12,10 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from nststab.durable import tensor_bytes, tensor_from_bytes, write_durably
+from nststab.durable import read_tensor, write_durably, write_tensor
 from nststab.images import remove_parts
 
 _IDENTITY, _FINISHED, _FRAMES, _OVERWRITES = "job.json", "finished", "frames", "overwrites"
-_CHECKSUM = 16  # bytes of a digest behind each result
 
 
 class OtherSettings(ValueError):
@@ -77,10 +76,9 @@ class Job:
         path = self.folder / f"result_{self._calls:06d}.npy"
         self._calls += 1
         with suppress(OSError, ValueError):
-            return _read_result(path)
+            return read_tensor(path)
         result = compute().detach().cpu().contiguous()  # laid out as one that is read, or the next would differ
-        data = tensor_bytes(result)
-        write_durably(path, data + _checksum(data))
+        write_tensor(path, result)
         return result
 
     def subfolder(self, name: str) -> Path:
@@ -220,15 +218,3 @@ def content_hash(files: Path | Sequence[Path]) -> str:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest())
     return digest.hexdigest()
-
-
-def _checksum(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=_CHECKSUM).digest()
-
-
-def _read_result(path: Path) -> Tensor:
-    """A kept result; ValueError if it is damaged."""
-    data = path.read_bytes()
-    if _checksum(data[:-_CHECKSUM]) != data[-_CHECKSUM:]:
-        raise ValueError(f"{path} is damaged")
-    return tensor_from_bytes(data[:-_CHECKSUM])

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from nststab.assets import find_style
 from nststab.baselines.gatys import Gatys
+from nststab.baselines.ruder import RuderSettings
 from nststab.cli import group
-from nststab.cli.build import Machine, OptimizerOptions, _losses, _start, perceptual_loss, stylizer
+from nststab.cli.build import Machine, OptimizerOptions, _losses, _start, later_iterations, perceptual_loss, stylizer
 from nststab.cli.perceptual import layers_of, perceptual_network
 from nststab.cli.style_source import Style, chosen_style, style_source
 from nststab.color import preserve_color
@@ -238,3 +239,35 @@ def test_preserve_color_keeps_the_colours_of_the_input(picture: Path, tmp_path: 
     )
     torch.testing.assert_close(made, preserve_color(plain, content), atol=0.02, rtol=0)
     assert (plain - made).abs().mean() > 0.02
+
+
+@pytest.mark.parametrize("options", ["", "--init init.png", "--vgg-weights vgg19.pth"])
+def test_what_is_read_is_not_written_over(
+    picture: Path, vgg19: Path, options: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(picture.parent)
+    Path("init.png").write_bytes(picture.read_bytes())
+    style = "init.png" if not options else "picture.png"
+    Path("content.png").write_bytes(picture.read_bytes())
+    output = options.split()[-1] if options.endswith("png") else "init.png" if not options else "vgg19.png"
+    if output == "vgg19.png":
+        Path(output).symlink_to(vgg19)
+    result = CliRunner().invoke(group, ["optimize", "content.png", style, "-o", output, "-y", *options.split()])
+    assert result.exit_code == 2
+    assert f"{output} is read by this command" in result.stderr
+
+
+def test_one_number_of_iterations_holds_for_all_frames() -> None:
+    assert later_iterations(OptimizerOptions(iterations=(4,))) == 4
+    assert later_iterations(OptimizerOptions(iterations=(1000,))) == RuderSettings().later_iterations
+    assert later_iterations(OptimizerOptions(iterations=(1000, 30))) == 30
+    assert later_iterations(OptimizerOptions(iterations=(7,), passes=3)) == 7
+
+
+def test_a_start_picture_may_part_from_the_frame_by_a_rounded_pixel(tmp_path: Path) -> None:
+    path = tmp_path / "start.png"
+    write_picture(path, torch.rand(1, 3, 53, 96))  # of 928x514, scaled
+    start = _start(OptimizerOptions(init=str(path)), 500, MACHINE)
+    assert start is not None
+    assert start(torch.rand(1, 3, 277, 500)).shape == (1, 3, 277, 500)
+    assert start(torch.rand(1, 3, 300, 500)).shape == (1, 3, 276, 500)  # another shape: Gatys refuses it

@@ -102,7 +102,7 @@ def test_a_plan_names_sizes_and_method(run: Run) -> None:
     said = rows(run(f"{COMMANDS['compare']} --plan --size 64"))
     assert said["input"] == "film, 96x72"
     assert said["output"] == "o/, 192x48"
-    assert said["method"] == "independent in float32, gatys in float32, 7 iterations"
+    assert said["method"] == "independent in float32; gatys in float32, 7 iterations"
     assert rows(run(f"{COMMANDS['ruder']} --plan --precision bfloat16"))["method"] == (
         "ruder in bfloat16, 7 iterations for the first frame, 3 for each later one"
     )

@@ -267,3 +267,15 @@ def test_settings_out_of_range_are_refused() -> None:
         MultiPassSettings(temporal_from=1)
     with pytest.raises(ValueError, match="blend from 0 to 1, got 2"):
         MultiPassSettings(blend=2.0)
+
+
+def test_a_damaged_result_is_named(loss: PerceptualLoss, tmp_path: Path) -> None:
+    """The passes after it were made from it, so it cannot be computed again alone."""
+    frames = translated(2)
+    run(loss, frames, tmp_path)
+    path = next(tmp_path.rglob("result_000001*.npy"))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=rf"{path.name} is damaged"):
+        run(loss, frames, tmp_path)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nststab.baselines.gatys import Gatys, GatysSettings, Keep
@@ -157,7 +158,15 @@ def _start(options: OptimizerOptions, content_side: int, where: Machine) -> Call
         network = FeedForward(checkpoint.network, where.device, where.precision)
         return lambda frame: next(network([frame]))
     picture = resize(read_picture(Path(str(options.init))).rgb, content_side)
-    return lambda _frame: picture
+    return lambda frame: _fitted(picture, frame)
+
+
+def _fitted(picture: Tensor, frame: Tensor) -> Tensor:
+    """`picture` in the size of `frame`, from which rounding may part it by a pixel; another shape is left as it is."""
+    size = frame.shape[-2:]
+    if max(abs(own - wanted) for own, wanted in zip(picture.shape[-2:], size, strict=True)) > 1:
+        return picture
+    return F.interpolate(picture, size, mode="bilinear", align_corners=False) if picture.shape[-2:] != size else picture
 
 
 def _ruder(options: OptimizerOptions) -> RuderSettings:
@@ -171,8 +180,15 @@ def _multi_pass(options: OptimizerOptions) -> MultiPassSettings:
 
 def _later_frames(options: OptimizerOptions) -> dict[str, Any]:
     """What a single and several passes share."""
-    later = options.iterations[1] if options.iterations and len(options.iterations) == 2 else None
-    return {
-        "gatys": loop_settings(options),
-        **given(later_iterations=later, temporal_weight=options.temporal_weight),
-    }
+    changed: dict[str, Any] = {"gatys": loop_settings(options), **given(temporal_weight=options.temporal_weight)}
+    if options.iterations:
+        changed["later_iterations"] = later_iterations(options)
+    return changed
+
+
+def later_iterations(options: OptimizerOptions) -> int:
+    """Of each later frame, or of each frame in a later pass: no more than of the first, where one number is given."""
+    several = options.passes > 1
+    default = MultiPassSettings().later_iterations if several else RuderSettings().later_iterations
+    first, *later = options.iterations or (default,)
+    return later[0] if later else min(default, first)

@@ -19,7 +19,7 @@ from nststab.cli.common import (
     verbosity_options,
 )
 from nststab.cli.optimizing import OptimizerCommand, collect, optimizer_options, refuse_unused
-from nststab.cli.stylize import checked_clip, clip_options, colored, shots, style_option
+from nststab.cli.stylize import checked_clip, clip_options, colored, refuse_writing_over, shots, style_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -79,6 +79,7 @@ def command(source: Path, styles: tuple[str, ...], methods: tuple[str, ...], pat
     style, optimizer = chosen_style(styles, options["style_weights"]), collect(options)
     if planned(clip_job(clip, options["output"], methods, style, optimizer, where, 1 + len(methods)), options["plan"]):
         return
+    refuse_writing_over(style, options)
     side = max(clip.width, clip.height)
     # with weights of one, so that figures compare whatever the methods were run with
     measured = OptimizerOptions(

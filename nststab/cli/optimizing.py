@@ -107,7 +107,7 @@ _OPTIONS = (
     setting(
         "--iterations",
         "500,150; with several passes 100,100",
-        "Iterations a frame; ruder: of the first frame and of later ones, or of the first pass and of later ones.",
+        "Iterations a frame at most; ruder: of the first frame and of later ones, or of the first pass and later ones.",
         Iterations(),
     ),
     setting("--optimizer", "lbfgs", "How to minimise.", NearestChoice(("lbfgs", "adam"))),

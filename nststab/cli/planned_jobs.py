@@ -11,10 +11,8 @@ import torch
 from torch import Tensor
 
 from nststab.baselines.gatys import SMALLEST_SCALE
-from nststab.baselines.multipass import MultiPassSettings
-from nststab.baselines.ruder import RuderSettings
 from nststab.cli import footprints
-from nststab.cli.build import FEED_FORWARD, Machine, OptimizerOptions, loop_settings, stylizer
+from nststab.cli.build import FEED_FORWARD, Machine, OptimizerOptions, later_iterations, loop_settings, stylizer
 from nststab.cli.planning import Job
 from nststab.cli.style_source import Style
 from nststab.flow import ESTIMATORS
@@ -59,7 +57,7 @@ def clip_job(
         return Seconds(*(sum(values) for values in zip(*times, strict=True)))
 
     return Job(
-        _rows(clip, output, ", ".join(_described(method, optimizer, where) for method in methods), panels),
+        _rows(clip, output, "; ".join(_described(method, optimizer, where) for method in methods), panels),
         clip.frame_count,
         "frames",
         clip.width,
@@ -190,11 +188,7 @@ def _described(method: str, optimizer: OptimizerOptions, where: Machine) -> str:
 def _iterations(method: str, optimizer: OptimizerOptions) -> tuple[float, float, int]:
     """Iterations at the full size of a first and of a later frame, and the number of scales."""
     loop = loop_settings(optimizer)
-    later: float = loop.iterations
-    if method == "ruder":
-        defaults = MultiPassSettings() if optimizer.passes > 1 else RuderSettings()
-        given = optimizer.iterations or ()
-        later = given[1] if len(given) == 2 else defaults.later_iterations
+    later = later_iterations(optimizer) if method == "ruder" else loop.iterations
     return loop.iterations, later, optimizer.scales
 
 

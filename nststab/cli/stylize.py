@@ -106,6 +106,7 @@ def run(source: Path, style: "Style", method: str, optimizer: "OptimizerOptions"
     output = options["output"]
     goes_on = method in OPTIMISERS and output != STANDARD
     clip = checked_clip(source, options, goes_on)
+    refuse_writing_over(style, options)
     where = machine(options["device"], options["precision"])
     if planned(clip_job(clip, output, (method,), style, optimizer, where), options.get("plan", False)):
         return
@@ -199,6 +200,15 @@ def checked_clip(source: Path, options: dict[str, Any], goes_on: bool = False) -
     path = Path(options["output"])
     refuse_overwriting(path, options["yes"] or (goes_on and comes_again(clip) and overwrites(path)))
     return clip
+
+
+def refuse_writing_over(style: "Style", options: dict[str, Any]) -> None:
+    """Raises a usage error if the output is one of the files that are read: a style, weights, a start picture."""
+    path = Path(options["output"])
+    others = [value for name, value in options.items() if name != "output"]
+    for name in (*(source.text for source in style.sources), *others):
+        if isinstance(name, str | Path) and path.is_file() and Path(name).is_file() and path.samefile(name):
+            raise click.UsageError(f"{path} is read by this command; write to another name")
 
 
 def colored(stylizer: "Stylizer", options: dict[str, Any], folder: Path | None = None) -> "Stylizer":
