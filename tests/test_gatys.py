@@ -432,3 +432,21 @@ def test_bfloat16_loss_serves_the_loop(loss: PerceptualLoss) -> None:
 def test_settings_out_of_range_are_refused(setting: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GatysSettings(**setting)
+
+
+def test_a_step_far_too_long_is_shortened() -> None:
+    """A slope, flat where the first, short step goes and steep beyond: the curvature promises a step of hundreds."""
+    start = torch.full((1, 3, 8, 8), 0.5)
+    moved: list[float] = []
+    previous = start
+
+    def slope(pixels: Tensor) -> dict[str, Tensor]:
+        nonlocal previous
+        moved.append(float((pixels.detach() - previous).square().mean().sqrt()))
+        previous = pixels.detach().clone()
+        down = 0.5 - pixels  # how far below the start
+        return {"loss": (1 - down + 1e-3 * down.square() + 1e3 * (down - 0.1).clamp_min(0).square()).mean()}
+
+    optimize(start, slope, GatysSettings(iterations=3, tolerance=0))
+    assert moved[1] == pytest.approx(0.001, rel=1e-3)
+    assert moved[2] == pytest.approx(0.05, rel=1e-3)  # and not to the border, by 0.499
