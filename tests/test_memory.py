@@ -1,5 +1,6 @@
 """What the system says about memory, read from files in Linux' formats; and this process' own."""
 
+import mmap
 import os
 import sys
 from pathlib import Path
@@ -96,10 +97,11 @@ def test_this_process() -> None:
     assert reset_peak()
     before = resident()
     assert 0 <= before.peak - before.now < 20e6
-    block = torch.ones(30_000_000)
+    block = mmap.mmap(-1, 120_000_000)  # new memory, where a tensor may get what others have left
+    torch.frombuffer(block, dtype=torch.uint8).fill_(1)
     held = resident()
     assert 100e6 < held.now - before.now < 140e6
-    del block
+    block.close()
     after = resident()
     assert after.now - before.now < 20e6
     assert after.peak > held.now - 5e6  # the kernel counts per thread, and adds up late
