@@ -29,14 +29,14 @@ _PAIRS = 20  # that L-BFGS keeps, each two pictures
 _WAITING, _IN_WORK = 5, 6  # pictures read ahead; those in work, in the writer and as bytes
 _DECODED = 75  # a pixel of the source: a video decoder's references, bytes, and the frame before it is scaled
 _READ = 45  # a pixel of a picture: what Pillow holds, bytes and floats
-_ENCODED = {".mp4": 275, ".mkv": 275, ".webm": 150, ".gif": 60}  # a pixel of the output: what the encoder looks ahead
+_ENCODED = {".mp4": 275, ".mkv": 275, ".webm": 230, ".gif": 230}  # a pixel of the output: what the encoder looks ahead
 _LOOKAHEAD = 50  # frames after which an encoder holds all that
 _WRITTEN = 60  # of a frame that is written as a picture, or to a pipe
 _FEED_FORWARD = {"float32": Footprint(25e6, 1180), "bfloat16": Footprint(60e6, 850), "float16": Footprint(60e6, 850)}
 _FULL_WIDTHS = 32 + 64  # channels of the two finest layers, to which the above belong
 _OPTIMIZATION, _OPTIMIZATION_LATER = 300e6, 60e6  # beyond what autograd saves: at once, and after many iterations
 _TRAINING, _TRAINING_DATA = 290e6, 60e6
-_BOTH_TYPES = 1.15  # 16-bit gradients meet float32 ones of the same layer
+_BOTH_TYPES = 1.15  # in training, 16-bit gradients meet float32 ones of the same layer
 _TEMPORAL = 300  # a pixel of each frame of a clip that is trained on
 _FLOW = {"deepflow": Footprint(40e6, 220), "dis": Footprint(40e6, 240)}  # a thread's, and fixed once
 _FLOW_THREADS = 2
@@ -62,7 +62,7 @@ def of_optimization(options: OptimizerOptions, precision: Precision) -> Footprin
         with autocast(pixels.device, precision):
             return loss(pixels, loss.content_targets(pixels.detach()))
 
-    return Footprint(_OPTIMIZATION, saved_for_backward(terms) * _both_types(precision) + 8 * _PICTURE)
+    return Footprint(_OPTIMIZATION, saved_for_backward(terms) + 8 * _PICTURE)
 
 
 def of_history(options: OptimizerOptions) -> Footprint:
@@ -101,11 +101,8 @@ def of_training(network: TransformationNetwork, loss: PerceptualLoss, precision:
             return loss(network(pixels), loss.content_targets(pixels.detach()))
 
     saved = saved_for_backward(terms, loss.network.mean.device)
-    return Footprint(_TRAINING, saved * _both_types(precision) * images)
-
-
-def _both_types(precision: Precision) -> float:
-    return 1.0 if precision == "float32" else _BOTH_TYPES
+    both = 1.0 if precision == "float32" else _BOTH_TYPES
+    return Footprint(_TRAINING, saved * both * images)
 
 
 def of_training_data(images: int, length: int) -> Footprint:
