@@ -1,5 +1,10 @@
 """Fixtures shared by the tests: a tiny random VGG and a seeded generator."""
 
+import os
+
+# More threads gain nothing on 32x32 pixels, and wait for each other on a busy machine. Before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import torch
 from torch import Tensor
@@ -45,12 +50,6 @@ def tiny_vgg() -> PerceptualNetwork:
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> None:
-    """More threads gain nothing on 32x32 pixels, and wait for each other on a busy machine."""
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
