@@ -94,11 +94,11 @@ def _advice(job: Job, available: int) -> str:
 
 
 def _plan(job: Job, available: int | None) -> Plan:
-    """The model's peak, and in its place that of a probe which was made at the full size."""
+    """The model's peak, raised by a probe at the full size; not lowered, as a short one sees less than a long job."""
     added = job.added(job.width, job.height)
     measured = probe(job.measure, job.width, job.height, _roomy(job, available), device=job.device)
     if (measured.width, measured.height) == (job.width, job.height):
-        added = max(job.before.at(job.width, job.height), measured.added + job.rest.at(job.width, job.height))
+        added = max(added, measured.added + job.rest.at(job.width, job.height))
     return Plan(job.frames, job.width, job.height, job.peak(added), available, measured.seconds, measured)
 
 
@@ -121,11 +121,10 @@ def _print(job: Job, plan: Plan) -> None:
     rows["available"] = _known(plan.available)
     rows["time"] = _time(plan, job.unit)
     rows["probe"] = f"{plan.probe.width}x{plan.probe.height} added {_gib(plan.probe.added)}"
-    fits = plan.available is None or (plan.fits and job.fits(job.width, job.height, plan.available))
-    rows["verdict"] = "fits" if fits else f"does not fit; {_advice(job, plan.available or 0)}"
+    rows["verdict"] = "fits" if plan.fits else f"does not fit; {_advice(job, plan.available or 0)}"
     for name, text in rows.items():
         click.echo(f"{name:<11}{text}")
-    if not fits:
+    if not plan.fits:
         click.get_current_context().exit(1)
 
 
