@@ -148,7 +148,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
     "stylize": OPTIMIZERS,
     "optimize": OPTIMIZERS,
     "compare": OPTIMIZERS,
-    "train image": asdict(LossSettings()) | TRAINING,
+    "train image": asdict(LossSettings()) | TRAINING | {"start_from": "random weights"},
     "train video": TRAINING
     | asdict(VideoSettings())
     | {"length": SyntheticSettings().length}

@@ -212,9 +212,21 @@ def test_the_seed_decides(run: Run) -> None:
     assert not all(torch.equal(a[name], c[name]) for name in a)
 
 
+def test_a_style_begins_with_the_network_of_another(run: Run) -> None:
+    """At next to no learning rate it stays where it began."""
+    done(run(f"{IMAGE} -o one.safetensors"))
+    done(run(f"{IMAGE} -o two.safetensors --seed 1 --start-from one.safetensors --learning-rate 1e-12"))
+    one, two = weights("one.safetensors"), weights("two.safetensors")
+    for name, expected in one.items():
+        torch.testing.assert_close(two[name], expected)
+    assert load_checkpoint(Path("two.safetensors")).training["start_from"] == "one"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
+        (f"{IMAGE} -o net.safetensors --start-from style.png", 2, "'--start-from': expected a trained style"),
+        (f"{IMAGE} -o net.safetensors --start-from nobody", 2, "no style is named 'nobody'"),
         (f"{IMAGE} -o net.pth", 2, "'-o': expected a .safetensors file, got net.pth"),
         (f"{IMAGE} -o out/net.safetensors", 1, "out: the folder to write to does not exist"),
         (f"{IMAGE} -o net.safetensors --photos nothing", 2, "'nothing' does not exist"),

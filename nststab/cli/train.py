@@ -95,9 +95,13 @@ def command() -> None:
     metavar="PIXELS",
     help="Longest side of the style picture.",
 )
+@setting("--start-from", "random weights", "Begin with the network of this style: name or checkpoint.", str, "STYLE")
 @_training_options(6000, {"content": 1.0, "style": 1.0, "tv": 0.0})
-def image(style_image: Path, style_size: int, **options: Any) -> None:
-    """Train the independent network of STYLE_IMAGE on photographs, with content and style loss."""
+def image(style_image: Path, style_size: int, start_from: str | None, **options: Any) -> None:
+    """Train the independent network of STYLE_IMAGE on photographs, with content and style loss.
+
+    From another style's network it takes a fraction of the steps.
+    """
     import torch
 
     from nststab.cli.perceptual import perceptual_network
@@ -114,7 +118,8 @@ def image(style_image: Path, style_size: int, **options: Any) -> None:
     settings, loss_settings = _settings(options, where, LossSettings())
     vgg = perceptual_network(options["vgg_weights"], where.device, options["network"])
     torch.manual_seed(settings.seed)
-    network = TransformationNetwork(NetworkConfig()).to(where.device)
+    start = TransformationNetwork(NetworkConfig()) if start_from is None else _trained(start_from)
+    network = start.to(where.device)
     job = training_job(network, vgg, loss_settings, settings, output, style_pixels=style_size**2)
     if planned(job, options["plan"]):
         return
@@ -130,6 +135,7 @@ def image(style_image: Path, style_size: int, **options: Any) -> None:
         "style_size": style_size,
         "photos": len(photos),
         "loss": asdict(loss_settings),
+        **given(start_from=start_from and Path(start_from).stem),
     }
     _train(network, stage, settings, output, target, record, photos, vgg, settings.batch, options["yes"])
 
@@ -203,6 +209,16 @@ def video(
     }
     images = settings.batch * synthetic.length
     _train(network, stage, settings, output, target, record, photos, vgg, images, options["yes"])
+
+
+def _trained(style: str) -> "TransformationNetwork":
+    """The independent network of a shipped style or of a checkpoint."""
+    from nststab.cli.style_source import style_source
+
+    source = style_source(style)
+    if source.checkpoint is None:
+        raise click.BadParameter(f"expected a trained style, {style} is a picture", param_hint="'--start-from'")
+    return source.trained("independent").network
 
 
 def _output(options: Mapping[str, Any]) -> Path:
