@@ -30,7 +30,7 @@ class Style:
     @property
     def methods(self) -> tuple[str, ...]:
         """The feed-forward methods that have a network here."""
-        return tuple(sorted(path.stem for path in self.folder.glob("*.safetensors")))
+        return tuple(name for name in ("independent", "recurrent") if self.checkpoint(name).is_file())
 
     def checkpoint(self, method: str) -> Path:
         """Path of the checkpoint of `independent` or `recurrent`."""

@@ -17,6 +17,7 @@ _COMMANDS = {
     "stylize": "Stylize a clip or a picture with one of four methods.",
     "optimize": "Stylize by optimisation: a picture by Gatys, a clip by Ruder.",
     "compare": "Stylize with several methods, side by side, with a table of figures.",
+    "evaluate": "The paper's experiments: tables, figures and results with their settings.",
     "train": "Train the feed-forward networks of a style.",
     "flow": "Optical flow and its reliability masks.",
     "styles": "Show the styles that are shipped.",

@@ -26,6 +26,7 @@ PACKAGES = {
     "PIL": "Pillow>=10.1",
     "safetensors": "safetensors>=0.4.3",
     "skimage": "scikit-image>=0.22",
+    "matplotlib": "matplotlib>=3.8",
     "click": "click>=8.1",
     "rich": "rich>=13",
 }

@@ -53,7 +53,7 @@ def clip_job(
     before = footprints.of_style(style, optimizer.style_scale, clip), footprints.of_picture(clip)
 
     def measure(width: int, height: int) -> Seconds:
-        times = [_seconds(method, style, optimizer, where, width, height) for method in methods]
+        times = [frame_seconds(method, style, optimizer, where, width, height) for method in methods]
         return Seconds(*(sum(values) for values in zip(*times, strict=True)))
 
     return Job(
@@ -192,7 +192,7 @@ def _iterations(method: str, optimizer: OptimizerOptions) -> tuple[float, float,
     return loop.iterations, later, optimizer.scales
 
 
-def _seconds(
+def frame_seconds(
     method: str, style: Style, optimizer: OptimizerOptions, where: Machine, width: int, height: int
 ) -> Seconds:
     """Of a whole frame: two frames of a network, or as many iterations as the settings allow."""

@@ -138,14 +138,15 @@ def _known(available: int | None) -> str:
 
 def _time(plan: Plan, unit: str) -> str:
     """Of a frame only, where their number is not known."""
-    each = f"{_duration(plan.seconds.later)} for each of the {unit}"
+    each = f"{duration(plan.seconds.later)} for each of the {unit}"
     total = plan.total_seconds
     if total is None:
         return each
-    return _duration(total) if plan.frames == 1 else f"{_duration(total)}, {each}"
+    return duration(total) if plan.frames == 1 else f"{duration(total)}, {each}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds in words, rounded: 12 s, 7 min, 2 h 5 min."""
     if seconds < 100:
         return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from nststab import assets
 from nststab.assets import UnknownStyle, find_style
 from nststab.cli.perceptual import fingerprint
 from nststab.images import PICTURE_SUFFIXES, read_picture, resize
@@ -18,7 +19,7 @@ _WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
 
 @dataclass(frozen=True)
 class StyleSource:
-    """What the user calls the style: a shipped style, a picture, or a checkpoint."""
+    """What the user calls the style: a shipped style, a picture, a checkpoint, or a folder with one of each method."""
 
     text: str
     picture: Path | None = None
@@ -42,7 +43,10 @@ class StyleSource:
                 f"--method {method} needs a trained style, {self.text} is a picture; "
                 "train one with `nststab train image`, or use --method ruder or gatys"
             )
-        checkpoint = load_checkpoint(self.checkpoint(method))
+        path = self.checkpoint(method)
+        if not path.is_file():
+            raise click.UsageError(f"the style {self.text} has no network for --method {method}")
+        checkpoint = load_checkpoint(path)
         if checkpoint.network.config.recurrent != (method == "recurrent"):
             kind = "recurrent" if checkpoint.network.config.recurrent else "independent"
             raise click.UsageError(f"{self.text} is a network for --method {kind}, not {method}")
@@ -123,8 +127,11 @@ def style_source(text: str) -> StyleSource:
         return StyleSource(text, picture=path)
     if path.is_file():
         raise click.UsageError(f"the style {text} is neither a picture nor weights ({', '.join(_WEIGHT_SUFFIXES)})")
+    if path.is_dir() and (own := assets.Style(path.name, path)).methods:
+        return StyleSource(text, checkpoint=own.checkpoint, shipped=own.image)
     if suffix or "/" in text:
-        raise click.UsageError(f"the style {text} {'is a folder' if path.is_dir() else 'does not exist'}")
+        fault = "is a folder without independent.safetensors" if path.is_dir() else "does not exist"
+        raise click.UsageError(f"the style {text} {fault}")
     try:
         style = find_style(text)
     except UnknownStyle as error:

@@ -1,0 +1,29 @@
+"""How sure a mean is: percentile bootstrap."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+RESAMPLES = 10_000
+
+
+class Interval(NamedTuple):
+    """The bounds between which the mean lies in 95 % of resamples; NaN where one value alone was there."""
+
+    low: float
+    high: float
+
+
+def bootstrap_interval(values: Sequence[float], seed: int = 0, confidence: float = 0.95) -> Interval:
+    """Percentile bootstrap interval of the mean of `values` (Efron 1979); NaN among them are left out.
+
+    The values are to be independent: means of sequences, not of frames, which resemble their neighbours.
+    """
+    known = np.array([value for value in values if not math.isnan(value)])
+    if len(known) < 2:
+        return Interval(math.nan, math.nan)
+    drawn = np.random.default_rng(seed).integers(len(known), size=(RESAMPLES, len(known)))
+    low, high = np.quantile(known[drawn].mean(1), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(low), float(high))
