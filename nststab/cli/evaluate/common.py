@@ -191,8 +191,7 @@ class Run:
     ) -> None:
         """Writes table, figure and results, the last of which says that all is there; prints the table."""
         from nststab.evaluate.figures import drawing
-        from nststab.evaluate.figures import Draw
-    from nststab.evaluate.results import Results
+        from nststab.evaluate.results import Results
 
         with drawing(self.folder, "figure", *figure_inches) as figure:
             draw(figure)
@@ -225,8 +224,6 @@ def experiment(name: str, options: Mapping[str, Any], where: "Machine | None" = 
 
     Raises a usage error where results stand already and -y was not said, or the unfinished parts are of other settings.
     """
-    from nststab.evaluate.figures import Draw
-    from nststab.evaluate.results import Parts
     from nststab.jobs import OtherSettings, open_job
 
     folder = Path(options["output"])
