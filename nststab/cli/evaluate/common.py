@@ -224,6 +224,7 @@ def experiment(name: str, options: Mapping[str, Any], where: "Machine | None" = 
 
     Raises a usage error where results stand already and -y was not said, or the unfinished parts are of other settings.
     """
+    from nststab.evaluate.results import Parts
     from nststab.jobs import OtherSettings, open_job
 
     folder = Path(options["output"])
