@@ -26,6 +26,9 @@ Levels = NDArray[np.float64]
 PSNR_CAP = 100.0  # dB; the score of equal images: no two 8-bit patches that differ reach it up to 250x250 pixels
 SSIM_WINDOW = 7  # scikit-image's default; smaller images have no SSIM
 
+REC709 = (0.2126, 0.7152, 0.0722)
+"""Weights of R, G and B in the luma Y' of ITU-R BT.709: what is called brightness where drift is measured."""
+
 
 def _levels(image: Tensor) -> Levels:
     """The image (1, 3, H, W) as whole numbers 0 .. 255, (3, H, W): sums of their products are exact in float64."""
@@ -216,3 +219,32 @@ def warping_error(previous: Tensor, current: Tensor, backward: Tensor, mask: Ten
     """
     error = (current - warp(previous, backward)).square().mean(1, keepdim=True)
     return WarpingError(float((mask * error).sum() / mask.sum()), float(mask.mean()))
+
+
+class DriftSlopes(NamedTuple):
+    """Slopes of the mean brightness (luma of BT.709) and of the mean R, G and B of frames, levels of 255 per frame."""
+
+    brightness: float
+    red: float
+    green: float
+    blue: float
+
+    @property
+    def largest(self) -> float:
+        """The drift of a clip in one number: the largest absolute slope; NaN where there is none."""
+        return max(map(abs, self))
+
+
+def drift_slopes(means: Tensor) -> DriftSlopes:
+    """Least-squares slopes of the means (T, 3) of frames, R, G and B in [0, 1]; NaN for fewer than two frames.
+
+    A clip's first frames, before a recurrent stylizer has settled, are for the caller to leave out.
+    """
+    if means.ndim != 2 or means.shape[1] != 3:
+        raise ValueError(f"expected the mean R, G and B of frames (T, 3), got {tuple(means.shape)}")
+    if len(means) < 2:
+        return DriftSlopes(*[math.nan] * 4)
+    colors = 255 * means.detach().cpu().double()  # (T, 3)
+    levels = torch.cat([colors @ colors.new_tensor(REC709)[:, None], colors], 1)  # (T, 4)
+    time = torch.arange(len(levels), dtype=torch.float64) - (len(levels) - 1) / 2  # its mean is 0
+    return DriftSlopes(*(time @ (levels - levels.mean(0)) / time.square().sum()).tolist())
