@@ -10,6 +10,7 @@ import click
 
 import nststab
 from nststab.cli.common import (
+    EXISTING_FOLDER,
     METHODS,
     Names,
     flow_cache_option,
@@ -29,6 +30,7 @@ from nststab.cli.optimizing import Iterations
 if TYPE_CHECKING:
     from nststab.cli.build import Machine, OptimizerOptions
     from nststab.cli.style_source import StyleSource
+    from nststab.datasets import DavisSequence
     from nststab.evaluate.figures import Draw
     from nststab.evaluate.results import Parts, Row, Table
     from nststab.stylizer import Stylizer
@@ -67,6 +69,33 @@ methods_option = click.option(
     help=f"Methods, separated by commas: {', '.join(METHODS)}.",
 )
 limit_option = setting("--limit", "all", "Frames of each clip.", click.IntRange(min=2), "N")
+
+
+def davis_options(command: Command) -> Command:
+    """--davis and --sequences, of which `davis_sequences` takes the values."""
+    command = setting("--sequences", "all", "Sequences of DAVIS, separated by commas.", StyleNames(), "SEQUENCE,...")(
+        command
+    )
+    return click.option(
+        "--davis",
+        type=EXISTING_FOLDER,
+        required=True,
+        metavar="DIR",
+        help="DAVIS 2016: the folder with JPEGImages and Annotations.",
+    )(command)
+
+
+def davis_sequences(davis: Path, names: Sequence[str] | None, size: int) -> "list[DavisSequence]":
+    """The sequences of DAVIS, all by default, scaled to a longest side; ValueError for one that is not there."""
+    from nststab.datasets import DavisSequence
+
+    if names is None:
+        names = sorted(path.name for path in (davis / "JPEGImages" / "480p").glob("*/"))
+        if not names:
+            raise ValueError(f"{davis}: expected DAVIS, with sequences in JPEGImages/480p, found none")
+    if not names:
+        raise click.UsageError("--sequences names none")
+    return [DavisSequence(davis, name, size) for name in names]
 
 
 def size_option(default: object) -> Callable[[Command], Command]:
