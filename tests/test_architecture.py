@@ -238,7 +238,7 @@ def test_importing_nststab_and_its_cli_is_cheap() -> None:
     commands = (
         "import nststab.cli.compare, nststab.cli.demo, nststab.cli.doctor, nststab.cli.flow, nststab.cli.optimize"
     )
-    commands += ", nststab.cli.styles, nststab.cli.stylize, nststab.cli.train"
+    commands += ", nststab.cli.score, nststab.cli.styles, nststab.cli.stylize, nststab.cli.train"
     assert run(f"import sys, nststab.cli; {commands}; print(sorted(sys.modules.keys() & {heavy}))") == "[]\n"
 
 

@@ -82,6 +82,7 @@ def test_the_commands_are_those_of_the_manual() -> None:
         "stylize",
         "optimize",
         "compare",
+        "score",
         "train image",
         "train video",
         "flow estimate",
@@ -148,6 +149,8 @@ DEFAULTS: dict[str, dict[str, object]] = {
     "stylize": OPTIMIZERS,
     "optimize": OPTIMIZERS,
     "compare": OPTIMIZERS,
+    "score": {**EXCERPT, "size": "that of the smallest clip", "limit": "all", "gaps": "1,5", "flow_method": "dis"}
+    | {name: OPTIMIZERS[name] for name in ("flow_cache", "network", "vgg_weights", "seed")},
     "train image": asdict(LossSettings()) | TRAINING | {"start_from": "random weights"},
     "train video": TRAINING
     | asdict(VideoSettings())

@@ -18,6 +18,7 @@ _COMMANDS = {
     "optimize": "Stylize by optimisation: a picture by Gatys, a clip by Ruder.",
     "compare": "Stylize with several methods, side by side, with a table of figures.",
     "evaluate": "The paper's experiments: tables, figures and results with their settings.",
+    "score": "Measure the stability of clips that any program made.",
     "train": "Train the feed-forward networks of a style.",
     "flow": "Optical flow and its reliability masks.",
     "styles": "Show the styles that are shipped.",

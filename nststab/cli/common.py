@@ -201,22 +201,25 @@ vgg_option = setting(
 )
 
 
+device_option = click.option(
+    "--device",
+    type=NearestChoice(("auto", "cpu", "cuda", "mps")),
+    default="auto",
+    show_default=True,
+    help="Where to compute.",
+)
+
+
 def device_options(command: Command) -> Command:
     """--device and --precision."""
-    command = click.option(
+    precision = click.option(
         "--precision",
         type=NearestChoice(("auto", "float32", "bfloat16", "float16")),
         default="auto",
         show_default=True,
         help="Arithmetic of the networks; auto takes what is fast on the device.",
-    )(command)
-    return click.option(
-        "--device",
-        type=NearestChoice(("auto", "cpu", "cuda", "mps")),
-        default="auto",
-        show_default=True,
-        help="Where to compute.",
-    )(command)
+    )
+    return device_option(precision(command))
 
 
 def given(**values: object) -> dict[str, Any]:

@@ -1,0 +1,308 @@
+"""nststab score."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nststab.cli.clips import CLIP_PATH, STANDARD, excerpt_options, open_source
+from nststab.cli.common import (
+    COUNT,
+    EXISTING,
+    FiniteRange,
+    NearestChoice,
+    device_option,
+    flow_cache_option,
+    flow_option,
+    frames_of,
+    network_option,
+    overwrite_option,
+    print_table,
+    progress,
+    refuse_overwriting,
+    say,
+    seed_option,
+    setting,
+    verbosity_options,
+    vgg_option,
+)
+from nststab.cli.optimizing import Distances
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from nststab.evaluate.pairing import Pairing
+    from nststab.evaluate.score import ClipScore, ScoreMeter, ScoreSettings
+    from nststab.evaluate.stability import FrameLosses
+    from nststab.video import Clip
+
+_HIGHER_IS_BETTER = ("psnr", "ssim", "trusted")
+_LOWER_IS_BETTER = ("warp_error", "flicker", "drift", "content_loss", "style_loss")
+_FLOW = "dis"  # safer than deepflow where motion is fast, as it is over several frames (docs/flow.md), and faster
+_HARDLY_CHANGED = 0.1  # a content loss below it: networks and optimisers have 0.4 to 1, a compressed copy 0.01
+
+
+class Limits(click.ParamType):  # type: ignore[type-arg]
+    """Limits of figures: ssim=0.5, or several with commas."""
+
+    name = "limits"
+
+    def __init__(self, figures: tuple[str, ...], others: tuple[str, ...], counterpart: str) -> None:
+        self._choice, self._others, self._counterpart = NearestChoice(figures), others, counterpart
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, float]:
+        if isinstance(value, dict):
+            return value
+        limits = {}
+        for part in str(value).split(","):
+            name, _, limit = (text.strip() for text in part.partition("="))
+            if name in self._others:
+                self.fail(f"{name!r} is limited from the other side: {self._counterpart} {name}=...", param, ctx)
+            if not limit:
+                self.fail(f"{part.strip()!r}: expected a figure and its limit, as in ssim=0.5", param, ctx)
+            limits[self._choice.convert(name, param, ctx)] = FiniteRange().convert(limit, param, ctx)
+        return limits
+
+
+@click.command("score", short_help="Measure the stability of clips.")
+@click.argument("original", metavar="ORIGINAL", type=CLIP_PATH)
+@click.argument("stylized", metavar="STYLIZED...", type=CLIP_PATH, nargs=-1, required=True)
+@click.option("--style", metavar="STYLE", help="The style they were given: name, picture or checkpoint.")
+@click.option("--masks", type=EXISTING, metavar="DIR", help="Foreground of ORIGINAL (above 0), where no patch may lie.")
+@click.option("--patches", type=COUNT, default=10, show_default=True, help="Patches of each pair of frames.")
+@setting("--gaps", "1,5", "Frames over which the warping error is taken.", Distances())
+@setting(
+    "--size", "that of the smallest clip", "Longest side in pixels to measure at.", click.IntRange(min=16), "PIXELS"
+)
+@setting("--limit", "all", "Take only the first frames of every clip.", click.IntRange(min=2), "N")
+@excerpt_options
+@click.option("--no-cuts", is_flag=True, help="Take the clip for one shot; else no figure spans a cut of ORIGINAL.")
+@flow_option
+@setting(
+    "--flow-method",
+    _FLOW,
+    "How optical flow is estimated; deepflow is more exact where motion is slow.",
+    NearestChoice(("deepflow", "dis")),
+)
+@flow_cache_option
+@network_option
+@vgg_option
+@seed_option
+@click.option("--json", "json_file", metavar="FILE", help="Write all figures to this file, or - for standard output.")
+@overwrite_option
+@click.option(
+    "--fail-under",
+    type=Limits(_HIGHER_IS_BETTER, _LOWER_IS_BETTER, "--fail-over"),
+    multiple=True,
+    metavar="FIGURE=X,...",
+    help=f"Exit with 1 if a clip has less: {', '.join(_HIGHER_IS_BETTER)}.",
+)
+@click.option(
+    "--fail-over",
+    type=Limits(_LOWER_IS_BETTER, _HIGHER_IS_BETTER, "--fail-under"),
+    multiple=True,
+    metavar="FIGURE=X,...",
+    help=f"Exit with 1 if a clip has more: {', '.join(_LOWER_IS_BETTER)}.",
+)
+@device_option
+@verbosity_options
+def command(original: Path, stylized: tuple[Path, ...], **options: Any) -> None:
+    """Measure how stable STYLIZED is, which any program made of ORIGINAL; several are ranked.
+
+    Clips are videos, folders of pictures or patterns of them. They must have the same frames: as many, of one shape,
+    scaled or not, and at the same times where both have times. --start, --duration and --fps say which part of ORIGINAL
+    was stylized.
+
+    \b
+    PSNR, SSIM    corresponding patches of adjacent frames (Gupta et al. 2017);
+                  the rank is by SSIM, and the input's own is the ceiling
+    warp          squared difference from the frame before, moved by the flow of
+                  ORIGINAL, where that can be trusted (mean, of a range of 1)
+    flicker       change where ORIGINAL stands still, in levels of 255
+    drift         largest slope of brightness, R, G or B, in levels of 255 a frame
+
+    A clip that is unstylized, blurred or mixed with the frame before is stable too: its losses tell. --style measures
+    the style as well.
+    """
+    from nststab.evaluate.pairing import Pairing
+    from nststab.evaluate.results import versions
+    from nststab.evaluate.score import UNITS, ScoreMeter, ScoreSettings, ranks
+
+    _refuse_misuse(original, stylized, options)
+    source, clips, masks = _opened(original, stylized, options)
+    pairing = Pairing(source, clips, masks, size=options["size"], limit=options["limit"])
+    settings = ScoreSettings(options["patches"], options["gaps"] or ScoreSettings().gaps, options["seed"] or 0)
+    meter = ScoreMeter(len(clips), settings, _losses(pairing, options))
+    frames = _measured(pairing, meter, options)
+    for note in dict.fromkeys(note for clip in (source, *clips) for note in clip.notes):
+        say(f"note: {note}")
+    own, *scores = meter.result()
+    rows = [
+        {"path": str(path), "rank": place, **score.as_row()}
+        for path, place, score in zip(stylized, ranks(scores), scores, strict=True)
+    ]
+    _print(own, dict(zip(map(str, stylized), scores, strict=True)), options["json_file"] == STANDARD)
+    if options["json_file"] is not None:
+        decisive = _settings(pairing, settings, options)
+        found = {"original": str(original), "frames": frames, "input": own.as_row(), "clips": rows, "units": UNITS}
+        _write_json({**decisive, **found, "versions": versions()}, options["json_file"])
+    failed = [text for row in rows for text in _failures(row, options)]
+    if failed:
+        raise click.ClickException("; ".join(failed))
+
+
+def _refuse_misuse(original: Path, stylized: tuple[Path, ...], options: "Mapping[str, Any]") -> None:
+    """Wrong usage, before any work is done."""
+    paths = [str(path) for path in stylized]
+    for path in paths:
+        if paths.count(path) > 1 and path != STANDARD:
+            raise click.UsageError(f"{path} is given twice")
+    if [str(original), *paths].count(STANDARD) > 1:
+        raise click.UsageError("- stands for several clips; standard input is one")
+    target = options["json_file"]
+    if target is None or target == STANDARD:
+        return
+    if Path(target).is_dir():
+        raise click.BadParameter(f"{target} is a folder: expected a file", param_hint="'--json'")
+    if not Path(target).parent.is_dir():
+        raise click.BadParameter(f"{Path(target).parent} is no folder", param_hint="'--json'")
+    refuse_overwriting(Path(target), options["yes"])
+    if any(path.is_file() and Path(target).exists() and path.samefile(target) for path in (original, *stylized)):
+        raise click.UsageError(f"{target} is read by this command; write to another name")
+
+
+def _opened(
+    original: Path, stylized: tuple[Path, ...], options: "Mapping[str, Any]"
+) -> "tuple[Clip, list[Clip], Clip | None]":
+    """The clips in their own sizes: the part of the original that was stylized with its masks, all of the others."""
+    from nststab.video import open_clip
+
+    part = {name: options[name] for name in ("start", "duration", "fps", "raw_size")}
+    source = open_source(original, part)
+    clips = [open_clip(path) for path in stylized]
+    for clip in (source, *clips):
+        if clip.kind == "picture":
+            raise ValueError(f"{clip.path}: expected a clip, got a single picture")
+    if options["masks"] is None:
+        return source, clips, None
+    if part["start"] is not None or part["duration"] is not None:
+        part["fps"] = part["fps"] or (None if source.source is None else source.source.rate)
+    masks = open_source(options["masks"], {**part, "raw_size": None})
+    if masks.kind == "video":
+        raise ValueError(f"{masks.path}: expected masks in a folder of pictures, got a video")
+    return source, clips, masks
+
+
+def _losses(pairing: "Pairing", options: "Mapping[str, Any]") -> "FrameLosses":
+    """Content loss, and style loss where the style is known, with weights of one."""
+    from nststab.cli.build import OptimizerOptions, machine, perceptual_loss
+    from nststab.cli.perceptual import layers_of, perceptual_network
+    from nststab.cli.style_source import style_source
+    from nststab.evaluate.score import ContentLoss
+    from nststab.evaluate.stability import perceptual_losses
+    from nststab.losses import LossSettings
+
+    where = machine(options["device"], "float32")
+    if options["style"] is not None:
+        optimizer = OptimizerOptions(network=options["network"], vgg_weights=options["vgg_weights"])
+        side = max(pairing.width, pairing.height)
+        return perceptual_losses(
+            perceptual_loss(style_source(options["style"]), optimizer, side, where.device), where.device
+        )
+    network = perceptual_network(options["vgg_weights"], where.device, options["network"])
+    layers = layers_of(network).get("content_layers", LossSettings().content_layers)
+    return perceptual_losses(ContentLoss(network, layers), where.device)
+
+
+def _measured(pairing: "Pairing", meter: "ScoreMeter", options: "Mapping[str, Any]") -> int:
+    """Feeds the meter with all frames, and gives their number."""
+    from nststab.cli.flow_source import flow_source
+    from nststab.evaluate.score import score
+    from nststab.shots import split_shots
+
+    method = options["flow_method"] or (None if options["flow"] else _FLOW)
+    source = flow_source(options["flow"], method, options["flow_cache"])
+    flow = source.function()
+    count = "an unknown number of frames" if pairing.frame_count is None else frames_of(pairing.frame_count)
+    say(f"{count} to measure, {pairing.width}x{pairing.height}")
+    frames = source.numbered(pairing.original_frames())
+    shots = [frames] if options["no_cuts"] else split_shots(frames)
+    done = 0
+    with progress("score", pairing.frame_count) as advance:
+        for done in score(shots, pairing.counterparts, meter, flow):
+            advance(done)
+    pairing.finish()
+    return done
+
+
+def _settings(pairing: "Pairing", settings: "ScoreSettings", options: "Mapping[str, Any]") -> dict[str, Any]:
+    """The seed, and what else decides the figures."""
+    import torch
+
+    patches = settings.stability.of_frames(pairing.height, pairing.width)
+    said = {
+        "width": pairing.width,
+        "height": pairing.height,
+        "patches": settings.patches,
+        "patch_size": patches.size,
+        "radius": patches.radius,
+        "masks": options["masks"] is not None,
+        "gaps": list(settings.gaps),
+        "flow": "files" if options["flow"] else options["flow_method"] or _FLOW,
+        "cuts": not options["no_cuts"],
+        "style": options["style"] and Path(options["style"]).name,
+        "network": options["network"] or (options["vgg_weights"] and options["vgg_weights"].name),
+        "limit": options["limit"],
+        **{name: options[name] and float(options[name]) for name in ("start", "duration", "fps")},
+        "device": options["device"],
+        "threads": torch.get_num_threads(),
+    }
+    return {"settings": said, "seed": settings.seed}
+
+
+def _print(own: "ClipScore", clips: "Mapping[str, ClipScore]", stderr: bool) -> None:
+    """The table, and what it does not say by itself."""
+    from rich.table import Table
+
+    from nststab.evaluate.score import table
+
+    text = table(own, list(clips.items()))
+    shown = Table()
+    for index, column in enumerate(text.columns):
+        shown.add_column(column, justify="right" if index else "left", overflow="fold")
+    for row in text.rows:
+        shown.add_row(*row)
+    print_table(shown, stderr)
+    say(f"note: {text.note}")
+    for name, score in clips.items():
+        if score.stability.content_loss < _HARDLY_CHANGED:
+            say(f"note: {name} is hardly more than the input (content loss {score.stability.content_loss:.3f})")
+    if not own.stability.n:
+        say("note: no patch was measured: the frames, or what the masks leave of them, are too small")
+    if math.isnan(own.stability.style_loss):
+        say("note: style was not measured (--style): a clip may be steady because it does little")
+
+
+def _write_json(content: "Mapping[str, Any]", target: str) -> None:
+    import json
+
+    from nststab.durable import write_durably
+    from nststab.evaluate.results import without_nan
+
+    text = json.dumps(without_nan(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    if target == STANDARD:
+        click.echo(text, nl=False)
+    else:
+        write_durably(Path(target), text.encode())
+        say(target)
+
+
+def _failures(row: "Mapping[str, Any]", options: "Mapping[str, Any]") -> "Iterator[str]":
+    """What a clip's figures break of the limits; a figure that could not be measured keeps none."""
+    for side, sign, limits in (("under", 1, options["fail_under"]), ("over", -1, options["fail_over"])):
+        for name, limit in (item for given in limits for item in given.items()):
+            if math.isnan(row[name]):
+                yield f"{row['path']}: {name} could not be measured, the limit is {limit:g}"
+            elif sign * row[name] < sign * limit:
+                yield f"{row['path']}: {name} {row[name]:.4g} is {side} {limit:g}"
