@@ -1,0 +1,322 @@
+"""nststab evaluate gram-trace."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nststab.cli.clips import CLIP_PATH
+from nststab.cli.common import METHODS, Names, device_options, progress, setting, verbosity_options
+from nststab.cli.evaluate.common import (
+    announce,
+    candidates,
+    digests,
+    experiment,
+    optimizer_of,
+    optimizing_options,
+    output_options,
+    size_option,
+    sources,
+    styles_option,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nststab.cli.build import Machine
+    from nststab.cli.evaluate.common import Candidate
+    from nststab.cli.style_source import StyleSource
+    from nststab.evaluate.results import Parts
+    from nststab.evaluate.stability import FrameLosses
+    from nststab.stylizer import Stylizer
+    from nststab.video import Clip
+
+
+class StyledClip(click.ParamType):  # type: ignore[type-arg]
+    """A clip that another program stylized: STYLE_IMAGE=PATH."""
+
+    name = "clip"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Path]:
+        if isinstance(value, tuple):
+            return value
+        image, _, path = str(value).partition("=")
+        if not (image and path):
+            self.fail(f"{value!r}: expected STYLE_IMAGE=PATH, the style's picture and its stylized clip", param, ctx)
+        return image, CLIP_PATH.convert(path, param, ctx)
+
+
+@click.command("gram-trace", short_help="Figure 3: instability of styles by their Gram trace.")
+@click.argument("videos", metavar="[VIDEO]...", nargs=-1, type=CLIP_PATH)
+@styles_option
+@click.option(
+    "--methods",
+    type=Names(METHODS),
+    metavar="METHOD,...",
+    default="independent",
+    show_default=True,
+    help=f"Methods, separated by commas: {', '.join(METHODS)}.",
+)
+@click.option(
+    "--clips",
+    type=StyledClip(),
+    multiple=True,
+    metavar="STYLE_IMAGE=PATH",
+    help="A clip stylized by another program, measured as it is: a folder of frames or a video; once for each clip.",
+)
+@size_option(432)
+@setting("--limit", 100, "Frames of each clip.", click.IntRange(min=2), "N")
+@optimizing_options
+@output_options
+@device_options
+@verbosity_options
+def command(
+    videos: tuple[Path, ...], styles: tuple[str, ...] | None, clips: tuple[tuple[str, Path], ...], **options: Any
+) -> None:
+    """Measure how unstable styles are on VIDEOs of a fixed camera, against the trace of their Gram matrix (Figure 3).
+
+    Instability is the mean squared difference of adjacent stylized frames. What moves in the videos themselves counts
+    too, so their own is shown. Videos smaller than --size are not enlarged. A style needs its picture for the trace: a
+    folder of networks may hold image.jpg, or card.json with gram_trace.
+
+    The lines of `nststab styles IMAGE` are those of a results.json, copied to nststab/styles/instability.json.
+    """
+    if not videos and not clips:
+        raise click.UsageError("expected VIDEOs of a fixed camera, or --clips")
+    if styles and not videos:
+        raise click.UsageError("--styles needs VIDEOs of a fixed camera")
+    from nststab.cli.build import machine
+    from nststab.evaluate import gram_trace
+
+    where, optimizer = machine(options["device"], options["precision"]), optimizer_of(options)
+    defaults = gram_trace.GramTraceSettings()
+    size, limit = options["size"] or defaults.size, options["limit"] or defaults.limit
+    contents = {name: _opened(path, size) for name, path in _named("VIDEO", videos).items()}
+    chosen = sources(styles) if videos else {}
+    who = candidates(chosen, options["methods"], where, optimizer)
+    foreign = _foreign(clips)
+    pictures = {style: source for style, (source, _) in foreign.items()}
+    traces, foreign_traces = (_traces(found, options, where) for found in (chosen, pictures))
+    settings = {
+        "size": size,
+        "limit": limit,
+        "styles": digests(chosen, options["methods"]),
+        "videos": _digests(contents),
+        "clip_styles": digests(pictures, ()),
+        "clips": {style: _digests(own) for style, (_, own) in foreign.items()},
+    }
+    with experiment("gram-trace", options, where, **settings) as run:
+        inputs = [Measurement("input", "", name, clip, _as_it_is, _no_losses) for name, clip in contents.items()]
+        ours = [_ours(candidate, name, clip, options) for candidate in who for name, clip in contents.items()]
+        theirs = [
+            _theirs(style, source, name, clip, options, where)
+            for style, (source, own) in foreign.items()
+            for name, clip in own.items()
+        ]
+        for name, clip in contents.items():
+            left = [candidate for candidate in who if not run.parts.done(f"{candidate.name} {name}")]
+            announce([(candidate, _length(clip, limit), 1) for candidate in left], clip.width, clip.height)
+        found = _measured([*inputs, *ours, *theirs], limit, run.parts)
+        content = {name: part["instability"] for name, part in found.pop(("input", ""), {}).items()}
+        rows = [
+            gram_trace.row(style, method, (foreign_traces if method == gram_trace.CLIPS else traces)[style], parts)
+            for (style, method), parts in found.items()
+        ]
+        run.finish(
+            rows,
+            gram_trace.table(rows, content),
+            lambda figure: gram_trace.draw(figure, rows),
+            (10.0, 5.0),
+            input=content,
+            fit=gram_trace.fits(rows),
+            date=datetime.now(UTC).date().isoformat(),
+        )
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A part of the experiment: a clip, and what is to be made of it. What it needs is built when its turn comes."""
+
+    style: str
+    method: str
+    video: str
+    clip: "Clip"
+    stylizer: "Callable[[], Stylizer]"
+    losses: "Callable[[], FrameLosses]"
+
+    @property
+    def name(self) -> str:
+        return " ".join(part for part in (self.style, self.method, self.video) if part)
+
+
+def _measured(
+    measurements: Sequence[Measurement], limit: int, parts: "Parts"
+) -> dict[tuple[str, str], dict[str, dict[str, Any]]]:
+    """Of each style and method what was measured, by video."""
+    from nststab.evaluate.gram_trace import measure
+
+    left = [measurement for measurement in measurements if not parts.done(measurement.name)]
+    found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    done = 0
+    with progress("gram-trace", sum(_length(measurement.clip, limit) for measurement in left)) as advance:
+
+        def frames(clip: "Clip") -> "Iterator[Tensor]":
+            nonlocal done
+            for frame in islice(clip.frames(), limit):
+                yield frame.rgb
+                done += 1
+                advance(done)
+
+        for measurement in measurements:
+
+            def compute(part: Measurement = measurement) -> dict[str, Any]:
+                advance(note=part.name)
+                return measure(frames(part.clip), part.stylizer(), part.losses())
+
+            parts_of_style = found.setdefault((measurement.style, measurement.method), {})
+            parts_of_style[measurement.video] = parts.get(measurement.name, compute)
+    return found
+
+
+def _ours(candidate: "Candidate", video: str, clip: "Clip", options: Mapping[str, Any]) -> Measurement:
+    side = max(clip.width, clip.height)
+    return Measurement(
+        candidate.style,
+        candidate.method,
+        video,
+        clip,
+        lambda: candidate.stylizer(side),
+        lambda: _losses(candidate.source, side, options, candidate.where),
+    )
+
+
+def _theirs(
+    style: str, source: "StyleSource", video: str, clip: "Clip", options: Mapping[str, Any], where: "Machine"
+) -> Measurement:
+    """A clip that is stylized already; without its content it has a style loss only."""
+    from nststab.evaluate.gram_trace import CLIPS
+
+    def losses() -> "FrameLosses":
+        measured = _losses(source, max(clip.width, clip.height), options, where)
+        return lambda stylized, content: {"style": measured(stylized, content)["style"]}
+
+    return Measurement(style, CLIPS, video, clip, _as_it_is, losses)
+
+
+def _losses(source: "StyleSource", side: int, options: Mapping[str, Any], where: "Machine") -> "FrameLosses":
+    """Style and content loss with weights of one, so that they compare whatever the methods were run with."""
+    from nststab.cli.build import OptimizerOptions, perceptual_loss
+    from nststab.evaluate.stability import perceptual_losses
+
+    measured = OptimizerOptions(network=options["network"], vgg_weights=options["vgg_weights"])
+    return perceptual_losses(perceptual_loss(source, measured, side, where.device), where.device)
+
+
+def _as_it_is() -> "Stylizer":
+    return lambda frames: iter(frames)
+
+
+def _no_losses() -> "FrameLosses":
+    return lambda _stylized, _content: {}
+
+
+def _traces(
+    styles: "Mapping[str, StyleSource]", options: Mapping[str, Any], where: "Machine"
+) -> dict[str, Mapping[str, float]]:
+    """Of each style the trace at both layers, from its picture or its card; a usage error where it has neither."""
+    from nststab.cli.perceptual import perceptual_network
+    from nststab.evaluate.gram_trace import traces
+    from nststab.images import read_picture
+
+    bundled = not (options["network"] or options["vgg_weights"])  # which the cards were written with
+    network = perceptual_network(options["vgg_weights"], where.device, options["network"])
+    found: dict[str, Mapping[str, float]] = {}
+    for name, source in styles.items():
+        picture = source.picture or source.shipped
+        if picture:
+            found[name] = traces(network, read_picture(picture).rgb)
+        else:
+            found[name] = _card_traces(source, bundled)
+    return found
+
+
+def _card_traces(source: "StyleSource", bundled: bool) -> Mapping[str, float]:
+    """The traces that the card beside a style's networks tells."""
+    from nststab.assets import Style
+    from nststab.evaluate.trace_line import LAYERS
+
+    if source.checkpoint is None or Path(source.text).is_file():
+        raise click.UsageError(
+            f"the style {source.text} has no picture for its Gram trace; put the network into a folder, as "
+            "independent.safetensors beside image.jpg, and give the folder"
+        )
+    folder = source.checkpoint("independent").parent
+    if not bundled:
+        raise click.UsageError(
+            f"the style {source.text} has no picture: {folder} lacks image.jpg, and the traces of cards are those of "
+            "the bundled VGG-16, not of --network and --vgg-weights"
+        )
+    try:
+        told = Style(folder.name, folder).card["gram_trace"]
+        return {layer: float(told[layer]) for layer in LAYERS}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise click.UsageError(
+            f"the style {source.text} has no Gram trace: {folder} holds neither image.jpg nor a card.json with "
+            f"gram_trace at {' and '.join(LAYERS)}"
+        ) from error
+
+
+def _foreign(clips: Sequence[tuple[str, Path]]) -> "dict[str, tuple[StyleSource, dict[str, Clip]]]":
+    """The clips of others by style, beside what the style is taken from."""
+    from nststab.cli.style_source import style_source
+
+    by_picture: dict[str, list[Path]] = {}
+    for picture, path in clips:
+        by_picture.setdefault(picture, []).append(path)
+    found: dict[str, tuple[StyleSource, dict[str, Clip]]] = {}
+    for picture, paths in by_picture.items():
+        style = Path(picture).stem
+        if style in found:
+            raise click.UsageError(f"--clips has two styles that are called {style}")
+        own = {name: _opened(path, None) for name, path in _named("--clips", paths).items()}
+        found[style] = style_source(picture), own
+    return found
+
+
+def _named(what: str, paths: Sequence[Path]) -> dict[str, Path]:
+    """Clips by the names that they have in the results; a usage error where two have the same."""
+    named: dict[str, Path] = {}
+    for path in paths:
+        name = path.stem if path.is_file() else path.name if path.is_dir() else path.parent.name
+        if name in named:
+            raise click.UsageError(f"{what}: two clips are called {name}, {named[name]} and {path}")
+        named[name] = path
+    return named
+
+
+def _opened(path: Path, size: int | None) -> "Clip":
+    """The clip at its own size, or at `size` where that is smaller."""
+    from nststab.media.streams import is_pipe
+    from nststab.video import open_clip
+
+    if is_pipe(path):
+        raise click.UsageError(f"{path}: expected a file or a folder, which can be read more than once, got a pipe")
+    clip = open_clip(path)
+    if clip.frame_count == 1:
+        raise click.UsageError(f"{path}: expected a clip of at least two frames, got one")
+    return open_clip(path, size) if size and size < max(clip.width, clip.height) else clip
+
+
+def _length(clip: "Clip", limit: int) -> int:
+    return min(limit, clip.frame_count or limit)
+
+
+def _digests(clips: "Mapping[str, Clip]") -> dict[str, str]:
+    """What tells the clips' contents apart."""
+    from nststab.jobs import content_hash
+
+    return {name: content_hash(clip.pictures or clip.path) for name, clip in clips.items()}
