@@ -198,7 +198,7 @@ def calls(name: str) -> set[str]:
 def test_the_cli_imports_torch_only_inside_its_commands() -> None:
     """Else `nststab --help` waits for it; build.py is itself imported inside the commands."""
     late = ("build", "perceptual", "pretrained", "style_source", "flow_source", "resuming", "training_log")
-    planning = ("footprints", "planned_jobs", "planning")
+    planning = ("footprints", "planned_jobs", "planning", "evaluate.speed_tasks")
     loaded_late = {f"nststab.cli.{name}" for name in (*late, *planning)}
     light = {
         "nststab",

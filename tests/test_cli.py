@@ -23,6 +23,7 @@ from nststab.cli import group
 from nststab.cli.build import OptimizerOptions
 from nststab.cli.common import Setting
 from nststab.cli.flow_source import FlowSource
+from nststab.evaluate.speed import SpeedSettings
 from nststab.losses import LossSettings
 from nststab.stages import VideoSettings
 from nststab.synthetic import SyntheticSettings
@@ -82,6 +83,7 @@ def test_the_commands_are_those_of_the_manual() -> None:
         "stylize",
         "optimize",
         "compare",
+        "evaluate speed",
         "score",
         "train image",
         "train video",
@@ -156,6 +158,12 @@ DEFAULTS: dict[str, dict[str, object]] = {
     | asdict(VideoSettings())
     | {"length": SyntheticSettings().length}
     | dict.fromkeys(("content_weight", "style_weight", "tv_weight"), "as trained before"),
+    "evaluate speed": {
+        "sizes": ",".join(map(str, SpeedSettings().sizes)),
+        "frames": SpeedSettings().frames,
+        "measured_iterations": SpeedSettings().iterations,
+        **{name: OPTIMIZERS[name] for name in ("network", "vgg_weights", "seed")},
+    },
     "flow estimate": EXCERPT | {name: OPTIMIZERS[name] for name in ("flow_method", "flow_cache")} | {"distances": 1},
 }
 

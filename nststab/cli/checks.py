@@ -73,7 +73,8 @@ def reinstall(requirement: str) -> str:
 _INSTALL_AGAIN = f"{reinstall('nststab')} --no-deps"
 
 
-def _processor() -> Iterator[Finding]:
+def processor() -> str:
+    """The processor's name, its threads that are used, and its widest instructions."""
     import torch
 
     model = platform.processor() or platform.machine()
@@ -81,7 +82,11 @@ def _processor() -> Iterator[Finding]:
     if listed.is_file() and (match := re.search(r"model name\s*: (.+)", listed.read_text("utf-8"))):
         model = match[1]
     capability = torch.backends.cpu.get_cpu_capability()
-    yield Finding("cpu", f"{model}, {torch.get_num_threads()} threads of {os.cpu_count()}, {capability}")
+    return f"{model}, {torch.get_num_threads()} threads of {os.cpu_count()}, {capability}"
+
+
+def _processor() -> Iterator[Finding]:
+    yield Finding("cpu", processor())
 
 
 def _cuda() -> Iterator[Finding]:

@@ -1,0 +1,260 @@
+"""nststab evaluate speed."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from nststab.cli.common import (
+    COUNT,
+    METHODS,
+    OPTIMISERS,
+    Names,
+    device_options,
+    frames_of,
+    given,
+    network_option,
+    progress,
+    say,
+    setting,
+    verbosity_options,
+    vgg_option,
+)
+from nststab.cli.evaluate.common import candidates, digests, experiment, output_options, seconds_of, sources
+
+if TYPE_CHECKING:
+    from nststab.cli.build import Machine
+    from nststab.cli.evaluate.speed_tasks import Task
+    from nststab.evaluate.results import Row
+    from nststab.evaluate.speed import Measured, SpeedSettings
+    from nststab.plan import Seconds
+
+FLOW = ("deepflow", "dis")
+_LEAST_SIDE = 16
+_START_SECONDS = 4.0  # of a process that loads the libraries
+
+
+class Sizes(click.ParamType):  # type: ignore[type-arg]
+    """Sides of frames, separated by commas, in rising order."""
+
+    name = "sizes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in str(value).split(",")]
+        if not all(part.isdecimal() and int(part) >= _LEAST_SIDE for part in parts):
+            self.fail(f"{value!r}: expected sides of at least {_LEAST_SIDE} pixels, as in 256,512,1024", param, ctx)
+        return tuple(sorted({int(part) for part in parts}))
+
+
+@click.command("speed", short_help="Table 2: seconds a frame.")
+@click.option(
+    "--style",
+    default="the_great_wave",
+    show_default=True,
+    metavar="STYLE",
+    help="Name, picture, checkpoint or folder of checkpoints; which one it is decides nothing.",
+)
+@click.option(
+    "--methods",
+    type=Names(METHODS),
+    metavar="METHOD,...",
+    default="independent,recurrent,ruder,gatys",
+    show_default=True,
+    help="Methods, separated by commas.",
+)
+@setting("--sizes", "256,512,1024", "Sides of the square frames in pixels.", Sizes(), "PIXELS,...")
+@setting("--frames", 10, "Frames of each network, and pairs of each flow, after the warm-up.", COUNT)
+@setting("--measured-iterations", 10, "Iterations of ruder and gatys, which are scaled to the paper's 1000.", COUNT)
+@click.option(
+    "--flow-methods",
+    type=Names(FLOW),
+    metavar="FLOW,...",
+    default=",".join(FLOW),
+    show_default=True,
+    help="With ruder: flow in both directions, timed apart.",
+)
+@network_option
+@vgg_option
+@output_options
+@device_options
+@verbosity_options
+def command(style: str, **options: Any) -> None:
+    """Seconds a frame of every method, with arithmetic, its share of the machine's matrix rate, and peak memory.
+
+    Networks alternate frame by frame on the bundled clip, scaled to squares. Optimisations run a few iterations, whose
+    median is scaled to the 1000 iterations a frame that the paper counts: such rows are extrapolated. The paper's own
+    cells of this table are in no source that this was written from, so none stand beside ours.
+    """
+    import torch
+
+    from nststab.cli.build import machine
+    from nststab.cli.checks import processor
+    from nststab.cli.evaluate.speed_tasks import Task, available_content
+    from nststab.evaluate.speed import SpeedSettings, draw, flow_row, table
+    from nststab.flow import require_estimator
+
+    asked = {"frames": options["frames"], "iterations": options["measured_iterations"], "sizes": options["sizes"]}
+    where = machine(options["device"], options["precision"])
+    methods, styles = options["methods"], sources((style,))
+    flow_methods = options["flow_methods"] if "ruder" in methods else ()
+    for method in flow_methods:
+        require_estimator(method)
+    task = Task(
+        style,
+        replace(SpeedSettings(), **given(**asked)),
+        available_content(),
+        options["seed"] or 0,
+        where.device.type,
+        where.precision,
+        torch.get_num_threads(),
+        {name: options[name] for name in ("network", "vgg_weights")},
+        flow_methods,
+    )
+    candidates(styles, methods, where, task.candidate(1).optimizer)  # a usage error where there is no network
+    kept = {"styles": digests(styles, methods), "content": task.content}
+    with experiment("speed", options, where, **kept) as run:
+        parts = list(_parts(task, methods))
+        _announce(task, [part for part in parts if not run.parts.done(part.name)])
+        found = {}
+        with progress("speed", len(parts)) as advance:
+            for number, part in enumerate(parts):
+                advance(number, note=part.name)
+                found[part.name] = run.parts.get(part.name, part.compute)
+        (name,) = styles
+        rows = _rows(found, task, name, where, methods)
+        flow = [
+            flow_row(method, size, found[f"flow {size}"][method])
+            for method in flow_methods
+            for size in task.settings.sizes
+        ]
+        run.finish(
+            rows,
+            table(rows, flow, _note(rows, where, task.settings)),
+            lambda figure: draw(figure, rows, flow),
+            flow=flow,
+            recurrent_to_independent=_ratios(found, task, methods),
+            machine=torch.cuda.get_device_name(where.device) if where.device.type == "cuda" else processor(),
+        )
+
+
+class Part(NamedTuple):
+    """What is finished or not at all; `seconds` tells from those of each method's frame at the smallest size."""
+
+    name: str
+    methods: Sequence[str]
+    compute: Callable[[], Any]
+    seconds: "Callable[[Mapping[str, Seconds]], float]"
+
+
+def _parts(task: "Task", methods: Sequence[str]) -> Iterator[Part]:
+    """Size by size: the networks in step, each method by itself, the flows in step."""
+    from nststab.cli.evaluate.speed_tasks import alone, flows_in_step, frames_alone, networks_in_step
+    from nststab.evaluate.fresh_process import in_fresh_process
+    from nststab.evaluate.speed import WARM_UP
+
+    rounds = WARM_UP + task.settings.frames
+    networks = [method for method in methods if method not in OPTIMISERS]
+    for size in task.settings.sizes:
+        sized, scale = replace(task, size=size), (size / min(task.settings.sizes)) ** 2
+        if networks:
+            yield Part(
+                f"networks {size}",
+                networks,
+                partial(networks_in_step, sized, networks),
+                lambda once, scale=scale: rounds * scale * sum(once[method].first for method in networks),  # type: ignore[misc]
+            )
+        for method in methods:
+            own = replace(sized, method=method)
+            yield Part(
+                f"{method} {size}",
+                [method],
+                partial(in_fresh_process, alone, own),
+                lambda once, own=own, scale=scale: (  # type: ignore[misc]
+                    _START_SECONDS + scale * frames_alone(own) * once[own.method].first
+                ),
+            )
+        if task.flow_methods:
+            yield Part(
+                f"flow {size}",
+                ["ruder"],
+                partial(flows_in_step, sized),
+                lambda once, scale=scale: rounds * scale * (once["ruder"].later - once["ruder"].first),  # type: ignore[misc]
+            )
+
+
+def _announce(task: "Task", left: Sequence[Part]) -> None:
+    """Says what is left to measure and how long that takes, after a probe of each method at the smallest size."""
+    from nststab.cli.planning import duration
+    from nststab.plan import Seconds
+
+    if not left:
+        return
+    least, settings = min(task.settings.sizes), task.settings
+    methods = dict.fromkeys(method for part in left for method in part.methods)
+    once = {method: Seconds(*seconds_of(replace(task, method=method).candidate(1), least, least)) for method in methods}
+    seconds = sum(part.seconds(once) for part in left)
+    sizes = ", ".join(f"{size}x{size}" for size in settings.sizes)
+    say(
+        f"{', '.join(methods)} at {sizes}: {len(left)} measurements of {frames_of(settings.frames)} or "
+        f"{settings.iterations} iterations, about {duration(seconds)} on this machine"
+    )
+
+
+def _rows(found: Mapping[str, Any], task: "Task", style: str, where: "Machine", methods: Sequence[str]) -> "list[Row]":
+    from nststab.evaluate.speed import PAPER_ITERATIONS, method_row
+
+    rows = []
+    for method in methods:
+        for size in task.settings.sizes:
+            alone = found[f"{method} {size}"]
+            if method in OPTIMISERS:
+                rows.append(method_row(style, method, size, where.optimizing, alone, PAPER_ITERATIONS))
+            else:
+                rows.append(method_row(style, method, size, where.precision, _network(found, method, size)))
+    return rows
+
+
+def _network(found: Mapping[str, Any], method: str, size: int) -> "Measured":
+    """Of a network: its time beside the others, its memory alone."""
+    together = found[f"networks {size}"]
+    return {
+        "seconds": together["seconds"][method],
+        "flop": together["flop"][method],
+        "matrix_rates": together["matrix_rates"],
+        "peak_bytes": found[f"{method} {size}"]["peak_bytes"],
+    }
+
+
+def _ratios(found: Mapping[str, Any], task: "Task", methods: Sequence[str]) -> "list[Row]":
+    """Of the recurrent to the independent network's time, which measures what the memory of a frame costs."""
+    from nststab.evaluate.speed import ratio_row
+
+    if not {"recurrent", "independent"} <= set(methods):
+        return []
+    return [
+        ratio_row(size, _network(found, "recurrent", size), _network(found, "independent", size))
+        for size in task.settings.sizes
+    ]
+
+
+def _note(rows: "Sequence[Row]", where: "Machine", settings: "SpeedSettings") -> str:
+    """What the table's figures count."""
+    import torch
+
+    from nststab.evaluate.speed import matrix_side
+
+    rates = [row["matrix_gflop_per_second"] for row in rows]
+    precisions = " and ".join(dict.fromkeys(row["precision"] for row in rows))
+    side = matrix_side(where.device)
+    return (
+        f"Medians of {settings.frames} frames or {settings.iterations} iterations after a warm-up, "
+        f"{where.device.type}, {torch.get_num_threads()} threads, {precisions}. "
+        "GFLOP: convolutions and matrix products, a multiply-add as two. "
+        f"Matrix rate: products of {side}x{side} matrices in the same arithmetic beside each measurement, "
+        f"{min(rates):.0f} to {max(rates):.0f} GFLOP/s. Memory: what a fresh process adds at its peak. "
+        "Flow: both directions of a pair side by side, which ruder needs besides."
+    )
