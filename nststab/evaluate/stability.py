@@ -7,18 +7,19 @@ and content loss stand beside it, and `sanity_checks` makes these three cheats o
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from nststab import metrics
-from nststab.metrics import PatchSettings
+from nststab.metrics import Patches, PatchSettings
 from nststab.stylizer import Stylizer
 
+T = TypeVar("T")
 FrameLosses = Callable[[Tensor, Tensor], Mapping[str, float]]  # of a stylized frame and its content
 
 CONTENT = "input"  # the row of the content itself: the ceiling of the patches, and the style loss of doing nothing
@@ -79,12 +80,22 @@ class StabilityMeter:
     """Measures methods beside their content while frames pass by; for `compare`, which renders the same frames.
 
     Patches are drawn once a pair, so every method is measured at the same places, and the same seed draws the same ones
-    whatever the methods are.
+    whatever the methods are. `patches` are those of each pair where they were found before, by `find_patches`; losses
+    are measured at the indices `loss_frames`, by default of every frame.
     """
 
-    def __init__(self, settings: StabilitySettings, frame_losses: FrameLosses | None = None) -> None:
+    def __init__(
+        self,
+        settings: StabilitySettings,
+        frame_losses: FrameLosses | None = None,
+        patches: Iterable[Patches] | None = None,
+        loss_frames: Container[int] | None = None,
+    ) -> None:
         self._settings = settings
         self._frame_losses = frame_losses
+        self._loss_frames = loss_frames
+        self._found = None if patches is None else iter(patches)
+        self._frames = 0
         self._generator = torch.Generator().manual_seed(settings.seed)
         self._previous: tuple[dict[str, Tensor], Tensor | None] | None = None
         self._curves: dict[str, Curves] = {}
@@ -103,11 +114,13 @@ class StabilityMeter:
             self._curves.setdefault(name, Curves())
         if self._previous is not None:
             self._measure_pair(*self._previous, frames, foreground)
-        if self._frame_losses is not None:
+        wanted = self._loss_frames is None or self._frames in self._loss_frames
+        if self._frame_losses is not None and wanted:
             for name, frame in {CONTENT: content, **stylized}.items():
                 for term, value in self._frame_losses(frame, content).items():
                     self._curves[name].losses.setdefault(term, []).append(value)
         self._previous = frames, foreground
+        self._frames += 1
 
     def result(self) -> dict[str, MethodStability]:
         """A row for the input, then one for each method in the order given."""
@@ -120,10 +133,13 @@ class StabilityMeter:
         current: Mapping[str, Tensor],
         foreground: Tensor | None,
     ) -> None:
-        masks = None if previous_foreground is None or foreground is None else (previous_foreground, foreground)
         before, after = previous[CONTENT], current[CONTENT]
-        settings = self._settings.of_frames(*after.shape[-2:])
-        patches = metrics.corresponding_patches(before, after, settings, self._generator, masks)
+        if self._found is None:
+            masks = None if previous_foreground is None or foreground is None else (previous_foreground, foreground)
+            settings = self._settings.of_frames(*after.shape[-2:])
+            patches = metrics.corresponding_patches(before, after, settings, self._generator, masks)
+        else:
+            patches = _take(self._found, "the list of patches", self._frames)
         self._patches += len(patches.previous)
         still = metrics.still_pixels(before, after)
         for name, frame in current.items():
@@ -140,16 +156,19 @@ def measure(
     settings: StabilitySettings,
     foreground: Iterable[Tensor] | None = None,
     frame_losses: FrameLosses | None = None,
+    patches: Iterable[Patches] | None = None,
+    loss_frames: Container[int] | None = None,
 ) -> dict[str, MethodStability]:
     """Stability of stylized clips beside their content, one row each, the content's own (`CONTENT`) first.
 
     content: frames (1, 3, H, W) in [0, 1]. stylized: for each method as many frames of the same size. foreground: for
     each content frame a mask (1, 1, H, W), above 0 = foreground; patches keep off it. frame_losses: such as
-    `perceptual_losses` makes.
+    `perceptual_losses` makes. patches: of each pair, in place of a search. loss_frames: indices of the frames whose
+    losses are measured, such as `spread` chooses.
 
     Raises ValueError where a clip is shorter or longer than the content, or of another size.
     """
-    meter = StabilityMeter(settings, frame_losses)
+    meter = StabilityMeter(settings, frame_losses, patches, loss_frames)
     streams = {name: iter(frames) for name, frames in stylized.items()}
     masks = None if foreground is None else iter(foreground)
     for index, frame in enumerate(content):
@@ -159,6 +178,27 @@ def measure(
         if next(stream, None) is not None:
             raise ValueError(f"{name} has more frames than the input")
     return meter.result()
+
+
+def spread(count: int, most: int) -> set[int]:
+    """Indices of at most `most` of `count` frames, evenly over the clip: losses change little from frame to frame."""
+    return set(range(count)) if count <= most else {(2 * k + 1) * count // (2 * most) for k in range(most)}
+
+
+def find_patches(
+    content: Iterable[Tensor], settings: StabilitySettings, foreground: Iterable[Tensor]
+) -> Iterator[Patches]:
+    """The patches of each pair of adjacent frames that `measure` would find: of the content and the seed alone.
+
+    Raises ValueError for frames too small to hold one.
+    """
+    generator = torch.Generator().manual_seed(settings.seed)
+    for before, after in itertools.pairwise(zip(content, foreground, strict=False)):
+        height, width = after[0].shape[-2:]
+        own = settings.of_frames(height, width)
+        if min(height, width) < own.size:
+            raise ValueError(f"expected frames that hold a patch of {own.size}x{own.size} pixels, got {width}x{height}")
+        yield metrics.corresponding_patches(before[0], after[0], own, generator, (before[1], after[1]))
 
 
 def in_step(frames: Iterable[Tensor], stylizers: Mapping[str, Stylizer]) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
@@ -213,11 +253,11 @@ def perceptual_losses(loss: Loss, device: torch.device | str = "cpu") -> FrameLo
     return frame_losses
 
 
-def _take(stream: Iterator[Tensor], name: str, index: int) -> Tensor:
-    frame = next(stream, None)
-    if frame is None:
+def _take(stream: Iterator[T], name: str, index: int) -> T:
+    item = next(stream, None)
+    if item is None:
         raise ValueError(f"{name} ends after {index} frames, before the input")
-    return frame
+    return item
 
 
 def _mean(values: Iterable[float]) -> float:

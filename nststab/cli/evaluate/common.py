@@ -28,6 +28,7 @@ from nststab.cli.common import (
 from nststab.cli.optimizing import Iterations
 
 if TYPE_CHECKING:
+    from nststab.baselines.gatys import Keep
     from nststab.cli.build import Machine, OptimizerOptions
     from nststab.cli.style_source import StyleSource
     from nststab.datasets import DavisSequence
@@ -86,15 +87,19 @@ def davis_options(command: Command) -> Command:
 
 
 def davis_sequences(davis: Path, names: Sequence[str] | None, size: int) -> "list[DavisSequence]":
-    """The sequences of DAVIS, all by default, scaled to a longest side; ValueError for one that is not there."""
+    """The sequences of DAVIS, all by default, scaled to a longest side; a usage error for one that is not there."""
     from nststab.datasets import DavisSequence
 
+    there = sorted(path.name for path in (davis / "JPEGImages" / "480p").glob("*/"))
+    if not there:
+        raise click.UsageError(f"--davis {davis}: expected DAVIS, with sequences in JPEGImages/480p, found none")
     if names is None:
-        names = sorted(path.name for path in (davis / "JPEGImages" / "480p").glob("*/"))
-        if not names:
-            raise ValueError(f"{davis}: expected DAVIS, with sequences in JPEGImages/480p, found none")
+        names = there
     if not names:
         raise click.UsageError("--sequences names none")
+    for name in names:
+        if name not in there:
+            raise click.UsageError(f"{davis} has no DAVIS sequence {name!r}; there is: {', '.join(there)}")
     return [DavisSequence(davis, name, size) for name in names]
 
 
@@ -164,12 +169,15 @@ class Candidate:
         return f"{self.style} {self.method}"
 
     def stylizer(
-        self, longest_side: int, report: "Callable[[int, dict[str, float]], None] | None" = None
+        self,
+        longest_side: int,
+        report: "Callable[[int, dict[str, float]], None] | None" = None,
+        keep: "Keep | None" = None,
     ) -> "Stylizer":
-        """Built for frames of a longest side; `report` gets every iteration of an optimisation."""
+        """Built for frames of a longest side; `report` gets every iteration of an optimisation, `keep` its result."""
         from nststab.cli.build import stylizer
 
-        return stylizer(self.method, self.source, self.optimizer, longest_side, self.where, report)
+        return stylizer(self.method, self.source, self.optimizer, longest_side, self.where, report, keep)
 
 
 def sources(styles: Sequence[str] | None) -> "dict[str, StyleSource]":
@@ -209,6 +217,23 @@ class Run:
     parts: "Parts"
     settings: Mapping[str, Any]
     seed: int
+
+    @contextmanager
+    def keeping(self, part: str) -> "Iterator[Keep]":
+        """For the optimisations of a part, which may take hours: each frame's result is kept until the block ends well.
+
+        One part at a time: what another one left is removed.
+        """
+        from nststab.jobs import open_job
+
+        with open_job(self.folder / _UNFINISHED / "frames", {"part": part}, restart=True) as job:
+            try:
+                yield job.keep
+            except BaseException:
+                if not job.has_results:
+                    job.finish()
+                raise
+            job.finish()
 
     def finish(
         self,

@@ -1,0 +1,214 @@
+"""nststab evaluate stability."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nststab.cli.common import (
+    COUNT,
+    OPTIMISERS,
+    device_options,
+    given,
+    named,
+    progress,
+    setting,
+    verbosity_options,
+)
+from nststab.cli.evaluate.common import (
+    Candidate,
+    Run,
+    announce,
+    candidates,
+    davis_options,
+    davis_sequences,
+    digests,
+    experiment,
+    limit_option,
+    methods_option,
+    optimizer_of,
+    optimizing_options,
+    output_options,
+    size_option,
+    sources,
+    styles_option,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nststab.cli.build import OptimizerOptions
+    from nststab.datasets import DavisSequence
+    from nststab.evaluate.stability import StabilitySettings
+    from nststab.metrics import Patches
+    from nststab.stylizer import Stylizer
+
+_Measured = dict[str, dict[str, dict[str, Any]]]  # figures by style, sequence and method
+
+
+@click.command("stability", short_help="Table 1: PSNR and SSIM of corresponding patches.")
+@davis_options
+@styles_option
+@methods_option
+@setting("--patches", 1, "Patches of each pair of frames.", COUNT)
+@size_option(432)
+@limit_option
+@optimizing_options
+@output_options
+@device_options
+@verbosity_options
+def command(**options: Any) -> None:
+    """Table 1 of Gupta et al. 2017: do background patches of adjacent frames look alike after stylization?
+
+    For each pair of frames a random patch without foreground and the patch of the next frame that resembles it most:
+    100x100 within 20 pixels in frames of 854, scaled to --size. PSNR and SSIM between the stylized patches; the input's
+    own are the ceiling. Intervals are bootstrapped over sequences. Stability counts only beside the style and content
+    loss of the same frames (of ten in each sequence): three ways to be stable without being good are measured as well.
+    """
+    from nststab.cli.build import OptimizerOptions, machine
+    from nststab.evaluate import table1
+    from nststab.evaluate.stability import StabilitySettings
+
+    settings = StabilitySettings(**given(patches=options["patches"], seed=options["seed"]))
+    size = options["size"] or table1.SIZE
+    clips = [
+        _Clip(sequence, min(len(sequence), options["limit"] or len(sequence)))
+        for sequence in davis_sequences(options["davis"], options["sequences"], size)
+    ]
+    styles = sources(options["styles"])
+    where = machine(options["device"], options["precision"])
+    who = candidates(styles, options["methods"], where, optimizer_of(options))
+    # with weights of one, so that figures compare whatever the methods were run with
+    measuring = OptimizerOptions(network=options["network"], vgg_weights=options["vgg_weights"])
+    cheated = next((method for method in options["methods"] if method not in OPTIMISERS), options["methods"][0])
+    decided = {
+        "patches": settings.patches,
+        "patch_size": settings.of_frames(size, size).size,
+        "radius": settings.of_frames(size, size).radius,
+        "size": size,
+        "loss_frames": table1.LOSS_FRAMES,
+        "sequences": {clip.name: clip.frames for clip in clips},
+        "styles": digests(styles, options["methods"]),
+        "cheats_of": cheated,
+    }
+    with experiment("stability", options, where, **decided) as run:
+        measured = _Measurement(run, settings, measuring, cheated).of(who, clips)
+        rows = [row for style, sequences in measured.items() for row in table1.style_rows(style, sequences, run.seed)]
+        means, gain = table1.mean_rows(rows, run.seed), table1.gain(rows, run.seed)
+        run.finish(
+            rows,
+            table1.table(rows, means, gain, cheated),
+            lambda figure: table1.draw(figure, rows, means),
+            table1.figure_inches(rows),
+            means=means,
+            gain=gain,
+            units=table1.UNITS,
+        )
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """The first `frames` of a sequence."""
+
+    sequence: "DavisSequence"
+    frames: int
+
+    @property
+    def name(self) -> str:
+        return self.sequence.name
+
+    def content(self) -> "Iterator[Tensor]":
+        return itertools.islice(self.sequence.frames(), self.frames)
+
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        height, width = next(self.content()).shape[-2:]
+        return height, width
+
+
+@dataclass(frozen=True)
+class _Measurement:
+    """What is measured of each style, method and sequence, part by part."""
+
+    run: Run
+    settings: "StabilitySettings"
+    losses: "OptimizerOptions"
+    cheated: str
+
+    def of(self, who: "Sequence[Candidate]", clips: Sequence[_Clip]) -> _Measured:
+        """All figures by style, sequence and method, those of finished parts and those that are made now."""
+        todo = [(one, clip) for one in who for clip in clips if not self.run.parts.done(_part(one, clip))]
+        left = [(one, [clip.frames for other, clip in todo if other is one]) for one in who]
+        height, width = clips[0].shape()
+        announce([(one, sum(frames), len(frames)) for one, frames in left], width, height)
+        measured: _Measured = {}
+        with progress("stability", sum(clip.frames for _, clip in todo)) as advance:
+            count = itertools.count(1)
+
+            def one_more(frame: "Tensor") -> "Tensor":
+                advance(next(count))
+                return frame
+
+            def iteration(number: int, terms: dict[str, float]) -> None:
+                advance(note=f"{number}: {named(terms)}")
+
+            for one, clip in itertools.product(who, clips):
+                name = _part(one, clip)
+                hours = one.method in OPTIMISERS and not self.run.parts.done(name)
+                with self.run.keeping(name) if hours else nullcontext() as keep:
+                    build = partial(one.stylizer, max(clip.shape()), iteration, keep)
+                    found = self.run.parts.get(name, partial(self._figures, one, clip, build, one_more))
+                measured.setdefault(one.style, {}).setdefault(clip.name, {}).update(found)
+        return measured
+
+    def _figures(
+        self,
+        one: Candidate,
+        clip: _Clip,
+        build: "Callable[[], Stylizer]",
+        one_more: "Callable[[Tensor], Tensor]",
+    ) -> dict[str, Any]:
+        """Of a candidate on a clip, of the input, and of the cheats if they are made of this candidate."""
+        from nststab.cli.build import perceptual_loss
+        from nststab.evaluate.stability import measure, perceptual_losses, sanity_checks, spread
+        from nststab.evaluate.table1 import LOSS_FRAMES
+
+        device = one.where.device
+        loss = perceptual_losses(perceptual_loss(one.source, self.losses, max(clip.shape()), device), device)
+        content, copied, given_in = itertools.tee(clip.content(), 3)
+        made, again = itertools.tee(map(one_more, build()(given_in)))
+        cheats = sanity_checks(copied, again) if one.method == self.cheated else {}
+        rows = measure(
+            content,
+            {one.method: made, **cheats},
+            self.settings,
+            frame_losses=loss,
+            patches=self._patches(clip),
+            loss_frames=spread(clip.frames, LOSS_FRAMES),
+        )
+        return {name: row.as_row() for name, row in rows.items()}
+
+    def _patches(self, clip: _Clip) -> "list[Patches]":
+        """Those of each pair, searched for once: they are the same for all styles and methods."""
+        import torch
+
+        from nststab.evaluate.stability import find_patches
+        from nststab.metrics import Patches
+
+        def find() -> list[Any]:
+            found = find_patches(clip.content(), self.settings, clip.sequence.masks())
+            return [(patches.previous.tolist(), patches.current.tolist(), patches.size) for patches in found]
+
+        def corners(places: list[list[int]]) -> "Tensor":
+            return torch.tensor(places, dtype=torch.int64).reshape(-1, 2)
+
+        pairs = self.run.parts.get(f"patches {clip.name}", find)
+        return [Patches(corners(previous), corners(current), size) for previous, current, size in pairs]
+
+
+def _part(one: Candidate, clip: _Clip) -> str:
+    return f"{one.name} {clip.name}"
