@@ -23,7 +23,9 @@ from nststab.cli import group
 from nststab.cli.build import OptimizerOptions
 from nststab.cli.common import Setting
 from nststab.cli.flow_source import FlowSource
+from nststab.evaluate import table1
 from nststab.evaluate.speed import SpeedSettings
+from nststab.evaluate.stability import StabilitySettings
 from nststab.losses import LossSettings
 from nststab.stages import VideoSettings
 from nststab.synthetic import SyntheticSettings
@@ -83,6 +85,7 @@ def test_the_commands_are_those_of_the_manual() -> None:
         "stylize",
         "optimize",
         "compare",
+        "evaluate stability",
         "evaluate speed",
         "score",
         "train image",
@@ -158,6 +161,15 @@ DEFAULTS: dict[str, dict[str, object]] = {
     | asdict(VideoSettings())
     | {"length": SyntheticSettings().length}
     | dict.fromkeys(("content_weight", "style_weight", "tv_weight"), "as trained before"),
+    "evaluate stability": {
+        "styles": "all that are shipped",
+        "sequences": "all",
+        "patches": StabilitySettings().patches,
+        "size": table1.SIZE,
+        "limit": "all",
+        "iterations": f"{RuderSettings().gatys.iterations},{RuderSettings().later_iterations}",
+        **{name: OPTIMIZERS[name] for name in ("flow_method", "flow_cache", "network", "vgg_weights", "seed")},
+    },
     "evaluate speed": {
         "sizes": ",".join(map(str, SpeedSettings().sizes)),
         "frames": SpeedSettings().frames,
