@@ -235,6 +235,11 @@ class DriftSlopes(NamedTuple):
         return max(map(abs, self))
 
 
+def with_brightness(means: Tensor) -> Tensor:
+    """Brightness, the luma of BT.709, beside the R, G and B (T, 3) that it is of: (T, 4), in the order of the slopes."""
+    return torch.cat([means @ means.new_tensor(REC709)[:, None], means], 1)
+
+
 def drift_slopes(means: Tensor) -> DriftSlopes:
     """Least-squares slopes of the means (T, 3) of frames, R, G and B in [0, 1]; NaN for fewer than two frames.
 
@@ -244,7 +249,6 @@ def drift_slopes(means: Tensor) -> DriftSlopes:
         raise ValueError(f"expected the mean R, G and B of frames (T, 3), got {tuple(means.shape)}")
     if len(means) < 2:
         return DriftSlopes(*[math.nan] * 4)
-    colors = 255 * means.detach().cpu().double()  # (T, 3)
-    levels = torch.cat([colors @ colors.new_tensor(REC709)[:, None], colors], 1)  # (T, 4)
+    levels = 255 * with_brightness(means.detach().cpu().double())  # (T, 4)
     time = torch.arange(len(levels), dtype=torch.float64) - (len(levels) - 1) / 2  # its mean is 0
     return DriftSlopes(*(time @ (levels - levels.mean(0)) / time.square().sum()).tolist())

@@ -24,6 +24,7 @@ from nststab.cli.build import OptimizerOptions
 from nststab.cli.common import Setting
 from nststab.cli.flow_source import FlowSource
 from nststab.evaluate import table1
+from nststab.evaluate.drift import DriftSettings
 from nststab.evaluate.speed import SpeedSettings
 from nststab.evaluate.stability import StabilitySettings
 from nststab.losses import LossSettings
@@ -87,6 +88,7 @@ def test_the_commands_are_those_of_the_manual() -> None:
         "compare",
         "evaluate stability",
         "evaluate speed",
+        "evaluate drift",
         "score",
         "train image",
         "train video",
@@ -175,6 +177,13 @@ DEFAULTS: dict[str, dict[str, object]] = {
         "frames": SpeedSettings().frames,
         "measured_iterations": SpeedSettings().iterations,
         **{name: OPTIMIZERS[name] for name in ("network", "vgg_weights", "seed")},
+    },
+    "evaluate drift": {
+        "styles": "all that are shipped",
+        **{name: getattr(DriftSettings(), name) for name in ("frames", "noise", "size")},
+        "limit": "20, or what fits twice",
+        "iterations": f"{RuderSettings().gatys.iterations},{RuderSettings().later_iterations}",
+        **{name: OPTIMIZERS[name] for name in ("flow_method", "flow_cache", "network", "vgg_weights", "seed")},
     },
     "flow estimate": EXCERPT | {name: OPTIMIZERS[name] for name in ("flow_method", "flow_cache")} | {"distances": 1},
 }
