@@ -24,6 +24,7 @@ from nststab.metrics import DriftSlopes
 from nststab.vgg import PerceptualNetwork
 
 Flows = Mapping[int, FlowPair]  # by gap: between the frame that lies so far back and this one
+_FULL_TRUST = 0.999  # of a mask in [0, 1]: the sums of its smoothing are rounded
 
 UNITS = {
     "psnr": "dB",
@@ -139,9 +140,10 @@ class ScoreMeter:
         self._meter.update(content, dict(zip(self._names[1:], stylized, strict=True)), foreground)
         for gap in self.settings.gaps:
             if gap in flows:
-                pair = flows[gap]
+                # Ruder's masks are soft, and leak a little trust into what is hidden
+                backward, mask = flows[gap].backward, (flows[gap].backward_mask > _FULL_TRUST).float()
                 for series, previous, current in zip(self._series, self._before[-gap], frames, strict=True):
-                    error = metrics.warping_error(previous, current, pair.backward, pair.backward_mask)
+                    error = metrics.warping_error(previous, current, backward, mask)
                     series.pairs[gap].append(error)
         for series, frame in zip(self._series, frames, strict=True):
             series.shots[-1].append(frame.double().mean((0, 2, 3)).tolist())
@@ -198,7 +200,17 @@ def table(own: ClipScore, clips: Sequence[tuple[str, ClipScore]]) -> Table:
     shown += [(name, "" if place is None else str(place), score) for place, (name, score) in ordered]
     with_style = not math.isnan(own.stability.style_loss)
     gaps = list(own.warp_errors)
-    columns = ["clip", "rank", "PSNR dB", "SSIM", *(f"warp {gap}" for gap in gaps), "flicker", "drift", "content loss"]
+    ranked = len(clips) > 1
+    columns = [
+        "clip",
+        *["rank"] * ranked,
+        "PSNR dB",
+        "SSIM",
+        *(f"warp {gap}" for gap in gaps),
+        "flicker",
+        "drift",
+        "content loss",
+    ]
     columns += ["style loss", "of input's"] * with_style
     rows = []
     for name, place, score in shown:
@@ -207,7 +219,7 @@ def table(own: ClipScore, clips: Sequence[tuple[str, ClipScore]]) -> Table:
         figures += [f"{255 * row.flicker:.2f}", f"{score.slopes.largest:.3f}", f"{row.content_loss:.3f}"]
         if with_style:
             figures += [f"{row.style_loss:.3f}", f"{row.style_loss / own.stability.style_loss:.0%}"]
-        rows.append([name, place, *(figure.replace("nan", "-") for figure in figures)])
+        rows.append([name, *[place] * ranked, *(figure.replace("nan", "-") for figure in figures)])
     trusted = ", ".join(f"{own.trusted[gap]:.0%} over {_frames(gap)}" for gap in gaps if own.trusted[gap] > 0)
     return Table("", columns, rows, f"pixels with a flow to be trusted: {trusted or 'none'}")
 

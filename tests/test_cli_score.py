@@ -1,0 +1,348 @@
+"""nststab score, run as a user would, on tiny clips with a tiny random VGG."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from click.testing import CliRunner, Result
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nststab.cli import group
+from nststab.flow_files import write_flo
+from nststab.images import write_picture
+from nststab.losses import LossSettings, style_target
+from nststab.networks import NetworkConfig, TransformationNetwork
+from nststab.stylizer import Checkpoint, save_checkpoint
+from nststab.vgg import PerceptualNetwork
+from nststab.video import convert_clip, open_clip
+
+Run = Callable[..., Result]
+COUNT = 7
+VGG = "--vgg-weights vgg.safetensors"
+
+
+def save_vgg(network: PerceptualNetwork) -> None:
+    """The weights of `network` in torchvision's names."""
+    places = dict(zip(network.layers, (0, 2, 5, 7, 10, 12, 14, 17, 19, 21), strict=True))
+    save_file(
+        {
+            f"features.{place}.{part}": network.weights[f"{layer}_{part}"].contiguous()
+            for layer, place in places.items()
+            for part in ("weight", "bias")
+        },
+        "vgg.safetensors",
+    )
+
+
+def pan(count: int = COUNT, height: int = 36, width: int = 48) -> list[Tensor]:
+    coarse = torch.rand(1, 3, 12, 24, generator=torch.Generator().manual_seed(0))
+    scene = F.interpolate(coarse, (height, width + count), mode="bicubic").clamp(0, 1)
+    return [scene[..., t : t + width] for t in range(count)]
+
+
+def noisy(frames: Iterable[Tensor], sigma: float) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [
+        (0.5 * frame + 0.25 + sigma * torch.randn(frame.shape, generator=generator)).clamp(0, 1) for frame in frames
+    ]
+
+
+def save(folder: str, frames: Iterable[Tensor]) -> None:
+    Path(folder).mkdir()
+    for number, frame in enumerate(frames):
+        write_picture(Path(folder) / f"{number}.png", frame)
+
+
+def film(path: str, folder: str, fps: int = 25) -> None:
+    convert_clip(open_clip(folder, fps=fps), path, lambda frames: frames)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_vgg: PerceptualNetwork) -> Iterator[Run]:
+    """Run `nststab score ...` beside `film`, seven pictures, and two that were made of it, `loud` and `quiet`."""
+    monkeypatch.chdir(tmp_path)
+    save_vgg(tiny_vgg)
+    save("film", pan())
+    save("loud", noisy(pan(), 0.1))
+    save("quiet", noisy(pan(), 0.01))
+    yield lambda arguments, **options: CliRunner().invoke(group, f"score {arguments} {VGG}".split(), **options)
+    assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".") or path.suffix == ".part"]
+
+
+def rows(result: Result) -> list[list[str]]:
+    """The cells of the table on stdout."""
+    lines = [line for line in result.stdout.splitlines() if line.startswith("│")]
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
+
+
+def test_two_clips_are_measured_and_ranked(run: Run) -> None:
+    result = run("film loud quiet --json out.json")
+    assert result.exit_code == 0, result.stderr
+    assert [row[:2] for row in rows(result)] == [["input", ""], ["quiet", "1"], ["loud", "2"]]
+    content = json.loads(Path("out.json").read_text())
+    assert (content["original"], content["frames"], content["seed"]) == ("film", COUNT, 0)
+    assert content["versions"].keys() >= {"nststab", "torch", "scikit-image"}
+    assert (
+        content["settings"].items() >= {"width": 48, "height": 36, "patches": 10, "gaps": [1, 5], "flow": "dis"}.items()
+    )
+    assert [(clip["path"], clip["rank"]) for clip in content["clips"]] == [("loud", 2), ("quiet", 1)]
+    for clip in (content["input"], *content["clips"]):
+        assert clip.keys() >= {
+            "psnr",
+            "ssim",
+            "warp_error",
+            "flicker",
+            "drift",
+            "trusted",
+            "content_loss",
+            "style_loss",
+        }
+        assert clip["warp_error"] == clip["warp_errors"]["1"]
+        assert 0 < clip["trusted_pixels"]["5"] < clip["trusted"] < 1
+        assert clip["drift"] == max(map(abs, clip["drift_slopes"].values()))
+        assert clip["style_loss"] is None
+        assert clip["n"] == 10 * (COUNT - 1)
+    loud, quiet = content["clips"]
+    assert loud["warp_error"] == pytest.approx(2 * 0.1**2, rel=0.15)
+    assert quiet["ssim"] > 0.8 > loud["ssim"]
+    assert content["input"]["content_loss"] == 0 < quiet["content_loss"]
+
+
+def test_what_is_said(run: Run) -> None:
+    result = run("film loud --json out.json")
+    said = result.stderr.splitlines()
+    assert said[:2] == ["flow: dis", "7 frames to measure, 48x36"]
+    assert said[2].startswith("note: pixels with a flow to be trusted: ")
+    assert said[3] == "note: style was not measured (--style): a clip may be steady because it does little"
+    assert said[4:] == ["out.json"]
+    assert run("film loud -q").stderr == ""
+
+
+def test_the_same_call_gives_the_same_bytes(run: Run) -> None:
+    first, second = run("film loud quiet --json 1.json"), run("film loud quiet --json 2.json")
+    assert first.stdout == second.stdout
+    assert Path("1.json").read_bytes() == Path("2.json").read_bytes()
+    assert run("film loud quiet --json 3.json --seed 5").exit_code == 0
+    figures = [json.loads(Path(f"{name}.json").read_text())["clips"][0] for name in (1, 3)]
+    assert figures[0]["psnr"] != figures[1]["psnr"]
+    assert figures[0]["warp_error"] == figures[1]["warp_error"]
+
+
+def test_json_on_standard_output_stands_alone(run: Run) -> None:
+    result = run("film quiet --json -")
+    assert json.loads(result.stdout)["clips"][0]["path"] == "quiet"
+    assert "│ quiet" in result.stderr
+
+
+def test_style_is_measured_where_it_is_told(run: Run, tiny_vgg: PerceptualNetwork) -> None:
+    style = style_target(tiny_vgg, pan(1)[0].flip(2), LossSettings().style_layers)
+    config = NetworkConfig(widths=(4, 6, 8), blocks=1)
+    save_checkpoint(Path("style.safetensors"), Checkpoint(TransformationNetwork(config), style))
+    result = run("film quiet --style style.safetensors --json out.json")
+    assert result.exit_code == 0, result.stderr
+    assert "style was not measured" not in result.stderr
+    content = json.loads(Path("out.json").read_text())
+    own, made = content["input"]["style_loss"], content["clips"][0]["style_loss"]
+    assert rows(result)[1][-2:] == [f"{made:.3f}", f"{made / own:.0%}"]
+    assert content["settings"]["style"] == "style.safetensors"
+
+
+def test_a_copy_of_the_input_is_pointed_at(run: Run) -> None:
+    save("copy", pan())
+    result = run("film quiet copy")
+    assert "note: copy is hardly more than the input (content loss 0.000)" in result.stderr
+    assert "note: quiet" not in result.stderr
+
+
+# What fails a check
+
+
+@pytest.mark.parametrize(
+    ("limits", "code"),
+    [
+        ("--fail-under ssim=0.8", 0),
+        ("--fail-under ssim=0.8,psnr=20 --fail-over warp_error=0.01,drift=5,content_loss=9", 0),
+        ("--fail-under ssim=0.99", 1),
+        ("--fail-under psnr=20 --fail-under ssim=0.99", 1),
+        ("--fail-over warp_error=1e-5", 1),
+    ],
+)
+def test_limits_decide_the_exit_code(run: Run, limits: str, code: int) -> None:
+    result = run(f"film quiet {limits} --json out.json --gaps 1")
+    assert result.exit_code == code, result.stderr
+    assert rows(result)[1][0] == "quiet"
+    assert json.loads(Path("out.json").read_text())["clips"]
+
+
+def test_a_broken_limit_is_named_in_one_line(run: Run) -> None:
+    result = run("film loud quiet --fail-under ssim=0.8,psnr=90 --fail-over drift=50")
+    assert result.exit_code == 1
+    line = result.stderr.splitlines()[-1]
+    figures = {row[0]: row for row in rows(result)}
+    assert line.startswith(f"Error: loud: ssim {float(figures['loud'][3]):.2f}")
+    assert " is under 0.8; loud: psnr " in line
+    assert "quiet: ssim" not in line
+    assert line.endswith(" is under 90")
+
+
+def test_what_could_not_be_measured_breaks_its_limit(run: Run) -> None:
+    for folder in ("film", "quiet"):
+        save(f"still_{folder}", [frame[..., :16, :16] for frame in pan()[:2]])
+    result = run("still_film still_quiet --fail-over flicker=100 --fail-under ssim=0")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == "Error: still_quiet: flicker could not be measured, the limit is 100"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("film", "Missing argument 'STYLIZED...'"),
+        ("film quiet --fail-under flicker=3", "'flicker' is limited from the other side: --fail-over flicker=..."),
+        ("film quiet --fail-over ssim=0.5", "'ssim' is limited from the other side: --fail-under ssim=..."),
+        ("film quiet --fail-under sim=0.5", "did you mean ssim?"),
+        ("film quiet --fail-under ssim", "'ssim': expected a figure and its limit, as in ssim=0.5"),
+        ("film quiet --fail-under ssim=nan", "nan is not a finite number"),
+        ("film quiet --gaps 5", "expected numbers that rise from 1"),
+        ("film quiet --masks nowhere", "'nowhere' does not exist"),
+        ("film quite", "'quite' does not exist; did you mean quiet?"),
+        ("film quiet quiet", "quiet is given twice"),
+        ("- quiet -", "standard input"),
+        ("film quiet --json nowhere/out.json", "nowhere is no folder"),
+        ("film quiet --json film", "film is a folder"),
+        ("film quiet --json style.json", "style.json exists; say -y to overwrite it"),
+        ("clip.y4m quiet --json clip.y4m -y", "clip.y4m is read by this command"),
+        ("film quiet --flow flows --flow-method dis", "--flow-method has no effect with --flow"),
+        ("film quiet --style nothing", "no style is named 'nothing'"),
+    ],
+)
+def test_wrong_usage_is_answered_before_any_work(run: Run, arguments: str, message: str) -> None:
+    film("clip.y4m", "film")
+    Path("style.json").write_text("mine")
+    Path("flows").mkdir()
+    write_flo(Path("flows/forward_1_2.flo"), torch.zeros(1, 2, 36, 48))
+    result = run(arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr.splitlines()[-1]
+    assert Path("style.json").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("film short", "short: expected 7 frames as film has, got 5"),
+        ("film quiet short", "short: expected 7 frames as film has, got 5"),
+        ("film wide", "wide: expected the shape of film, 48x36 or scaled, got 48x30"),
+        ("clip.y4m slow.y4m", "slow.y4m: expected frame 2 at 0.040 s as in clip.y4m, got it at 0.100 s; frames that"),
+        ("film quiet --masks short", "short: expected 7 frames as film has, got 5"),
+        ("film quiet --masks clip.y4m", "clip.y4m: expected masks in a folder of pictures, got a video"),
+        ("film quiet --size 64", "expected a size of at most 48 pixels"),
+        ("film quiet --flow flows", "expected 48x36 as the frames have, got a flow of 20x10"),
+        ("film/0.png quiet", "film/0.png: expected a clip, got a single picture"),
+        ("film vgg.safetensors", "vgg.safetensors: expected a video"),
+        ("film quiet --style quiet/0.png --start 9", "film: expected a start before the end at 0.280 s, got 9 s"),
+    ],
+)
+def test_what_does_not_fit_is_named_in_one_line(run: Run, arguments: str, message: str) -> None:
+    film("clip.y4m", "film")
+    film("slow.y4m", "quiet", 10)
+    save("short", pan(5))
+    save("wide", pan(height=30))
+    Path("flows").mkdir()
+    write_flo(Path("flows/forward_1_2.flo"), torch.zeros(1, 2, 10, 20))
+    result = run(f"{arguments} --json out.json")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.splitlines()[-1].startswith("Error: ")
+    assert message in result.stderr.splitlines()[-1]
+    assert not Path("out.json").exists()
+
+
+def test_flow_without_opencv_says_what_to_install(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    result = run("film quiet")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.splitlines()[-1].startswith("Error: optical flow needs OpenCV")
+    assert result.stderr.splitlines()[-1].endswith("pip install opencv-contrib-python")
+
+
+# What is read
+
+
+def test_exact_flow_from_files_leaves_no_warping_error(run: Run) -> None:
+    """The film pans by one pixel a frame. Folders of pictures hold it to 8 bits, the same in all."""
+    Path("flows").mkdir()
+    for number in range(1, COUNT + 1):
+        for other in {number - 5, number - 1, number + 1, number + 5} & set(range(1, COUNT + 1)):
+            direction = "forward" if number < other else "backward"
+            flow = torch.zeros(1, 2, 36, 48)
+            flow[:, 0] = number - other
+            write_flo(Path(f"flows/{direction}_{number}_{other}.flo"), flow)
+    save("dark", [frame / 2 for frame in pan()])
+    result = run("film dark --flow flows --json out.json")
+    assert result.exit_code == 0, result.stderr
+    (clip,) = json.loads(Path("out.json").read_text())["clips"]
+    assert clip["warp_errors"] == {"1": 0, "5": 0}
+    assert 0.6 < clip["trusted_pixels"]["5"] < clip["trusted"] < 1
+
+
+def test_videos_pictures_and_scaled_clips_are_compared_alike(run: Run) -> None:
+    film("film.mp4", "film")
+    save("small", [F.avg_pool2d(frame, 2) for frame in noisy(pan(), 0.01)])
+    film("quiet.gif", "quiet")
+    result = run("film.mp4 quiet quiet.gif small quiet/%d.png --json out.json")
+    assert result.exit_code == 0, result.stderr
+    content = json.loads(Path("out.json").read_text())
+    assert (content["settings"]["width"], content["settings"]["height"]) == (24, 18)
+    figures = {clip["path"]: clip for clip in content["clips"]}
+    assert figures["quiet"]["ssim"] == figures["quiet/%d.png"]["ssim"] >= figures["quiet.gif"]["ssim"] > 0.5
+
+
+def test_an_excerpt_is_of_the_original(run: Run) -> None:
+    """As `nststab stylize` takes the same options; masks are the whole original's."""
+    save("part", noisy(pan(), 0.01)[2:6])
+    save("masks", [torch.zeros(1, 3, 36, 48)] * COUNT)
+    film("film.mp4", "film")
+    for original in ("film", "film.mp4"):
+        result = run(f"{original} part --start 0.08 --duration 0.16 --masks masks")
+        assert result.exit_code == 0, result.stderr
+        assert "4 frames to measure, 48x36" in result.stderr
+    assert run("film part --start 0.08 --duration 0.2").exit_code == 1
+    assert "3 frames to measure" in run("film quiet --limit 3").stderr
+
+
+def test_masks_keep_patches_off_the_foreground(run: Run) -> None:
+    masks = [torch.zeros(1, 3, 36, 48) for _ in range(COUNT)]
+    spoiled = noisy(pan(), 0.01)
+    for number, (mask, frame) in enumerate(zip(masks, spoiled, strict=True)):
+        mask[..., 30:] = 1
+        frame[..., 30:] = number / COUNT
+    save("spoiled", spoiled)
+    save("masks", masks)
+    figures: list[Any] = []
+    for clips in ("spoiled quiet", "spoiled quiet --masks masks"):
+        assert run(f"film {clips} --json out.json -y").exit_code == 0
+        figures.append({clip["path"]: clip["ssim"] for clip in json.loads(Path("out.json").read_text())["clips"]})
+    assert figures[0]["spoiled"] < figures[0]["quiet"]
+    assert figures[1]["spoiled"] == figures[1]["quiet"]
+    save("everything", [torch.ones(1, 3, 36, 48)] * COUNT)
+    nothing = run("film quiet --masks everything")
+    assert "note: no patch was measured: the frames, or what the masks leave of them, are too small" in nothing.stderr
+    assert rows(nothing)[1][1:3] == ["-", "-"]
+
+
+def test_no_pair_spans_a_cut_unless_it_is_asked_for(run: Run) -> None:
+    dark, light = [0.3 * frame for frame in pan(4)], [1 - 0.3 * frame for frame in pan(4)]
+    save("cut", [*dark, *light])
+    save("made", noisy([*dark, *light], 0.01))
+    counts = []
+    for options in ("", "--no-cuts"):
+        assert run(f"cut made --json out.json -y {options}").exit_code == 0
+        counts.append(json.loads(Path("out.json").read_text())["clips"][0])
+    assert (counts[0]["n"], counts[1]["n"]) == (60, 70)
+    assert counts[0]["drift"] < 2 < counts[1]["drift"]
+    assert counts[0]["warp_errors"]["5"] is None

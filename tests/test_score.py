@@ -1,0 +1,432 @@
+"""The score's measures by known answers, the three cheats, and the checks that pair a clip with its original."""
+
+import dataclasses
+import gc
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nststab import metrics
+from nststab.assets import demo_clip, find_style, perceptual_weights
+from nststab.evaluate import stability
+from nststab.evaluate.pairing import Counterparts, Pairing
+from nststab.evaluate.score import ClipScore, ContentLoss, ScoreMeter, ScoreSettings, ranks, score, table
+from nststab.evaluate.stability import FrameLosses, perceptual_losses
+from nststab.flow import FlowFunction
+from nststab.flow_pairs import FlowPair
+from nststab.images import write_picture
+from nststab.losses import LossSettings, PerceptualLoss, content_loss
+from nststab.shots import split_shots
+from nststab.stylizer import FeedForward, load_checkpoint, read_tensors
+from nststab.vgg import PerceptualNetwork
+from nststab.video import Clip, convert_clip, open_clip
+
+Clips = Sequence[Sequence[Tensor]]
+
+
+def texture(height: int, width: int, seed: int = 0) -> Tensor:
+    coarse = torch.rand(1, 3, 12, 30, generator=torch.Generator().manual_seed(seed))
+    return F.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
+
+
+def panning(count: int, step: int = 1, height: int = 40, width: int = 56, seed: int = 0) -> list[Tensor]:
+    """A camera that pans by `step` pixels a frame."""
+    scene = texture(height, width + step * count, seed)
+    return [scene[..., step * t : step * t + width].clone() for t in range(count)]
+
+
+def noisy(frames: Iterable[Tensor], sigma: float, seed: int = 1) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [frame * 0.4 + 0.3 + sigma * torch.randn(frame.shape, generator=generator) for frame in frames]
+
+
+def flow_of_pan(frames: Sequence[Tensor], step: int = 1) -> FlowFunction:
+    """The exact flow between frames of `panning`."""
+    numbers = {id(frame): number for number, frame in enumerate(frames)}
+
+    def flow(first: Tensor, second: Tensor) -> Tensor:
+        height, width = first.shape[-2:]
+        moved = torch.zeros(1, 2, height, width)
+        moved[:, 0] = step * (numbers[id(first)] - numbers[id(second)])
+        return moved
+
+    return flow
+
+
+def scores(
+    frames: Sequence[Tensor],
+    clips: Clips,
+    flow: FlowFunction,
+    settings: ScoreSettings | None = None,
+    losses: FrameLosses | None = None,
+    shots: Iterable[Iterable[Tensor]] | None = None,
+    masks: Sequence[Tensor] | None = None,
+) -> list[ClipScore]:
+    """The original's own score and one for each clip."""
+    meter = ScoreMeter(len(clips), settings or ScoreSettings(), losses)
+    made = (Counterparts([clip[t] for clip in clips], masks[t] if masks else None) for t in range(len(frames)))
+    done = list(score(shots or [frames], lambda: next(made), meter, flow))
+    assert done == list(range(1, len(frames) + 1))
+    return meter.result()
+
+
+def test_an_unchanged_clip_scores_perfectly() -> None:
+    frames = panning(8)
+    own, copy = scores(frames, [frames], flow_of_pan(frames), losses=lambda *_: {"content": 0.0, "style": 1.0})
+    known = {name: value for name, value in copy.as_row().items() if name != "flicker"}  # nothing stands still
+    assert known == {name: value for name, value in own.as_row().items() if name != "flicker"}
+    assert copy.stability.psnr > 90
+    assert copy.warp_errors == {1: 0.0, 5: 0.0}
+    still = [frames[0]] * 8
+    _, unmoved = scores(still, [still], lambda first, _: torch.zeros(1, 2, *first.shape[-2:]))
+    row = unmoved.as_row()
+    assert (row["psnr"], row["ssim"], row["flicker"], row["warp_error"]) == (metrics.PSNR_CAP, 1, 0, 0)
+    assert row["drift"] == pytest.approx(0, abs=1e-12)
+
+
+def moving_square(count: int, step: int = 2) -> tuple[list[Tensor], FlowFunction]:
+    """A textured square over a textured background that stands still, with its exact flow."""
+    behind, square = texture(40, 56, 1), texture(16, 16, 2)
+    frames = [behind.clone() for _ in range(count)]
+    for t, frame in enumerate(frames):
+        frame[..., 12:28, 4 + step * t : 20 + step * t] = square
+    numbers = {id(frame): number for number, frame in enumerate(frames)}
+
+    def flow(first: Tensor, second: Tensor) -> Tensor:
+        start, end = numbers[id(first)], numbers[id(second)]
+        moved = torch.zeros(1, 2, 40, 56)
+        moved[:, 0, 12:28, 4 + step * start : 20 + step * start] = step * (end - start)
+        return moved
+
+    return frames, flow
+
+
+def test_known_motion_with_exact_flow_has_no_warping_error_where_it_is_trusted() -> None:
+    frames, flow = moving_square(9)
+    inverted = [1 - frame for frame in frames]
+    own, made = scores(frames, [inverted], flow, ScoreSettings(gaps=(1, 2, 5)))
+    assert own.warp_errors == made.warp_errors == {1: 0, 2: 0, 5: 0}
+    assert own.trusted == made.trusted
+    assert 0.5 < made.trusted[5] < made.trusted[1] < 1  # what the square hides or lays bare is not
+    wrong = scores(frames, [inverted], lambda first, _: torch.zeros(1, 2, *first.shape[-2:]))[1]
+    assert wrong.warp_errors[1] > 1e-3
+
+
+def test_noise_gives_the_error_that_its_variance_says() -> None:
+    frames = panning(12)
+    _, made = scores(frames, [noisy(frames, 0.05)], flow_of_pan(frames))
+    for gap in (1, 5):
+        assert made.warp_errors[gap] == pytest.approx(2 * 0.05**2, rel=0.03)
+    still = [frames[0]] * 12
+    _, made = scores(still, [noisy(still, 0.02)], lambda first, _: torch.zeros(1, 2, *first.shape[-2:]))
+    assert made.as_row()["flicker"] == pytest.approx(255 * 2 * 0.02 / math.sqrt(math.pi), rel=0.02)
+
+
+def test_the_warping_error_is_that_of_all_trusted_pixels() -> None:
+    """A pair with few of them counts little, one with none nothing."""
+    still, frame = torch.zeros(1, 2, 40, 56), torch.zeros(1, 3, 40, 56)
+    meter = ScoreMeter(1, ScoreSettings(gaps=(1,)))
+    meter.start_shot()
+    meter.update(frame, [frame], {})
+    for level, rows in ((0.1, 30), (0.4, 10), (0.9, 0)):
+        mask = torch.zeros(1, 1, 40, 56)
+        mask[..., :rows, :] = 1
+        meter.update(frame, [frame + level], {1: FlowPair(still, still, mask, mask)})
+    made = meter.result()[1]
+    assert made.warp_errors[1] == pytest.approx((30 * 0.1**2 + 10 * 0.3**2) / 40)
+    assert made.trusted[1] == pytest.approx(1 / 3)
+
+
+def test_a_planted_ramp_is_found_as_drift_with_its_slope() -> None:
+    frames = panning(10)
+    red = torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1)
+    brighter = [frame * 0.5 + 0.004 * t for t, frame in enumerate(frames)]
+    less_red = [torch.full_like(frame, 0.5) - 0.002 * t * red for t, frame in enumerate(frames)]
+    own, first, second = scores(frames, [brighter, less_red], flow_of_pan(frames))
+    before = metrics.drift_slopes(torch.stack([frame.double().mean((0, 2, 3)) for frame in frames]))
+    assert own.slopes == pytest.approx(before)
+    assert first.slopes == pytest.approx([255 * 0.004 + slope / 2 for slope in before], rel=1e-4)
+    assert second.slopes == pytest.approx([-255 * 0.002 * metrics.REC709[0], -255 * 0.002, 0, 0], abs=1e-4)
+    assert second.as_row()["drift"] == pytest.approx(0.51, rel=1e-3)
+
+
+def test_no_figure_spans_a_cut() -> None:
+    """Else the change of the picture would be an error, its light a drift, and flow be sought between two scenes."""
+    dark = [0.4 * frame for frame in panning(7)]
+    light = [0.4 * frame + 0.5 for frame in panning(8, seed=5)]
+    frames = [*dark, *light]
+    flows = {id(frame): flow for shot in (dark, light) for flow in [flow_of_pan(shot)] for frame in shot}
+
+    def flow(first: Tensor, second: Tensor) -> Tensor:
+        assert flows[id(first)] is flows[id(second)]
+        return flows[id(first)](first, second)
+
+    ramp = [frame + 0.002 * (t % 7) for t, frame in enumerate(frames)]
+    ramp[-1] = frames[-1] + 0.014
+    own, made = scores(frames, [ramp], flow, shots=split_shots(frames))
+    assert own.warp_errors == {1: 0, 5: 0}
+    assert made.warp_errors[1] == pytest.approx(0.002**2, rel=1e-3)
+    assert made.warp_errors[5] == pytest.approx(0.010**2, rel=1e-3)
+    assert made.slopes.brightness - own.slopes.brightness == pytest.approx(0.51, rel=1e-3)
+    assert len(made.stability.curves.ssim) == 6 + 7
+    joined = scores(frames, [ramp], lambda first, _: torch.zeros(1, 2, *first.shape[-2:]))[1]
+    assert joined.slopes.largest > 5
+    assert len(joined.stability.curves.ssim) == 14
+
+
+def test_patches_are_those_of_the_stability_experiment_and_so_is_the_ranking() -> None:
+    frames = panning(6, height=80, width=104)
+    masks = [torch.zeros(1, 1, 80, 104) for _ in frames]
+    for mask in masks:
+        mask[..., 60:] = 1
+    clips = [noisy(frames, 0.08), noisy(frames, 0.02, seed=3)]
+    settings = ScoreSettings(patches=4, seed=3)
+    _, *found = scores(frames, clips, flow_of_pan(frames), settings, masks=masks)
+    expected = stability.measure(
+        frames, {"loud": clips[0], "quiet": clips[1]}, stability.StabilitySettings(4, seed=3), masks
+    )
+    for own, name in zip(found, ("loud", "quiet"), strict=True):
+        row = expected[name].as_row()
+        assert (own.stability.psnr, own.stability.ssim, own.stability.n) == (row["psnr"], row["ssim"], row["n"])
+    assert ranks(found) == [2, 1]
+
+
+def test_equal_clips_share_a_rank_and_what_has_no_figure_has_none() -> None:
+    frames = panning(3, height=40, width=56)
+    found = scores(frames, [noisy(frames, 0.1), frames, frames], flow_of_pan(frames))[1:]
+    assert ranks(found) == [3, 1, 1]
+    tiny = panning(3, height=16, width=6)
+    (none,) = scores(tiny, [tiny], flow_of_pan(tiny), ScoreSettings(gaps=(1, 5)))[1:]
+    assert ranks([none]) == [None]
+    row = none.as_row()
+    assert math.isnan(row["ssim"])
+    assert math.isnan(row["warp_errors"]["5"])
+    assert row["warp_error"] == 0
+
+
+def test_the_table_has_the_input_first_and_then_the_best() -> None:
+    frames = panning(3)
+    own, *found = scores(frames, [noisy(frames, 0.1), noisy(frames, 0.01)], flow_of_pan(frames))
+    shown = table(own, [("loud", found[0]), ("quiet", found[1])])
+    assert [row[:2] for row in shown.rows] == [["input", ""], ["quiet", "1"], ["loud", "2"]]
+    assert shown.columns[4:6] == ["warp 1", "warp 5"]
+    assert shown.rows[1][5] == "-"  # three frames have no gap of five
+    assert "style loss" not in shown.columns
+    assert len({len(row) for row in shown.rows} | {len(shown.columns)}) == 1
+    alone = table(own, [("mine", found[0])])
+    assert "rank" not in alone.columns
+    assert alone.rows[1][:2] == ["mine", shown.rows[2][2]]
+
+
+# What is stable because it does little
+
+
+@pytest.fixture(scope="module")
+def cheats() -> dict[str, ClipScore]:
+    """A camera with noise pans over a picture; the wave's network of it, and the three cheats of that."""
+    scene = next(iter(open_clip(demo_clip(), 192, start=1).frames())).rgb
+    generator = torch.Generator().manual_seed(0)
+    noise = [0.01 * torch.randn(1, 3, 96, 160, generator=generator) for _ in range(8)]
+    frames = [(scene[..., :96, 3 * t : 3 * t + 160] + own).clamp(0, 1) for t, own in enumerate(noise)]
+    checkpoint = load_checkpoint(find_style("the_great_wave").checkpoint("independent"))
+    honest = list(FeedForward(checkpoint.network)(frames))
+    network = PerceptualNetwork(read_tensors(perceptual_weights())[0])
+    loss = PerceptualLoss(network, checkpoint.style, LossSettings(style_layers=tuple(checkpoint.style)))
+    clips = {"honest": honest} | {name: list(made) for name, made in stability.sanity_checks(frames, honest).items()}
+    found = scores(frames, list(clips.values()), flow_of_pan(frames, 3), losses=perceptual_losses(loss))
+    return dict(zip(["input", *clips], found, strict=True))
+
+
+def test_every_cheat_ranks_before_the_honest_clip(cheats: dict[str, ClipScore]) -> None:
+    """Else there were nothing to expose."""
+    names = [name for name in cheats if name != "input"]
+    places = dict(zip(names, ranks([cheats[name] for name in names]), strict=True))
+    assert places["honest"] == 4
+
+
+def test_a_copy_of_the_input_has_no_content_loss_and_the_input_s_style_loss(cheats: dict[str, ClipScore]) -> None:
+    copy, honest = cheats["copy of the input"].stability, cheats["honest"].stability
+    assert copy.content_loss == 0
+    assert copy.style_loss == cheats["input"].stability.style_loss
+    assert honest.content_loss > 0.3
+    assert honest.style_loss < 0.5 * copy.style_loss
+
+
+@pytest.mark.parametrize("cheat", ["blurred (sigma 1)", "mixed with previous"])
+def test_a_result_that_is_blurred_in_space_or_time_has_a_higher_style_loss(
+    cheats: dict[str, ClipScore], cheat: str
+) -> None:
+    assert cheats[cheat].stability.style_loss > 1.3 * cheats["honest"].stability.style_loss
+
+
+def test_the_content_loss_alone_is_that_of_the_perceptual_loss(tiny_vgg: PerceptualNetwork) -> None:
+    content, made = texture(24, 32), texture(24, 32, 1)
+    found = perceptual_losses(ContentLoss(tiny_vgg, ("relu3_3",)))(made, content)
+    expected = content_loss(tiny_vgg(made, ("relu3_3",))["relu3_3"], tiny_vgg(content, ("relu3_3",))["relu3_3"])
+    assert found == {"content": pytest.approx(float(expected))}
+    with pytest.raises(ValueError, match="relu9_9"):
+        ContentLoss(tiny_vgg, ("relu9_9",))
+
+
+# Pairing
+
+
+def save(folder: Path, frames: Iterable[Tensor]) -> Clip:
+    folder.mkdir()
+    for number, frame in enumerate(frames):
+        write_picture(folder / f"{number}.png", frame)
+    return open_clip(folder)
+
+
+def film(path: Path, frames: Iterable[Tensor], fps: int) -> Clip:
+    """A video of the frames."""
+    source = save(path.with_suffix(".frames"), frames)
+    convert_clip(open_clip(source.path, fps=fps), path, lambda stream: stream)
+    return open_clip(path)
+
+
+def walk(pairing: Pairing) -> list[Counterparts]:
+    made = [pairing.counterparts() for _ in pairing.original_frames()]
+    pairing.finish()
+    return made
+
+
+def test_frames_come_in_step_at_the_size_of_the_smallest_clip(tmp_path: Path) -> None:
+    frames = panning(3, height=40, width=56)
+    small = [F.avg_pool2d(frame, 2) for frame in frames]
+    original, clip = save(tmp_path / "large", frames), save(tmp_path / "small", small)
+    for pair in (Pairing(original, [clip]), Pairing(clip, [original])):
+        assert (pair.width, pair.height, pair.frame_count) == (28, 20, 3)
+        for content, made in zip(Pairing(original, [clip]).original_frames(), walk(pair), strict=True):
+            assert content.shape == made.stylized[0].shape == (1, 3, 20, 28)
+    assert torch.equal(walk(Pairing(original, [clip]))[2].stylized[0], next(itertools.islice(clip.frames(), 2, 3)).rgb)
+    assert (Pairing(original, [clip], size=14).width, Pairing(original, [clip], size=14).height) == (14, 10)
+    with pytest.raises(ValueError, match=r"at most 28 pixels, the longest side of .*small, got 56"):
+        Pairing(original, [clip], size=56)
+
+
+@pytest.mark.parametrize(("height", "width", "fits"), [(241, 427, True), (120, 214, True), (118, 214, False)])
+def test_a_shape_may_differ_by_what_rounding_takes(tmp_path: Path, height: int, width: int, fits: bool) -> None:
+    original = save(tmp_path / "original", [torch.zeros(1, 3, 240, 427)] * 2)
+    clip = save(tmp_path / "clip", [torch.zeros(1, 3, height, width)] * 2)
+    if fits:
+        assert walk(Pairing(original, [clip]))[0].stylized[0].shape[-1] <= 427
+        return
+    expected = r"clip: expected the shape of .*original, 427x240 or scaled, got 214x118$"
+    with pytest.raises(ValueError, match=expected):
+        Pairing(original, [clip])
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("count", [2, 5])
+def test_another_number_of_frames_is_named_with_both(tmp_path: Path, known: bool, count: int) -> None:
+    """At once where the clips know it, at the end where they do not."""
+    original, good = save(tmp_path / "original", panning(3)), save(tmp_path / "good", panning(3))
+    clip = save(tmp_path / "clip", panning(count))
+    message = rf"clip: expected 3 frames as .*original has, got {count}$"
+    if known:
+        with pytest.raises(ValueError, match=message):
+            Pairing(original, [good, clip])
+        return
+    pairing = Pairing(unknown(original)[0], unknown(good, clip))
+    assert pairing.frame_count is None
+    with pytest.raises(ValueError, match=message):
+        walk(pairing)
+
+
+def unknown(*clips: Clip) -> list[Clip]:
+    """The clips without the knowledge of their length, as from a pipe."""
+    return [dataclasses.replace(clip, frame_count=None) for clip in clips]
+
+
+def test_a_limit_takes_the_first_frames_whatever_follows(tmp_path: Path) -> None:
+    original, clip = save(tmp_path / "original", panning(5)), save(tmp_path / "clip", panning(4))
+    for clips in ([original, clip], unknown(original, clip)):
+        assert len(walk(Pairing(clips[0], clips[1:], limit=3))) == 3
+        with pytest.raises(ValueError, match=r"expected 5 frames as .* has, got 4"):
+            walk(Pairing(clips[0], clips[1:], limit=6))
+
+
+def test_frames_at_other_times_are_named(tmp_path: Path) -> None:
+    frames = panning(4)
+    original, clip = film(tmp_path / "original.y4m", frames, 25), film(tmp_path / "clip.y4m", frames, 10)
+    with pytest.raises(
+        ValueError, match=r"clip.y4m: expected frame 2 at 0.040 s as in .*original.y4m, got it at 0.100"
+    ):
+        walk(Pairing(original, [clip]))
+    assert len(walk(Pairing(original, [open_clip(tmp_path / "clip.frames")]))) == 4  # pictures have no times
+    assert len(walk(Pairing(original, [film(tmp_path / "near.y4m", frames, 27)]))) == 4  # within half a frame
+
+
+def test_a_clip_may_begin_at_another_time(tmp_path: Path) -> None:
+    frames = panning(3)
+    original = film(tmp_path / "original.y4m", frames, 25)
+
+    class Late(Clip):
+        def frames(self) -> Iterator[Any]:
+            for frame in original.frames():
+                yield frame._replace(time=(frame.time or Fraction(0)) + 3)
+
+    assert len(walk(Pairing(original, [Late(**vars(original))]))) == 3
+
+
+def test_masks_mark_every_pixel_that_is_touched_and_must_fit(tmp_path: Path) -> None:
+    original, clip = save(tmp_path / "original", panning(3)), save(tmp_path / "clip", panning(3, height=20, width=28))
+    masks = [torch.zeros(1, 3, 40, 56) for _ in range(3)]
+    masks[1][:, 2, 7, 10] = 1 / 255
+    made = walk(Pairing(original, [clip], save(tmp_path / "masks", masks)))
+    assert [int(pair.foreground.sum()) for pair in made if pair.foreground is not None] == [0, 1, 0]
+    assert made[1].foreground is not None
+    assert made[1].foreground[0, 0, 3, 5] == 1
+    assert all(len(pair.stylized) == 1 for pair in made)
+    with pytest.raises(ValueError, match=r"few: expected 3 frames as .*original has, got 2"):
+        Pairing(original, [clip], save(tmp_path / "few", masks[:2]))
+    with pytest.raises(ValueError, match="square: expected the shape of"):
+        Pairing(original, [clip], save(tmp_path / "square", [mask[..., :40] for mask in masks]))
+
+
+def test_a_clip_of_one_frame_is_refused(tmp_path: Path) -> None:
+    original, clip = save(tmp_path / "original", panning(1)), save(tmp_path / "clip", panning(1))
+    with pytest.raises(ValueError, match="original: expected a clip of at least two frames, got 1"):
+        walk(Pairing(original, [clip]))
+
+
+def test_memory_does_not_grow_with_the_length() -> None:
+    """As many frames are alive as the longest gap reaches back and the flow reads ahead."""
+    alive, most = 0, 0
+
+    class Counted:
+        def __init__(self) -> None:
+            nonlocal alive, most
+            alive += 1
+            most = max(most, alive)
+
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= 1
+
+    def frame() -> Tensor:
+        made = torch.rand(1, 3, 16, 16)
+        made.counted = Counted()  # type: ignore[attr-defined]
+        return made
+
+    def most_of(length: int) -> int:
+        nonlocal most
+        gc.collect()
+        most = 0
+        meter = ScoreMeter(1, ScoreSettings(patches=1))
+        still: Callable[[Tensor, Tensor], Tensor] = lambda first, _: torch.zeros(1, 2, *first.shape[-2:])  # noqa: E731
+        original = (frame() for _ in range(length))
+        for _ in score([original], lambda: Counterparts([frame()], None), meter, still):
+            pass
+        return most
+
+    assert most_of(60) <= most_of(20) < 24
