@@ -1,9 +1,11 @@
 """A function in a process of its own: what it adds to the memory is then not what something else left there."""
 
+import os
 import signal
+import threading
 from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
@@ -42,6 +44,7 @@ def in_fresh_process(function: Callable[..., T], *arguments: Any) -> T:
 def _work(sender: Connection, function: Callable[..., Any], *arguments: Any) -> None:
     with suppress(ValueError):  # outside of a main thread
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process, with one message instead of two
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         answer = "result", function(*arguments)
     except (ValueError, OSError) as error:
@@ -49,3 +52,10 @@ def _work(sender: Connection, function: Callable[..., Any], *arguments: Any) -> 
     except Exception as error:
         answer = "error", f"{type(error).__name__}: {error}"
     sender.send(answer)
+
+
+def _end_with_parent() -> None:
+    """Left over from a killed run, this process would disturb what the next one measures."""
+    if parent := parent_process():
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,463 @@
+"""Table 2: what is counted and timed, the rows, and `nststab evaluate speed` on tiny frames with tiny networks."""
+
+import json
+import operator
+import os
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from click.testing import CliRunner, Result
+from matplotlib.figure import Figure
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from nststab.baselines.gatys import Gatys, GatysSettings
+from nststab.cli import group
+from nststab.cli.evaluate import speed_tasks
+from nststab.cli.evaluate.speed_tasks import CLIP, TEXTURE, Task, alone, networks_in_step
+from nststab.evaluate import fresh_process, speed
+from nststab.evaluate.fresh_process import in_fresh_process
+from nststab.evaluate.speed import (
+    WARM_UP,
+    AddedMemory,
+    IterationReport,
+    MatrixProduct,
+    Measured,
+    SpeedSettings,
+    alternating,
+    digits,
+    flop_of,
+    flop_of_iteration,
+    flow_row,
+    iteration_steps,
+    method_row,
+    ratio_row,
+    spread,
+    table,
+)
+from nststab.flow import dis
+from nststab.images import write_picture
+from nststab.losses import LossSettings, PerceptualLoss, style_target
+from nststab.memory import reset_peak
+from nststab.networks import NetworkConfig, TransformationNetwork
+from nststab.stylizer import Checkpoint, Stylizer, save_checkpoint
+from nststab.vgg import PerceptualNetwork
+
+CPU = torch.device("cpu")
+
+
+class Clock:
+    """A clock that stands still unless it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def job(self, *seconds: float) -> Callable[[], None]:
+        """Takes each of `seconds` in turn."""
+        left = iter(seconds)
+
+        def run() -> None:
+            self.now += next(left)
+
+        return run
+
+
+# arithmetic
+
+
+def test_the_arithmetic_of_a_convolution_and_of_a_product() -> None:
+    """Each of 8 outputs at 8x10 places is a sum of 3·5·5 products; a multiply-add counts as two."""
+    image, weight = torch.rand(1, 3, 16, 20), torch.rand(8, 3, 5, 5)
+    assert flop_of(lambda: F.conv2d(image, weight, stride=2, padding=2)) == 2 * 8 * (8 * 10) * (3 * 5 * 5)
+    assert flop_of(lambda: torch.rand(4, 5) @ torch.rand(5, 6)) == 2 * 4 * 5 * 6
+    assert flop_of(lambda: image.mul(2).relu().mean()) == 0
+
+
+def hand_count(side: int, recurrent: bool) -> int:
+    """Products and sums of the paper's network: places, inputs, kernel, outputs of each convolution."""
+    layers = [(side, 6 if recurrent else 3, 9, 32), (side // 2, 32, 3, 64), (side // 4, 64, 3, 128)]
+    layers += [(side // 4, 128, 3, 128)] * 10
+    layers += [(side // 2, 128, 3, 64), (side, 64, 3, 32), (side, 32, 9, 3)]
+    return sum(2 * places**2 * inputs * kernel**2 * outputs for places, inputs, kernel, outputs in layers)
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_the_papers_network_as_counted_by_hand(recurrent: bool) -> None:
+    network, frame = TransformationNetwork(NetworkConfig(recurrent)), torch.zeros(1, 3, 64, 64)
+    with torch.no_grad():
+        counted = flop_of(lambda: network(frame))
+    assert counted == hand_count(64, recurrent)
+    at_512 = counted * (512 // 64) ** 2
+    assert at_512 == hand_count(512, recurrent)
+    assert at_512 == pytest.approx(85e9 if recurrent else 81e9, rel=0.01)
+
+
+def test_the_count_agrees_with_torchs_own() -> None:
+    """Where that can follow the modules: forward, and backward by `backward`."""
+    network, frame = TransformationNetwork(NetworkConfig(widths=(4, 6, 8), blocks=1)), torch.rand(1, 3, 20, 24)
+    with FlopCounterMode(display=False) as reference:
+        network(frame).sum().backward()
+    assert flop_of(lambda: network(frame).sum().backward()) == reference.get_total_flops() > 0
+
+
+def gatys_of(vgg: PerceptualNetwork, iterations: int) -> Callable[[IterationReport], Stylizer]:
+    loss = PerceptualLoss(vgg, style_target(vgg, torch.rand(1, 3, 32, 32), LossSettings().style_layers), LossSettings())
+    return lambda report: Gatys(loss, GatysSettings(iterations=iterations), report)
+
+
+def hand_count_of_iteration(side: int, channels: tuple[int, ...]) -> int:
+    """VGG-16 to relu4_3 and four Gram matrices; each costs the same again in the gradient of the pixels."""
+    sides = [side // 2**block for block in (0, 0, 1, 1, 2, 2, 2, 3, 3, 3)]
+    layers = list(zip(sides, (3, *channels[:-1]), channels, strict=True))
+    convolutions = sum(2 * places**2 * 9 * inputs * outputs for places, inputs, outputs in layers)
+    grams = sum(2 * places**2 * outputs**2 for places, _, outputs in (layers[layer] for layer in (1, 3, 6, 9)))
+    return 2 * (convolutions + grams)
+
+
+def test_an_iterations_arithmetic_is_that_of_forward_and_backward(tiny_vgg: PerceptualNetwork) -> None:
+    frames, expected = [torch.rand(1, 3, 32, 32)], hand_count_of_iteration(32, (4, 4, 6, 6, 8, 8, 8, 8, 8, 8))
+    assert flop_of_iteration(gatys_of(tiny_vgg, 1), frames) == expected
+    assert flop_of_iteration(gatys_of(tiny_vgg, 3), frames) == expected
+
+
+def test_a_matrix_products_rate() -> None:
+    product = MatrixProduct(torch.float32, CPU, side=64)
+    assert product.flop == 2 * 64**3 == flop_of(product)
+    assert product.rates([0.5, 2.0]) == [2 * 64**3 / 0.5, 2 * 64**3 / 2.0]
+    assert all(rate > 0 for rate in product.rates(alternating({"": product}, 3)[""]))
+    assert MatrixProduct(torch.bfloat16, CPU).side == 2048
+
+
+# time
+
+
+def test_jobs_alternate_and_the_warm_up_does_not_count() -> None:
+    clock = Clock()
+    order: list[str] = []
+
+    def job(name: str, *seconds: float) -> Callable[[], None]:
+        take = clock.job(*seconds)
+
+        def run() -> None:
+            order.append(name)
+            take()
+
+        return run
+
+    seconds = alternating({"a": job("a", 50, 50, 1, 3, 2), "b": job("b", 70, 70, 4, 4, 8)}, 3, clock)
+    assert seconds == {"a": [1, 3, 2], "b": [4, 4, 8]}
+    assert order == ["a", "b"] * (WARM_UP + 3)
+    assert spread(seconds["a"])["seconds"] == 2
+
+
+def test_an_iteration_is_timed_from_report_to_report_of_the_last_frame() -> None:
+    clock = Clock()
+
+    def build(report: IterationReport) -> Stylizer:
+        def stylize(frames: Iterable[Tensor]) -> Iterator[Tensor]:
+            for number, frame in enumerate(frames):
+                for iteration in range(3 if number else 2):
+                    clock.now += 10 * number + iteration
+                    report(iteration, {})
+                clock.now += 1000  # what follows the last iteration
+                yield frame
+
+        return stylize
+
+    frames = [torch.zeros(1, 3, 4, 4)] * 2
+    assert iteration_steps(build, frames[:1], clock) == [1]
+    assert iteration_steps(build, frames, clock) == [11, 12]
+
+
+def test_as_many_iterations_are_timed_as_were_asked_for(tiny_vgg: PerceptualNetwork) -> None:
+    steps = iteration_steps(gatys_of(tiny_vgg, 4), [torch.rand(1, 3, 32, 32)])
+    assert len(steps) == 4
+    assert all(step > 0 for step in steps)
+
+
+def test_the_spread_is_minimum_and_quartiles() -> None:
+    values = [4.0, 1.0, 9.0, 2.0, 3.0]
+    low, median, high = statistics.quantiles(values, method="inclusive")
+    assert spread(values, "x") == {"x": median, "x_min": 1.0, "x_q1": low, "x_q3": high}
+    assert set(spread([5.0]).values()) == {5.0}
+
+
+# memory
+
+
+@pytest.mark.skipif(not reset_peak(), reason="only Linux tells")
+def test_added_memory_is_the_peak_and_not_what_is_left() -> None:
+    memory = AddedMemory(CPU)
+    size = 2**27
+    torch.ones(size // 4)  # is freed at once
+    added = memory.bytes()
+    assert added is not None
+    assert 0.98 * size < added < 1.2 * size  # the system counts in batches of pages
+
+
+def test_where_the_system_does_not_tell_no_memory_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "reset_peak", lambda: False)
+    assert AddedMemory(CPU).bytes() is None
+    assert AddedMemory(torch.device("mps")).bytes() is None
+
+
+def test_a_fresh_process_is_another_one() -> None:
+    assert in_fresh_process(os.getpid) != os.getpid()
+
+
+def test_faults_of_a_fresh_process_are_told() -> None:
+    with pytest.raises(ValueError, match="invalid literal for int"):
+        in_fresh_process(int, "x")
+    with pytest.raises(RuntimeError, match="ZeroDivisionError: division by zero"):
+        in_fresh_process(operator.truediv, 1, 0)
+    with pytest.raises(ValueError, match="ended with exit code 3; the memory may not do"):
+        in_fresh_process(os._exit, 3)
+
+
+# rows
+
+
+def measured(seconds: list[float], flop: int = 10**9) -> Measured:
+    return {"seconds": seconds, "flop": flop, "matrix_rates": [4e10, 2e10, 9e10], "peak_bytes": 3 * 2**20}
+
+
+def test_a_row_of_a_network() -> None:
+    row = method_row("wave", "recurrent", 512, "float32", measured([0.1, 0.4, 0.2]))
+    assert (row["seconds"], row["seconds_min"], row["n"], row["gflop"]) == (0.2, 0.1, 3, 1.0)
+    assert (row["extrapolated"], row["iterations"]) == (False, None)
+    assert row["gflop_per_second"] == pytest.approx(5)
+    assert row["matrix_gflop_per_second"] == 40
+    assert row["matrix_share"] == pytest.approx(row["gflop_per_second"] / row["matrix_gflop_per_second"])
+
+
+def test_an_extrapolated_row() -> None:
+    """1000 median iterations; what is a rate stays."""
+    one, frame = (method_row("wave", "gatys", 512, "float32", measured([0.1, 0.4, 0.2]), n) for n in (None, 1000))
+    assert (frame["extrapolated"], frame["iterations"], frame["n"]) == (True, 1000, 3)
+    for name in ("seconds", "seconds_min", "seconds_q1", "seconds_q3", "gflop"):
+        assert frame[name] == pytest.approx(1000 * one[name])
+    for name in ("gflop_per_second", "matrix_share", "peak_bytes"):
+        assert frame[name] == pytest.approx(one[name])
+
+
+def test_a_ratio_is_of_the_same_rounds() -> None:
+    """When the machine is slow it is slow for both."""
+    assert ratio_row(512, measured([2.0, 20.0, 6.0]), measured([1.0, 10.0, 2.0]))["ratio"] == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.041349, "0.0413"), (12.34, "12.3"), (8123.4, "8120"), (99.96, "100"), (0.00012, "0.00012")]
+)
+def test_three_digits(value: float, text: str) -> None:
+    assert digits(value) == text
+
+
+ROWS = [
+    method_row("wave", "independent", 512, "float32", measured([0.1])),
+    method_row("wave", "independent", 256, "float32", measured([0.02])),
+    method_row("wave", "gatys", 512, "float32", {**measured([0.2]), "peak_bytes": None}, 1000),
+]
+FLOW = [flow_row("dis", 512, [0.05, 0.07])]
+
+
+def test_the_table_marks_what_is_extrapolated() -> None:
+    made = table(ROWS, FLOW, "Two threads.")
+    assert made.rows[0] == ["independent", "512", "0.1", "0.1", "0.1 to 0.1", "1", "10", "25%", "3"]
+    assert (made.rows[2][2], made.rows[2][-1]) == ("200*", "-")
+    assert made.rows[3][:3] == ["flow: dis", "512", "0.06"]
+    assert made.note == "* a median iteration, times 1000 as the paper counts them. Two threads."
+    assert "*" not in table(ROWS[:2], [], "Two threads.").note
+
+
+def test_the_figure_hollows_what_is_extrapolated() -> None:
+    figure = Figure()
+    speed.draw(figure, ROWS, FLOW)
+    (axes,) = figure.axes
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    lines: dict[str, Any] = {str(line.get_label()): line.lines[0] for line in axes.containers}  # type: ignore[attr-defined]
+    assert list(lines) == ["gatys (extrapolated)", "independent", "flow alone: dis"]  # the slowest first
+    assert list(lines["independent"].get_xdata()) == [256, 512]
+    assert lines["gatys (extrapolated)"].get_markerfacecolor() == "white"
+    assert lines["independent"].get_markerfacecolor() != "white"
+    assert lines["flow alone: dis"].get_linestyle() == "--"
+
+
+# the command
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_vgg: PerceptualNetwork) -> Callable[[str], Result]:
+    """Runs `nststab evaluate speed` on tiny networks, each method in this very process."""
+    monkeypatch.chdir(tmp_path)
+    places = dict(zip(tiny_vgg.layers, (0, 2, 5, 7, 10, 12, 14, 17, 19, 21), strict=True))
+    parts = [(layer, place, part) for layer, place in places.items() for part in ("weight", "bias")]
+    state = {f"features.{place}.{part}": tiny_vgg.weights[f"{layer}_{part}"] for layer, place, part in parts}
+    save_file({name: value.contiguous() for name, value in state.items()}, "vgg.safetensors")
+    style = style_target(tiny_vgg, torch.rand(1, 3, 32, 32), LossSettings().style_layers)
+    Path("tiny").mkdir()
+    for name in ("independent", "recurrent"):
+        network = TransformationNetwork(NetworkConfig(name == "recurrent", (4, 6, 8), 1))
+        save_checkpoint(Path(f"tiny/{name}.safetensors"), Checkpoint(network, style))
+    write_picture(Path("style.png"), torch.rand(1, 3, 32, 32))
+    monkeypatch.setattr(fresh_process, "in_fresh_process", lambda function, *arguments: function(*arguments))
+    monkeypatch.setattr(speed, "_MATRIX_SIDES", {"cpu": 32})
+    fixed = "evaluate speed -o out --style tiny/ --sizes 32,48 --frames 3 --measured-iterations 2"
+    fixed += " --vgg-weights vgg.safetensors --precision float32"
+    return lambda arguments: CliRunner().invoke(group, [*fixed.split(), *arguments.split()])
+
+
+def results() -> Any:
+    return json.loads(Path("out/results.json").read_text())
+
+
+def test_every_method_at_every_size(run: Callable[[str], Result]) -> None:
+    made = run("")
+    assert made.exit_code == 0, made.stderr
+    assert made.stderr.startswith(
+        "independent, recurrent, ruder, gatys at 32x32, 48x48: 12 measurements of 3 frames or 2 iterations, about "
+    )
+    assert "Table 2" in made.stdout
+    assert {path.name for path in Path("out").iterdir()} == {"results.json", "table.md", "figure.png", "figure.svg"}
+    found = results()
+    methods = ("independent", "recurrent", "ruder", "gatys")
+    assert [(row["method"], row["size"]) for row in found["rows"]] == [(m, s) for m in methods for s in (32, 48)]
+    for row in found["rows"]:
+        optimized = row["method"] in ("ruder", "gatys")
+        assert (row["style"], row["precision"], row["extrapolated"]) == ("tiny", "float32", optimized)
+        assert (row["n"], row["iterations"]) == ((2, 1000) if optimized else (3, None))
+        assert 0 < row["seconds_min"] <= row["seconds_q1"] <= row["seconds"] <= row["seconds_q3"]
+        share = row["gflop"] / row["seconds"] / row["matrix_gflop_per_second"]
+        assert row["matrix_share"] == pytest.approx(share)
+        assert row["peak_bytes"] is None or row["peak_bytes"] >= 0
+    gflop = {(row["method"], row["size"]): row["gflop"] for row in found["rows"]}
+    assert gflop["ruder", 32] == gflop["gatys", 32]  # the temporal term is no convolution
+    assert gflop["recurrent", 48] > gflop["independent", 48] > gflop["independent", 32]
+    assert [(row["flow"], row["size"]) for row in found["flow"]] == [
+        (m, s) for m in ("deepflow", "dis") for s in (32, 48)
+    ]
+    assert all(row["n"] == 3 and row["seconds"] > 0 for row in found["flow"])
+    assert [row["size"] for row in found["recurrent_to_independent"]] == [32, 48]
+    assert found["settings"]["content"] == CLIP
+    assert found["settings"]["sizes"] == [32, 48]
+    assert str(Path.cwd()) not in Path("out/results.json").read_text()
+
+
+def test_without_ruder_no_flow_is_estimated(run: Callable[[str], Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    missing = run("")
+    assert (missing.exit_code, len(missing.stderr.splitlines())) == (1, 1)
+    assert "pip install opencv-contrib-python" in missing.stderr
+    made = run("--methods gatys,independent")
+    assert made.exit_code == 0, made.stderr
+    assert [row["method"] for row in results()["rows"]] == ["gatys", "gatys", "independent", "independent"]
+    assert results()["flow"] == results()["recurrent_to_independent"] == []
+
+
+def test_a_style_that_is_a_picture_serves_the_optimisers(run: Callable[[str], Result]) -> None:
+    assert run("--style style.png --methods gatys --sizes 32").exit_code == 0
+    assert [row["style"] for row in results()["rows"]] == ["style"]
+
+
+def test_where_no_video_can_be_read_a_texture_moves(
+    run: Callable[[str], Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(_path: Path) -> None:
+        raise OSError("no PyAV here")
+
+    monkeypatch.setattr(speed_tasks, "open_clip", missing)
+    made = run("--methods independent --sizes 32")
+    assert made.exit_code == 0, made.stderr
+    assert "measuring on a moving texture: no PyAV here" in made.stderr
+    assert results()["settings"]["content"] == TEXTURE
+
+
+def test_a_run_that_failed_goes_on(run: Callable[[str], Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def networks(task: Task, methods: Any) -> Any:
+        calls.append(task.size)
+        return networks_in_step(task, methods)
+
+    def fail(_task: Task) -> Any:
+        raise ValueError("the flow is out of order")
+
+    monkeypatch.setattr(speed_tasks, "networks_in_step", networks)
+    with monkeypatch.context() as broken:
+        broken.setattr(speed_tasks, "flows_in_step", fail)
+        failed = run("")
+    assert failed.exit_code == 1
+    assert "the flow is out of order; finished parts are kept" in failed.stderr
+    assert calls == [32]
+    again = run("")
+    assert again.exit_code == 0, again.stderr
+    assert "going on" in again.stderr
+    assert "7 measurements" in again.stderr
+    assert calls == [32, 48]
+    assert len(results()["rows"]) == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--sizes 8", "'8': expected sides of at least 16 pixels, as in 256,512,1024"),
+        ("--sizes 256,x", "'256,x': expected sides of at least 16 pixels"),
+        ("--sizes 256,,512", "expected sides of at least 16 pixels"),
+        ("--frames 0", "--frames"),
+        ("--measured-iterations 0", "--measured-iterations"),
+        ("--methods recurent", "did you mean recurrent?"),
+        ("--flow-methods diss", "did you mean dis?"),
+        ("--style style.png", "needs a trained style, style.png is a picture"),
+        ("--style nowhere/", "the style nowhere/ does not exist"),
+    ],
+)
+def test_bad_input_is_one_line(run: Callable[[str], Result], arguments: str, message: str) -> None:
+    refused = run(arguments)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    (line,) = refused.stderr.splitlines()
+    assert line.startswith("Error: ")
+    assert message in line
+    assert not Path("out").exists()
+
+
+# what is measured on
+
+
+def task(content: str = CLIP, method: str = "gatys", **settings: Any) -> Task:
+    perceptual = {"network": None, "vgg_weights": None}
+    return Task(
+        "the_great_wave", SpeedSettings(**settings), content, 0, "cpu", "float32", 1, perceptual, ("dis",), method, 96
+    )
+
+
+@pytest.mark.parametrize("content", [CLIP, TEXTURE])
+def test_the_frames_move_there_and_back(content: str) -> None:
+    frames = task(content).frames(14)
+    assert {tuple(frame.shape) for frame in frames} == {(1, 3, 96, 96)}
+    assert 0 <= min(frame.min() for frame in frames) < max(frame.max() for frame in frames) <= 1
+    assert torch.equal(frames[12], frames[10])
+    assert torch.equal(frames[13], frames[9])
+    assert all(not torch.equal(before, after) for before, after in pairwise(frames))
+    flow = dis(frames[0], frames[11])
+    assert flow.abs().max() > 1
+    assert all(torch.equal(a, b) for a, b in zip(frames, task(content).frames(14), strict=True))
+
+
+def test_a_method_is_measured_in_a_fresh_process() -> None:
+    found = in_fresh_process(alone, task(iterations=1))
+    assert len(found["seconds"]) == 1
+    assert found["seconds"][0] > 0
+    assert found["flop"] == hand_count_of_iteration(96, (64, 64, 128, 128, 256, 256, 256, 512, 512, 512))
+    if reset_peak():
+        assert found["peak_bytes"] is not None
+        assert 50e6 < found["peak_bytes"] < 1e9  # VGG-16's weights and features
