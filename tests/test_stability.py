@@ -189,3 +189,51 @@ def test_sequences_count_the_same_in_the_mean() -> None:
     mean = stability.average(rows)["noisy"]
     assert mean.ssim == pytest.approx((rows[0]["noisy"].ssim + rows[1]["noisy"].ssim) / 2)
     assert mean.n == rows[0]["noisy"].n + rows[1]["noisy"].n == len(mean.curves.psnr) * SETTINGS.patches
+
+
+def test_patches_found_before_are_those_that_are_found_on_the_way() -> None:
+    frames = panning(4)
+    masks = [torch.zeros(1, 1, 32, 40) for _ in frames]
+    for mask in masks:
+        mask[..., :10, :15] = 1
+    found = list(stability.find_patches(frames, SETTINGS, masks))
+    before = stability.measure(frames, {"noisy": noisy(frames)}, SETTINGS, patches=found)
+    on_the_way = stability.measure(frames, {"noisy": noisy(frames)}, SETTINGS, masks)
+    for name in (CONTENT, "noisy"):
+        assert before[name].curves.psnr == on_the_way[name].curves.psnr
+        assert (before[name].ssim, before[name].n) == (on_the_way[name].ssim, on_the_way[name].n)
+    without = stability.measure(frames, {"noisy": noisy(frames)}, SETTINGS)
+    assert without["noisy"].psnr != before["noisy"].psnr
+
+
+def test_too_few_patches_are_named() -> None:
+    frames = panning(3)
+    found = list(stability.find_patches(frames[:2], SETTINGS, [torch.zeros(1, 1, 32, 40)] * 2))
+    with pytest.raises(ValueError, match="the list of patches ends after"):
+        stability.measure(frames, {}, SETTINGS, patches=found)
+
+
+def test_frames_without_room_for_a_patch_are_named() -> None:
+    with pytest.raises(ValueError, match="a patch of 12x12 pixels, got 40x11"):
+        list(stability.find_patches(panning(2, height=11), SETTINGS, [torch.zeros(1, 1, 11, 40)] * 2))
+    assert SETTINGS.fitting(12, 40) == SETTINGS.of_frames(12, 40)
+
+
+def test_losses_are_those_of_the_frames_that_are_asked_for() -> None:
+    frames = panning(5)
+
+    def losses(frame: Tensor, _content: Tensor) -> dict[str, float]:
+        return {"style": float(next(t for t, own in enumerate(frames) if own is frame))}
+
+    rows = stability.measure(frames, {}, SETTINGS, frame_losses=losses, loss_frames={1, 4})
+    assert rows[CONTENT].curves.losses["style"] == [1, 4]
+    assert rows[CONTENT].style_loss == 2.5
+    assert len(rows[CONTENT].curves.psnr) == 4
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "expected"),
+    [(3, 10, {0, 1, 2}), (10, 10, set(range(10))), (30, 3, {5, 15, 25}), (7, 2, {1, 5}), (2, 1, {1})],
+)
+def test_frames_are_spread_evenly_over_a_clip(count: int, most: int, expected: set[int]) -> None:
+    assert stability.spread(count, most) == expected

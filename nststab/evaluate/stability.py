@@ -39,6 +39,13 @@ class StabilitySettings:
         size = scaled.size if self.patch_size is None else self.patch_size
         return PatchSettings(self.patches, size, scaled.radius if self.radius is None else self.radius)
 
+    def fitting(self, height: int, width: int) -> PatchSettings:
+        """Those of frames that have room for a patch; raises ValueError where they have none."""
+        own = self.of_frames(height, width)
+        if min(height, width) < own.size:
+            raise ValueError(f"expected frames that hold a patch of {own.size}x{own.size} pixels, got {width}x{height}")
+        return own
+
 
 @dataclass
 class Curves:
@@ -194,10 +201,7 @@ def find_patches(
     """
     generator = torch.Generator().manual_seed(settings.seed)
     for before, after in itertools.pairwise(zip(content, foreground, strict=False)):
-        height, width = after[0].shape[-2:]
-        own = settings.of_frames(height, width)
-        if min(height, width) < own.size:
-            raise ValueError(f"expected frames that hold a patch of {own.size}x{own.size} pixels, got {width}x{height}")
+        own = settings.fitting(*after[0].shape[-2:])
         yield metrics.corresponding_patches(before[0], after[0], own, generator, (before[1], after[1]))
 
 

@@ -75,10 +75,10 @@ def command(**options: Any) -> None:
 
     settings = StabilitySettings(**given(patches=options["patches"], seed=options["seed"]))
     size = options["size"] or table1.SIZE
-    clips = [
-        _Clip(sequence, min(len(sequence), options["limit"] or len(sequence)))
-        for sequence in davis_sequences(options["davis"], options["sequences"], size)
-    ]
+    sequences = davis_sequences(options["davis"], options["sequences"], size)
+    clips = [_Clip(sequence, options["limit"]) for sequence in sequences]
+    for clip in clips:
+        settings.fitting(*clip.shape)
     styles = sources(options["styles"])
     where = machine(options["device"], options["precision"])
     who = candidates(styles, options["methods"], where, optimizer_of(options))
@@ -110,24 +110,21 @@ def command(**options: Any) -> None:
         )
 
 
-@dataclass(frozen=True)
 class _Clip:
-    """The first `frames` of a sequence."""
+    """The first frames of a sequence: all, or `limit`."""
 
-    sequence: "DavisSequence"
-    frames: int
-
-    @property
-    def name(self) -> str:
-        return self.sequence.name
+    def __init__(self, sequence: "DavisSequence", limit: int | None) -> None:
+        self._sequence = sequence
+        self.name = sequence.name
+        self.frames = min(len(sequence), limit or len(sequence))
+        height, width = next(self.content()).shape[-2:]
+        self.shape: tuple[int, int] = height, width
 
     def content(self) -> "Iterator[Tensor]":
-        return itertools.islice(self.sequence.frames(), self.frames)
+        return itertools.islice(self._sequence.frames(), self.frames)
 
-    def shape(self) -> tuple[int, int]:
-        """Height and width."""
-        height, width = next(self.content()).shape[-2:]
-        return height, width
+    def foreground(self) -> "Iterator[Tensor]":
+        return self._sequence.masks()
 
 
 @dataclass(frozen=True)
@@ -143,7 +140,7 @@ class _Measurement:
         """All figures by style, sequence and method, those of finished parts and those that are made now."""
         todo = [(one, clip) for one in who for clip in clips if not self.run.parts.done(_part(one, clip))]
         left = [(one, [clip.frames for other, clip in todo if other is one]) for one in who]
-        height, width = clips[0].shape()
+        height, width = clips[0].shape
         announce([(one, sum(frames), len(frames)) for one, frames in left], width, height)
         measured: _Measured = {}
         with progress("stability", sum(clip.frames for _, clip in todo)) as advance:
@@ -160,7 +157,7 @@ class _Measurement:
                 name = _part(one, clip)
                 hours = one.method in OPTIMISERS and not self.run.parts.done(name)
                 with self.run.keeping(name) if hours else nullcontext() as keep:
-                    build = partial(one.stylizer, max(clip.shape()), iteration, keep)
+                    build = partial(one.stylizer, max(clip.shape), iteration, keep)
                     found = self.run.parts.get(name, partial(self._figures, one, clip, build, one_more))
                 measured.setdefault(one.style, {}).setdefault(clip.name, {}).update(found)
         return measured
@@ -178,7 +175,7 @@ class _Measurement:
         from nststab.evaluate.table1 import LOSS_FRAMES
 
         device = one.where.device
-        loss = perceptual_losses(perceptual_loss(one.source, self.losses, max(clip.shape()), device), device)
+        loss = perceptual_losses(perceptual_loss(one.source, self.losses, max(clip.shape), device), device)
         content, copied, given_in = itertools.tee(clip.content(), 3)
         made, again = itertools.tee(map(one_more, build()(given_in)))
         cheats = sanity_checks(copied, again) if one.method == self.cheated else {}
@@ -200,7 +197,7 @@ class _Measurement:
         from nststab.metrics import Patches
 
         def find() -> list[Any]:
-            found = find_patches(clip.content(), self.settings, clip.sequence.masks())
+            found = find_patches(clip.content(), self.settings, clip.foreground())
             return [(patches.previous.tolist(), patches.current.tolist(), patches.size) for patches in found]
 
         def corners(places: list[list[int]]) -> "Tensor":

@@ -1,0 +1,261 @@
+"""nststab evaluate stability, run as a user would, on small sequences with tiny networks."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from click.testing import CliRunner, Result
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nststab.baselines import gatys
+from nststab.cli import group
+from nststab.cli.evaluate import stability as stability_command
+from nststab.evaluate import table1
+from nststab.evaluate.stability import CONTENT
+from nststab.images import write_picture
+from nststab.losses import LossSettings, style_target
+from nststab.metrics import PSNR_CAP
+from nststab.networks import NetworkConfig, TransformationNetwork
+from nststab.stylizer import Checkpoint, FeedForward, save_checkpoint
+from nststab.vgg import PerceptualNetwork
+from tests.conftest import tiny_state_dict
+
+Run = Callable[..., Result]
+FRAMES = 5
+METHODS = ("independent", "recurrent")
+OPTIMIZE = gatys.optimize
+
+
+def write_sequence(name: str, frames: Sequence[Tensor]) -> None:
+    """Frames, and a foreground of a few pixels in their upper left corner, in DAVIS' layout."""
+    pictures, masks = (Path("davis") / kind / "480p" / name for kind in ("JPEGImages", "Annotations"))
+    for folder in (pictures, masks):
+        folder.mkdir(parents=True)
+    for number, frame in enumerate(frames):
+        mask = torch.zeros_like(frame)
+        mask[..., :4, :6] = 1
+        write_picture(masks / f"{number:05d}.png", mask)
+        write_picture(pictures / f"{number:05d}.jpg", frame)
+
+
+def panning(seed: int, height: int = 48) -> list[Tensor]:
+    coarse = torch.rand(1, 3, 6, 16, generator=torch.Generator().manual_seed(seed))
+    scene = F.interpolate(coarse, (height, 64 + 2 * FRAMES), mode="bicubic").clamp(0, 1)
+    return [scene[..., 2 * t : 2 * t + 64] for t in range(FRAMES)]
+
+
+def write_style(folder: Path, seed: int) -> None:
+    """Two random networks; the style is that of what the first makes of a frame, so it has been learnt perfectly."""
+    folder.mkdir()
+    vgg = PerceptualNetwork(tiny_state_dict())
+    torch.manual_seed(seed)
+    networks = {name: TransformationNetwork(NetworkConfig(name == "recurrent", (4, 6, 8), 1)) for name in METHODS}
+    picture = next(FeedForward(networks["independent"], "cpu", "float32")(panning(0)))
+    style = style_target(vgg, picture, LossSettings().style_layers)
+    for name, network in networks.items():
+        save_checkpoint(folder / f"{name}.safetensors", Checkpoint(network, style))
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the command beside a DAVIS of two sequences and a style; `-o` and so on come from the arguments."""
+    monkeypatch.chdir(tmp_path)
+    save_file(tiny_state_dict(), "vgg.safetensors")
+    write_sequence("swan", panning(0))
+    write_sequence("dog", panning(1))
+    write_style(Path("wave"), 0)
+
+    def run(arguments: str, estimated: bool = False) -> Result:
+        with monkeypatch.context() as patch:
+            if not estimated:  # its probes take longer than these clips
+                patch.setattr(stability_command, "announce", lambda *_: None)
+            call = f"evaluate stability --davis davis --styles wave --size 64 --precision float32 {arguments}"
+            return CliRunner().invoke(group, [*call.split(), "--vgg-weights", "vgg.safetensors"])
+
+    return run
+
+
+def results(folder: str) -> Any:
+    return json.loads((Path(folder) / "results.json").read_text())
+
+
+def done(result: Result) -> Result:
+    assert result.exit_code == 0, result.stderr
+    return result
+
+
+def rows(folder: str) -> dict[str, Any]:
+    return {row["method"]: row for row in results(folder)["rows"]}
+
+
+def test_the_table_of_two_networks(run: Run) -> None:
+    result = done(run("-o out --patches 3"))
+    assert {path.name for path in Path("out").iterdir()} == {"results.json", "table.md", "figure.png", "figure.svg"}
+    found = results("out")
+    assert [(row["style"], row["method"]) for row in found["rows"]] == [
+        ("wave", name) for name in (CONTENT, *METHODS, *table1.CHEATS)
+    ]
+    for row in found["rows"]:
+        assert row["n"] == 2 * (FRAMES - 1) * 3
+        assert row["psnr_interval"][0] <= row["psnr"] <= row["psnr_interval"][1]
+        assert row["ssim_interval"][0] <= row["ssim"] <= row["ssim_interval"][1]
+        assert [part["sequence"] for part in row["sequences"]] == ["dog", "swan"]
+        assert row["psnr"] == pytest.approx(sum(part["psnr"] for part in row["sequences"]) / 2)
+        assert row["style_share"] == pytest.approx(row["style_loss"] / found["rows"][0]["style_loss"])
+    settings = found["settings"]
+    assert settings["sequences"] == {"dog": FRAMES, "swan": FRAMES}
+    assert (settings["patches"], settings["patch_size"], settings["radius"], settings["size"]) == (3, 8, 1, 64)
+    assert (settings["methods"], settings["precision"], found["seed"]) == (list(METHODS), "float32", 0)
+    assert not [value for value in settings.values() if "/" in str(value)]
+    assert found["gain"]["psnr"] == pytest.approx(found["rows"][2]["psnr"] - found["rows"][1]["psnr"])
+    assert [row["method"] for row in found["means"]] == [row["method"] for row in found["rows"]]
+    assert f"{found['rows'][1]['psnr']:.2f} [" in result.stdout
+    assert "the paper's gains 0.5 dB and 0.08" in Path("out/table.md").read_text()
+
+
+def test_the_losses_expose_the_cheats(run: Run) -> None:
+    """All three are as stable as what they were made of or more so; none of them has the style."""
+    done(run("-o out --methods independent --patches 5"))
+    found = rows("out")
+    honest = found["independent"]
+    assert found["copy of the input"]["psnr"] == found[CONTENT]["psnr"]
+    for cheat in table1.CHEATS[1:]:
+        assert found[cheat]["psnr"] > honest["psnr"]
+    for cheat in table1.CHEATS:
+        assert found[cheat]["style_loss"] > 1.5 * honest["style_loss"]
+    assert (found["copy of the input"]["style_share"], found["copy of the input"]["content_loss"]) == (1, 0)
+
+
+def test_what_stands_still_scores_perfectly(run: Run) -> None:
+    write_sequence("still", panning(2)[:1] * 3)
+    done(run("-o out --sequences still"))
+    found = rows("out")
+    for name in (CONTENT, "independent"):
+        assert (found[name]["psnr"], found[name]["ssim"], found[name]["flicker"]) == (PSNR_CAP, 1, 0)
+    assert found["independent"]["psnr_interval"] == [None, None]  # one sequence
+    assert found["independent"]["n"] == 2
+
+
+def test_two_runs_give_the_same_results_and_figures(run: Run) -> None:
+    for folder in ("a", "b"):
+        done(run(f"-o {folder} --seed 3"))
+    for name in ("results.json", "table.md", "figure.png", "figure.svg"):
+        assert (Path("a") / name).read_bytes() == (Path("b") / name).read_bytes()
+    done(run("-o c --seed 4"))
+    assert rows("c")["independent"]["psnr"] != rows("a")["independent"]["psnr"]
+    assert rows("c")["independent"]["style_loss"] == rows("a")["independent"]["style_loss"]
+
+
+def test_a_method_meets_the_same_patches_alone_and_beside_others(run: Run) -> None:
+    done(run("-o both"))
+    done(run("-o alone --methods recurrent --sequences swan"))
+    together = {part["sequence"]: part for part in rows("both")["recurrent"]["sequences"]}
+    assert rows("alone")["recurrent"]["sequences"] == [together["swan"]]
+    assert results("alone")["gain"] is None
+
+
+def test_all_four_methods_and_two_styles(run: Run) -> None:
+    write_style(Path("night"), 1)
+    methods = "independent,recurrent,ruder,gatys"
+    done(run(f"-o out --styles wave,night --methods {methods} --limit 2 --iterations 2,1 --flow-method dis"))
+    found = results("out")
+    assert [row["style"] for row in found["rows"]] == ["wave"] * 8 + ["night"] * 8
+    own = [row["psnr"] for row in found["rows"] if row["method"] == "ruder"]
+    (mean,) = (row for row in found["means"] if row["method"] == "ruder")
+    assert (mean["psnr"], mean["styles"]) == (pytest.approx(sum(own) / 2), 2)
+    assert len({row["psnr"] for row in found["rows"]}) > 8
+    assert "mean of the styles, gatys" in Path("out/table.md").read_text()
+
+
+def test_a_picture_is_a_style_for_the_optimisers(run: Run) -> None:
+    write_picture(Path("picture.png"), panning(3)[0])
+    done(run("-o out --styles picture.png --methods gatys --limit 2 --iterations 1 --sequences dog"))
+    assert [row["method"] for row in results("out")["rows"]] == [CONTENT, "gatys", *table1.CHEATS]
+    refused = run("-o no --styles picture.png")
+    assert (refused.exit_code, "needs a trained style" in refused.stderr) == (2, True)
+    assert not Path("no").exists()
+
+
+class Interrupted:
+    """Counts optimisations, and fails before the one with the number `before`."""
+
+    def __init__(self, before: int | None = None) -> None:
+        self.calls = 0
+        self._before = before
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self.calls == self._before:
+            raise OSError("the power went off")
+        self.calls += 1
+        return OPTIMIZE(*arguments)
+
+
+def test_a_killed_run_goes_on_frame_by_frame(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = "--methods independent,gatys --iterations 2 --limit 4 -o"
+    done(run(f"{command} undisturbed"))
+    monkeypatch.setattr(gatys, "optimize", Interrupted(before=6))  # in the second sequence's third frame
+    failed = run(f"{command} out")
+    assert (failed.exit_code, "the power went off" in failed.stderr) == (1, True)
+    assert "the same command goes on" in failed.stderr
+    assert not Path("out/results.json").exists()
+    again = Interrupted()
+    monkeypatch.setattr(gatys, "optimize", again)
+    monkeypatch.setattr(FeedForward, "__call__", lambda *_: pytest.fail("was finished"))
+    assert "going on" in done(run(f"{command} out")).stderr
+    assert again.calls == 2
+    for name in ("results.json", "table.md", "figure.png"):
+        assert (Path("out") / name).read_bytes() == (Path("undisturbed") / name).read_bytes()
+    assert not Path("out/unfinished").exists()
+
+
+def test_other_settings_do_not_go_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gatys, "optimize", Interrupted(before=1))
+    assert run("-o out --methods gatys --iterations 1 --limit 3").exit_code == 1
+    refused = run("-o out --methods gatys --iterations 1 --limit 2")
+    assert (refused.exit_code, "limit was 3, is 2" in refused.stderr) == (2, True)
+
+
+def test_what_is_about_to_be_stylized_is_said(run: Run) -> None:
+    said = done(run("-o out --limit 3 --methods independent", estimated=True)).stderr
+    assert said.startswith("6 frames of 64x48 to stylize, about ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ("--davis nowhere", 2, "'nowhere' does not exist"),
+        ("--davis wave", 2, "--davis wave: expected DAVIS, with sequences in JPEGImages/480p, found none"),
+        ("--sequences swan,cat", 2, "davis has no DAVIS sequence 'cat'; there is: dog, swan"),
+        ("--sequences ,", 2, "--sequences names none"),
+        ("--limit 1", 2, "'--limit': 1 is not in the range x>=2"),
+        ("--patches 0", 2, "'--patches': 0 is not in the range x>=1"),
+        ("--styles nothing", 2, "no style is named 'nothing'"),
+        ("--styles wave/recurrent.safetensors --methods independent", 2, "is a network for --method recurrent"),
+        ("--methods johnson", 2, "'johnson' is not one of its values"),
+        ("--sequences low --size 16", 1, "expected frames that hold a patch of 7x7 pixels, got 16x5"),
+        ("--sequences bare", 1, "expected an annotation per frame, 00000.png is missing"),
+    ],
+)
+def test_bad_input_ends_in_one_line(run: Run, arguments: str, code: int, message: str) -> None:
+    if "low" in arguments:
+        write_sequence("low", panning(0, height=20))
+    if "bare" in arguments:
+        write_sequence("bare", panning(0))
+        Path("davis/Annotations/480p/bare/00000.png").unlink()
+    result = run(f"-o out {arguments}")
+    assert (result.exit_code, result.stdout) == (code, "")
+    (line,) = result.stderr.splitlines()
+    assert message in line
+    assert not Path("out").exists()
+
+
+def test_results_are_not_overwritten(run: Run) -> None:
+    done(run("-o out --methods independent --limit 2"))
+    refused = run("-o out --methods independent --limit 2")
+    assert (refused.exit_code, "say -y" in refused.stderr) == (2, True)
+    done(run("-o out --methods independent --limit 2 -y"))
