@@ -1,10 +1,61 @@
+"""Drift, ghosts and cuts: known answers of stylizers that drift, leak or do nothing, and the command."""
+
+import json
 import math
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner, Result
+from matplotlib.figure import Figure
+from torch import Tensor
 
+from nststab.cli import group
+from nststab.evaluate.drift import DriftSettings, foreign, measure, noisy, parts, passing, slope_errors
+from nststab.evaluate.drift_report import draw, row, table
+from nststab.images import write_picture
 from nststab.metrics import DriftSlopes, drift_slopes
+from nststab.networks import NetworkConfig, TransformationNetwork
+from nststab.stylizer import Checkpoint, save_checkpoint
+
+SHORT = DriftSettings(frames=80, noise=0.01, loop=5)
+
+
+def pictures(count: int = 5) -> list[Tensor]:
+    """A bright spot that moves over a slope."""
+    rows, columns = torch.meshgrid(torch.linspace(0, 1, 32), torch.linspace(0, 1, 40), indexing="ij")
+    slope = torch.stack([0.2 + 0.5 * rows, 0.15 + 0.5 * columns, 0.7 - 0.4 * rows])
+    spots = [torch.exp(-80 * ((rows - 0.5) ** 2 + (columns - 0.2 - 0.1 * step) ** 2)) for step in range(count)]
+    return [(slope + 0.2 * spot)[None] for spot in spots]
+
+
+def no_losses(stylized: Tensor, content: Tensor) -> Mapping[str, float]:
+    return {"style": float(stylized.mean()), "content": float((stylized - content).square().mean())}
+
+
+def identity(frames: Iterable[Tensor]) -> Iterator[Tensor]:
+    return iter(frames)
+
+
+def leaky(frames: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Keeps 0.9 of what was there before."""
+    mixed: Tensor | None = None
+    for frame in frames:
+        mixed = frame if mixed is None else 0.9 * mixed + 0.1 * frame
+        yield mixed
+
+
+def ramp(frames: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Adds 0.02, -0.05 and 0.01 levels in every frame."""
+    step = torch.tensor([0.02, -0.05, 0.01]).view(1, 3, 1, 1) / 255
+    for index, frame in enumerate(frames):
+        yield frame + index * step
+
+
+# slopes
 
 
 def test_a_planted_ramp_is_found_with_its_slope() -> None:
@@ -29,3 +80,287 @@ def test_no_slope_without_change_or_without_two_frames() -> None:
     assert math.isnan(drift_slopes(torch.rand(1, 3)).largest)
     with pytest.raises(ValueError, match=r"\(T, 3\), got \(5, 4\)"):
         drift_slopes(torch.rand(5, 4))
+
+
+def test_the_slopes_error_is_their_spread() -> None:
+    """Over many runs, also where frames depend on those before them, as those of a recurrent stylizer do."""
+    noise = torch.randn(2000, 250 + 40, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for memory in (0.0, 0.7):
+        series = [noise[:, 0]]
+        for index in range(1, noise.shape[1]):
+            series.append(memory * series[-1] + noise[:, index])
+        runs = torch.stack(series[40:], 1) / 255
+        found = torch.tensor([drift_slopes(run) for run in runs])
+        errors = torch.tensor([slope_errors(run, 25) for run in runs])
+        ratio = errors.square().mean(0).sqrt() / found.std(0)
+        assert ratio.tolist() == pytest.approx([1] * 4, abs=0.12)
+
+
+def test_no_error_from_fewer_than_three_windows() -> None:
+    assert all(map(math.isnan, slope_errors(torch.rand(29, 3), 10)))
+    assert all(error > 0 for error in slope_errors(torch.rand(30, 3), 10))
+
+
+# long runs
+
+
+def test_the_settings_fit_the_length() -> None:
+    long, short = DriftSettings(), DriftSettings(frames=80)
+    assert (long.settled, long.window, long.loop_frames, long.period) == (50, 25, 20, 38)
+    assert (short.settled, short.window, short.loop_frames, short.period) == (8, 18, 19, 36)
+    with pytest.raises(ValueError, match="expected a loop of at most 19"):
+        DriftSettings(frames=80, loop=20)
+    with pytest.raises(ValueError, match="frames >= 20"):
+        DriftSettings(frames=19)
+
+
+def test_the_noise_is_that_of_its_moment() -> None:
+    frame = pictures()[0]
+    assert torch.equal(noisy(frame, 3, SHORT), noisy(frame, 3, SHORT))
+    assert not torch.equal(noisy(frame, 3, SHORT), noisy(frame, 4, SHORT))
+    grey = torch.full((1, 3, 200, 200), 0.5)
+    assert float((noisy(grey, 0, SHORT) - grey).std()) == pytest.approx(0.01, rel=0.02)
+
+
+@pytest.mark.parametrize("part", ["still", "loop"])
+def test_a_planted_ramp_is_drift_of_a_long_run(part: str) -> None:
+    """Of the still within three standard errors of the noise, of the loop exactly, whose own motion is none."""
+    found = measure(part, ramp, pictures(), SHORT, no_losses)
+    tolerances = {name: 3 * error if part == "still" else 1e-4 for name, error in found["errors"].items()}
+    planted = {"red": 0.02, "green": -0.05, "blue": 0.01}
+    for name, slope in planted.items():
+        assert found["slopes"][name] == pytest.approx(slope, abs=tolerances[name])
+    assert found["drift"] == -found["slopes"]["green"]
+    window = SHORT.window if part == "still" else SHORT.period
+    distance = SHORT.frames - SHORT.settled - window  # between the first and the last window
+    assert found["moved"] == pytest.approx(0.05 * distance, rel=1e-3 if part == "loop" else 0.05)
+    if part == "loop":
+        mean_step = (0.02 + 0.05 + 0.01) / 3
+        assert found["accumulated"] == pytest.approx(mean_step * distance, rel=0.1)  # the loop's phase is the same
+        assert found["style_loss"][1] != pytest.approx(found["style_loss"][0])
+
+
+def test_a_stylizer_that_does_nothing_does_not_drift() -> None:
+    still = measure("still", identity, pictures(), SHORT, no_losses)
+    assert still["drift"] < 3 * still["drift_error"]
+    assert still["change"] == pytest.approx(255 * 0.01 * 2 / math.sqrt(math.pi), rel=0.01)  # of normal noise
+    assert still["accumulated"] == pytest.approx(still["change"] / math.sqrt(SHORT.window), rel=0.05)
+    loop = measure("loop", identity, pictures(), SHORT, no_losses)
+    assert loop["drift"] < 1e-5
+    assert loop["moved"] < 1e-3
+    assert loop["accumulated"] < 1e-3
+    assert loop["change"] > 0.1  # the loop does move
+    brightness = loop["means"]["brightness"]
+    assert brightness[:8] == brightness[8:16]
+    assert brightness[1:4] == brightness[5:8][::-1]  # forwards, then backwards
+
+
+def test_what_accumulates_in_places_is_seen() -> None:
+    """A pattern whose mean stays as it was burns in: the means of whole frames do not show it."""
+
+    def burning(frames: Iterable[Tensor]) -> Iterator[Tensor]:
+        pattern = torch.ones(1, 3, 32, 40)
+        pattern[..., ::2] = -1
+        for index, frame in enumerate(frames):
+            yield frame + index * pattern * 0.1 / 255
+
+    found = measure("loop", burning, pictures(), SHORT, no_losses)
+    assert found["moved"] < 1e-3
+    assert found["accumulated"] == pytest.approx(0.1 * (80 - 8 - 8), rel=1e-3)
+    assert found["accumulated_noise"] == pytest.approx(0.1 * 8, rel=1e-3)
+
+
+def test_a_stylizer_that_loses_frames_is_refused() -> None:
+    def short(frames: Iterable[Tensor]) -> Iterator[Tensor]:
+        for index, frame in enumerate(frames):
+            if index < 60:
+                yield frame
+
+    with pytest.raises(ValueError, match="longer"):
+        measure("still", short, pictures(), SHORT, no_losses)
+
+
+# ghosts
+
+
+def test_an_object_comes_stays_and_is_gone() -> None:
+    still = pictures()[0]
+    frames = list(passing(still))
+    assert len(frames) * 2 == parts(SHORT)["ghost"][0]
+    seen = [float((frame - still).abs().max()) > 0.05 for frame in frames]
+    assert seen == [False] * 5 + [True] * 16 + [False] * 30
+    shares = [float(((frame - still).abs().amax(1) > 0.01).float().mean()) for frame in frames[5:21]]
+    assert shares[0] < shares[5] == shares[15]  # it comes into view
+
+
+def test_a_leak_leaves_a_ghost_of_its_powers() -> None:
+    found = measure("ghost", leaky, pictures(), DriftSettings(frames=80, noise=0.0, loop=5), no_losses)["ghost"]
+    assert len(found) == 30
+    for since in (1, 2, 5, 10, 29):
+        assert found[since] / found[0] == pytest.approx(0.9**since, rel=1e-4)
+    still = pictures()[0]
+    left, place = 0.0, torch.zeros(1, 1, 32, 40)
+    rows, columns = torch.meshgrid(torch.arange(32) - 15.5, torch.arange(40) - 19.5, indexing="ij")
+    place[0, 0] = (6.4 - torch.hypot(rows, columns) + 0.5).clamp(0, 1)
+    remaining = torch.zeros_like(still)
+    for frame in list(passing(still))[5:22]:  # to the first frame without it
+        remaining = 0.9 * remaining + 0.1 * (frame - still)
+    left = float((remaining.abs().mean(1, keepdim=True) * place).sum() / place.sum()) * 255
+    assert found[0] == pytest.approx(left, rel=1e-3)
+
+
+def test_a_stylizer_without_memory_leaves_no_ghost() -> None:
+    assert measure("ghost", identity, pictures(), SHORT, no_losses)["ghost"] == [0.0] * 30
+
+
+# cuts
+
+
+def test_a_cut_leaves_no_trace_where_it_is_seen() -> None:
+    found = measure("cut", leaky, pictures(), SHORT, no_losses)
+    assert found["cut"] == 0
+    assert found["cut_unseen"][0] > 10
+    assert found["cut_unseen"][3] / found["cut_unseen"][0] == pytest.approx(0.9**3, rel=0.05)
+    assert measure("cut", identity, pictures(), SHORT, no_losses)["cut_unseen"] == [0.0] * 10
+
+
+def test_a_picture_without_contrast_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected a picture with contrast"):
+        foreign(torch.full((1, 3, 32, 32), 0.5))
+
+
+# rows, table, figure
+
+
+def found_by(stylizer: Any, settings: DriftSettings = SHORT) -> dict[str, Any]:
+    return {part: measure(part, stylizer, pictures(), settings, no_losses) for part in parts(settings)}
+
+
+def test_a_row_holds_what_the_table_shows() -> None:
+    rows = [row("style", "input", found_by(identity)), row("style", "recurrent", found_by(leaky))]
+    assert json.loads(json.dumps(rows)) == rows
+    assert rows[1]["ghost_5"] == rows[1]["ghost"][4]
+    assert rows[1]["loop"].keys() >= {"drift", "moved", "style_loss", "style_loss_first"}
+    assert "means" not in rows[1]["loop"]
+    shown = table(rows, SHORT)
+    assert all(len(cells) == len(shown.columns) for cells in shown.rows)
+    assert shown.rows[1][0] == "style, recurrent"
+    draw(Figure(), rows, SHORT)
+
+
+def test_a_picture_has_no_loop() -> None:
+    alone = DriftSettings(frames=80, loop=1)
+    assert "loop" not in parts(alone)
+    rows = [row("style", "input", found_by(identity, alone))]
+    assert rows[0]["loop"] is None
+    assert table(rows, alone).rows[0][5:7] == ["-", "-"]
+
+
+# the command
+
+
+@pytest.fixture(scope="module")
+def style(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two tiny networks and the Gram targets of a real style."""
+    from nststab.assets import find_style
+    from nststab.stylizer import load_checkpoint
+
+    folder = tmp_path_factory.mktemp("styles") / "tiny"
+    folder.mkdir()
+    targets = load_checkpoint(find_style("the_great_wave").checkpoint("independent")).style
+    for method in ("independent", "recurrent"):
+        torch.manual_seed(0)
+        network = TransformationNetwork(NetworkConfig(method == "recurrent", (4, 6, 8), 1))
+        save_checkpoint(folder / f"{method}.safetensors", Checkpoint(network, targets))
+    return folder
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    for index, picture in enumerate(pictures(4)):
+        write_picture(folder / f"{index:03}.png", picture)
+    return folder
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(group, ["evaluate", "drift", *map(str, arguments)])
+
+
+def test_the_command_measures_and_repeats_itself(tmp_path: Path, style: Path, clip: Path) -> None:
+    arguments = (clip, "--styles", style, "--frames", 24, "--size", 40, "--limit", 3, "--precision", "float32")
+    results = []
+    for name in ("a", "b"):
+        done = run(*arguments, "-o", tmp_path / name)
+        assert done.exit_code == 0, done.stderr
+        assert "400 frames of 40x32 to stylize" in done.stderr
+        results.append(json.loads((tmp_path / name / "results.json").read_text()))
+    assert results[0] == results[1]
+    assert (tmp_path / "a/figure.svg").read_bytes() == (tmp_path / "b/figure.svg").read_bytes()
+    settings, rows = results[0]["settings"], results[0]["rows"]
+    assert settings.items() >= {"frames": 24, "loop": 3, "settled": 2, "window": 5, "noise": 0.02, "size": 40}.items()
+    assert [(found["style"], found["method"]) for found in rows] == [
+        ("tiny", method) for method in ("input", "independent", "recurrent")
+    ]
+    for found in rows:
+        assert found["cut"] == 0
+        assert found["style_loss"] > 0
+    assert rows[1]["ghost"] == [0] * 30
+    assert rows[2]["ghost_1"] > 0
+    assert rows[2]["cut_unseen"][0] > 0
+
+
+def test_a_killed_run_goes_on(tmp_path: Path, style: Path, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nststab.evaluate.drift as drift
+
+    arguments = (clip, "--styles", style, "--frames", 24, "--size", 40, "--methods", "recurrent")
+    whole = run(*arguments, "-o", tmp_path / "whole")
+    assert whole.exit_code == 0, whole.stderr
+    calls, original = [], drift.cut
+
+    def killed(*given: Any) -> dict[str, Any]:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(*given)
+
+    monkeypatch.setattr(drift, "cut", killed)
+    assert run(*arguments, "-o", tmp_path / "killed").exit_code != 0
+    again = run(*arguments, "-o", tmp_path / "killed")
+    assert again.exit_code == 0, again.stderr
+    assert "50 frames of 40x32 to stylize" in again.stderr
+    assert len(calls) == 3  # not the input's again
+    names = [tmp_path / name / "results.json" for name in ("whole", "killed")]
+    assert names[0].read_text() == names[1].read_text()
+
+
+def test_a_picture_is_measured_without_a_loop(tmp_path: Path, style: Path) -> None:
+    write_picture(tmp_path / "photo.png", pictures()[0])
+    short = ("--frames", 20, "--size", 40, "--methods", "independent")
+    done = run(tmp_path / "photo.png", "--styles", style, *short, "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads((tmp_path / "out/results.json").read_text())["rows"][0]["loop"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["{clip}", "--frames", "24", "--limit", "12"], 1, "expected a loop of at most 6"),
+        (["{clip}", "--frames", "5"], 2, "--frames"),
+        (["{clip}", "--noise", "nan"], 2, "--noise"),
+        (["{clip}/nothing"], 2, "does not exist"),
+        (["{grey}"], 1, "expected a picture with contrast"),
+        (["{clip}", "--methods", "recurrrent"], 2, "did you mean recurrent?"),
+    ],
+)
+def test_bad_input_ends_in_one_line(
+    tmp_path: Path, style: Path, clip: Path, arguments: list[str], code: int, message: str
+) -> None:
+    grey = tmp_path / "grey.png"
+    write_picture(grey, torch.full((1, 3, 32, 32), 0.5))
+    filled = [argument.format(clip=clip, grey=grey) for argument in arguments]
+    done = run(*filled, "--styles", style, "-o", tmp_path / "out")
+    assert done.exit_code == code
+    assert message in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()

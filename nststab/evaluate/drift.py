@@ -109,11 +109,11 @@ def noisy(frame: Tensor, index: int, settings: DriftSettings) -> Tensor:
 
 
 def foreign(picture: Tensor) -> Tensor:
-    """What the picture (1, 3, H, W) does not hold but resembles in texture: itself upside down, its colours inverted.
+    """What the picture (1, 3, H, W) does not hold but resembles in texture: its mirrored negative.
 
     Raises ValueError for a picture that this hardly differs from, such as a grey one.
     """
-    other = 1 - picture.flip(-2, -1)
+    other = 1 - picture.flip(-1)
     if not any(cut for _, cut in detect_cuts([picture, other])):
         raise ValueError("expected a picture with contrast: an object and a cut would not be seen in this one")
     return other
@@ -201,7 +201,7 @@ def slope_errors(means: Tensor, window: int) -> DriftSlopes:
     count = len(means) // window
     if count < 3:
         return DriftSlopes(*[math.nan] * 4)
-    levels = 255 * with_brightness(means[: count * window].view(count, window, 3).mean(1))  # (count, 4)
+    levels = 255 * with_brightness(means[: count * window].double().view(count, window, 3).mean(1))  # (count, 4)
     time = window * (torch.arange(count, dtype=torch.float64) - (count - 1) / 2)
     levels = levels - levels.mean(0)
     residuals = levels - time[:, None] * (time @ levels / time.square().sum())

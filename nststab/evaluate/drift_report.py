@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from nststab.evaluate.drift import DriftSettings
 from nststab.evaluate.figures import COLORS
 from nststab.evaluate.results import Row, Table
+from nststab.evaluate.stability import CONTENT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,38 +86,47 @@ def _slope(row: Row) -> str:
 
 
 def draw(figure: "Figure", rows: Sequence[Row], settings: DriftSettings) -> None:
-    """Left the still's means along the run, right the ghost."""
-    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
-    _draw_means(left, rows, settings)
-    _draw_ghosts(right, rows)
+    """Left the still's means along the run, a panel for each method; right the ghosts."""
+    methods = list(dict.fromkeys(row["method"] for row in rows if row["method"] != CONTENT))
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(5, 4))[0]
+    panels = left.subplots(len(methods), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    for axes, method in zip(panels, methods, strict=True):
+        _draw_means(axes, [row for row in rows if row["method"] == method], settings)
+        axes.set_title(method, loc="left", fontsize=9)
+    panels[0].legend(loc="upper right", ncols=4, fontsize=7, handlelength=1.2, columnspacing=1)
+    panels[-1].set_xlabel("frame of a still under noise")
+    left.supylabel("mean less that after settling, levels of 255", fontsize=9)
+    _draw_ghosts(right.subplots(), rows, methods)
 
 
 def _draw_means(axes: "Axes", rows: Sequence[Row], settings: DriftSettings) -> None:
-    """How far each mean is from that of the first settled window: raw thin, running mean thick."""
+    """How far each mean is from that of the first settled window: every frame thin, the mean over a window thick."""
+    settled, window = settings.settled, settings.window
     for row in rows:
-        color = COLORS[row["method"]]
-        curve = row["means"]["brightness"]
-        origin = _mean(curve[settings.settled : settings.settled + settings.window])
-        axes.plot(range(1, len(curve) + 1), [level - origin for level in curve], color=color, linewidth=0.4, alpha=0.5)
-        running = _running([level - origin for level in curve], settings.window)
-        axes.plot(*running, color=color, label=row["method"])
-    axes.axvline(settings.settled, color="#999999", linewidth=0.8, linestyle=":")
-    axes.set(xlabel="frame of a still under noise", ylabel="brightness since settling, levels of 255")
+        for name, color in _CHANNELS.items():
+            curve = row["means"][name]
+            origin = math.fsum(curve[settled : settled + window]) / window
+            moved = [level - origin for level in curve]
+            label = name if row is rows[0] else None
+            axes.plot(range(1, len(moved) + 1), moved, color=color, linewidth=0.5, alpha=0.35 / len(rows) ** 0.5)
+            axes.plot(*_running(moved, window), color=color, linewidth=1.6, alpha=1 / len(rows) ** 0.5, label=label)
+    axes.axvline(settled, color="#999999", linewidth=0.8, linestyle=":")
+
+
+def _draw_ghosts(axes: "Axes", rows: Sequence[Row], methods: Sequence[str]) -> None:
+    for method in methods:
+        curves = [row["ghost"] for row in rows if row["method"] == method]
+        for curve in curves:
+            label = method if curve is curves[0] else None
+            axes.plot(
+                range(1, len(curve) + 1), curve, ".-", color=COLORS[method], linewidth=1, markersize=4, label=label
+            )
+    axes.set(xlabel="frames since the object vanished", ylabel="difference in its place, levels of 255", ylim=(0, None))
+    axes.set_xticks((1, 5, 10, 20, 30))
     axes.legend()
-
-
-def _draw_ghosts(axes: "Axes", rows: Sequence[Row]) -> None:
-    for row in rows:
-        curve = row["ghost"]
-        axes.plot(range(1, len(curve) + 1), curve, color=COLORS[row["method"]], label=row["method"])
-    axes.set(xlabel="frames since the object vanished", ylabel="difference in its place, levels of 255")
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
 
 
 def _running(curve: Sequence[float], window: int) -> tuple[list[float], list[float]]:
     """Middles of windows, counted from frame 1, and means over them."""
-    means = [_mean(curve[start : start + window]) for start in range(len(curve) - window + 1)]
+    means = [math.fsum(curve[start : start + window]) / window for start in range(len(curve) - window + 1)]
     return [start + (window + 1) / 2 for start in range(len(means))], means

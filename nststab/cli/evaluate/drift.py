@@ -51,9 +51,9 @@ if TYPE_CHECKING:
 def command(source: Path | None, methods: tuple[str, ...], **options: Any) -> None:
     """Measure what builds up over hundreds of frames: drift of brightness and colour, ghosts, traces of a cut.
 
-    The first frame of INPUT, a clip or a picture, is a still under new sensor noise in every frame; an object of its
-    own colours inverted crosses it and vanishes, and a cut leads to it upside down. The first frames of a clip are
-    looped forwards and backwards. Without INPUT it is the bundled clip.
+    The first frame of INPUT, a clip or a picture, is a still under new sensor noise in every frame; a disc of its
+    mirrored negative slides in and vanishes, and a cut leads to that negative. The first frames of a clip are looped
+    forwards and backwards. Without INPUT it is the bundled clip.
     """
     from nststab.cli.build import OptimizerOptions, machine, perceptual_loss
     from nststab.evaluate.drift import foreign
