@@ -86,7 +86,7 @@ def test_two_clips_are_measured_and_ranked(run: Run) -> None:
     assert result.exit_code == 0, result.stderr
     assert [row[:2] for row in rows(result)] == [["input", ""], ["quiet", "1"], ["loud", "2"]]
     content = json.loads(Path("out.json").read_text())
-    assert (content["original"], content["frames"], content["seed"]) == ("film", COUNT, 0)
+    assert (content["original"], content["frames"], content["shots"], content["seed"]) == ("film", COUNT, 1, 0)
     assert content["versions"].keys() >= {"nststab", "torch", "scikit-image"}
     assert (
         content["settings"].items() >= {"width": 48, "height": 36, "patches": 10, "gaps": [1, 5], "flow": "dis"}.items()

@@ -158,6 +158,19 @@ def test_a_planted_ramp_is_found_as_drift_with_its_slope() -> None:
     assert second.as_row()["drift"] == pytest.approx(0.51, rel=1e-3)
 
 
+def test_losses_are_those_of_the_second_and_every_fifth_frame() -> None:
+    frames = panning(12)
+    own, made = scores(
+        frames,
+        [[torch.full_like(frame, t / 20) for t, frame in enumerate(frames)]],
+        flow_of_pan(frames),
+        losses=lambda frame, content: {"content": float((frame - content).abs().max()), "style": float(frame.mean())},
+    )
+    assert made.stability.curves.losses["style"] == pytest.approx([1 / 20, 6 / 20, 11 / 20])
+    assert made.as_row()["style_loss"] == pytest.approx(6 / 20)
+    assert own.as_row()["content_loss"] == 0 < made.as_row()["content_loss"]
+
+
 def test_no_figure_spans_a_cut() -> None:
     """Else the change of the picture would be an error, its light a drift, and flow be sought between two scenes."""
     dark = [0.4 * frame for frame in panning(7)]

@@ -10,7 +10,6 @@ from nststab.cli.clips import CLIP_PATH, STANDARD, excerpt_options, open_source
 from nststab.cli.common import (
     COUNT,
     EXISTING,
-    FiniteRange,
     NearestChoice,
     device_option,
     flow_cache_option,
@@ -27,42 +26,19 @@ from nststab.cli.common import (
     verbosity_options,
     vgg_option,
 )
+from nststab.cli.limits import failures, limit_options
 from nststab.cli.optimizing import Distances
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from nststab.evaluate.pairing import Pairing
     from nststab.evaluate.score import ClipScore, ScoreMeter, ScoreSettings
     from nststab.evaluate.stability import FrameLosses
     from nststab.video import Clip
 
-_HIGHER_IS_BETTER = ("psnr", "ssim", "trusted")
-_LOWER_IS_BETTER = ("warp_error", "flicker", "drift", "content_loss", "style_loss")
 _FLOW = "dis"  # safer than deepflow where motion is fast, as it is over several frames (docs/flow.md), and faster
 _HARDLY_CHANGED = 0.1  # a content loss below it: networks and optimisers have 0.4 to 1, a compressed copy 0.01
-
-
-class Limits(click.ParamType):  # type: ignore[type-arg]
-    """Limits of figures: ssim=0.5, or several with commas."""
-
-    name = "limits"
-
-    def __init__(self, figures: tuple[str, ...], others: tuple[str, ...], counterpart: str) -> None:
-        self._choice, self._others, self._counterpart = NearestChoice(figures), others, counterpart
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, float]:
-        if isinstance(value, dict):
-            return value
-        limits = {}
-        for part in str(value).split(","):
-            name, _, limit = (text.strip() for text in part.partition("="))
-            if name in self._others:
-                self.fail(f"{name!r} is limited from the other side: {self._counterpart} {name}=...", param, ctx)
-            if not limit:
-                self.fail(f"{part.strip()!r}: expected a figure and its limit, as in ssim=0.5", param, ctx)
-            limits[self._choice.convert(name, param, ctx)] = FiniteRange().convert(limit, param, ctx)
-        return limits
 
 
 @click.command("score", short_help="Measure the stability of clips.")
@@ -91,20 +67,7 @@ class Limits(click.ParamType):  # type: ignore[type-arg]
 @seed_option
 @click.option("--json", "json_file", metavar="FILE", help="Write all figures to this file, or - for standard output.")
 @overwrite_option
-@click.option(
-    "--fail-under",
-    type=Limits(_HIGHER_IS_BETTER, _LOWER_IS_BETTER, "--fail-over"),
-    multiple=True,
-    metavar="FIGURE=X,...",
-    help=f"Exit with 1 if a clip has less: {', '.join(_HIGHER_IS_BETTER)}.",
-)
-@click.option(
-    "--fail-over",
-    type=Limits(_LOWER_IS_BETTER, _HIGHER_IS_BETTER, "--fail-under"),
-    multiple=True,
-    metavar="FIGURE=X,...",
-    help=f"Exit with 1 if a clip has more: {', '.join(_LOWER_IS_BETTER)}.",
-)
+@limit_options
 @device_option
 @verbosity_options
 def command(original: Path, stylized: tuple[Path, ...], **options: Any) -> None:
@@ -132,7 +95,7 @@ def command(original: Path, stylized: tuple[Path, ...], **options: Any) -> None:
     _refuse_misuse(original, stylized, options)
     source, clips, masks = _opened(original, stylized, options)
     pairing = Pairing(source, clips, masks, size=options["size"], limit=options["limit"])
-    settings = ScoreSettings(options["patches"], options["gaps"] or ScoreSettings().gaps, options["seed"] or 0)
+    settings = ScoreSettings(options["patches"], options["gaps"] or ScoreSettings().gaps, seed=options["seed"] or 0)
     meter = ScoreMeter(len(clips), settings, _losses(pairing, options))
     frames = _measured(pairing, meter, options)
     for note in dict.fromkeys(note for clip in (source, *clips) for note in clip.notes):
@@ -145,9 +108,16 @@ def command(original: Path, stylized: tuple[Path, ...], **options: Any) -> None:
     _print(own, dict(zip(map(str, stylized), scores, strict=True)), options["json_file"] == STANDARD)
     if options["json_file"] is not None:
         decisive = _settings(pairing, settings, options)
-        found = {"original": str(original), "frames": frames, "input": own.as_row(), "clips": rows, "units": UNITS}
+        found = {
+            "original": str(original),
+            "frames": frames,
+            "shots": meter.shots,
+            "input": own.as_row(),
+            "clips": rows,
+            "units": UNITS,
+        }
         _write_json({**decisive, **found, "versions": versions()}, options["json_file"])
-    failed = [text for row in rows for text in _failures(row, options)]
+    failed = [text for row in rows for text in failures(row["path"], row, options)]
     if failed:
         raise click.ClickException("; ".join(failed))
 
@@ -249,6 +219,7 @@ def _settings(pairing: "Pairing", settings: "ScoreSettings", options: "Mapping[s
         "radius": patches.radius,
         "masks": options["masks"] is not None,
         "gaps": list(settings.gaps),
+        "loss_every": settings.loss_every,
         "flow": "files" if options["flow"] else options["flow_method"] or _FLOW,
         "cuts": not options["no_cuts"],
         "style": options["style"] and Path(options["style"]).name,
@@ -296,13 +267,3 @@ def _write_json(content: "Mapping[str, Any]", target: str) -> None:
     else:
         write_durably(Path(target), text.encode())
         say(target)
-
-
-def _failures(row: "Mapping[str, Any]", options: "Mapping[str, Any]") -> "Iterator[str]":
-    """What a clip's figures break of the limits; a figure that could not be measured keeps none."""
-    for side, sign, limits in (("under", 1, options["fail_under"]), ("over", -1, options["fail_over"])):
-        for name, limit in (item for given in limits for item in given.items()):
-            if math.isnan(row[name]):
-                yield f"{row['path']}: {name} could not be measured, the limit is {limit:g}"
-            elif sign * row[name] < sign * limit:
-                yield f"{row['path']}: {name} {row[name]:.4g} is {side} {limit:g}"

@@ -5,6 +5,7 @@ the longest gap reaches back, and a few numbers for each frame.
 """
 
 import math
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -38,10 +39,15 @@ UNITS = {
 
 @dataclass(frozen=True)
 class ScoreSettings:
-    """Patches of each pair of frames, their seed, and the gaps in frames over which the warping error is taken."""
+    """Patches of each pair of frames, their seed, and the gaps in frames over which the warping error is taken.
+
+    Losses are those of the second frame and of each `loss_every`-th after it: they take longer than all the rest, and
+    change little from frame to frame.
+    """
 
     patches: int = 10
     gaps: tuple[int, ...] = (1, 5)
+    loss_every: int = 5
     seed: int = 0
 
     @property
@@ -120,10 +126,16 @@ class ScoreMeter:
 
     def __init__(self, clips: int, settings: ScoreSettings, frame_losses: FrameLosses | None = None) -> None:
         self.settings = settings
-        self._meter = StabilityMeter(settings.stability, frame_losses)
+        measured = range(1, sys.maxsize, settings.loss_every)
+        self._meter = StabilityMeter(settings.stability, frame_losses, loss_frames=measured)
         self._names = [CONTENT, *map(str, range(clips))]
         self._series = [_Series(settings.gaps) for _ in self._names]
         self._before: deque[list[Tensor]] = deque(maxlen=max(settings.gaps))
+
+    @property
+    def shots(self) -> int:
+        """How many there were."""
+        return len(self._series[0].shots)
 
     def start_shot(self) -> None:
         """Forget the frames before: no pair spans a cut."""
