@@ -25,6 +25,7 @@ from nststab.cli.common import Setting
 from nststab.cli.flow_source import FlowSource
 from nststab.evaluate import table1
 from nststab.evaluate.drift import DriftSettings
+from nststab.evaluate.gram_trace import GramTraceSettings
 from nststab.evaluate.speed import SpeedSettings
 from nststab.evaluate.stability import StabilitySettings
 from nststab.losses import LossSettings
@@ -88,6 +89,7 @@ def test_the_commands_are_those_of_the_manual() -> None:
         "compare",
         "evaluate stability",
         "evaluate speed",
+        "evaluate gram-trace",
         "evaluate drift",
         "score",
         "train image",
@@ -157,7 +159,8 @@ DEFAULTS: dict[str, dict[str, object]] = {
     "optimize": OPTIMIZERS,
     "compare": OPTIMIZERS,
     "score": {**EXCERPT, "size": "that of the smallest clip", "limit": "all", "gaps": "1,5", "flow_method": "dis"}
-    | {name: OPTIMIZERS[name] for name in ("flow_cache", "network", "vgg_weights", "seed")},
+    | {name: OPTIMIZERS[name] for name in ("network", "vgg_weights", "seed")}
+    | {"flow_cache": "it is not kept"},
     "train image": asdict(LossSettings()) | TRAINING | {"start_from": "random weights"},
     "train video": TRAINING
     | asdict(VideoSettings())
@@ -177,6 +180,13 @@ DEFAULTS: dict[str, dict[str, object]] = {
         "frames": SpeedSettings().frames,
         "measured_iterations": SpeedSettings().iterations,
         **{name: OPTIMIZERS[name] for name in ("network", "vgg_weights", "seed")},
+    },
+    "evaluate gram-trace": {
+        "styles": "all that are shipped",
+        "size": GramTraceSettings().size,
+        "limit": GramTraceSettings().limit,
+        "iterations": f"{RuderSettings().gatys.iterations},{RuderSettings().later_iterations}",
+        **{name: OPTIMIZERS[name] for name in ("flow_method", "flow_cache", "network", "vgg_weights", "seed")},
     },
     "evaluate drift": {
         "styles": "all that are shipped",

@@ -149,7 +149,7 @@ def test_style_is_measured_where_it_is_told(run: Run, tiny_vgg: PerceptualNetwor
     assert "style was not measured" not in result.stderr
     content = json.loads(Path("out.json").read_text())
     own, made = content["input"]["style_loss"], content["clips"][0]["style_loss"]
-    assert rows(result)[1][-2:] == [f"{made:.3f}", f"{made / own:.0%}"]
+    assert rows(result)[1][-3:-1] == [f"{made:.3f}", f"{made / own:.0%}"]
     assert content["settings"]["style"] == "style.safetensors"
 
 
@@ -288,6 +288,13 @@ def test_exact_flow_from_files_leaves_no_warping_error(run: Run) -> None:
     (clip,) = json.loads(Path("out.json").read_text())["clips"]
     assert clip["warp_errors"] == {"1": 0, "5": 0}
     assert 0.6 < clip["trusted_pixels"]["5"] < clip["trusted"] < 1
+
+
+def test_flow_is_kept_where_it_is_asked_for(run: Run) -> None:
+    first = run("film quiet --flow-cache kept --gaps 1")
+    assert first.exit_code == 0, first.stderr
+    assert len(list(Path("kept").iterdir())) == 2 * (COUNT - 1)
+    assert run("film quiet --flow-cache kept --gaps 1").stdout == run("film quiet --gaps 1").stdout == first.stdout
 
 
 def test_videos_pictures_and_scaled_clips_are_compared_alike(run: Run) -> None:

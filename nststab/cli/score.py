@@ -12,7 +12,6 @@ from nststab.cli.common import (
     EXISTING,
     NearestChoice,
     device_option,
-    flow_cache_option,
     flow_option,
     frames_of,
     network_option,
@@ -61,7 +60,13 @@ _HARDLY_CHANGED = 0.1  # a content loss below it: networks and optimisers have 0
     "How optical flow is estimated; deepflow is more exact where motion is slow.",
     NearestChoice(("deepflow", "dis")),
 )
-@flow_cache_option
+@setting(
+    "--flow-cache",
+    "it is not kept",  # at 1920x1080 a frame has 66 MB
+    "Folder to keep optical flow in, by content, so that another run reads it.",
+    click.Path(file_okay=False, path_type=Path),
+    "DIR",
+)
 @network_option
 @vgg_option
 @seed_option
@@ -189,11 +194,17 @@ def _measured(pairing: "Pairing", meter: "ScoreMeter", options: "Mapping[str, An
     """Feeds the meter with all frames, and gives their number."""
     from nststab.cli.flow_source import flow_source
     from nststab.evaluate.score import score
+    from nststab.flow import ESTIMATORS, require_estimator
     from nststab.shots import split_shots
 
     method = options["flow_method"] or (None if options["flow"] else _FLOW)
     source = flow_source(options["flow"], method, options["flow_cache"])
-    flow = source.function()
+    if options["flow"] or options["flow_cache"]:
+        flow = source.function()
+    else:
+        require_estimator(source.method)
+        say(f"flow: {source.method}")
+        flow = ESTIMATORS[source.method]
     count = "an unknown number of frames" if pairing.frame_count is None else frames_of(pairing.frame_count)
     say(f"{count} to measure, {pairing.width}x{pairing.height}")
     frames = source.numbered(pairing.original_frames())

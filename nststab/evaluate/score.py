@@ -206,38 +206,32 @@ def ranks(scores: Sequence[ClipScore]) -> list[int | None]:
 def table(own: ClipScore, clips: Sequence[tuple[str, ClipScore]]) -> Table:
     """The figures of clips by their names, the best first, below those of the original itself."""
     places = ranks([score for _, score in clips])
-    last = len(clips) + 1
-    ordered = sorted(zip(places, clips, strict=True), key=lambda item: item[0] or last)
-    shown: list[tuple[str, str, ClipScore]] = [(CONTENT, "", own)]
-    shown += [(name, "" if place is None else str(place), score) for place, (name, score) in ordered]
-    with_style = not math.isnan(own.stability.style_loss)
-    gaps = list(own.warp_errors)
-    ranked = len(clips) > 1
-    columns = [
-        "clip",
-        *["rank"] * ranked,
-        "PSNR dB",
-        "SSIM",
-        *(f"warp {gap}" for gap in gaps),
-        "flicker",
-        "drift",
-        "content loss",
-    ]
-    columns += ["style loss", "of input's"] * with_style
+    ordered = sorted(zip(places, clips, strict=True), key=lambda item: item[0] or len(clips) + 1)
+    shown: list[tuple[str, int | None, ClipScore]] = [(CONTENT, None, own)]
+    shown += [(name, place, score) for place, (name, score) in ordered]
     rows = []
     for name, place, score in shown:
-        row = score.stability
-        figures = [f"{row.psnr:.2f}", f"{row.ssim:.3f}", *(f"{score.warp_errors[gap]:.5f}" for gap in gaps)]
-        figures += [f"{255 * row.flicker:.2f}", f"{score.slopes.largest:.3f}", f"{row.content_loss:.3f}"]
-        if with_style:
-            figures += [f"{row.style_loss:.3f}", f"{row.style_loss / own.stability.style_loss:.0%}"]
-        rows.append([name, *[place] * ranked, *(figure.replace("nan", "-") for figure in figures)])
-    trusted = ", ".join(f"{own.trusted[gap]:.0%} over {_frames(gap)}" for gap in gaps if own.trusted[gap] > 0)
-    return Table("", columns, rows, f"pixels with a flow to be trusted: {trusted or 'none'}")
+        rank = {"rank": str(place or "")} if len(clips) > 1 else {}
+        rows.append({"clip": name, **rank, **_figures(score, own)})
+    shares = [f"{share:.0%} over {gap} frame{'s' * (gap > 1)}" for gap, share in own.trusted.items() if share > 0]
+    note = f"pixels with a flow to be trusted: {', '.join(shares) or 'none'}"
+    return Table("", list(rows[0]), [list(row.values()) for row in rows], note)
 
 
-def _frames(count: int) -> str:
-    return f"{count} frame" if count == 1 else f"{count} frames"
+def _figures(score: ClipScore, own: ClipScore) -> dict[str, str]:
+    """What the table shows of a clip, by column; - for what could not be measured."""
+    row, style = score.stability, own.stability.style_loss
+    figures = {
+        "PSNR dB": f"{row.psnr:.2f}",
+        "SSIM": f"{row.ssim:.3f}",
+        **{f"warp {gap}": f"{error:.5f}" for gap, error in score.warp_errors.items()},
+        "flicker": f"{255 * row.flicker:.2f}",
+        "drift": f"{score.slopes.largest:.3f}",
+    }
+    if not math.isnan(style):
+        figures |= {"style loss": f"{row.style_loss:.3f}", "of the input's": f"{row.style_loss / style:.0%}"}
+    figures["content loss"] = f"{row.content_loss:.3f}"
+    return {name: figure.replace("nan", "-") for name, figure in figures.items()}
 
 
 class ContentLoss:
