@@ -1,4 +1,4 @@
-"""What the wheel carries: perceptual weights, trained styles with their cards, and the clip of the demo."""
+"""What the wheel carries: perceptual weights, trained styles with their cards, their instability, the demo's clip."""
 
 import difflib
 import json
@@ -60,6 +60,11 @@ def find_style(name: str) -> Style:
 def perceptual_weights() -> Path:
     """VGG-16, blocks 1 to 4, float16."""
     return _PACKAGE / "weights" / "vgg16-conv4_3.safetensors"
+
+
+def measured_instability() -> Path:
+    """The `results.json` of `nststab evaluate gram-trace` that `nststab styles IMAGE` predicts from."""
+    return _PACKAGE / "styles" / "instability.json"
 
 
 def demo_clip() -> Path:

@@ -5,7 +5,7 @@ move in both: the content's own instability stands beside.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from nststab.evaluate.figures import COLORS, OTHERS
 from nststab.evaluate.labels import label_points
 from nststab.evaluate.results import Row, Table
 from nststab.evaluate.stability import FrameLosses, in_step
-from nststab.evaluate.trace_line import LAYERS, Line, as_json, fit_line
+from nststab.evaluate.trace_line import LAYERS, Line, as_json, correlation, fit_line
 from nststab.images import resize
 from nststab.stylizer import Stylizer
 
@@ -33,11 +33,16 @@ CLIPS = "clips"  # the method of clips that other programs stylized
 
 @dataclass(frozen=True)
 class GramTraceSettings:
-    """Longest sides in pixels of the frames and of the style pictures, and the frames of each video."""
+    """Longest sides in pixels of the frames and of the style pictures, and the frames of each video.
+
+    Style and content loss are those of every tenth frame: they take longer than stylizing, and before a fixed camera
+    they hardly change.
+    """
 
     size: int = 432
     limit: int = 100
     style_size: int = 512
+    losses_every: int = 10
 
 
 def traces(network: "PerceptualNetwork", picture: Tensor) -> dict[str, float]:
@@ -47,42 +52,74 @@ def traces(network: "PerceptualNetwork", picture: Tensor) -> dict[str, float]:
     return {layer: metrics.gram_trace(features[layer]) for layer in LAYERS}
 
 
-def measure(frames: Iterable[Tensor], stylize: Stylizer, frame_losses: FrameLosses) -> dict[str, Any]:
-    """Instability of what a stylizer makes of a video's frames (1, 3, H, W), beside their mean style and content loss.
+def measure(frames: Iterable[Tensor], stylize: Stylizer | None, frame_losses: FrameLosses) -> dict[str, Any]:
+    """Instability of what a stylizer makes of a video's frames (1, 3, H, W), beside its mean style and content loss.
 
-    frame_losses: of a stylized frame and its content the named terms; what is not among them is NaN. Raises ValueError
-    for fewer than two frames.
+    `still` is the instability where the content stands still (`metrics.still_pixels`): cars that pass are no flicker.
+
+    stylize: None where the frames are stylized already: without content, `still` and the content loss are NaN.
+    frame_losses: of a stylized frame and its content the named terms. Raises ValueError for fewer than two frames.
     """
     losses: dict[str, list[float]] = {"style": [], "content": []}
+    still: list[float] = []
+    n = 0
 
     def stylized() -> Iterator[Tensor]:
-        for content, made in in_step(frames, {"the stylizer": stylize}):
-            (picture,) = made.values()
-            terms = frame_losses(picture, content)
-            for name, values in losses.items():
-                values.append(terms.get(name, math.nan))
+        nonlocal n
+        before: tuple[Tensor, Tensor] | None = None
+        for content, picture in _beside_content(frames, stylize):
+            if n % GramTraceSettings.losses_every == 0:
+                terms = frame_losses(picture, picture if content is None else content)
+                losses["style"].append(terms.get("style", math.nan))
+                losses["content"].append(math.nan if content is None else terms.get("content", math.nan))
+            if content is not None:
+                if before is not None:
+                    still.append(_still_change(*before, content, picture))
+                before = content, picture
+            n += 1
             yield picture
 
     instability = metrics.instability(stylized())
-    n = len(losses["style"])
     if n < 2:
         raise ValueError(f"expected at least two frames, whose difference is measured, got {n}")
-    style, content = (math.fsum(values) / n for values in losses.values())
-    return {"instability": instability, "style_loss": style, "content_loss": content, "frames": n}
+    means = {f"{name}_loss": _mean_of_known(values) for name, values in losses.items()}
+    return {"instability": instability, "still": _mean_of_known(still), **means, "frames": n}
+
+
+def _beside_content(frames: Iterable[Tensor], stylize: Stylizer | None) -> Iterator[tuple[Tensor | None, Tensor]]:
+    if stylize is None:
+        yield from ((None, frame) for frame in frames)
+    else:
+        yield from ((content, made["made"]) for content, made in in_step(frames, {"made": stylize}))
+
+
+def _still_change(content: Tensor, picture: Tensor, next_content: Tensor, next_picture: Tensor) -> float:
+    """Mean squared difference of two stylized frames where their content stands still; NaN where nothing does."""
+    still = metrics.still_pixels(content, next_content).to(picture.device)
+    return float((next_picture - picture).square().mean(1, keepdim=True)[still].mean())
+
+
+def _mean_of_known(values: Iterable[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return math.fsum(known) / len(known) if known else math.nan
 
 
 def row(style: str, method: str, trace: Mapping[str, float], videos: Mapping[str, Mapping[str, Any]]) -> Row:
-    """A row of the results: means over videos, each counting the same, and every video's instability."""
+    """A row of the results: means over videos, each counting the same, and every video's instability.
+
+    trace: by layer; what is no style, as the videos themselves, has none.
+    """
 
     def mean(name: str) -> float:
-        return math.fsum(part[name] for part in videos.values()) / len(videos)
+        return _mean_of_known(part[name] for part in videos.values())
 
     return {
         "style": style,
         "method": method,
         "instability": mean("instability"),
         "videos": {name: part["instability"] for name, part in videos.items()},
-        **{f"trace_{layer}": trace[layer] for layer in LAYERS},
+        "still": mean("still"),
+        **{f"trace_{layer}": trace.get(layer, math.nan) for layer in LAYERS},
         "style_loss": mean("style_loss"),
         "content_loss": mean("content_loss"),
         "frames": sum(part["frames"] for part in videos.values()),
@@ -94,27 +131,37 @@ def methods(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(found["method"] for found in rows))
 
 
-def lines(rows: Sequence[Row], method: str, video: str | None = None) -> dict[str, Line]:
-    """The line through a method's styles at each layer: of their means over the videos, or of one video."""
-    if video is None:
-        points = [(found, found["instability"]) for found in rows if found["method"] == method]
-    else:
-        own = [found for found in rows if found["method"] == method and video in found["videos"]]
-        points = [(found, found["videos"][video]) for found in own]
-    values = [value for _, value in points]
-    return {layer: fit_line([found[f"trace_{layer}"] for found, _ in points], values) for layer in LAYERS}
+def lines(
+    rows: Sequence[Row], method: str, of: Callable[[Row], float | None] = lambda found: found["instability"]
+) -> dict[str, Line]:
+    """The line through a method's styles at each layer; empty where `of`, their instability, is known of none."""
+    points = [(found, of(found)) for found in rows if found["method"] == method]
+    known = [(found, value) for found, value in points if value is not None and not math.isnan(value)]
+    values = [value for _, value in known]
+    return {layer: fit_line([found[f"trace_{layer}"] for found, _ in known], values) for layer in LAYERS if known}
 
 
 def fits(rows: Sequence[Row]) -> dict[str, Any]:
-    """The lines of every method as JSON values: through the means over videos, and under `videos` for each video."""
+    """The lines of every method by layer, as JSON values.
 
-    def content(method: str, video: str | None = None) -> dict[str, Any]:
-        return {layer: as_json(line) for layer, line in lines(rows, method, video).items()}
+    Through the means over videos; under `still` those of still pixels alone, under `videos` those of each video.
+    """
+
+    def content(found: Lines) -> dict[str, Any]:
+        return {layer: as_json(line) for layer, line in found.items()}
 
     return {
-        method: content(method) | {"videos": {video: content(method, video) for video in videos_of(rows, method)}}
+        method: content(lines(rows, method))
+        | {
+            "still": content(lines(rows, method, lambda row: row["still"])),
+            "videos": {video: content(_lines_of_video(rows, method, video)) for video in videos_of(rows, method)},
+        }
         for method in methods(rows)
     }
+
+
+def _lines_of_video(rows: Sequence[Row], method: str, video: str) -> dict[str, Line]:
+    return lines(rows, method, lambda row: row["videos"].get(video))
 
 
 def videos_of(rows: Sequence[Row], method: str) -> list[str]:
@@ -123,76 +170,101 @@ def videos_of(rows: Sequence[Row], method: str) -> list[str]:
     return [name for name in dict.fromkeys(names) if names.count(name) > 1]
 
 
-def table(rows: Sequence[Row], content: Mapping[str, float]) -> Table:
-    """The table for people, the least stable style first. content: the videos' own instability."""
-    videos = list(dict.fromkeys([*content, *(name for method in methods(rows) for name in videos_of(rows, method))]))
-    columns = ("style", "method", "instability", *videos, *(f"trace {layer}" for layer in LAYERS), "style", "content")
-    shown = []
-    if content:
-        own = [f"{content[name] * 1000:.3f}" if name in content else "-" for name in videos]
-        mean = math.fsum(content.values()) / len(content)
-        shown.append(("input", "", f"{mean * 1000:.3f}", *own, *["-"] * (len(LAYERS) + 2)))
-    for found in sorted(rows, key=lambda found: (methods(rows).index(found["method"]), -found["instability"])):
-        values = (found["instability"], *(found["videos"].get(name, math.nan) for name in videos))
-        cells = [f"{value * 1000:.3f}" for value in values]
-        cells += [f"{found[f'trace_{layer}']:.0f}" for layer in LAYERS]
-        cells += [f"{found[name]:.3f}" for name in ("style_loss", "content_loss")]
-        shown.append((found["style"], found["method"], *(cell.replace("nan", "-") for cell in cells)))
-    note = "Instability: mean squared difference of adjacent frames in thousandths; style and content: losses.\n\n"
-    note += "\n\n".join(said(lines(rows, method), method) for method in methods(rows))
-    return Table("Instability of styles and the trace of their Gram matrix", columns, shown, note)
+def table(rows: Sequence[Row], content: Row | None = None) -> Table:
+    """The table for people, the least stable style first. content: the row of the videos themselves."""
+    first = [] if content is None else [content]
+    names = [*(found["videos"] for found in first), *(videos_of(rows, method) for method in methods(rows))]
+    videos = list(dict.fromkeys(name for own in names for name in own))
+    columns = ["style", "method", "instability", "still", *videos, *(f"trace {layer}" for layer in LAYERS)]
+    shown = first + sorted(rows, key=lambda found: (methods(rows).index(found["method"]), -found["instability"]))
+    cells = []
+    for found in shown:
+        values = [found["instability"], found["still"], *(found["videos"].get(name, math.nan) for name in videos)]
+        figures = [f"{value * 1000:.3f}" for value in values]
+        figures += [f"{found[f'trace_{layer}']:.0f}" for layer in LAYERS]
+        figures += [f"{found[name]:.3f}" for name in ("style_loss", "content_loss")]
+        cells.append([found["style"], found["method"], *("-" if figure == "nan" else figure for figure in figures)])
+    note = "Mean squared differences of adjacent frames in thousandths; still: where the content stands still."
+    note = "\n\n".join([note, *(said(rows, method) for method in methods(rows))])
+    title = "Instability of styles and the trace of their Gram matrix"
+    return Table(title, [*columns, "style loss", "content loss"], cells, note)
 
 
-def said(found: Lines, method: str) -> str:
+def said(rows: Sequence[Row], method: str) -> str:
     """The lines of a method in words."""
-    parts = [
-        f"{layer}: Spearman {line.spearman:.2f} (p {line.p:.3f}), instability in thousandths = "
-        f"{line.intercept * 1000:.3g} {'-' if line.slope < 0 else '+'} {abs(line.slope) * 1000:.3g} trace, "
-        f"residual standard error {line.residual_error * 1000:.3g}"
-        for layer, line in found.items()
-        if line.residual_error >= 0
-    ]
+    found = lines(rows, method)
     n = next(iter(found.values())).n
-    return f"{method}, {n} styles. " + ("; ".join(parts) if parts else "A line needs three styles") + "."
+    if not all(line.residual_error >= 0 for line in found.values()):
+        return f"{method}: {n} {'style' if n == 1 else 'styles'}, and a line needs three of different traces."
+    parts = [
+        f"{layer}: instability = {line.intercept * 1000:.3g} {'-' if line.slope < 0 else '+'} "
+        f"{abs(line.slope) * 1000:.3g} trace, residual standard error {line.residual_error * 1000:.3g}, "
+        f"Spearman's {correlation(line)}"
+        for layer, line in found.items()
+    ]
+    others = {"still": lines(rows, method, lambda row: row["still"])}
+    others |= {video: _lines_of_video(rows, method, video) for video in videos_of(rows, method)}
+    ranks = [
+        f"{name} {' and '.join(f'{line.spearman:.2f}' for line in own.values())}" for name, own in others.items() if own
+    ]
+    apart = f" Spearman's ρ apart, at {' and '.join(LAYERS)}: {', '.join(ranks)}." if ranks else ""
+    return f"{method}, {n} styles. {'; '.join(parts)}.{apart}"
 
 
-def draw(figure: "Figure", rows: Sequence[Row]) -> None:
-    """Instability against trace, a panel for each layer: every style by its name, the line and its prediction band."""
+def draw(figure: "Figure", rows: Sequence[Row], content: Row | None = None) -> None:
+    """Instability against trace, a panel for each layer: every style by its name, the line and its prediction band.
+
+    content: the row of the videos themselves.
+    """
     panels = figure.subplots(1, len(LAYERS), sharey=True)
     for panel, layer in zip(panels, LAYERS, strict=True):
         titles = []
         for method in methods(rows):
-            own = [found for found in rows if found["method"] == method]
-            line = lines(rows, method)[layer]
-            color = COLORS.get(method, OTHERS[0])
-            x = [found[f"trace_{layer}"] for found in own]
-            panel.plot(x, [found["instability"] * 1000 for found in own], "o", ms=4, color=color, label=method)
+            own = [point for point, found in zip(_points(rows, layer), rows, strict=True) if found["method"] == method]
+            line, color = lines(rows, method)[layer], COLORS.get(method, OTHERS[0])
+            panel.plot(*zip(*own, strict=True), "o", ms=4, color=color, label=method)
             if line.residual_error >= 0:
                 _draw_line(panel, line, color)
-                name = f"{method}: " if len(methods(rows)) > 1 else ""
-                titles.append(f"{name}ρ = {line.spearman:.2f} (p = {line.p:.3f}, n = {line.n})")
+                titles.append(f"{method}: {correlation(line)}, {line.n} styles")
+        if content is not None:
+            panel.axhline(content["instability"] * 1000, color=COLORS["input"], lw=0.8, ls="--", label="input")
         panel.set_title("\n".join([layer, *titles]), fontsize=9)
         panel.set_xlabel(f"trace of the Gram matrix at {layer}")
-        panel.set_ylim(bottom=0)
+        panel.margins(x=0.06)
+    panels[0].set_ylim(0, 1.25 * max(found["instability"] * 1000 for found in rows))
     panels[0].set_ylabel("instability (mean squared difference\nof adjacent frames, thousandths)")
-    if len(methods(rows)) > 1:
-        panels[0].legend(loc="upper left")
+    panels[0].legend(loc="upper left")
     for panel, layer in zip(panels, LAYERS, strict=True):
-        points = [(found[f"trace_{layer}"], found["instability"] * 1000) for found in rows]
-        highest = {found["style"]: point for found, point in sorted(zip(rows, points, strict=True), key=_height)}
-        others = [point for point in points if point not in highest.values()]
-        label_points(figure, panel, list(highest.values()), [name.replace("_", " ") for name in highest], others)
+        _name_styles(figure, panel, rows, layer)
 
 
-def _height(entry: tuple[Row, tuple[float, float]]) -> float:
-    return entry[1][1]
+def _points(rows: Sequence[Row], layer: str) -> list[tuple[float, float]]:
+    return [(found[f"trace_{layer}"], found["instability"] * 1000) for found in rows]
 
 
 def _draw_line(panel: "Axes", line: Line, color: str) -> None:
     """The line over the measured traces, and the band in which 95 % of styles are predicted."""
-    low, high = line.range
-    x = [low + (high - low) * step / 50 for step in range(51)]
+    x = _along(line)
     predicted = [line.predict(trace) for trace in x]
     panel.plot(x, [prediction.value * 1000 for prediction in predicted], color=color, lw=1)
     lowest, highest = ([getattr(bounds, name) * 1000 for bounds in predicted] for name in ("low", "high"))
-    panel.fill_between(x, lowest, highest, color=color, alpha=0.12, lw=0)
+    panel.fill_between(x, lowest, highest, color=color, alpha=0.12, lw=0, label="95 % prediction")
+
+
+def _along(line: Line) -> list[float]:
+    low, high = line.range
+    return [low + (high - low) * step / 100 for step in range(101)]
+
+
+def _name_styles(figure: "Figure", panel: "Axes", rows: Sequence[Row], layer: str) -> None:
+    """Each style's name at the highest of its points, clear of the others and of the lines where there is room."""
+    points = _points(rows, layer)
+    named: dict[str, tuple[float, float]] = {}
+    for point, found in zip(points, rows, strict=True):
+        if point[1] >= named.get(found["style"], point)[1]:
+            named[found["style"]] = point
+    others = [point for point in points if point not in named.values()]
+    for line in (lines(rows, method)[layer] for method in methods(rows)):
+        if line.residual_error >= 0:
+            others += [(trace, line.predict(trace).value * 1000) for trace in _along(line)]
+    label_points(figure, panel, list(named.values()), [name.replace("_", " ") for name in named], others)

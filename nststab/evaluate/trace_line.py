@@ -1,8 +1,8 @@
 """How unstable a style will be, by the trace of its Gram matrix: the fitted line of Figure 3 and what it predicts.
 
-The line is straight in the trace, not in its logarithm: two pictures of equal style loss lie on a sphere of radius
-sqrt(tr G) in feature space (Gupta et al. 2017, Theorem 1), so the mean squared difference of two that have nothing to
-do with each other is proportional to tr G.
+The line is straight in the trace, not in its logarithm: pictures that share the style's Gram matrix lie on a sphere of
+radius sqrt(tr G) in feature space (Gupta et al. 2017, Theorem 1), so the mean squared difference of two that have
+nothing else in common is proportional to tr G.
 """
 
 import json
@@ -99,6 +99,11 @@ def rank_correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[fl
         vectorized=True,
     )
     return float(found.statistic), float(test.pvalue)
+
+
+def correlation(line: Line) -> str:
+    """The rank correlation of a line, for people."""
+    return f"ρ = {line.spearman:.2f} (p {'< 0.001' if line.p < 0.001 else f'= {line.p:.3f}'})"
 
 
 @dataclass(frozen=True)

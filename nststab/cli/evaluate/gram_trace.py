@@ -90,6 +90,7 @@ def command(
     if styles and not videos:
         raise click.UsageError("--styles needs VIDEOs of a fixed camera")
     from nststab.cli.build import machine
+    from nststab.cli.style_traces import style_traces
     from nststab.evaluate import gram_trace
 
     where, optimizer = machine(options["device"], options["precision"]), optimizer_of(options)
@@ -100,10 +101,11 @@ def command(
     who = candidates(chosen, options["methods"], where, optimizer)
     foreign = _foreign(clips)
     pictures = {style: source for style, (source, _) in foreign.items()}
-    traces, foreign_traces = (_traces(found, options, where) for found in (chosen, pictures))
+    traces, foreign_traces = (style_traces(found, options, where.device) for found in (chosen, pictures))
     settings = {
         "size": size,
         "limit": limit,
+        "losses_every": defaults.losses_every,
         "styles": digests(chosen, options["methods"]),
         "videos": _digests(contents),
         "clip_styles": digests(pictures, ()),
@@ -121,15 +123,16 @@ def command(
             left = [candidate for candidate in who if not run.parts.done(f"{candidate.name} {name}")]
             announce([(candidate, _length(clip, limit), 1) for candidate in left], clip.width, clip.height)
         found = _measured([*inputs, *ours, *theirs], limit, run.parts)
-        content = {name: part["instability"] for name, part in found.pop(("input", ""), {}).items()}
+        own = found.pop(("input", ""), {})
+        content = gram_trace.row("input", "", {}, own) if own else None
         rows = [
-            gram_trace.row(style, method, (foreign_traces if method == gram_trace.CLIPS else traces)[style], parts)
+            gram_trace.row(style, method, {gram_trace.CLIPS: foreign_traces}.get(method, traces)[style], parts)
             for (style, method), parts in found.items()
         ]
         run.finish(
             rows,
             gram_trace.table(rows, content),
-            lambda figure: gram_trace.draw(figure, rows),
+            lambda figure: gram_trace.draw(figure, rows, content),
             (10.0, 5.0),
             input=content,
             fit=gram_trace.fits(rows),
@@ -145,7 +148,7 @@ class Measurement:
     method: str
     video: str
     clip: "Clip"
-    stylizer: "Callable[[], Stylizer]"
+    stylizer: "Callable[[], Stylizer | None]"
     losses: "Callable[[], FrameLosses]"
 
     @property
@@ -200,11 +203,8 @@ def _theirs(
     """A clip that is stylized already; without its content it has a style loss only."""
     from nststab.evaluate.gram_trace import CLIPS
 
-    def losses() -> "FrameLosses":
-        measured = _losses(source, max(clip.width, clip.height), options, where)
-        return lambda stylized, content: {"style": measured(stylized, content)["style"]}
-
-    return Measurement(style, CLIPS, video, clip, _as_it_is, losses)
+    side = max(clip.width, clip.height)
+    return Measurement(style, CLIPS, video, clip, lambda: None, lambda: _losses(source, side, options, where))
 
 
 def _losses(source: "StyleSource", side: int, options: Mapping[str, Any], where: "Machine") -> "FrameLosses":
@@ -222,52 +222,6 @@ def _as_it_is() -> "Stylizer":
 
 def _no_losses() -> "FrameLosses":
     return lambda _stylized, _content: {}
-
-
-def _traces(
-    styles: "Mapping[str, StyleSource]", options: Mapping[str, Any], where: "Machine"
-) -> dict[str, Mapping[str, float]]:
-    """Of each style the trace at both layers, from its picture or its card; a usage error where it has neither."""
-    from nststab.cli.perceptual import perceptual_network
-    from nststab.evaluate.gram_trace import traces
-    from nststab.images import read_picture
-
-    bundled = not (options["network"] or options["vgg_weights"])  # which the cards were written with
-    network = perceptual_network(options["vgg_weights"], where.device, options["network"])
-    found: dict[str, Mapping[str, float]] = {}
-    for name, source in styles.items():
-        picture = source.picture or source.shipped
-        if picture:
-            found[name] = traces(network, read_picture(picture).rgb)
-        else:
-            found[name] = _card_traces(source, bundled)
-    return found
-
-
-def _card_traces(source: "StyleSource", bundled: bool) -> Mapping[str, float]:
-    """The traces that the card beside a style's networks tells."""
-    from nststab.assets import Style
-    from nststab.evaluate.trace_line import LAYERS
-
-    if source.checkpoint is None or Path(source.text).is_file():
-        raise click.UsageError(
-            f"the style {source.text} has no picture for its Gram trace; put the network into a folder, as "
-            "independent.safetensors beside image.jpg, and give the folder"
-        )
-    folder = source.checkpoint("independent").parent
-    if not bundled:
-        raise click.UsageError(
-            f"the style {source.text} has no picture: {folder} lacks image.jpg, and the traces of cards are those of "
-            "the bundled VGG-16, not of --network and --vgg-weights"
-        )
-    try:
-        told = Style(folder.name, folder).card["gram_trace"]
-        return {layer: float(told[layer]) for layer in LAYERS}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise click.UsageError(
-            f"the style {source.text} has no Gram trace: {folder} holds neither image.jpg nor a card.json with "
-            f"gram_trace at {' and '.join(LAYERS)}"
-        ) from error
 
 
 def _foreign(clips: Sequence[tuple[str, Path]]) -> "dict[str, tuple[StyleSource, dict[str, Clip]]]":
