@@ -2,6 +2,7 @@
 
 import json
 import math
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -176,8 +177,24 @@ def test_a_stylizer_that_loses_frames_is_refused() -> None:
             if index < 60:
                 yield frame
 
-    with pytest.raises(ValueError, match="longer"):
+    with pytest.raises(ValueError, match="expected 80 stylized frames, got 60"):
         measure("still", short, pictures(), SHORT, no_losses)
+
+
+def test_memory_does_not_grow_with_the_frames() -> None:
+    alive: weakref.WeakSet[Tensor] = weakref.WeakSet()
+    most = 0
+
+    def watched(frames: Iterable[Tensor]) -> Iterator[Tensor]:
+        nonlocal most
+        for frame in frames:
+            stylized = frame.clone()
+            alive.update((frame, stylized))
+            most = max(most, len(alive))
+            yield stylized
+
+    measure("still", watched, pictures(), SHORT, no_losses)
+    assert most <= 6
 
 
 # ghosts

@@ -7,9 +7,10 @@ levels of 255. A stylizer without memory moves by its noise alone, and leaves no
 """
 
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle, islice, tee
+from itertools import cycle, islice
 from typing import Any
 
 import torch
@@ -142,7 +143,7 @@ def long_run(
     - `style_loss` and `content_loss`, each of the first and of the last window.
     - `means`: brightness, R, G, B of every frame, in levels, rounded.
     """
-    frames, contents = tee(shown)
+    waiting: deque[Tensor] = deque()  # content of what the stylizer has taken and not given back
     means: list[Tensor] = []
     changes: list[float] = []
     starts = (settings.settled, settings.settled + window, settings.frames - window)
@@ -150,8 +151,8 @@ def long_run(
     pictures = [torch.zeros(()) for _ in windows]
     losses: dict[int, Mapping[str, float]] = {}
     previous: Tensor | None = None
-    stylized = stylizer(frame for frame, _ in frames)
-    for index, (frame, (_, content)) in enumerate(zip(stylized, contents, strict=True)):
+    for index, frame in enumerate(stylizer(_shown(shown, waiting))):
+        content = waiting.popleft()
         means.append(frame.mean((0, 2, 3), dtype=torch.float64))
         if previous is not None and index >= settings.settled:
             changes.append(_difference(frame, previous))
@@ -162,6 +163,8 @@ def long_run(
             for picture, within in zip(pictures, windows, strict=True)
         ]
         previous = frame
+    if len(means) != settings.frames:
+        raise ValueError(f"expected {settings.frames} stylized frames, got {len(means)}")
     curves = dict(zip(DriftSlopes._fields, (255 * with_brightness(torch.stack(means))).T.tolist(), strict=True))
     return {
         **slopes(torch.stack(means)[settings.settled :], window, smoothed),
@@ -174,6 +177,12 @@ def long_run(
         },
         "means": {name: [round(level, 4) for level in curve] for name, curve in curves.items()},
     }
+
+
+def _shown(pairs: Iterable[tuple[Tensor, Tensor]], contents: deque[Tensor]) -> Iterator[Tensor]:
+    for frame, content in pairs:
+        contents.append(content)
+        yield frame
 
 
 def slopes(means: Tensor, window: int, smoothed: int) -> dict[str, Any]:

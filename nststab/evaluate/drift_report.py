@@ -50,7 +50,7 @@ def table(rows: Sequence[Row], settings: DriftSettings) -> Table:
         *("drift in 1000", "moved", "accumulated", "change"),
         *("loop: drift", "moved"),
         *(f"ghost +{frame}" for frame in GHOST_AFTER),
-        *("cut", "not seen +1"),
+        *("cut", "not seen +1", "+10"),
         *("style loss", "content loss"),
     ]
     note = (
@@ -58,7 +58,8 @@ def table(rows: Sequence[Row], settings: DriftSettings) -> Table:
         "steepest of brightness, R, G and B over 1000 frames, with its standard error; the farthest that a mean over "
         f"{settings.window} frames (a round of the loop) comes from the first after {settings.settled} frames; by "
         "how much the mean pictures of first and last window differ (of first and second). Ghost: where an object "
-        "was, so many frames after it, against a run that never saw it. Losses of the still, first and last window."
+        "was, so many frames after it, against a run that never saw it. Cut: what it leaves against a run that begins "
+        "there, at most, and on average where no cut is looked for. Losses of the still, first and last window."
     )
     return Table("Drift, ghosts and cuts", columns, [_cells(row) for row in rows], note)
 
@@ -74,7 +75,7 @@ def _cells(row: Row) -> list[str]:
         *(("-", "-") if loop is None else (_slope(loop), f"{loop['moved']:.3f}")),
         *(f"{row[f'ghost_{frame}']:.2f}" for frame in GHOST_AFTER),
         f"{row['cut']:.2g}",
-        f"{row['cut_unseen'][0]:.2f}",
+        *(f"{row['cut_unseen'][frame - 1]:.2f}" for frame in (1, 10)),
         *(f"{row[f'{term}_first']:.3f} to {row[term]:.3f}" for term in ("style_loss", "content_loss")),
     ]
 
@@ -121,7 +122,8 @@ def _draw_ghosts(axes: "Axes", rows: Sequence[Row], methods: Sequence[str]) -> N
             axes.plot(
                 range(1, len(curve) + 1), curve, ".-", color=COLORS[method], linewidth=1, markersize=4, label=label
             )
-    axes.set(xlabel="frames since the object vanished", ylabel="difference in its place, levels of 255", ylim=(0, None))
+    axes.set(xlabel="frames since the object vanished", ylabel="difference in its place, levels of 255")
+    axes.set_ylim(-0.03 * axes.get_ylim()[1])  # lines at zero are seen
     axes.set_xticks((1, 5, 10, 20, 30))
     axes.legend()
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nststab.cli.clips import CLIP_PATH, open_source
-from nststab.cli.common import FiniteRange, device_options, given, progress, setting, verbosity_options
+from nststab.cli.common import OPTIMISERS, FiniteRange, device_options, given, progress, setting, verbosity_options
 from nststab.cli.evaluate.common import (
     Candidate,
+    Run,
     announce,
     candidates,
     digests,
@@ -75,7 +77,7 @@ def command(source: Path | None, methods: tuple[str, ...], **options: Any) -> No
     with experiment("drift", options, where, styles=digests(styles, methods), **decisive) as run:
         total = _announce(run.parts, who, clip[0], settings)
         with progress("drift", total) as advance:
-            rows = list(_rows(run.parts, losses, who, clip, settings, _Ticking(advance)))
+            rows = list(_rows(run, losses, who, clip, settings, _Ticking(advance)))
         run.finish(rows, table(rows, settings), lambda figure: draw(figure, rows, settings), (9.0, 3.8))
 
 
@@ -127,7 +129,7 @@ class _Ticking:
 
 
 def _rows(
-    parts: "Parts",
+    run: Run,
     losses: "Mapping[str, FrameLosses]",
     who: Sequence[Candidate],
     clip: "Sequence[Tensor]",
@@ -135,20 +137,23 @@ def _rows(
     ticking: _Ticking,
 ) -> Iterator[dict[str, Any]]:
     """Of each style the input as it is, which has no drift of its own, and then its methods."""
-    from nststab.evaluate.drift import measure
-    from nststab.evaluate.drift import parts as all_parts
+    from nststab.evaluate.drift import measure, parts
     from nststab.evaluate.drift_report import row
     from nststab.evaluate.stability import CONTENT
 
+    def part(name: str, one: Candidate | None, frame_losses: "FrameLosses") -> dict[str, Any]:
+        if one is None:
+            return measure(name, _unchanged, clip, settings, frame_losses)
+        kept = run.keeping(f"{one.name} {name}") if one.method in OPTIMISERS else nullcontext()
+        with kept as keep:  # of an optimisation, which takes hours, every frame
+            return measure(name, ticking(one.stylizer(max(clip[0].shape), keep=keep)), clip, settings, frame_losses)
+
     for style, frame_losses in losses.items():
-        everyone: dict[str, Stylizer] = {CONTENT: _unchanged}
-        everyone |= {one.method: ticking(one.stylizer(max(clip[0].shape))) for one in who if one.style == style}
-        for method, stylizer in everyone.items():
+        for one in (None, *(one for one in who if one.style == style)):
+            method = one.method if one else CONTENT
             found = {
-                part: parts.get(
-                    f"{style} {method} {part}", partial(measure, part, stylizer, clip, settings, frame_losses)
-                )
-                for part in all_parts(settings)
+                name: run.parts.get(f"{style} {method} {name}", partial(part, name, one, frame_losses))
+                for name in parts(settings)
             }
             yield row(style, method, found)
 
