@@ -244,15 +244,22 @@ class Loss(Protocol):
 
 
 def perceptual_losses(loss: Loss, device: torch.device | str = "cpu") -> FrameLosses:
-    """The named terms of a perceptual loss on `device`, as numbers; content targets are computed once a frame."""
-    latest: tuple[Tensor, dict[str, Tensor]] | None = None
+    """The named terms of a perceptual loss on `device`, as numbers.
+
+    Targets of the content, and the terms of the content itself and of copies of it, are computed once a frame.
+    """
+    latest: tuple[Tensor, dict[str, Tensor], dict[str, float]] | None = None
 
     @torch.no_grad()
     def frame_losses(stylized: Tensor, content: Tensor) -> dict[str, float]:
         nonlocal latest
         if latest is None or latest[0] is not content:
-            latest = content, loss.content_targets(content.to(device))
-        return {name: float(term) for name, term in loss(stylized.to(device), latest[1]).items()}
+            latest = content, loss.content_targets(content.to(device)), {}
+        _, targets, own = latest
+        terms = own if stylized is content else {}
+        if not terms:
+            terms |= {name: float(term) for name, term in loss(stylized.to(device), targets).items()}
+        return terms
 
     return frame_losses
 

@@ -165,8 +165,8 @@ def _said(value: float, digits: int) -> str:
 def _note(gained: Row | None, cheated: str) -> str:
     text = (
         "In brackets the 95 % bootstrap interval of the mean over sequences. Flicker in levels of 255, where the input "
-        "stands still. The last three rows of a style are stable without being good, made of the input and of what "
-        f"{cheated} gave: their style loss tells."
+        "stands still. The last three rows of a style are ways to be stable without being good, made of the input and "
+        f"of what {cheated} gave: PSNR and SSIM count only beside the style loss."
     )
     if gained is None:
         return text
