@@ -134,8 +134,8 @@ def test_an_iterations_arithmetic_is_that_of_forward_and_backward(tiny_vgg: Perc
 def test_a_matrix_products_rate() -> None:
     product = MatrixProduct(torch.float32, CPU, side=64)
     assert product.flop == 2 * 64**3 == flop_of(product)
-    assert product.rates([0.5, 2.0]) == [2 * 64**3 / 0.5, 2 * 64**3 / 2.0]
-    assert all(rate > 0 for rate in product.rates(alternating({"": product}, 3)[""]))
+    assert product.rate(0.5) == 2 * product.flop
+    assert all(product.rate(seconds) > 0 for seconds in alternating({"": product}, 3)[""])
     assert MatrixProduct(torch.bfloat16, CPU).side == 2048
 
 
@@ -178,6 +178,7 @@ def test_an_iteration_is_timed_from_report_to_report_of_the_last_frame() -> None
     frames = [torch.zeros(1, 3, 4, 4)] * 2
     assert iteration_steps(build, frames[:1], clock) == [1]
     assert iteration_steps(build, frames, clock) == [11, 12]
+    assert iteration_steps(build, frames, clock, clock.job(*[500] * 5)) == [11, 12]
 
 
 def test_as_many_iterations_are_timed_as_were_asked_for(tiny_vgg: PerceptualNetwork) -> None:
@@ -349,7 +350,19 @@ def test_every_method_at_every_size(run: Callable[[str], Result]) -> None:
     assert all(row["n"] == 3 and row["seconds"] > 0 for row in found["flow"])
     assert [row["size"] for row in found["recurrent_to_independent"]] == [32, 48]
     assert found["settings"]["content"] == CLIP
-    assert found["settings"]["sizes"] == [32, 48]
+    assert found["settings"]["styles"].keys() == {"tiny"}
+    assert (
+        found["settings"]
+        | {
+            "sizes": [32, 48],
+            "frames": 3,
+            "measured_iterations": 2,
+            "vgg_weights": "vgg.safetensors",
+            "device": "cpu",
+            "precision": "float32",
+        }
+        == found["settings"]
+    )
     assert str(Path.cwd()) not in Path("out/results.json").read_text()
 
 

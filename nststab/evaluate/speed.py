@@ -9,7 +9,6 @@ multiply-add as two; normalisation, pooling, warping and the optimizer's own vec
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
@@ -82,21 +81,29 @@ def iteration_steps(
     build: Callable[[IterationReport], Stylizer],
     frames: Sequence[Tensor],
     reading: Callable[[], float] = time.perf_counter,
+    between: Callable[[], object] = lambda: None,
 ) -> list[float]:
     """By how much `reading` grows in each iteration of the last of `frames`, (1, 3, H, W): an update and an evaluation.
 
-    build: makes the optimisation, which tells the report its iterations from 0, before the first update, on.
+    build: makes the optimisation, which tells the report its iterations from 0, before the first update, on. between:
+    is called where an iteration ends, and counts to none.
     """
-    readings: list[float] = []
+    steps: list[float] = []
+    before = 0.0
 
     def report(iteration: int, _terms: Mapping[str, float]) -> None:
+        nonlocal before
+        after = reading()
         if iteration == 0:
-            readings.clear()
-        readings.append(reading())
+            steps.clear()
+        else:
+            steps.append(after - before)
+        between()
+        before = reading()
 
     for _ in build(report)(frames):
         pass
-    return [after - before for before, after in pairwise(readings)]
+    return steps
 
 
 class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -143,16 +150,17 @@ class MatrixProduct:
     def __init__(self, dtype: torch.dtype, device: torch.device, side: int | None = None, seed: int = 0) -> None:
         self.side = side or matrix_side(device)
         self.flop = 2 * self.side**3
-        generator = torch.Generator().manual_seed(seed)
-        self._factors = [torch.randn(self.side, self.side, generator=generator).to(device, dtype) for _ in range(2)]
+        generator = torch.Generator(device).manual_seed(seed)
+        sides = self.side, self.side
+        self._factors = [torch.randn(sides, generator=generator, dtype=dtype, device=device) for _ in range(2)]
 
     def __call__(self) -> None:
         first, second = self._factors
         (first @ second)[0, 0].item()
 
-    def rates(self, seconds: Sequence[float]) -> list[float]:
-        """FLOP a second of products that took so long."""
-        return [self.flop / value for value in seconds]
+    def rate(self, seconds: float) -> float:
+        """FLOP a second of a product that took so long."""
+        return self.flop / seconds
 
 
 class AddedMemory:

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from nststab.cli.evaluate.speed_tasks import Task
     from nststab.evaluate.results import Row
     from nststab.evaluate.speed import Measured, SpeedSettings
-    from nststab.plan import Seconds
 
 FLOW = ("deepflow", "dis")
 _LEAST_SIDE = 16
@@ -103,9 +102,10 @@ def command(style: str, **options: Any) -> None:
     flow_methods = options["flow_methods"] if "ruder" in methods else ()
     for method in flow_methods:
         require_estimator(method)
+    settings = replace(SpeedSettings(), **given(**asked))
     task = Task(
         style,
-        replace(SpeedSettings(), **given(**asked)),
+        settings,
         available_content(),
         options["seed"] or 0,
         where.device.type,
@@ -115,7 +115,13 @@ def command(style: str, **options: Any) -> None:
         flow_methods,
     )
     candidates(styles, methods, where, task.candidate(1).optimizer)  # a usage error where there is no network
-    kept = {"styles": digests(styles, methods), "content": task.content}
+    kept = {
+        "styles": digests(styles, methods),
+        "content": task.content,
+        "sizes": list(settings.sizes),
+        "frames": settings.frames,
+        "measured_iterations": settings.iterations,
+    }
     with experiment("speed", options, where, **kept) as run:
         parts = list(_parts(task, methods))
         _announce(task, [part for part in parts if not run.parts.done(part.name)])
@@ -124,16 +130,11 @@ def command(style: str, **options: Any) -> None:
             for number, part in enumerate(parts):
                 advance(number, note=part.name)
                 found[part.name] = run.parts.get(part.name, part.compute)
-        (name,) = styles
-        rows = _rows(found, task, name, where, methods)
-        flow = [
-            flow_row(method, size, found[f"flow {size}"][method])
-            for method in flow_methods
-            for size in task.settings.sizes
-        ]
+        rows = _rows(found, task, next(iter(styles)), where, methods)
+        flow = [flow_row(name, size, found[f"flow {size}"][name]) for name in flow_methods for size in settings.sizes]
         run.finish(
             rows,
-            table(rows, flow, _note(rows, where, task.settings)),
+            table(rows, flow, _note(rows, where, settings)),
             lambda figure: draw(figure, rows, flow),
             flow=flow,
             recurrent_to_independent=_ratios(found, task, methods),
@@ -142,12 +143,18 @@ def command(style: str, **options: Any) -> None:
 
 
 class Part(NamedTuple):
-    """What is finished or not at all; `seconds` tells from those of each method's frame at the smallest size."""
+    """What is finished or not at all, with what it will take: `start` seconds, and `frames` of each method.
+
+    Those of an optimisation are iterations; with `flow` they are pairs, of which only the flow is estimated.
+    """
 
     name: str
+    size: int
     methods: Sequence[str]
     compute: Callable[[], Any]
-    seconds: "Callable[[Mapping[str, Seconds]], float]"
+    frames: int
+    start: float = 0.0
+    flow: bool = False
 
 
 def _parts(task: "Task", methods: Sequence[str]) -> Iterator[Part]:
@@ -159,44 +166,31 @@ def _parts(task: "Task", methods: Sequence[str]) -> Iterator[Part]:
     rounds = WARM_UP + task.settings.frames
     networks = [method for method in methods if method not in OPTIMISERS]
     for size in task.settings.sizes:
-        sized, scale = replace(task, size=size), (size / min(task.settings.sizes)) ** 2
+        sized = replace(task, size=size)
         if networks:
-            yield Part(
-                f"networks {size}",
-                networks,
-                partial(networks_in_step, sized, networks),
-                lambda once, scale=scale: rounds * scale * sum(once[method].first for method in networks),  # type: ignore[misc]
-            )
+            yield Part(f"networks {size}", size, networks, partial(networks_in_step, sized, networks), rounds)
         for method in methods:
             own = replace(sized, method=method)
-            yield Part(
-                f"{method} {size}",
-                [method],
-                partial(in_fresh_process, alone, own),
-                lambda once, own=own, scale=scale: (  # type: ignore[misc]
-                    _START_SECONDS + scale * frames_alone(own) * once[own.method].first
-                ),
-            )
+            compute = partial(in_fresh_process, alone, own)
+            yield Part(f"{method} {size}", size, [method], compute, frames_alone(own), _START_SECONDS)
         if task.flow_methods:
-            yield Part(
-                f"flow {size}",
-                ["ruder"],
-                partial(flows_in_step, sized),
-                lambda once, scale=scale: rounds * scale * (once["ruder"].later - once["ruder"].first),  # type: ignore[misc]
-            )
+            yield Part(f"flow {size}", size, ["ruder"], partial(flows_in_step, sized), rounds, flow=True)
 
 
 def _announce(task: "Task", left: Sequence[Part]) -> None:
     """Says what is left to measure and how long that takes, after a probe of each method at the smallest size."""
     from nststab.cli.planning import duration
-    from nststab.plan import Seconds
 
     if not left:
         return
     least, settings = min(task.settings.sizes), task.settings
     methods = dict.fromkeys(method for part in left for method in part.methods)
-    once = {method: Seconds(*seconds_of(replace(task, method=method).candidate(1), least, least)) for method in methods}
-    seconds = sum(part.seconds(once) for part in left)
+    # with one iteration a frame, so that what a later frame of ruder takes longer is its flow
+    probed = {method: seconds_of(replace(task, method=method).candidate(1), least, least) for method in methods}
+    seconds = 0.0
+    for part in left:
+        each = sum(later - first if part.flow else first for first, later in (probed[name] for name in part.methods))
+        seconds += part.start + part.frames * each * (part.size / least) ** 2
     sizes = ", ".join(f"{size}x{size}" for size in settings.sizes)
     say(
         f"{', '.join(methods)} at {sizes}: {len(left)} measurements of {frames_of(settings.frames)} or "

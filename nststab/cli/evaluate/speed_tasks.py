@@ -23,6 +23,7 @@ from nststab.evaluate.speed import (
     WARM_UP,
     AddedMemory,
     MatrixProduct,
+    Measured,
     SpeedSettings,
     alternating,
     flop_of,
@@ -39,7 +40,6 @@ CLIP, TEXTURE = "the bundled clip", "a moving texture"
 _TEXTURE_SIDE = 256
 _DIFFERENT = 12  # frames, gone through forwards and backwards
 _MEMORY_FRAMES = 3  # after which a network's memory grows no more
-_PRODUCTS = 10  # matrix products after an optimisation: before, they would leave memory to it
 
 
 class InStep(TypedDict):
@@ -48,15 +48,6 @@ class InStep(TypedDict):
     seconds: dict[str, list[float]]
     flop: dict[str, int]
     matrix_rates: list[float]
-
-
-class Alone(TypedDict):
-    """Of a method in a process of its own; for a network only the memory."""
-
-    seconds: list[float]
-    flop: int
-    matrix_rates: list[float]
-    peak_bytes: int | None
 
 
 @dataclass(frozen=True)
@@ -126,7 +117,7 @@ def networks_in_step(task: Task, methods: Sequence[str]) -> InStep:
     product = _product(task, task.precision)
     jobs: dict[str, Callable[[], object]] = {method: stream.__next__ for method, stream in streams.items()}
     seconds = alternating({**jobs, "": product}, rounds)
-    rates = product.rates(seconds.pop(""))
+    rates = [product.rate(value) for value in seconds.pop("")]
     flop = {method: flop_of(stylizer(frames).__next__) for method, stylizer in stylizers.items()}
     return {"seconds": seconds, "flop": flop, "matrix_rates": rates}
 
@@ -148,15 +139,15 @@ def frames_alone(task: Task) -> int:
     return _MEMORY_FRAMES if task.method not in OPTIMISERS else task.settings.iterations + 6
 
 
-def alone(task: Task) -> Alone:
-    """The method by itself; to be called in a fresh process."""
+def alone(task: Task) -> Measured:
+    """The method by itself, of a network the memory only; to be called in a fresh process."""
     torch.set_num_threads(task.threads)
     with click.Context(click.Command("speed")) as context:
         run_options(context).quiet = True  # the process that began this one has said all
         return _optimization(task) if task.method in OPTIMISERS else _network_memory(task)
 
 
-def _network_memory(task: Task) -> Alone:
+def _network_memory(task: Task) -> Measured:
     frames = task.frames(_MEMORY_FRAMES)
     memory = AddedMemory(torch.device(task.device))
     for _ in task.candidate(1).stylizer(task.size)(frames):
@@ -164,20 +155,28 @@ def _network_memory(task: Task) -> Alone:
     return {"seconds": [], "flop": 0, "matrix_rates": [], "peak_bytes": memory.bytes()}
 
 
-def _optimization(task: Task) -> Alone:
-    """Two frames of ruder, whose second is timed, or one of gatys; once before to warm up."""
+def _optimization(task: Task) -> Measured:
+    """Two frames of ruder, whose second is timed, or one of gatys; once before to warm up.
+
+    The machine's matrix product runs between the iterations, where less memory is held than within. Not before: what
+    it left to the allocator would not count as the method's.
+    """
     frames = task.frames(2 if task.method == "ruder" else 1)
     with TemporaryDirectory() as cache:  # not the user's
 
         def building(iterations: int) -> Callable[[Callback], Stylizer]:
             return lambda report: task.candidate(iterations, Path(cache)).stylizer(task.size, report)
 
+        product = _product(task, task.candidate(1).where.optimizing)
+        rates: list[float] = []
+
+        def multiply() -> None:
+            rates.extend(map(product.rate, alternating({"": product}, 1)[""]))
+
         memory = AddedMemory(torch.device(task.device))
         iteration_steps(building(1), frames)
-        seconds = iteration_steps(building(task.settings.iterations), frames)
+        seconds = iteration_steps(building(task.settings.iterations), frames, between=multiply)
         peak = memory.bytes()
-        product = _product(task, task.candidate(1).where.optimizing)
-        rates = product.rates(alternating({"": product}, _PRODUCTS)[""])
         flop = flop_of_iteration(building(1), frames)
     return {"seconds": seconds, "flop": flop, "matrix_rates": rates, "peak_bytes": peak}
 
