@@ -249,6 +249,7 @@ def _note(rows: "Sequence[Row]", where: "Machine", settings: "SpeedSettings") ->
         f"{where.device.type}, {torch.get_num_threads()} threads, {precisions}. "
         "GFLOP: convolutions and matrix products, a multiply-add as two. "
         f"Matrix rate: products of {side}x{side} matrices in the same arithmetic beside each measurement, "
-        f"{min(rates):.0f} to {max(rates):.0f} GFLOP/s. Memory: what a fresh process adds at its peak. "
+        f"{min(rates):.0f} to {max(rates):.0f} GFLOP/s. Memory: what a fresh process adds at its peak, "
+        "of an optimisation within those iterations. "
         "Flow: both directions of a pair side by side, which ruder needs besides."
     )
