@@ -245,14 +245,18 @@ def _settings(pairing: "Pairing", settings: "ScoreSettings", options: "Mapping[s
 
 def _print(own: "ClipScore", clips: "Mapping[str, ClipScore]", stderr: bool) -> None:
     """The table, and what it does not say by itself."""
+    from rich.box import SIMPLE
     from rich.table import Table
 
     from nststab.evaluate.score import table
 
-    text = table(own, list(clips.items()))
-    shown = Table()
-    for index, column in enumerate(text.columns):
-        shown.add_column(column, justify="right" if index else "left", overflow="fold")
+    files = [Path(name).name for name in clips]
+    names = files if len(set(files)) == len(files) else list(clips)
+    text = table(own, list(zip(names, clips.values(), strict=True)))
+    shown = Table(box=SIMPLE, show_edge=False, pad_edge=False, collapse_padding=True)
+    shown.add_column(text.columns[0], overflow="fold")
+    for column in text.columns[1:]:
+        shown.add_column(column.replace(" ", "\n"), justify="right", no_wrap=True)
     for row in text.rows:
         shown.add_row(*row)
     print_table(shown, stderr)

@@ -204,15 +204,11 @@ def ranks(scores: Sequence[ClipScore]) -> list[int | None]:
 
 
 def table(own: ClipScore, clips: Sequence[tuple[str, ClipScore]]) -> Table:
-    """The figures of clips by their names, the best first, below those of the original itself."""
+    """The figures of clips by their names, the best first and numbered, below those of the original itself."""
     places = ranks([score for _, score in clips])
-    ordered = sorted(zip(places, clips, strict=True), key=lambda item: item[0] or len(clips) + 1)
-    shown: list[tuple[str, int | None, ClipScore]] = [(CONTENT, None, own)]
-    shown += [(name, place, score) for place, (name, score) in ordered]
-    rows = []
-    for name, place, score in shown:
-        rank = {"rank": str(place or "")} if len(clips) > 1 else {}
-        rows.append({"clip": name, **rank, **_figures(score, own)})
+    rows = [{"clip": CONTENT, **_figures(own, own)}]
+    for place, (name, score) in sorted(zip(places, clips, strict=True), key=lambda item: item[0] or len(clips) + 1):
+        rows.append({"clip": name if len(clips) == 1 else f"{place or '-'} {name}", **_figures(score, own)})
     shares = [f"{share:.0%} over {gap} frame{'s' * (gap > 1)}" for gap, share in own.trusted.items() if share > 0]
     note = f"pixels with a flow to be trusted: {', '.join(shares) or 'none'}"
     return Table("", list(rows[0]), [list(row.values()) for row in rows], note)
@@ -229,7 +225,7 @@ def _figures(score: ClipScore, own: ClipScore) -> dict[str, str]:
         "drift": f"{score.slopes.largest:.3f}",
     }
     if not math.isnan(style):
-        figures |= {"style loss": f"{row.style_loss:.3f}", "of the input's": f"{row.style_loss / style:.0%}"}
+        figures |= {"style loss": f"{row.style_loss:.3f}", "of input": f"{row.style_loss / style:.0%}"}
     figures["content loss"] = f"{row.content_loss:.3f}"
     return {name: figure.replace("nan", "-") for name, figure in figures.items()}
 
