@@ -24,6 +24,7 @@ from nststab.cli import group
 from nststab.cli.evaluate import speed_tasks
 from nststab.cli.evaluate.speed_tasks import CLIP, TEXTURE, Task, alone, networks_in_step
 from nststab.evaluate import fresh_process, speed
+from nststab.evaluate.flop import flop_of
 from nststab.evaluate.fresh_process import in_fresh_process
 from nststab.evaluate.speed import (
     WARM_UP,
@@ -34,7 +35,6 @@ from nststab.evaluate.speed import (
     SpeedSettings,
     alternating,
     digits,
-    flop_of,
     flop_of_iteration,
     flow_row,
     iteration_steps,

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from nststab.evaluate.figures import COLORS, OTHERS
+from nststab.evaluate.flop import FlopCounter
 from nststab.evaluate.results import Row, Table
 from nststab.flow import FlowFunction
 from nststab.flow_pairs import flow_ahead
@@ -105,32 +104,6 @@ def iteration_steps(
     for _ in build(report)(frames):
         pass
     return steps
-
-
-class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """While it is entered `flop` grows by the FLOP of convolutions and matrix products, forward and backward.
-
-    By the formulas of `torch.utils.flop_counter`. Its own `FlopCounterMode` also follows the modules, with hooks that
-    `torch.autograd.grad` refuses.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.flop = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if formula := flop_registry.get(func.overloadpacket):
-            self.flop += formula(*args, **(kwargs or {}), out_val=result)
-        return result
-
-
-def flop_of(job: Callable[[], object]) -> int:
-    """FLOP of `job`."""
-    counter = FlopCounter()
-    with counter:
-        job()
-    return counter.flop
 
 
 def flop_of_iteration(build: Callable[[IterationReport], Stylizer], frames: Sequence[Tensor]) -> int:

@@ -19,6 +19,7 @@ from nststab.cli.common import OPTIMISERS, run_options, say
 from nststab.cli.evaluate.common import Candidate
 from nststab.cli.flow_source import FlowSource
 from nststab.cli.style_source import style_source
+from nststab.evaluate.flop import flop_of
 from nststab.evaluate.speed import (
     WARM_UP,
     AddedMemory,
@@ -26,7 +27,6 @@ from nststab.evaluate.speed import (
     Measured,
     SpeedSettings,
     alternating,
-    flop_of,
     flop_of_iteration,
     flow_both_ways,
     iteration_steps,
