@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 from torch import Tensor
 
+from nststab import metrics
 from nststab.baselines import gatys
 from nststab.cli import group
 from nststab.cli.evaluate import stability as stability_command
@@ -259,3 +260,17 @@ def test_results_are_not_overwritten(run: Run) -> None:
     refused = run("-o out --methods independent --limit 2")
     assert (refused.exit_code, "say -y" in refused.stderr) == (2, True)
     done(run("-o out --methods independent --limit 2 -y"))
+
+
+def test_the_search_is_made_once_for_all_methods_and_styles(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[metrics.PatchSettings] = []
+    search = metrics.corresponding_patches
+
+    def counted(*given: Any) -> metrics.Patches:
+        searched.append(given[2])
+        return search(*given)
+
+    monkeypatch.setattr(metrics, "corresponding_patches", counted)
+    write_style(Path("night"), 1)
+    done(run("-o out --styles wave,night --limit 3"))
+    assert searched == [metrics.PatchSettings(1, 8, 1)] * 4  # two pairs of two sequences
