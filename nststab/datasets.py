@@ -246,12 +246,18 @@ class DavisSequence:
 
     def frames(self) -> Iterator[Tensor]:
         """The frames in order, (1, 3, H, W)."""
-        for path in self._frames:
-            yield resize(read_picture(path).rgb, self._size)
+        return map(self.frame, range(len(self)))
 
     def masks(self) -> Iterator[Tensor]:
         """The foreground of each frame, bool (1, 1, H, W); a pixel is foreground where any part of it is."""
-        for path in self._masks:
-            foreground = (read_picture(path).rgb > 0).any(1, keepdim=True).float()
-            height, width = foreground.shape[-2:]
-            yield F.adaptive_max_pool2d(foreground, resized_shape(height, width, self._size)) > 0
+        return map(self.mask, range(len(self)))
+
+    def frame(self, index: int) -> Tensor:
+        """One of the frames, counted from 0."""
+        return resize(read_picture(self._frames[index]).rgb, self._size)
+
+    def mask(self, index: int) -> Tensor:
+        """The foreground of one frame."""
+        foreground = (read_picture(self._masks[index]).rgb > 0).any(1, keepdim=True).float()
+        height, width = foreground.shape[-2:]
+        return F.adaptive_max_pool2d(foreground, resized_shape(height, width, self._size)) > 0

@@ -23,7 +23,8 @@ from nststab.cli import group
 from nststab.cli.build import OptimizerOptions
 from nststab.cli.common import Setting
 from nststab.cli.flow_source import FlowSource
-from nststab.evaluate import table1
+from nststab.evaluate import distortions, table1
+from nststab.evaluate.distortions import DistortionSettings
 from nststab.evaluate.drift import DriftSettings
 from nststab.evaluate.gram_trace import GramTraceSettings
 from nststab.evaluate.speed import SpeedSettings
@@ -90,6 +91,7 @@ def test_the_commands_are_those_of_the_manual() -> None:
         "evaluate stability",
         "evaluate speed",
         "evaluate gram-trace",
+        "evaluate distortions",
         "evaluate drift",
         "score",
         "train image",
@@ -176,8 +178,8 @@ DEFAULTS: dict[str, dict[str, object]] = {
         **{name: OPTIMIZERS[name] for name in ("flow_method", "flow_cache", "network", "vgg_weights", "seed")},
     },
     "evaluate speed": {
-        "sizes": ",".join(map(str, SpeedSettings().sizes)),
-        "frames": SpeedSettings().frames,
+        "size": ",".join(map(str, SpeedSettings().sizes)),
+        "limit": SpeedSettings().frames,
         "measured_iterations": SpeedSettings().iterations,
         **{name: OPTIMIZERS[name] for name in ("network", "vgg_weights", "seed")},
     },
@@ -185,6 +187,15 @@ DEFAULTS: dict[str, dict[str, object]] = {
         "styles": "all that are shipped",
         "size": GramTraceSettings().size,
         "limit": GramTraceSettings().limit,
+        "iterations": f"{RuderSettings().gatys.iterations},{RuderSettings().later_iterations}",
+        **{name: OPTIMIZERS[name] for name in ("flow_method", "flow_cache", "network", "vgg_weights", "seed")},
+    },
+    "evaluate distortions": {
+        "styles": "all that are shipped",
+        "sequences": "all",
+        "patches": DistortionSettings().patches,
+        "size": distortions.SIZE,
+        "limit": "all",
         "iterations": f"{RuderSettings().gatys.iterations},{RuderSettings().later_iterations}",
         **{name: OPTIMIZERS[name] for name in ("flow_method", "flow_cache", "network", "vgg_weights", "seed")},
     },

@@ -1,0 +1,148 @@
+"""nststab evaluate distortions."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nststab.cli.common import COUNT, device_options, progress, setting, verbosity_options
+from nststab.cli.evaluate.common import (
+    Candidate,
+    announce,
+    candidates,
+    davis_options,
+    davis_sequences,
+    digests,
+    experiment,
+    limit_option,
+    methods_option,
+    optimizer_of,
+    optimizing_options,
+    output_options,
+    size_option,
+    sources,
+    styles_option,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nststab.datasets import DavisSequence
+    from nststab.evaluate.distortions import DistortionSettings, Region
+    from nststab.evaluate.results import Parts
+    from nststab.evaluate.stability import FrameLosses
+    from nststab.stylizer import Stylizer
+
+_REMEMBER = ("recurrent", "ruder")  # methods whose result depends on the frame before
+
+
+@click.command("distortions", short_help="Is the result as robust as its input?")
+@davis_options
+@styles_option
+@methods_option
+@setting("--patches", 10, "Patches of background, in turn from every sequence.", COUNT)
+@size_option(854)
+@limit_option
+@optimizing_options
+@output_options
+@device_options
+@verbosity_options
+def command(davis: Path, methods: tuple[str, ...], **options: Any) -> None:
+    """Distort patches of background and compare SSIM before and after stylization (Gupta et al. 2017, Figure 6).
+
+    A patch c of 256x256 pixels (scaled with --size) is moved by 0 to 19 pixels, blurred and sharpened; SSIM(f(c),
+    f(d(c))) stands beside SSIM(c, d(c)). For recurrent and ruder d(c) follows c in a clip of two frames; the other
+    methods see each by itself. --limit bounds the frames of each sequence that patches are drawn from.
+    """
+    from nststab.cli.build import OptimizerOptions, machine, perceptual_loss
+    from nststab.evaluate.distortions import SIZE, DistortionSettings, draw, draw_regions, patch_size, row, table
+    from nststab.evaluate.stability import perceptual_losses
+
+    settings = DistortionSettings(options["patches"] or DistortionSettings().patches, options["seed"] or 0)
+    side = options["size"] or SIZE
+    size = patch_size(side)
+    styles, optimizer = sources(options["styles"]), optimizer_of(options)
+    where = machine(options["device"], options["precision"])
+    who = candidates(styles, methods, where, optimizer)
+    sequences = davis_sequences(davis, options["sequences"], side)
+    regions = draw_regions(sequences, settings, size, options["limit"])
+    measured = OptimizerOptions(network=optimizer.network, vgg_weights=optimizer.vgg_weights)
+    losses = {
+        name: perceptual_losses(perceptual_loss(style, measured, side, where.device), where.device)
+        for name, style in styles.items()
+    }
+    decisive = {"size": side, "patches": settings.patches, "sequences": [sequence.name for sequence in sequences]}
+    with experiment("distortions", options, where, styles=digests(styles, methods), patch_size=size, **decisive) as run:
+        _announce(run.parts, who, regions, settings, size)
+        stylizers = {(one.style, one.method): one.stylizer(side) for one in who}
+        found = _measure(run.parts, sequences, regions, settings, size, stylizers, losses)
+        rows = [row(*key, key[1] in _REMEMBER, values) for key, values in found.items()]
+        places = [region._asdict() for region in regions]
+        run.finish(rows, table(rows), lambda figure: draw(figure, rows), (9.0, 3.8), regions=places)
+
+
+def _unchanged(frames: "Iterable[Tensor]") -> "Iterator[Tensor]":
+    return iter(frames)
+
+
+def _part(style: str, method: str, region: "Region", distortion: str, strength: float) -> str:
+    return f"{style} {method} {region.name} {distortion} {strength}"
+
+
+def _announce(
+    parts: "Parts",
+    who: Sequence[Candidate],
+    regions: "Sequence[Region]",
+    settings: "DistortionSettings",
+    size: int,
+) -> None:
+    """Says how many patches are left to stylize; f(c) comes again for each d(c) that follows it."""
+    work = []
+    for one in who:
+        missing = [
+            sum(not parts.done(_part(one.style, one.method, region, *step)) for step in settings.steps())
+            for region in regions
+        ]
+        if one.method in _REMEMBER:
+            work.append((one, 2 * sum(missing), sum(missing)))
+        else:
+            frames = sum(missing) + sum(map(bool, missing))
+            work.append((one, frames, frames))
+    announce(work, size, size)
+
+
+def _measure(
+    parts: "Parts",
+    sequences: "Sequence[DavisSequence]",
+    regions: "Sequence[Region]",
+    settings: "DistortionSettings",
+    size: int,
+    stylizers: "Mapping[tuple[str, str], Stylizer]",
+    losses: "Mapping[str, FrameLosses]",
+) -> "dict[tuple[str, str, str, float], list[Any]]":
+    """What was measured of every region, by style, method, distortion and strength; the input is a method, too."""
+    from nststab.evaluate.distortions import Pairs, distorted, measure
+    from nststab.evaluate.stability import CONTENT
+
+    everyone: dict[tuple[str, str], Stylizer] = {}
+    for style in losses:
+        everyone[style, CONTENT] = _unchanged
+        everyone |= {key: stylizer for key, stylizer in stylizers.items() if key[0] == style}
+    steps = list(settings.steps())
+    found: dict[tuple[str, str, str, float], list[Any]] = {(*key, *step): [] for key in everyone for step in steps}
+    with progress("distortions", len(regions) * len(steps)) as advance:
+        for number, region in enumerate(regions):
+            frame = next(one for one in sequences if one.name == region.sequence).frame(region.frame)
+            content = distorted("translation", frame, region, size, 0)
+            pairs = {key: Pairs(stylizer, content, key[1] in _REMEMBER) for key, stylizer in everyone.items()}
+            for index, (distortion, strength) in enumerate(steps):
+                patch = distorted(distortion, frame, region, size, strength)
+                shift = round(strength) if distortion == "translation" else None
+                for key, pair in pairs.items():
+                    compute = partial(measure, content, patch, pair, losses[key[0]], shift)
+                    name = _part(*key, region, distortion, strength)
+                    found[*key, distortion, strength].append(parts.get(name, compute))
+                advance(number * len(steps) + index + 1)
+    return found
