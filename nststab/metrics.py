@@ -236,7 +236,7 @@ class DriftSlopes(NamedTuple):
 
 
 def with_brightness(means: Tensor) -> Tensor:
-    """Brightness, the luma of BT.709, beside the R, G and B (T, 3) that it is of: (T, 4), in the order of the slopes."""
+    """Brightness, the luma of BT.709, before the R, G and B (T, 3) that it is of: (T, 4), as the slopes stand."""
     return torch.cat([means @ means.new_tensor(REC709)[:, None], means], 1)
 
 

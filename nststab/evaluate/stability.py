@@ -16,6 +16,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from nststab import metrics
+from nststab.evaluate.copies import copies
 from nststab.metrics import Patches, PatchSettings
 from nststab.stylizer import Stylizer
 
@@ -210,9 +211,9 @@ def in_step(frames: Iterable[Tensor], stylizers: Mapping[str, Stylizer]) -> Iter
 
     No more frames are held than the most far-sighted stylizer looks ahead.
     """
-    content, *copies = itertools.tee(frames, 1 + len(stylizers))
-    streams = {name: stylizer(copy) for (name, stylizer), copy in zip(stylizers.items(), copies, strict=True)}
-    del copies
+    content, *inputs = copies(frames, 1 + len(stylizers))
+    streams = {name: stylizer(copy) for (name, stylizer), copy in zip(stylizers.items(), inputs, strict=True)}
+    del inputs
     for index, frame in enumerate(content):
         yield frame, {name: _take(stream, name, index) for name, stream in streams.items()}
 
@@ -224,7 +225,7 @@ def average(sequences: Sequence[Mapping[str, MethodStability]]) -> dict[str, Met
 
 def sanity_checks(content: Iterable[Tensor], stylized: Iterable[Tensor]) -> dict[str, Iterator[Tensor]]:
     """Three ways to be stable without being good: any of them may win on PSNR, and their losses must show why."""
-    first, second = itertools.tee(stylized)
+    first, second = copies(stylized, 2)
     return {
         "copy of the input": iter(content),
         "blurred (sigma 1)": map(_blurred, first),
