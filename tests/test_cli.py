@@ -178,6 +178,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
         **{name: OPTIMIZERS[name] for name in ("flow_method", "flow_cache", "network", "vgg_weights", "seed")},
     },
     "evaluate speed": {
+        "styles": "the first that is shipped",
         "size": ",".join(map(str, SpeedSettings().sizes)),
         "limit": SpeedSettings().frames,
         "measured_iterations": SpeedSettings().iterations,

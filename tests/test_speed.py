@@ -313,7 +313,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_vgg: PerceptualNet
     write_picture(Path("style.png"), torch.rand(1, 3, 32, 32))
     monkeypatch.setattr(fresh_process, "in_fresh_process", lambda function, *arguments: function(*arguments))
     monkeypatch.setattr(speed, "_MATRIX_SIDES", {"cpu": 32})
-    fixed = "evaluate speed -o out --style tiny/ --sizes 32,48 --frames 3 --measured-iterations 2"
+    fixed = "evaluate speed -o out --styles tiny/ --size 32,48 --limit 3 --measured-iterations 2"
     fixed += " --vgg-weights vgg.safetensors --precision float32"
     return lambda arguments: CliRunner().invoke(group, [*fixed.split(), *arguments.split()])
 
@@ -354,8 +354,8 @@ def test_every_method_at_every_size(run: Callable[[str], Result]) -> None:
     assert (
         found["settings"]
         | {
-            "sizes": [32, 48],
-            "frames": 3,
+            "size": [32, 48],
+            "limit": 3,
             "measured_iterations": 2,
             "vgg_weights": "vgg.safetensors",
             "device": "cpu",
@@ -378,7 +378,7 @@ def test_without_ruder_no_flow_is_estimated(run: Callable[[str], Result], monkey
 
 
 def test_a_style_that_is_a_picture_serves_the_optimisers(run: Callable[[str], Result]) -> None:
-    assert run("--style style.png --methods gatys --sizes 32").exit_code == 0
+    assert run("--styles style.png --methods gatys --size 32").exit_code == 0
     assert [row["style"] for row in results()["rows"]] == ["style"]
 
 
@@ -389,7 +389,7 @@ def test_where_no_video_can_be_read_a_texture_moves(
         raise OSError("no PyAV here")
 
     monkeypatch.setattr(speed_tasks, "open_clip", missing)
-    made = run("--methods independent --sizes 32")
+    made = run("--methods independent --size 32")
     assert made.exit_code == 0, made.stderr
     assert "measuring on a moving texture: no PyAV here" in made.stderr
     assert results()["settings"]["content"] == TEXTURE
@@ -423,15 +423,16 @@ def test_a_run_that_failed_goes_on(run: Callable[[str], Result], monkeypatch: py
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--sizes 8", "'8': expected sides of at least 16 pixels, as in 256,512,1024"),
-        ("--sizes 256,x", "'256,x': expected sides of at least 16 pixels"),
-        ("--sizes 256,,512", "expected sides of at least 16 pixels"),
-        ("--frames 0", "--frames"),
+        ("--size 8", "'8': expected sides of at least 16 pixels, as in 256,512,1024"),
+        ("--size 256,x", "'256,x': expected sides of at least 16 pixels"),
+        ("--size 256,,512", "expected sides of at least 16 pixels"),
+        ("--limit 0", "--limit"),
         ("--measured-iterations 0", "--measured-iterations"),
         ("--methods recurent", "did you mean recurrent?"),
         ("--flow-methods diss", "did you mean dis?"),
-        ("--style style.png", "needs a trained style, style.png is a picture"),
-        ("--style nowhere/", "the style nowhere/ does not exist"),
+        ("--styles style.png", "needs a trained style, style.png is a picture"),
+        ("--styles nowhere/", "the style nowhere/ does not exist"),
+        ("--styles style.png,tiny/", "expected one style, got 2"),
     ],
 )
 def test_bad_input_is_one_line(run: Callable[[str], Result], arguments: str, message: str) -> None:

@@ -22,7 +22,7 @@ from nststab.cli.common import (
     verbosity_options,
     vgg_option,
 )
-from nststab.cli.evaluate.common import candidates, digests, experiment, output_options, seconds_of, sources
+from nststab.cli.evaluate.common import StyleNames, candidates, digests, experiment, output_options, seconds_of, sources
 
 if TYPE_CHECKING:
     from nststab.cli.build import Machine
@@ -50,12 +50,12 @@ class Sizes(click.ParamType):  # type: ignore[type-arg]
 
 
 @click.command("speed", short_help="Table 2: seconds a frame.")
-@click.option(
-    "--style",
-    default="the_great_wave",
-    show_default=True,
-    metavar="STYLE",
-    help="Name, picture, checkpoint or folder of checkpoints; which one it is decides nothing.",
+@setting(
+    "--styles",
+    "the first that is shipped",
+    "One style, by its name, picture, checkpoint or folder of checkpoints; which one it is decides nothing.",
+    StyleNames(),
+    "STYLE",
 )
 @click.option(
     "--methods",
@@ -65,8 +65,8 @@ class Sizes(click.ParamType):  # type: ignore[type-arg]
     show_default=True,
     help="Methods, separated by commas.",
 )
-@setting("--sizes", "256,512,1024", "Sides of the square frames in pixels.", Sizes(), "PIXELS,...")
-@setting("--frames", 10, "Frames of each network, and pairs of each flow, after the warm-up.", COUNT)
+@setting("--size", "256,512,1024", "Sides of the square frames in pixels.", Sizes(), "PIXELS,...")
+@setting("--limit", 10, "Frames of each network, and pairs of each flow, after the warm-up.", COUNT)
 @setting("--measured-iterations", 10, "Iterations of ruder and gatys, which are scaled to the paper's 1000.", COUNT)
 @click.option(
     "--flow-methods",
@@ -81,7 +81,7 @@ class Sizes(click.ParamType):  # type: ignore[type-arg]
 @output_options
 @device_options
 @verbosity_options
-def command(style: str, **options: Any) -> None:
+def command(**options: Any) -> None:
     """Seconds a frame of every method, with arithmetic, its share of the machine's matrix rate, and peak memory.
 
     Networks alternate frame by frame on the bundled clip, scaled to squares. Optimisations run a few iterations, whose
@@ -96,9 +96,10 @@ def command(style: str, **options: Any) -> None:
     from nststab.evaluate.speed import SpeedSettings, draw, flow_row, table
     from nststab.flow import require_estimator
 
-    asked = {"frames": options["frames"], "iterations": options["measured_iterations"], "sizes": options["sizes"]}
+    asked = {"frames": options["limit"], "iterations": options["measured_iterations"], "sizes": options["size"]}
     where = machine(options["device"], options["precision"])
-    methods, styles = options["methods"], sources((style,))
+    methods, style = options["methods"], _one_style(options["styles"])
+    styles = sources((style,))
     flow_methods = options["flow_methods"] if "ruder" in methods else ()
     for method in flow_methods:
         require_estimator(method)
@@ -118,8 +119,8 @@ def command(style: str, **options: Any) -> None:
     kept = {
         "styles": digests(styles, methods),
         "content": task.content,
-        "sizes": list(settings.sizes),
-        "frames": settings.frames,
+        "size": list(settings.sizes),
+        "limit": settings.frames,
         "measured_iterations": settings.iterations,
     }
     with experiment("speed", options, where, **kept) as run:
@@ -140,6 +141,16 @@ def command(style: str, **options: Any) -> None:
             recurrent_to_independent=_ratios(found, task, methods),
             machine=torch.cuda.get_device_name(where.device) if where.device.type == "cuda" else processor(),
         )
+
+
+def _one_style(styles: Sequence[str] | None) -> str:
+    from nststab.assets import styles as shipped
+
+    if styles is None:
+        return shipped()[0].name
+    if len(styles) != 1:
+        raise click.BadParameter(f"expected one style, got {len(styles)}: none is faster", param_hint="'--styles'")
+    return styles[0]
 
 
 class Part(NamedTuple):
