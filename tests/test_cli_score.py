@@ -243,6 +243,7 @@ def test_wrong_usage_is_answered_before_any_work(run: Run, arguments: str, messa
         ("film quiet --masks clip.y4m", "clip.y4m: expected masks in a folder of pictures, got a video"),
         ("film quiet --size 64", "expected a size of at most 48 pixels"),
         ("film quiet --flow flows", "expected 48x36 as the frames have, got a flow of 20x10"),
+        ("one alone", "one: expected a clip of at least two frames, got 1"),
         ("film/0.png quiet", "film/0.png: expected a clip, got a single picture"),
         ("film vgg.safetensors", "vgg.safetensors: expected a video"),
         ("film quiet --style quiet/0.png --start 9", "film: expected a start before the end at 0.280 s, got 9 s"),
@@ -253,6 +254,8 @@ def test_what_does_not_fit_is_named_in_one_line(run: Run, arguments: str, messag
     film("slow.y4m", "quiet", 10)
     save("short", pan(5))
     save("wide", pan(height=30))
+    save("one", pan(1))
+    save("alone", pan(1))
     Path("flows").mkdir()
     write_flo(Path("flows/forward_1_2.flo"), torch.zeros(1, 2, 10, 20))
     result = run(f"{arguments} --json out.json")
@@ -313,9 +316,9 @@ def test_an_excerpt_is_of_the_original(run: Run) -> None:
     """As `nststab stylize` takes the same options; masks are the whole original's."""
     save("part", noisy(pan(), 0.01)[2:6])
     save("masks", [torch.zeros(1, 3, 36, 48)] * COUNT)
-    film("film.mp4", "film")
-    for original in ("film", "film.mp4"):
-        result = run(f"{original} part --start 0.08 --duration 0.16 --masks masks")
+    film("film.mp4", "film", 10)  # masks are numbered as its frames, whatever its rate
+    for original, part in (("film", "--start 0.08 --duration 0.16"), ("film.mp4", "--start 0.2 --duration 0.4")):
+        result = run(f"{original} part {part} --masks masks")
         assert result.exit_code == 0, result.stderr
         assert "4 frames to measure, 48x36" in result.stderr
     assert run("film part --start 0.08 --duration 0.2").exit_code == 1

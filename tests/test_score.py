@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -156,6 +157,24 @@ def test_a_planted_ramp_is_found_as_drift_with_its_slope() -> None:
     assert first.slopes == pytest.approx([255 * 0.004 + slope / 2 for slope in before], rel=1e-4)
     assert second.slopes == pytest.approx([-255 * 0.002 * metrics.REC709[0], -255 * 0.002, 0, 0], abs=1e-4)
     assert second.as_row()["drift"] == pytest.approx(0.51, rel=1e-3)
+
+
+def test_the_drift_of_several_shots_is_their_common_slope() -> None:
+    """As a regression with a level for each shot finds it."""
+    generator = np.random.default_rng(0)
+    lengths = (3, 8, 1, 5)
+    levels = generator.uniform(0, 1, sum(lengths))
+    meter = ScoreMeter(0, ScoreSettings(patches=1))
+    place = iter(levels)
+    for length in lengths:
+        meter.start_shot()
+        for _ in range(length):
+            meter.update(torch.full((1, 3, 8, 8), float(next(place))), [], {})
+    time = np.concatenate([np.arange(length) for length in lengths])
+    shot = np.repeat(np.arange(len(lengths)), lengths)
+    design = np.column_stack([time, *(shot == number for number in range(len(lengths)))])
+    expected = np.linalg.lstsq(design.astype(float), 255 * levels, rcond=None)[0][0]
+    assert meter.result()[0].slopes.red == pytest.approx(expected, rel=1e-5)
 
 
 def test_losses_are_those_of_the_second_and_every_fifth_frame() -> None:
