@@ -171,14 +171,16 @@ class _Measurement:
     ) -> dict[str, Any]:
         """Of a candidate on a clip, of the input, and of the cheats if they are made of this candidate."""
         from nststab.cli.build import perceptual_loss
+        from nststab.evaluate.copies import copies
         from nststab.evaluate.stability import measure, perceptual_losses, sanity_checks, spread
         from nststab.evaluate.table1 import LOSS_FRAMES
 
         device = one.where.device
         loss = perceptual_losses(perceptual_loss(one.source, self.losses, max(clip.shape), device), device)
-        content, copied, given_in = itertools.tee(clip.content(), 3)
-        made, again = itertools.tee(map(one_more, build()(given_in)))
+        content, copied, given_in = copies(clip.content(), 3)
+        made, again = copies(map(one_more, build()(given_in)), 2)
         cheats = sanity_checks(copied, again) if one.method == self.cheated else {}
+        del copied, again  # or, without cheats, they would hold every frame
         rows = measure(
             content,
             {one.method: made, **cheats},
