@@ -316,7 +316,7 @@ def experiment(name: str, options: Mapping[str, Any], where: "Machine | None" = 
 
 
 def decided(options: Mapping[str, Any], where: "Machine | None" = None) -> dict[str, Any]:
-    """The options that decide the figures, as JSON values: files by name, what was not given left out."""
+    """The options that decide the figures, as JSON values: files by name and content, what was not given left out."""
     said: dict[str, Any] = {}
     for name, value in options.items():
         if name in _NO_SETTINGS or value is None or name in ("device", "precision", "styles", "davis"):
@@ -330,8 +330,10 @@ def decided(options: Mapping[str, Any], where: "Machine | None" = None) -> dict[
 
 
 def _json(value: Any) -> Any:
+    from nststab.jobs import content_hash
+
     if isinstance(value, Path):
-        return value.name
+        return f"{value.name} ({content_hash(value)})" if value.is_file() else value.name
     return value if isinstance(value, bool | int | float | str) else str(value)
 
 
