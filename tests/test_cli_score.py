@@ -22,7 +22,7 @@ from nststab.stylizer import Checkpoint, save_checkpoint
 from nststab.vgg import PerceptualNetwork
 from nststab.video import convert_clip, open_clip
 
-Run = Callable[..., Result]
+Run = Callable[[str], Result]
 COUNT = 7
 VGG = "--vgg-weights vgg.safetensors"
 
@@ -71,7 +71,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_vgg: PerceptualNet
     save("film", pan())
     save("loud", noisy(pan(), 0.1))
     save("quiet", noisy(pan(), 0.01))
-    yield lambda arguments, **options: CliRunner().invoke(group, f"score {arguments} {VGG}".split(), **options)
+    yield lambda arguments: CliRunner().invoke(group, f"score {arguments} {VGG}".split())
     assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".") or path.suffix == ".part"]
 
 
@@ -308,6 +308,8 @@ def test_videos_pictures_and_scaled_clips_are_compared_alike(run: Run) -> None:
     assert result.exit_code == 0, result.stderr
     content = json.loads(Path("out.json").read_text())
     assert (content["settings"]["width"], content["settings"]["height"]) == (24, 18)
+    scaled = [line for line in result.stderr.splitlines() if "scaled from 48x36" in line]
+    assert [line.split(":")[1] for line in scaled] == [" quiet", " quiet.gif", " quiet/%d.png"]
     figures = {clip["path"]: clip for clip in content["clips"]}
     assert figures["quiet"]["ssim"] == figures["quiet/%d.png"]["ssim"] >= figures["quiet.gif"]["ssim"] > 0.5
 
@@ -318,7 +320,7 @@ def test_an_excerpt_is_of_the_original(run: Run) -> None:
     save("masks", [torch.zeros(1, 3, 36, 48)] * COUNT)
     film("film.mp4", "film", 10)  # masks are numbered as its frames, whatever its rate
     for original, part in (("film", "--start 0.08 --duration 0.16"), ("film.mp4", "--start 0.2 --duration 0.4")):
-        result = run(f"{original} part {part} --masks masks")
+        result = run(f"{original} part {part} --masks masks/%d.png")
         assert result.exit_code == 0, result.stderr
         assert "4 frames to measure, 48x36" in result.stderr
     assert run("film part --start 0.08 --duration 0.2").exit_code == 1

@@ -9,7 +9,6 @@ import click
 from nststab.cli.clips import CLIP_PATH, STANDARD, excerpt_options, open_source
 from nststab.cli.common import (
     COUNT,
-    EXISTING,
     NearestChoice,
     device_option,
     flow_option,
@@ -31,6 +30,7 @@ from nststab.cli.optimizing import Distances
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from nststab.cli.build import Machine
     from nststab.evaluate.pairing import Pairing
     from nststab.evaluate.score import ClipScore, ScoreMeter, ScoreSettings
     from nststab.evaluate.stability import FrameLosses
@@ -44,7 +44,9 @@ _HARDLY_CHANGED = 0.1  # a content loss below it: networks and optimisers have 0
 @click.argument("original", metavar="ORIGINAL", type=CLIP_PATH)
 @click.argument("stylized", metavar="STYLIZED...", type=CLIP_PATH, nargs=-1, required=True)
 @click.option("--style", metavar="STYLE", help="The style they were given: name, picture or checkpoint.")
-@click.option("--masks", type=EXISTING, metavar="DIR", help="Foreground of ORIGINAL (above 0), where no patch may lie.")
+@click.option(
+    "--masks", type=CLIP_PATH, metavar="DIR", help="Foreground of ORIGINAL (above 0), where no patch may lie."
+)
 @click.option("--patches", type=COUNT, default=10, show_default=True, help="Patches of each pair of frames.")
 @setting("--gaps", "1,5", "Frames over which the warping error is taken.", Distances())
 @setting(
@@ -93,6 +95,7 @@ def command(original: Path, stylized: tuple[Path, ...], **options: Any) -> None:
     A clip that is unstylized, blurred or mixed with the frame before is stable too: its losses tell. --style measures
     the style as well.
     """
+    from nststab.cli.build import machine
     from nststab.evaluate.pairing import Pairing
     from nststab.evaluate.results import versions
     from nststab.evaluate.score import UNITS, ScoreMeter, ScoreSettings, ranks
@@ -101,10 +104,14 @@ def command(original: Path, stylized: tuple[Path, ...], **options: Any) -> None:
     source, clips, masks = _opened(original, stylized, options)
     pairing = Pairing(source, clips, masks, size=options["size"], limit=options["limit"])
     settings = ScoreSettings(options["patches"], options["gaps"] or ScoreSettings().gaps, seed=options["seed"] or 0)
-    meter = ScoreMeter(len(clips), settings, _losses(pairing, options))
+    where = machine(options["device"], "float32")
+    meter = ScoreMeter(len(clips), settings, _losses(pairing, where, options))
     frames = _measured(pairing, meter, options)
     for note in dict.fromkeys(note for clip in (source, *clips) for note in clip.notes):
         say(f"note: {note}")
+    for clip in clips:
+        if clip.width * clip.height > pairing.width * pairing.height:
+            say(f"note: {clip.path}: scaled from {clip.width}x{clip.height}, which steadies a clip a little")
     own, *scores = meter.result()
     rows = [
         {"path": str(path), "rank": place, **score.as_row()}
@@ -112,7 +119,7 @@ def command(original: Path, stylized: tuple[Path, ...], **options: Any) -> None:
     ]
     _print(own, dict(zip(map(str, stylized), scores, strict=True)), options["json_file"] == STANDARD)
     if options["json_file"] is not None:
-        decisive = _settings(pairing, settings, options)
+        decisive = _settings(pairing, settings, where, options)
         found = {
             "original": str(original),
             "frames": frames,
@@ -169,22 +176,20 @@ def _opened(
     return source, clips, masks
 
 
-def _losses(pairing: "Pairing", options: "Mapping[str, Any]") -> "FrameLosses":
+def _losses(pairing: "Pairing", where: "Machine", options: "Mapping[str, Any]") -> "FrameLosses":
     """Content loss, and style loss where the style is known, with weights of one."""
-    from nststab.cli.build import OptimizerOptions, machine, perceptual_loss
+    from nststab.cli.build import OptimizerOptions, perceptual_loss
     from nststab.cli.perceptual import layers_of, perceptual_network
     from nststab.cli.style_source import style_source
     from nststab.evaluate.score import ContentLoss
     from nststab.evaluate.stability import perceptual_losses
     from nststab.losses import LossSettings
 
-    where = machine(options["device"], "float32")
     if options["style"] is not None:
         optimizer = OptimizerOptions(network=options["network"], vgg_weights=options["vgg_weights"])
         side = max(pairing.width, pairing.height)
-        return perceptual_losses(
-            perceptual_loss(style_source(options["style"]), optimizer, side, where.device), where.device
-        )
+        loss = perceptual_loss(style_source(options["style"]), optimizer, side, where.device)
+        return perceptual_losses(loss, where.device)
     network = perceptual_network(options["vgg_weights"], where.device, options["network"])
     layers = layers_of(network).get("content_layers", LossSettings().content_layers)
     return perceptual_losses(ContentLoss(network, layers), where.device)
@@ -217,7 +222,9 @@ def _measured(pairing: "Pairing", meter: "ScoreMeter", options: "Mapping[str, An
     return done
 
 
-def _settings(pairing: "Pairing", settings: "ScoreSettings", options: "Mapping[str, Any]") -> dict[str, Any]:
+def _settings(
+    pairing: "Pairing", settings: "ScoreSettings", where: "Machine", options: "Mapping[str, Any]"
+) -> dict[str, Any]:
     """The seed, and what else decides the figures."""
     import torch
 
@@ -237,7 +244,7 @@ def _settings(pairing: "Pairing", settings: "ScoreSettings", options: "Mapping[s
         "network": options["network"] or (options["vgg_weights"] and options["vgg_weights"].name),
         "limit": options["limit"],
         **{name: options[name] and float(options[name]) for name in ("start", "duration", "fps")},
-        "device": options["device"],
+        "device": where.device.type,
         "threads": torch.get_num_threads(),
     }
     return {"settings": said, "seed": settings.seed}
