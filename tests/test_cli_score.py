@@ -325,6 +325,9 @@ def test_an_excerpt_is_of_the_original(run: Run) -> None:
         assert "4 frames to measure, 48x36" in result.stderr
     assert run("film part --start 0.08 --duration 0.2").exit_code == 1
     assert "3 frames to measure" in run("film quiet --limit 3").stderr
+    assert run("film quiet --start 0 --fps 25 --gaps 1 --json out.json").exit_code == 0
+    settings = json.loads(Path("out.json").read_text())["settings"]
+    assert (settings["start"], settings["duration"], settings["fps"]) == (0, None, 25)
 
 
 def test_masks_keep_patches_off_the_foreground(run: Run) -> None:

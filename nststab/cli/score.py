@@ -243,7 +243,7 @@ def _settings(
         "style": options["style"] and Path(options["style"]).name,
         "network": options["network"] or (options["vgg_weights"] and options["vgg_weights"].name),
         "limit": options["limit"],
-        **{name: options[name] and float(options[name]) for name in ("start", "duration", "fps")},
+        **{name: None if options[name] is None else float(options[name]) for name in ("start", "duration", "fps")},
         "device": where.device.type,
         "threads": torch.get_num_threads(),
     }
