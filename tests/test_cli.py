@@ -29,6 +29,7 @@ from nststab.evaluate.drift import DriftSettings
 from nststab.evaluate.gram_trace import GramTraceSettings
 from nststab.evaluate.speed import SpeedSettings
 from nststab.evaluate.stability import StabilitySettings
+from nststab.evaluate.theorem import TheoremSettings
 from nststab.losses import LossSettings
 from nststab.stages import VideoSettings
 from nststab.synthetic import SyntheticSettings
@@ -92,6 +93,7 @@ def test_the_commands_are_those_of_the_manual() -> None:
         "evaluate speed",
         "evaluate gram-trace",
         "evaluate distortions",
+        "evaluate theorem",
         "evaluate drift",
         "score",
         "train image",
@@ -199,6 +201,10 @@ DEFAULTS: dict[str, dict[str, object]] = {
         "limit": "all",
         "iterations": f"{RuderSettings().gatys.iterations},{RuderSettings().later_iterations}",
         **{name: OPTIMIZERS[name] for name in ("flow_method", "flow_cache", "network", "vgg_weights", "seed")},
+    },
+    "evaluate theorem": {
+        "styles": "all that are shipped",
+        **{name: getattr(TheoremSettings(), name) for name in ("starts", "size", "seed")},
     },
     "evaluate drift": {
         "styles": "all that are shipped",
