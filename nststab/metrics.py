@@ -189,8 +189,11 @@ def still_pixels(previous: Tensor, current: Tensor, threshold: float = 3 / 255, 
 
 
 def flicker(previous: Tensor, current: Tensor, still: Tensor) -> float:
-    """Mean absolute change of a stylized frame (1, 3, H, W) where its content stands still; NaN where nothing does."""
-    return float((current - previous).abs().mean(1, keepdim=True)[still.to(current.device)].mean())
+    """Mean absolute change of a stylized frame (1, 3, H, W) where its content stands still, in levels of 255.
+
+    NaN where nothing does.
+    """
+    return 255 * float((current - previous).abs().mean(1, keepdim=True)[still.to(current.device)].mean())
 
 
 def instability(frames: Iterable[Tensor]) -> float:

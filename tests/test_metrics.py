@@ -177,7 +177,7 @@ def test_flicker_counts_still_pixels_only() -> None:
     current[..., 4:] = 0.75
     still = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
     still[..., :4] = True
-    assert metrics.flicker(previous, current, still) == pytest.approx(0.25)
+    assert metrics.flicker(previous, current, still) == pytest.approx(255 * 0.25)
     assert math.isnan(metrics.flicker(previous, current, torch.zeros_like(still)))
 
 

@@ -68,7 +68,7 @@ def test_flicker_is_measured_where_the_content_stands_still() -> None:
     still = panning(1) * 4
     pulsing = [frame * 0 + level for frame, level in zip(still, (0.4, 0.5, 0.4, 0.5), strict=True)]
     rows = stability.measure(still, {"pulsing": pulsing}, SETTINGS)
-    assert rows["pulsing"].flicker == pytest.approx(0.1)
+    assert rows["pulsing"].as_row()["flicker"] == pytest.approx(25.5)
     assert rows[CONTENT].flicker == 0
 
 

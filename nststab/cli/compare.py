@@ -127,7 +127,7 @@ def _print(rows: "dict[str, MethodStability]", stderr: bool) -> None:
         figures = (
             f"{row.psnr:.2f}",
             f"{row.ssim:.3f}",
-            f"{row.flicker * 255:.2f}",
+            f"{row.flicker:.2f}",
             f"{row.style_loss:.3f}",
             f"{row.content_loss:.3f}",
         )

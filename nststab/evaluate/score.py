@@ -60,7 +60,7 @@ class ClipScore:
     """The figures of one clip, NaN for what could not be measured.
 
     Attributes:
-        stability: PSNR and SSIM of corresponding patches, flicker on still pixels (of a range of 1), losses.
+        stability: PSNR and SSIM of corresponding patches, flicker on still pixels, losses.
         warp_errors: by gap, mean squared error over the trusted pixels of all pairs, of a range of 1.
         trusted: by gap, the share of these pixels.
         slopes: of brightness and colour, the common slope of all shots.
@@ -79,7 +79,7 @@ class ClipScore:
             "ssim": self.stability.ssim,
             "warp_error": self.warp_errors[nearest],
             "trusted": self.trusted[nearest],
-            "flicker": 255 * self.stability.flicker,
+            "flicker": self.stability.flicker,
             "drift": self.slopes.largest,
             "content_loss": self.stability.content_loss,
             "style_loss": self.stability.style_loss,
@@ -221,7 +221,7 @@ def _figures(score: ClipScore, own: ClipScore) -> dict[str, str]:
         "PSNR dB": f"{row.psnr:.2f}",
         "SSIM": f"{row.ssim:.3f}",
         **{f"warp {gap}": f"{error:.5f}" for gap, error in score.warp_errors.items()},
-        "flicker": f"{255 * row.flicker:.2f}",
+        "flicker": f"{row.flicker:.2f}",
         "drift": f"{score.slopes.largest:.3f}",
     }
     if not math.isnan(style):

@@ -54,7 +54,7 @@ class Curves:
 
     psnr: list[float] = field(default_factory=list)  # dB, mean over the pair's patches
     ssim: list[float] = field(default_factory=list)
-    flicker: list[float] = field(default_factory=list)  # mean absolute change of still pixels, of a range of 1
+    flicker: list[float] = field(default_factory=list)  # mean absolute change of still pixels, levels of 255
     losses: dict[str, list[float]] = field(default_factory=dict)  # by name, weighted as the caller weighs them
 
 

@@ -46,13 +46,10 @@ def _place(method: str) -> int:
 
 
 def _by_sequence(measured: Mapping[str, Mapping[str, Figures]], method: str) -> list[dict[str, Any]]:
-    """The figures of each sequence, flicker in levels of 255."""
-    result = []
-    for name, figures in measured.items():
-        numbers = {key: _number(figures[method][key]) for key in _MEASURES}
-        numbers["flicker"] *= 255
-        result.append({"sequence": name, "n": figures[method]["n"], **numbers})
-    return result
+    return [
+        {"sequence": name, "n": figures[method]["n"], **{key: _number(figures[method][key]) for key in _MEASURES}}
+        for name, figures in measured.items()
+    ]
 
 
 def _row(
