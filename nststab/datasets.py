@@ -244,6 +244,10 @@ class DavisSequence:
     def __len__(self) -> int:
         return len(self._frames)
 
+    def files(self, limit: int | None = None) -> list[Path]:
+        """The pictures and annotations of its frames, of all or the first."""
+        return [*self._frames[:limit], *self._masks[:limit]]
+
     def frames(self) -> Iterator[Tensor]:
         """The frames in order, (1, 3, H, W)."""
         return map(self.frame, range(len(self)))

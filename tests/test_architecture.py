@@ -206,6 +206,7 @@ def test_the_cli_imports_torch_only_inside_its_commands() -> None:
         "nststab.cli.clips",
         "nststab.cli.common",
         "nststab.cli.evaluate.common",
+        "nststab.cli.evaluate.run",
         "nststab.cli.limits",
         "nststab.cli.optimizing",
         "nststab.cli.stylize",

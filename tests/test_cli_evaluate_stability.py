@@ -112,6 +112,7 @@ def test_the_table_of_two_networks(run: Run) -> None:
     assert settings["sequences"] == {"dog": FRAMES, "swan": FRAMES}
     assert (settings["patches"], settings["patch_size"], settings["radius"], settings["size"]) == (3, 8, 1, 64)
     assert (settings["methods"], settings["precision"], found["seed"]) == (list(METHODS), "float32", 0)
+    assert (settings["limit"], settings["perceptual_network"][:16]) == ("all", "vgg.safetensors ")
     assert not [value for value in settings.values() if "/" in str(value)]
     assert found["gain"]["psnr"] == pytest.approx(found["rows"][2]["psnr"] - found["rows"][1]["psnr"])
     assert [row["method"] for row in found["means"]] == [row["method"] for row in found["rows"]]
@@ -219,6 +220,18 @@ def test_other_settings_do_not_go_on(run: Run, monkeypatch: pytest.MonkeyPatch) 
     assert run("-o out --methods gatys --iterations 1 --limit 3").exit_code == 1
     refused = run("-o out --methods gatys --iterations 1 --limit 2")
     assert (refused.exit_code, "limit was 3, is 2" in refused.stderr) == (2, True)
+
+
+def test_changed_frames_and_masks_do_not_go_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gatys, "optimize", Interrupted(before=1))
+    command = "-o out --methods gatys --iterations 1 --limit 3 --sequences dog"
+    assert run(command).exit_code == 1
+    path = Path("davis/Annotations/480p/dog/00003.png")
+    write_picture(path, torch.zeros(1, 3, 48, 64))
+    assert "the power went off" in run(command).stderr  # it is not read
+    write_picture(path.with_stem("00002"), torch.zeros(1, 3, 48, 64))
+    refused = run(command)
+    assert (refused.exit_code, "other settings: davis was " in refused.stderr) == (2, True)
 
 
 def test_what_is_about_to_be_stylized_is_said(run: Run) -> None:

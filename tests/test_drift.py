@@ -316,7 +316,7 @@ def test_the_command_measures_and_repeats_itself(tmp_path: Path, style: Path, cl
     assert results[0] == results[1]
     assert (tmp_path / "a/figure.svg").read_bytes() == (tmp_path / "b/figure.svg").read_bytes()
     settings, rows = results[0]["settings"], results[0]["rows"]
-    assert settings.items() >= {"frames": 24, "loop": 3, "settled": 2, "window": 5, "noise": 0.02, "size": 40}.items()
+    assert settings.items() >= {"frames": 24, "limit": 3, "settled": 2, "window": 5, "noise": 0.02, "size": 40}.items()
     assert [(found["style"], found["method"]) for found in rows] == [
         ("tiny", method) for method in ("input", "independent", "recurrent")
     ]

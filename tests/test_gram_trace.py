@@ -20,7 +20,8 @@ from torch import Tensor
 
 from nststab import assets
 from nststab.assets import measured_instability
-from nststab.cli import group
+from nststab.baselines import gatys
+from nststab.cli import build, group
 from nststab.cli.evaluate import gram_trace as command_module
 from nststab.cli.styles import basis, placed
 from nststab.evaluate import gram_trace
@@ -434,11 +435,11 @@ def test_a_killed_run_goes_on_to_the_same(run: Run, monkeypatch: pytest.MonkeyPa
     def counting(*arguments: Any) -> Any:
         part = ours(*arguments)
 
-        def stylizer() -> Any:
+        def stylizer(keep: Any) -> Any:
             built.append(part.name)
             if len(built) == 4:
                 raise KeyboardInterrupt
-            return part.stylizer()
+            return part.stylizer(keep)
 
         return command_module.Measurement(part.style, part.method, part.video, part.clip, stylizer, part.losses)
 
@@ -456,12 +457,31 @@ def test_a_killed_run_goes_on_to_the_same(run: Run, monkeypatch: pytest.MonkeyPa
 
 def test_frames_that_changed_are_not_gone_on_with(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(command_module, "_losses", lambda *_: 1 / 0)
+        patch.setattr(build, "measuring_losses", lambda *_: 1 / 0)
         run(f"{EXPERIMENT} -o out")
     shutil.copy("street/0.png", "road/1.png")
     result = run(f"{EXPERIMENT} -o out")
     assert result.exit_code == 2
     assert "unfinished work of other settings: videos.road was" in result.stderr
+
+
+def test_a_killed_optimisation_goes_on_frame_by_frame(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command_module, "announce", lambda *_: None)  # its probe optimises, too
+    command = f"evaluate gram-trace road --styles wave --methods gatys --iterations 1 {OPTIONS} -q"
+    assert run(f"{command} -o whole").exit_code == 0
+    optimize, calls = gatys.optimize, []
+
+    def killed(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return optimize(*arguments)
+
+    monkeypatch.setattr(gatys, "optimize", killed)
+    assert run(f"{command} -o out").exit_code == 1
+    assert run(f"{command} -o out").exit_code == 0
+    assert len(calls) == 4  # the third frame again
+    assert results("out")["rows"] == results("whole")["rows"]
 
 
 def test_a_larger_video_is_scaled_and_a_smaller_is_not(run: Run) -> None:

@@ -9,10 +9,14 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from nststab.cli.evaluate.common import Run, experiment, sources
+from nststab.cli.common import COUNT, methods_option, setting
+from nststab.cli.evaluate.common import optimizing_options, sources
+from nststab.cli.evaluate.run import Run, decided, digests, experiment
+from nststab.evaluate import results
 from nststab.evaluate.figures import drawing
 from nststab.evaluate.intervals import bootstrap_interval
 from nststab.evaluate.results import Parts, Results, Table
+from nststab.jobs import content_hash
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -100,6 +104,8 @@ def draw(figure: "Figure") -> None:
 
 @click.command()
 @click.option("-o", "--output")
+@setting("--size", 32, "Pixels.", COUNT)
+@setting("--length", "all", "Frames.", COUNT)
 @click.option("--seed", type=int)
 @click.option("-y", "--yes", is_flag=True)
 @click.option("--limit", type=int)
@@ -137,7 +143,11 @@ def test_an_experiment_writes_its_folder(tmp_path: Path) -> None:
     folder = tmp_path / "out/toy"
     assert {path.name for path in folder.iterdir()} == {"results.json", "table.md", "figure.png", "figure.svg"}
     content = json.loads((folder / "results.json").read_text())
-    assert (content["settings"], content["seed"], content["fit"]) == ({"limit": 3}, 0, 3)
+    assert (content["settings"], content["seed"], content["fit"]) == (
+        {"limit": 3, "size": 32, "length": "all"},
+        0,
+        3,
+    )
 
 
 def test_a_killed_experiment_goes_on(tmp_path: Path) -> None:
@@ -151,6 +161,56 @@ def test_a_killed_experiment_goes_on(tmp_path: Path) -> None:
     again = call("-o", str(folder), "--fail")
     assert "computing one" not in again.stdout
     assert "going on" in again.stderr
+
+
+def test_what_says_the_same_as_the_default_goes_on(tmp_path: Path) -> None:
+    folder = tmp_path / "toy"
+    call("-o", str(folder), "--fail")
+    other = call("-o", str(folder), "--size", "33")
+    assert (other.exit_code, "size was 32, is 33" in other.stderr) == (2, True)
+    assert "going on" in call("-o", str(folder), "--size", "32").stderr
+
+
+def test_other_versions_do_not_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    call("-o", str(tmp_path / "toy"), "--fail")
+    monkeypatch.setattr(results, "versions", lambda: {"torch": "1.0"})
+    refused = call("-o", str(tmp_path / "toy"))
+    assert (refused.exit_code, "is 1.0" in refused.stderr) == (2, True)
+
+
+@click.command()
+@methods_option("independent,recurrent")
+@optimizing_options
+def settings_of(**options: Any) -> None:
+    click.echo(json.dumps(decided(options)))
+
+
+def test_settings_are_resolved_and_hold_contents_instead_of_places(tmp_path: Path) -> None:
+    def said(*arguments: str) -> Any:
+        return json.loads(CliRunner().invoke(settings_of, arguments).stdout)
+
+    networks = {"methods": ["independent", "recurrent"], "perceptual_network": "the bundled VGG-16"}
+    assert said("--flow-cache", str(tmp_path)) == networks
+    optimised = {"methods": ["ruder"], "iterations": [500, 150], "flow_method": "deepflow"}
+    assert said("--methods", "ruder") == networks | optimised
+    assert said("--methods", "ruder", "--iterations", "7")["iterations"] == [7]
+    weights = tmp_path / "vgg.safetensors"
+    weights.write_text("a")
+    first = said("--vgg-weights", str(weights))
+    assert first["perceptual_network"] == f"vgg.safetensors ({content_hash(weights)})"
+    weights.write_text("b")
+    assert said("--vgg-weights", str(weights)) != first
+
+
+def test_a_style_is_known_by_all_its_files(tmp_path: Path) -> None:
+    names = ("independent.safetensors", "recurrent.safetensors", "image.png")
+    for name in names:
+        (tmp_path / name).write_text(name)
+    seen = {digests(sources((str(tmp_path),)), ("recurrent",))[tmp_path.name]}
+    for name in names:
+        (tmp_path / name).write_text("changed")
+        seen.add(digests(sources((str(tmp_path),)), ("recurrent",))[tmp_path.name])
+    assert len(seen) == 4
 
 
 def test_results_are_not_overwritten_unless_asked(tmp_path: Path) -> None:

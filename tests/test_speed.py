@@ -3,6 +3,7 @@
 import json
 import operator
 import os
+import re
 import statistics
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -351,18 +352,9 @@ def test_every_method_at_every_size(run: Callable[[str], Result]) -> None:
     assert [row["size"] for row in found["recurrent_to_independent"]] == [32, 48]
     assert found["settings"]["content"] == CLIP
     assert found["settings"]["styles"].keys() == {"tiny"}
-    assert (
-        found["settings"]
-        | {
-            "size": [32, 48],
-            "limit": 3,
-            "measured_iterations": 2,
-            "vgg_weights": "vgg.safetensors",
-            "device": "cpu",
-            "precision": "float32",
-        }
-        == found["settings"]
-    )
+    expected = {"size": [32, 48], "limit": 3, "measured_iterations": 2, "device": "cpu", "precision": "float32"}
+    assert found["settings"].items() >= expected.items()
+    assert re.fullmatch(r"vgg\.safetensors \([0-9a-f]{16}\)", found["settings"]["perceptual_network"])
     assert str(Path.cwd()) not in Path("out/results.json").read_text()
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import torch
@@ -21,6 +21,9 @@ from nststab.images import read_picture, resize
 from nststab.losses import LossSettings, PerceptualLoss
 from nststab.stylizer import FeedForward, Precision, Stylizer
 from nststab.vgg import Pooling
+
+if TYPE_CHECKING:
+    from nststab.evaluate.stability import FrameLosses
 
 FEED_FORWARD = ("recurrent", "independent")
 IterationReport = Callable[[int, dict[str, float]], None]
@@ -88,6 +91,19 @@ class OptimizerOptions:
 def perceptual_loss(style: Style, options: OptimizerOptions, content_side: int, device: torch.device) -> PerceptualLoss:
     """The loss of `gatys` and `ruder`; a style picture is scaled to `style_scale` times the content's longest side."""
     return _losses(style, replace(options, scales=1), content_side, Machine(device, "float32"))[0]
+
+
+def measuring_losses(
+    style: Style, options: Mapping[str, Any], content_side: int, where: Machine, style_scale: float = 1.0
+) -> "FrameLosses":
+    """Style and content loss of frames with weights of one, which compare whatever the methods were run with.
+
+    options: --network and --vgg-weights, by click's names.
+    """
+    from nststab.evaluate.stability import perceptual_losses
+
+    measured = OptimizerOptions(style_scale=style_scale, network=options["network"], vgg_weights=options["vgg_weights"])
+    return perceptual_losses(perceptual_loss(style, measured, content_side, where.device), where.device)
 
 
 def _losses(style: Style, options: OptimizerOptions, content_side: int, where: Machine) -> list[PerceptualLoss]:

@@ -109,6 +109,18 @@ class Names(click.ParamType):  # type: ignore[type-arg]
         return tuple(dict.fromkeys(self._choice.convert(part.strip(), param, ctx) for part in str(value).split(",")))
 
 
+def methods_option(default: str) -> Callable[[Command], Command]:
+    """--methods, of those that run where it is not given."""
+    return click.option(
+        "--methods",
+        type=Names(METHODS),
+        metavar="METHOD,...",
+        default=default,
+        show_default=True,
+        help=f"Methods, separated by commas: {', '.join(METHODS)}.",
+    )
+
+
 EXISTING = click.Path(exists=True, path_type=Path)
 EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -135,12 +147,17 @@ class Setting(click.Option):
         record = super().get_help_record(ctx)  # click puts a default that is a text into parentheses
         return record and (record[0], record[1].replace(f"({self.show_default})", str(self.show_default)))
 
+    @property
+    def told_default(self) -> Any:
+        """What not giving the option says, as its value; the words where it is told in words."""
+        try:
+            return self.type.convert(str(self.show_default), self, None)
+        except click.UsageError:
+            return self.show_default
+
     def is_default(self, value: object) -> bool:
         """Whether `value` says the same as not giving the option; False where its default is told in words."""
-        try:
-            return bool(value == self.type.convert(str(self.show_default), self, None))
-        except click.UsageError:
-            return False
+        return bool(value == self.told_default)
 
 
 def setting(

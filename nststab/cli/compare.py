@@ -7,11 +7,10 @@ import click
 
 from nststab.cli.clips import CLIP_PATH, STANDARD, name_of
 from nststab.cli.common import (
-    METHODS,
     OPTIMISERS,
-    Names,
     device_options,
     frames_of,
+    methods_option,
     named,
     print_table,
     progress,
@@ -36,14 +35,7 @@ _MEASUREMENT = ("seed", "network", "vgg_weights", "style_scale", "style_weights"
 @click.command("compare", cls=OptimizerCommand, short_help="Several methods side by side.")
 @click.argument("source", metavar="INPUT", type=CLIP_PATH)
 @style_option
-@click.option(
-    "--methods",
-    type=Names(METHODS),
-    metavar="METHOD,...",
-    default="independent,recurrent",
-    show_default=True,
-    help=f"Methods, separated by commas: {', '.join(METHODS)}.",
-)
+@methods_option("independent,recurrent")
 @click.option(
     "--patches",
     type=click.IntRange(min=1),
@@ -65,12 +57,12 @@ def command(source: Path, styles: tuple[str, ...], methods: tuple[str, ...], pat
     """
     used = tuple(method for method in methods if method in OPTIMISERS)
     refuse_unused({**options, **dict.fromkeys(_MEASUREMENT)}, used or methods)
-    from nststab.cli.build import OptimizerOptions, machine, perceptual_loss, stylizer
+    from nststab.cli.build import machine, measuring_losses, stylizer
     from nststab.cli.planned_jobs import clip_job
     from nststab.cli.planning import planned
     from nststab.cli.resuming import passes_folder
     from nststab.cli.style_source import chosen_style
-    from nststab.evaluate.stability import StabilityMeter, StabilitySettings, in_step, perceptual_losses
+    from nststab.evaluate.stability import StabilityMeter, StabilitySettings, in_step
     from nststab.report import side_by_side
     from nststab.video import convert_clip
 
@@ -81,12 +73,8 @@ def command(source: Path, styles: tuple[str, ...], methods: tuple[str, ...], pat
         return
     refuse_writing_over(style, options)
     side = max(clip.width, clip.height)
-    # with weights of one, so that figures compare whatever the methods were run with
-    measured = OptimizerOptions(
-        style_scale=optimizer.style_scale, network=optimizer.network, vgg_weights=optimizer.vgg_weights
-    )
-    loss = perceptual_loss(style, measured, side, where.device)
-    meter = StabilityMeter(StabilitySettings(patches, seed=options["seed"] or 0), perceptual_losses(loss, where.device))
+    losses = measuring_losses(style, options, side, where, optimizer.style_scale)
+    meter = StabilityMeter(StabilitySettings(patches, seed=options["seed"] or 0), losses)
     with passes_folder(None, optimizer.passes) as folder, progress("compare", clip.frame_count) as advance:
 
         def iteration(number: int, terms: dict[str, float]) -> None:

@@ -1,7 +1,9 @@
 """The perceptual network that the command line asks for, and the layers that go with it."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -9,6 +11,7 @@ import torch
 from nststab.assets import perceptual_weights
 from nststab.cli.common import say
 from nststab.cli.pretrained import pretrained
+from nststab.jobs import content_hash
 from nststab.stylizer import read_tensors
 from nststab.vgg import PerceptualNetwork, Pooling, normalization
 
@@ -28,6 +31,12 @@ def perceptual_network(
         return PerceptualNetwork(tensors, normalization(tensors, metadata), pooling).to(device)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def perceptual_name(options: Mapping[str, Any]) -> str:
+    """What results call the network that --network and --vgg-weights name: a file by its name and content."""
+    path: Path | None = options["vgg_weights"]
+    return f"{path.name} ({content_hash(path)})" if path else options["network"] or "the bundled VGG-16"
 
 
 def fingerprint(network: PerceptualNetwork) -> str:

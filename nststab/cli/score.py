@@ -178,7 +178,7 @@ def _opened(
 
 def _losses(pairing: "Pairing", where: "Machine", options: "Mapping[str, Any]") -> "FrameLosses":
     """Content loss, and style loss where the style is known, with weights of one."""
-    from nststab.cli.build import OptimizerOptions, perceptual_loss
+    from nststab.cli.build import measuring_losses
     from nststab.cli.perceptual import layers_of, perceptual_network
     from nststab.cli.style_source import style_source
     from nststab.evaluate.score import ContentLoss
@@ -186,10 +186,7 @@ def _losses(pairing: "Pairing", where: "Machine", options: "Mapping[str, Any]") 
     from nststab.losses import LossSettings
 
     if options["style"] is not None:
-        optimizer = OptimizerOptions(network=options["network"], vgg_weights=options["vgg_weights"])
-        side = max(pairing.width, pairing.height)
-        loss = perceptual_loss(style_source(options["style"]), optimizer, side, where.device)
-        return perceptual_losses(loss, where.device)
+        return measuring_losses(style_source(options["style"]), options, max(pairing.width, pairing.height), where)
     network = perceptual_network(options["vgg_weights"], where.device, options["network"])
     layers = layers_of(network).get("content_layers", LossSettings().content_layers)
     return perceptual_losses(ContentLoss(network, layers), where.device)
@@ -228,6 +225,8 @@ def _settings(
     """The seed, and what else decides the figures."""
     import torch
 
+    from nststab.cli.perceptual import perceptual_name
+
     patches = settings.stability.of_frames(pairing.height, pairing.width)
     said = {
         "width": pairing.width,
@@ -241,7 +240,7 @@ def _settings(
         "flow": "files" if options["flow"] else options["flow_method"] or _FLOW,
         "cuts": not options["no_cuts"],
         "style": options["style"] and Path(options["style"]).name,
-        "network": options["network"] or (options["vgg_weights"] and options["vgg_weights"].name),
+        "perceptual_network": perceptual_name(options),
         "limit": options["limit"],
         **{name: None if options[name] is None else float(options[name]) for name in ("start", "duration", "fps")},
         "device": where.device.type,

@@ -1,25 +1,21 @@
-"""What the experiments share: their options, the folder of their results, and what is said before they begin."""
+"""What the experiments share: their options, styles and methods, and what is said before they begin and meanwhile."""
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-import nststab
 from nststab.cli.common import (
     EXISTING_FOLDER,
-    METHODS,
-    Names,
     flow_cache_option,
     flow_method_option,
     given,
     network_option,
     output_option,
     overwrite_option,
-    print_table,
     say,
     seed_option,
     setting,
@@ -32,14 +28,10 @@ if TYPE_CHECKING:
     from nststab.cli.build import Machine, OptimizerOptions
     from nststab.cli.style_source import StyleSource
     from nststab.datasets import DavisSequence
-    from nststab.evaluate.figures import Draw
-    from nststab.evaluate.results import Parts, Row, Table
     from nststab.stylizer import Stylizer
 
+T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])
-_FILES = ("results.json", "table.md", "figure.png", "figure.svg")
-_UNFINISHED = "unfinished"
-_NO_SETTINGS = {"output", "yes", "plan", "flow_cache"}  # they change no figure
 _PROBE_SECONDS = 3.0
 
 
@@ -60,14 +52,6 @@ styles_option = setting(
     "Styles, separated by commas: names, pictures, checkpoints, folders with a checkpoint of each method.",
     StyleNames(),
     "STYLE,...",
-)
-methods_option = click.option(
-    "--methods",
-    type=Names(METHODS),
-    metavar="METHOD,...",
-    default="independent,recurrent",
-    show_default=True,
-    help=f"Methods, separated by commas: {', '.join(METHODS)}.",
 )
 limit_option = setting("--limit", "all", "Frames of each clip.", click.IntRange(min=2), "N")
 
@@ -208,147 +192,16 @@ def candidates(
     return [Candidate(name, method, source, where, optimizer) for name, source in styles.items() for method in methods]
 
 
-@dataclass(frozen=True)
-class Run:
-    """An experiment at work: its folder, and its parts that are finished."""
+def counting(advance: Callable[..., None]) -> Callable[[Iterable[T]], Iterator[T]]:
+    """Lets streams through, and counts on a progress bar what has passed in all of them."""
+    numbers = itertools.count(1)
 
-    experiment: str
-    folder: Path
-    parts: "Parts"
-    settings: Mapping[str, Any]
-    seed: int
+    def counted(items: Iterable[T]) -> Iterator[T]:
+        for item in items:
+            advance(next(numbers))
+            yield item
 
-    @contextmanager
-    def keeping(self, part: str) -> "Iterator[Keep]":
-        """For the optimisations of a part, which may take hours: each frame's result is kept until the block ends well.
-
-        One part at a time: what another one left is removed.
-        """
-        from nststab.jobs import open_job
-
-        with open_job(self.folder / _UNFINISHED / "frames", {"part": part}, restart=True) as job:
-            try:
-                yield job.keep
-            except BaseException:
-                if not job.has_results:
-                    job.finish()
-                raise
-            job.finish()
-
-    def finish(
-        self,
-        rows: "Sequence[Row]",
-        table: "Table",
-        draw: "Draw",
-        figure_inches: tuple[float, float] = (7.0, 4.0),
-        **more: Any,
-    ) -> None:
-        """Writes table, figure and results, the last of which says that all is there; prints the table."""
-        from nststab.evaluate.figures import drawing
-        from nststab.evaluate.results import Results
-
-        with drawing(self.folder, "figure", *figure_inches) as figure:
-            draw(figure)
-        (self.folder / "table.md").write_text(table.markdown(), "utf-8")
-        Results(self.experiment, self.settings, self.seed, rows, more).write(self.folder)
-        show(table)
-
-
-def show(table: "Table") -> None:
-    """The table on stdout."""
-    from rich.box import SIMPLE
-    from rich.table import Table as RichTable
-
-    shown = RichTable(title=table.title, title_justify="left", box=SIMPLE, pad_edge=False)
-    for index, column in enumerate(table.columns):
-        shown.add_column(column, justify="right" if index else "left")
-    for row in table.rows:
-        shown.add_row(*row)
-    print_table(shown)
-    if table.note:
-        click.echo(table.note)
-
-
-@contextmanager
-def experiment(name: str, options: Mapping[str, Any], where: "Machine | None" = None, **settings: Any) -> Iterator[Run]:
-    """The folder -o of an experiment, begun or gone on with; its unfinished parts go when the block ends well.
-
-    options: of the command, by click's names. where: the machine, if its arithmetic decides the figures. settings: what
-    decides them beside the options, JSON values: `styles` with a digest of each, names of sequences, ...
-
-    Raises a usage error where results stand already and -y was not said, or the unfinished parts are of other settings.
-    """
-    from nststab.evaluate.results import Parts
-    from nststab.jobs import OtherSettings, open_job
-
-    folder = Path(options["output"])
-    if (folder / "results.json").exists() and not options["yes"]:
-        raise click.UsageError(f"{folder} holds results; say -y to overwrite them")
-    if folder.exists() and not folder.is_dir():
-        raise click.UsageError(f"-o {folder}: expected a folder, a file stands there")
-    said = decided(options, where) | settings
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        job = open_job(
-            folder / _UNFINISHED, {"experiment": name, **said, "nststab": nststab.__version__}, options["yes"]
-        )
-    except OtherSettings as error:
-        raise click.UsageError(f"{error}; say -y to begin afresh") from error
-    with job:
-        (folder / "results.json").unlink(missing_ok=True)  # from now on the folder holds no finished results
-        if job.resumed and job.has_results:
-            say("going on: finished parts were kept")
-        try:
-            yield Run(name, folder, Parts(job.subfolder("parts")), said, options["seed"] or 0)
-        except BaseException as error:
-            if not job.has_results:
-                job.finish()
-                if not any(folder.iterdir()):
-                    folder.rmdir()
-            elif isinstance(error, Exception):
-                error.add_note(f"finished parts are kept in {job.folder}, and the same command goes on")
-            else:
-                say(f"finished parts are kept in {job.folder}, and the same command goes on")
-            raise
-        job.finish()
-    for file in _FILES:
-        say(str(folder / file))
-
-
-def decided(options: Mapping[str, Any], where: "Machine | None" = None) -> dict[str, Any]:
-    """The options that decide the figures, as JSON values: files by name and content, what was not given left out."""
-    said: dict[str, Any] = {}
-    for name, value in options.items():
-        if name in _NO_SETTINGS or value is None or name in ("device", "precision", "styles", "davis"):
-            continue
-        said[name] = [_json(part) for part in value] if isinstance(value, tuple | list) else _json(value)
-    if where is not None:
-        import torch
-
-        said |= {"device": where.device.type, "precision": where.precision, "threads": torch.get_num_threads()}
-    return said
-
-
-def _json(value: Any) -> Any:
-    from nststab.jobs import content_hash
-
-    if isinstance(value, Path):
-        return f"{value.name} ({content_hash(value)})" if value.is_file() else value.name
-    return value if isinstance(value, bool | int | float | str) else str(value)
-
-
-def digests(styles: "Mapping[str, StyleSource]", methods: Iterable[str]) -> dict[str, str]:
-    """Of each style the content of the files that decide its figures, for `experiment(..., styles=...)`."""
-    from nststab.jobs import content_hash
-
-    result = {}
-    for name, source in styles.items():
-        files = [source.picture] if source.picture else []
-        if source.checkpoint:
-            paths = {source.checkpoint(method) for method in (*methods, "independent")}
-            files += sorted(path for path in paths if path.is_file())
-        result[name] = content_hash([file for file in files if file])
-    return result
+    return counted
 
 
 def announce(work: "Sequence[tuple[Candidate, int, int]]", width: int, height: int) -> None:

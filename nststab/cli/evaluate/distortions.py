@@ -1,23 +1,20 @@
 """nststab evaluate distortions."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from nststab.cli.common import COUNT, device_options, progress, setting, verbosity_options
+from nststab.cli.common import COUNT, device_options, methods_option, progress, setting, verbosity_options
 from nststab.cli.evaluate.common import (
     Candidate,
     announce,
     candidates,
     davis_options,
     davis_sequences,
-    digests,
-    experiment,
     limit_option,
-    methods_option,
     optimizer_of,
     optimizing_options,
     output_options,
@@ -25,6 +22,7 @@ from nststab.cli.evaluate.common import (
     sources,
     styles_option,
 )
+from nststab.cli.evaluate.run import davis_digest, digests, experiment
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +39,7 @@ _REMEMBER = ("recurrent", "ruder")  # methods whose result depends on the frame 
 @click.command("distortions", short_help="Is the result as robust as its input?")
 @davis_options
 @styles_option
-@methods_option
+@methods_option("independent,recurrent")
 @setting("--patches", 10, "Patches of background, in turn from every sequence.", COUNT)
 @size_option(854)
 @limit_option
@@ -49,32 +47,32 @@ _REMEMBER = ("recurrent", "ruder")  # methods whose result depends on the frame 
 @output_options
 @device_options
 @verbosity_options
-def command(davis: Path, methods: tuple[str, ...], **options: Any) -> None:
+def command(**options: Any) -> None:
     """Distort patches of background and compare SSIM before and after stylization (Gupta et al. 2017, Figure 6).
 
     A patch c of 256x256 pixels (scaled with --size) is moved by 0 to 19 pixels, blurred and sharpened; SSIM(f(c),
     f(d(c))) stands beside SSIM(c, d(c)). For recurrent and ruder d(c) follows c in a clip of two frames; the other
     methods see each by itself. --limit bounds the frames of each sequence that patches are drawn from.
     """
-    from nststab.cli.build import OptimizerOptions, machine, perceptual_loss
+    from nststab.cli.build import machine, measuring_losses
     from nststab.evaluate.distortions import SIZE, DistortionSettings, draw, draw_regions, patch_size, row, table
-    from nststab.evaluate.stability import perceptual_losses
 
     settings = DistortionSettings(options["patches"] or DistortionSettings().patches, options["seed"] or 0)
     side = options["size"] or SIZE
     size = patch_size(side)
-    styles, optimizer = sources(options["styles"]), optimizer_of(options)
+    styles = sources(options["styles"])
     where = machine(options["device"], options["precision"])
-    who = candidates(styles, methods, where, optimizer)
-    sequences = davis_sequences(davis, options["sequences"], side)
+    who = candidates(styles, options["methods"], where, optimizer_of(options))
+    sequences = davis_sequences(options["davis"], options["sequences"], side)
     regions = draw_regions(sequences, settings, size, options["limit"])
-    measured = OptimizerOptions(network=optimizer.network, vgg_weights=optimizer.vgg_weights)
-    losses = {
-        name: perceptual_losses(perceptual_loss(style, measured, side, where.device), where.device)
-        for name, style in styles.items()
+    losses = {name: measuring_losses(style, options, side, where) for name, style in styles.items()}
+    decisive = asdict(settings) | {
+        "patch_size": size,
+        "sequences": [sequence.name for sequence in sequences],
+        "davis": davis_digest(sequences, options["limit"]),
+        "styles": digests(styles, options["methods"]),
     }
-    decisive = {"size": side, "patches": settings.patches, "sequences": [sequence.name for sequence in sequences]}
-    with experiment("distortions", options, where, styles=digests(styles, methods), patch_size=size, **decisive) as run:
+    with experiment("distortions", options, where, **decisive) as run:
         _announce(run.parts, who, regions, settings, size)
         stylizers = {(one.style, one.method): one.stylizer(side) for one in who}
         found = _measure(run.parts, sequences, regions, settings, size, stylizers, losses)

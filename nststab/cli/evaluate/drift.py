@@ -2,8 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -12,15 +11,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nststab.cli.clips import CLIP_PATH, open_source
-from nststab.cli.common import OPTIMISERS, FiniteRange, device_options, given, progress, setting, verbosity_options
+from nststab.cli.common import (
+    FiniteRange,
+    device_options,
+    given,
+    methods_option,
+    progress,
+    setting,
+    verbosity_options,
+)
 from nststab.cli.evaluate.common import (
     Candidate,
-    Run,
     announce,
     candidates,
-    digests,
-    experiment,
-    methods_option,
+    counting,
     optimizer_of,
     optimizing_options,
     output_options,
@@ -28,20 +32,21 @@ from nststab.cli.evaluate.common import (
     sources,
     styles_option,
 )
+from nststab.cli.evaluate.run import Run, digests, experiment
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from nststab.baselines.gatys import Keep
     from nststab.evaluate.drift import DriftSettings
     from nststab.evaluate.results import Parts
     from nststab.evaluate.stability import FrameLosses
-    from nststab.stylizer import Stylizer
 
 
 @click.command("drift", short_help="Hundreds of frames: drift, ghosts, cuts.")
 @click.argument("source", metavar="[INPUT]", type=CLIP_PATH, required=False)
 @styles_option
-@methods_option
+@methods_option("independent,recurrent")
 @setting("--frames", 300, "Frames of the still, and of the loop.", click.IntRange(min=20))
 @setting("--noise", 0.02, "Standard deviation of the still's noise, of a range of 1.", FiniteRange(0, 0.25))
 @size_option(256)
@@ -50,34 +55,35 @@ if TYPE_CHECKING:
 @output_options
 @device_options
 @verbosity_options
-def command(source: Path | None, methods: tuple[str, ...], **options: Any) -> None:
+def command(source: Path | None, **options: Any) -> None:
     """Measure what builds up over hundreds of frames: drift of brightness and colour, ghosts, traces of a cut.
 
     The first frame of INPUT, a clip or a picture, is a still under new sensor noise in every frame; a disc of its
     mirrored negative slides in and vanishes, and a cut leads to that negative. The first frames of a clip are looped
     forwards and backwards. Without INPUT it is the bundled clip.
     """
-    from nststab.cli.build import OptimizerOptions, machine, perceptual_loss
+    from nststab.cli.build import machine, measuring_losses
     from nststab.evaluate.drift import foreign
     from nststab.evaluate.drift_report import draw, table
-    from nststab.evaluate.stability import perceptual_losses
 
-    styles, optimizer = sources(options["styles"]), optimizer_of(options)
+    styles = sources(options["styles"])
     where = machine(options["device"], options["precision"])
-    who = candidates(styles, methods, where, optimizer)
+    who = candidates(styles, options["methods"], where, optimizer_of(options))
     clip, settings = _material(source, options)
     foreign(clip[0])  # refuses a picture without contrast before the work, not amid it
     side = max(clip[0].shape)
-    measured = OptimizerOptions(network=optimizer.network, vgg_weights=optimizer.vgg_weights)
-    losses = {
-        name: perceptual_losses(perceptual_loss(style, measured, side, where.device), where.device)
-        for name, style in styles.items()
+    losses = {name: measuring_losses(style, options, side, where) for name, style in styles.items()}
+    decisive = {
+        "limit": settings.loop_frames,
+        "settled": settings.settled,
+        "window": settings.window,
+        "input": _digest(clip),
+        "styles": digests(styles, options["methods"]),
     }
-    decisive = asdict(settings) | {"settled": settings.settled, "window": settings.window, "input": _digest(clip)}
-    with experiment("drift", options, where, styles=digests(styles, methods), **decisive) as run:
+    with experiment("drift", options, where, **decisive) as run:
         total = _announce(run.parts, who, clip[0], settings)
         with progress("drift", total) as advance:
-            rows = list(_rows(run, losses, who, clip, settings, _Ticking(advance)))
+            rows = list(_rows(run, losses, who, clip, settings, counting(advance)))
         run.finish(rows, table(rows, settings), lambda figure: draw(figure, rows, settings), (9.0, 3.8))
 
 
@@ -111,48 +117,30 @@ def _announce(parts: "Parts", who: Sequence[Candidate], still: "Tensor", setting
     return sum(frames for _, frames, _ in work)
 
 
-class _Ticking:
-    """Counts what its stylizers give."""
-
-    def __init__(self, advance: Callable[..., None]) -> None:
-        self._advance = advance
-        self._done = 0
-
-    def __call__(self, stylizer: "Stylizer") -> "Stylizer":
-        def counted(frames: "Iterable[Tensor]") -> "Iterator[Tensor]":
-            for frame in stylizer(frames):
-                yield frame
-                self._done += 1
-                self._advance(self._done)
-
-        return counted
-
-
 def _rows(
     run: Run,
     losses: "Mapping[str, FrameLosses]",
     who: Sequence[Candidate],
     clip: "Sequence[Tensor]",
     settings: "DriftSettings",
-    ticking: _Ticking,
+    counted: "Callable[[Iterator[Tensor]], Iterator[Tensor]]",
 ) -> Iterator[dict[str, Any]]:
     """Of each style the input as it is, which has no drift of its own, and then its methods."""
     from nststab.evaluate.drift import measure, parts
     from nststab.evaluate.drift_report import row
     from nststab.evaluate.stability import CONTENT
 
-    def part(name: str, one: Candidate | None, frame_losses: "FrameLosses") -> dict[str, Any]:
+    def part(name: str, one: Candidate | None, frame_losses: "FrameLosses", keep: "Keep | None") -> dict[str, Any]:
         if one is None:
             return measure(name, _unchanged, clip, settings, frame_losses)
-        kept = run.keeping(f"{one.name} {name}") if one.method in OPTIMISERS else nullcontext()
-        with kept as keep:  # of an optimisation, which takes hours, every frame
-            return measure(name, ticking(one.stylizer(max(clip[0].shape), keep=keep)), clip, settings, frame_losses)
+        stylize = one.stylizer(max(clip[0].shape), keep=keep)
+        return measure(name, lambda frames: counted(stylize(frames)), clip, settings, frame_losses)
 
     for style, frame_losses in losses.items():
         for one in (None, *(one for one in who if one.style == style)):
             method = one.method if one else CONTENT
             found = {
-                name: run.parts.get(f"{style} {method} {name}", partial(part, name, one, frame_losses))
+                name: run.get(f"{style} {method} {name}", method, partial(part, name, one, frame_losses))
                 for name in parts(settings)
             }
             yield row(style, method, found)

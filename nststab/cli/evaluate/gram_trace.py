@@ -1,8 +1,9 @@
 """nststab evaluate gram-trace."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nststab.cli.clips import CLIP_PATH
-from nststab.cli.common import METHODS, Names, device_options, progress, setting, verbosity_options
+from nststab.cli.common import device_options, methods_option, progress, setting, verbosity_options
 from nststab.cli.evaluate.common import (
     announce,
     candidates,
-    digests,
-    experiment,
+    counting,
     optimizer_of,
     optimizing_options,
     output_options,
@@ -23,14 +23,13 @@ from nststab.cli.evaluate.common import (
     sources,
     styles_option,
 )
+from nststab.cli.evaluate.run import Run, digests, experiment
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from nststab.baselines.gatys import Keep
     from nststab.cli.build import Machine
     from nststab.cli.evaluate.common import Candidate
     from nststab.cli.style_source import StyleSource
-    from nststab.evaluate.results import Parts
     from nststab.evaluate.stability import FrameLosses
     from nststab.stylizer import Stylizer
     from nststab.video import Clip
@@ -53,14 +52,7 @@ class StyledClip(click.ParamType):  # type: ignore[type-arg]
 @click.command("gram-trace", short_help="Figure 3: instability of styles by their Gram trace.")
 @click.argument("videos", metavar="[VIDEO]...", nargs=-1, type=CLIP_PATH)
 @styles_option
-@click.option(
-    "--methods",
-    type=Names(METHODS),
-    metavar="METHOD,...",
-    default="independent",
-    show_default=True,
-    help=f"Methods, separated by commas: {', '.join(METHODS)}.",
-)
+@methods_option("independent")
 @click.option(
     "--clips",
     type=StyledClip(),
@@ -103,8 +95,6 @@ def command(
     pictures = {style: source for style, (source, _) in foreign.items()}
     traces, foreign_traces = (style_traces(found, options, where.device) for found in (chosen, pictures))
     settings = {
-        "size": size,
-        "limit": limit,
         "losses_every": defaults.losses_every,
         "styles": digests(chosen, options["methods"]),
         "videos": _digests(contents),
@@ -122,7 +112,7 @@ def command(
         for name, clip in contents.items():
             left = [candidate for candidate in who if not run.parts.done(f"{candidate.name} {name}")]
             announce([(candidate, _length(clip, limit), 1) for candidate in left], clip.width, clip.height)
-        found = _measured([*inputs, *ours, *theirs], limit, run.parts)
+        found = _measured([*inputs, *ours, *theirs], limit, run)
         own = found.pop(("input", ""), {})
         content = gram_trace.row("input", "", {}, own) if own else None
         rows = [
@@ -148,7 +138,7 @@ class Measurement:
     method: str
     video: str
     clip: "Clip"
-    stylizer: "Callable[[], Stylizer | None]"
+    stylizer: "Callable[[Keep | None], Stylizer | None]"
     losses: "Callable[[], FrameLosses]"
 
     @property
@@ -157,43 +147,38 @@ class Measurement:
 
 
 def _measured(
-    measurements: Sequence[Measurement], limit: int, parts: "Parts"
+    measurements: Sequence[Measurement], limit: int, run: Run
 ) -> dict[tuple[str, str], dict[str, dict[str, Any]]]:
     """Of each style and method what was measured, by video."""
     from nststab.evaluate.gram_trace import measure
 
-    left = [measurement for measurement in measurements if not parts.done(measurement.name)]
+    left = [measurement for measurement in measurements if not run.parts.done(measurement.name)]
     found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
-    done = 0
     with progress("gram-trace", sum(_length(measurement.clip, limit) for measurement in left)) as advance:
+        counted = counting(advance)
 
-        def frames(clip: "Clip") -> "Iterator[Tensor]":
-            nonlocal done
-            for frame in islice(clip.frames(), limit):
-                yield frame.rgb
-                done += 1
-                advance(done)
+        def figures(part: Measurement, keep: "Keep | None") -> dict[str, Any]:
+            advance(note=part.name)
+            frames = counted(frame.rgb for frame in islice(part.clip.frames(), limit))
+            return measure(frames, part.stylizer(keep), part.losses())
 
-        for measurement in measurements:
-
-            def compute(part: Measurement = measurement) -> dict[str, Any]:
-                advance(note=part.name)
-                return measure(frames(part.clip), part.stylizer(), part.losses())
-
-            parts_of_style = found.setdefault((measurement.style, measurement.method), {})
-            parts_of_style[measurement.video] = parts.get(measurement.name, compute)
+        for part in measurements:
+            videos = found.setdefault((part.style, part.method), {})
+            videos[part.video] = run.get(part.name, part.method, partial(figures, part))
     return found
 
 
 def _ours(candidate: "Candidate", video: str, clip: "Clip", options: Mapping[str, Any]) -> Measurement:
+    from nststab.cli.build import measuring_losses
+
     side = max(clip.width, clip.height)
     return Measurement(
         candidate.style,
         candidate.method,
         video,
         clip,
-        lambda: candidate.stylizer(side),
-        lambda: _losses(candidate.source, side, options, candidate.where),
+        lambda keep: candidate.stylizer(side, keep=keep),
+        lambda: measuring_losses(candidate.source, options, side, candidate.where),
     )
 
 
@@ -201,22 +186,15 @@ def _theirs(
     style: str, source: "StyleSource", video: str, clip: "Clip", options: Mapping[str, Any], where: "Machine"
 ) -> Measurement:
     """A clip that is stylized already; without its content it has a style loss only."""
+    from nststab.cli.build import measuring_losses
     from nststab.evaluate.gram_trace import CLIPS
 
     side = max(clip.width, clip.height)
-    return Measurement(style, CLIPS, video, clip, lambda: None, lambda: _losses(source, side, options, where))
+    losses = partial(measuring_losses, source, options, side, where)
+    return Measurement(style, CLIPS, video, clip, lambda _keep: None, losses)
 
 
-def _losses(source: "StyleSource", side: int, options: Mapping[str, Any], where: "Machine") -> "FrameLosses":
-    """Style and content loss with weights of one, so that they compare whatever the methods were run with."""
-    from nststab.cli.build import OptimizerOptions, perceptual_loss
-    from nststab.evaluate.stability import perceptual_losses
-
-    measured = OptimizerOptions(network=options["network"], vgg_weights=options["vgg_weights"])
-    return perceptual_losses(perceptual_loss(source, measured, side, where.device), where.device)
-
-
-def _as_it_is() -> "Stylizer":
+def _as_it_is(_keep: "Keep | None") -> "Stylizer":
     return lambda frames: iter(frames)
 
 

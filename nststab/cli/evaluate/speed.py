@@ -9,12 +9,12 @@ import click
 
 from nststab.cli.common import (
     COUNT,
-    METHODS,
     OPTIMISERS,
     Names,
     device_options,
     frames_of,
     given,
+    methods_option,
     network_option,
     progress,
     say,
@@ -22,7 +22,8 @@ from nststab.cli.common import (
     verbosity_options,
     vgg_option,
 )
-from nststab.cli.evaluate.common import StyleNames, candidates, digests, experiment, output_options, seconds_of, sources
+from nststab.cli.evaluate.common import StyleNames, candidates, output_options, seconds_of, sources
+from nststab.cli.evaluate.run import digests, experiment
 
 if TYPE_CHECKING:
     from nststab.cli.build import Machine
@@ -57,14 +58,7 @@ class Sizes(click.ParamType):  # type: ignore[type-arg]
     StyleNames(),
     "STYLE",
 )
-@click.option(
-    "--methods",
-    type=Names(METHODS),
-    metavar="METHOD,...",
-    default="independent,recurrent,ruder,gatys",
-    show_default=True,
-    help="Methods, separated by commas.",
-)
+@methods_option("independent,recurrent,ruder,gatys")
 @setting("--size", "256,512,1024", "Sides of the square frames in pixels.", Sizes(), "PIXELS,...")
 @setting("--limit", 10, "Frames of each network, and pairs of each flow, after the warm-up.", COUNT)
 @setting("--measured-iterations", 10, "Iterations of ruder and gatys, which are scaled to the paper's 1000.", COUNT)
@@ -116,14 +110,12 @@ def command(**options: Any) -> None:
         flow_methods,
     )
     candidates(styles, methods, where, task.candidate(1).optimizer)  # a usage error where there is no network
-    kept = {
+    decisive = {
         "styles": digests(styles, methods),
         "content": task.content,
-        "size": list(settings.sizes),
-        "limit": settings.frames,
-        "measured_iterations": settings.iterations,
+        "machine": torch.cuda.get_device_name(where.device) if where.device.type == "cuda" else processor(),
     }
-    with experiment("speed", options, where, **kept) as run:
+    with experiment("speed", options, where, **decisive) as run:
         parts = list(_parts(task, methods))
         _announce(task, [part for part in parts if not run.parts.done(part.name)])
         found = {}
@@ -139,7 +131,6 @@ def command(**options: Any) -> None:
             lambda figure: draw(figure, rows, flow),
             flow=flow,
             recurrent_to_independent=_ratios(found, task, methods),
-            machine=torch.cuda.get_device_name(where.device) if where.device.type == "cuda" else processor(),
         )
 
 

@@ -1,8 +1,7 @@
 """nststab evaluate stability."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from nststab.cli.common import (
     OPTIMISERS,
     device_options,
     given,
+    methods_option,
     named,
     progress,
     setting,
@@ -21,15 +21,12 @@ from nststab.cli.common import (
 )
 from nststab.cli.evaluate.common import (
     Candidate,
-    Run,
     announce,
     candidates,
+    counting,
     davis_options,
     davis_sequences,
-    digests,
-    experiment,
     limit_option,
-    methods_option,
     optimizer_of,
     optimizing_options,
     output_options,
@@ -37,15 +34,16 @@ from nststab.cli.evaluate.common import (
     sources,
     styles_option,
 )
+from nststab.cli.evaluate.run import Run, davis_digest, digests, experiment
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nststab.cli.build import OptimizerOptions
+    from nststab.baselines.gatys import Keep
+    from nststab.cli.build import IterationReport
     from nststab.datasets import DavisSequence
     from nststab.evaluate.stability import StabilitySettings
     from nststab.metrics import Patches
-    from nststab.stylizer import Stylizer
 
 _Measured = dict[str, dict[str, dict[str, Any]]]  # figures by style, sequence and method
 
@@ -53,7 +51,7 @@ _Measured = dict[str, dict[str, dict[str, Any]]]  # figures by style, sequence a
 @click.command("stability", short_help="Table 1: PSNR and SSIM of corresponding patches.")
 @davis_options
 @styles_option
-@methods_option
+@methods_option("independent,recurrent")
 @setting("--patches", 1, "Patches of each pair of frames.", COUNT)
 @size_option(432)
 @limit_option
@@ -69,7 +67,7 @@ def command(**options: Any) -> None:
     own are the ceiling. Intervals are bootstrapped over sequences. Stability counts only beside the style and content
     loss of the same frames (of ten in each sequence): three ways to be stable without being good are measured as well.
     """
-    from nststab.cli.build import OptimizerOptions, machine
+    from nststab.cli.build import machine
     from nststab.evaluate import table1
     from nststab.evaluate.stability import StabilitySettings
 
@@ -82,21 +80,18 @@ def command(**options: Any) -> None:
     styles = sources(options["styles"])
     where = machine(options["device"], options["precision"])
     who = candidates(styles, options["methods"], where, optimizer_of(options))
-    # with weights of one, so that figures compare whatever the methods were run with
-    measuring = OptimizerOptions(network=options["network"], vgg_weights=options["vgg_weights"])
     cheated = next((method for method in options["methods"] if method not in OPTIMISERS), options["methods"][0])
     decided = {
-        "patches": settings.patches,
         "patch_size": settings.of_frames(size, size).size,
         "radius": settings.of_frames(size, size).radius,
-        "size": size,
         "loss_frames": table1.LOSS_FRAMES,
         "sequences": {clip.name: clip.frames for clip in clips},
+        "davis": davis_digest(sequences, options["limit"]),
         "styles": digests(styles, options["methods"]),
         "cheats_of": cheated,
     }
     with experiment("stability", options, where, **decided) as run:
-        measured = _Measurement(run, settings, measuring, cheated).of(who, clips)
+        measured = _Measurement(run, settings, options, cheated).of(who, clips)
         rows = [row for style, sequences in measured.items() for row in table1.style_rows(style, sequences, run.seed)]
         means, gain = table1.mean_rows(rows, run.seed), table1.gain(rows, run.seed)
         run.finish(
@@ -133,7 +128,7 @@ class _Measurement:
 
     run: Run
     settings: "StabilitySettings"
-    losses: "OptimizerOptions"
+    options: Mapping[str, Any]
     cheated: str
 
     def of(self, who: "Sequence[Candidate]", clips: Sequence[_Clip]) -> _Measured:
@@ -144,21 +139,14 @@ class _Measurement:
         announce([(one, sum(frames), len(frames)) for one, frames in left], width, height)
         measured: _Measured = {}
         with progress("stability", sum(clip.frames for _, clip in todo)) as advance:
-            count = itertools.count(1)
-
-            def one_more(frame: "Tensor") -> "Tensor":
-                advance(next(count))
-                return frame
+            counted = counting(advance)
 
             def iteration(number: int, terms: dict[str, float]) -> None:
                 advance(note=f"{number}: {named(terms)}")
 
             for one, clip in itertools.product(who, clips):
-                name = _part(one, clip)
-                hours = one.method in OPTIMISERS and not self.run.parts.done(name)
-                with self.run.keeping(name) if hours else nullcontext() as keep:
-                    build = partial(one.stylizer, max(clip.shape), iteration, keep)
-                    found = self.run.parts.get(name, partial(self._figures, one, clip, build, one_more))
+                compute = partial(self._figures, one, clip, counted, iteration)
+                found = self.run.get(_part(one, clip), one.method, compute)
                 measured.setdefault(one.style, {}).setdefault(clip.name, {}).update(found)
         return measured
 
@@ -166,26 +154,25 @@ class _Measurement:
         self,
         one: Candidate,
         clip: _Clip,
-        build: "Callable[[], Stylizer]",
-        one_more: "Callable[[Tensor], Tensor]",
+        counted: "Callable[[Iterator[Tensor]], Iterator[Tensor]]",
+        report: "IterationReport",
+        keep: "Keep | None",
     ) -> dict[str, Any]:
         """Of a candidate on a clip, of the input, and of the cheats if they are made of this candidate."""
-        from nststab.cli.build import perceptual_loss
+        from nststab.cli.build import measuring_losses
         from nststab.evaluate.copies import copies
-        from nststab.evaluate.stability import measure, perceptual_losses, sanity_checks, spread
+        from nststab.evaluate.stability import measure, sanity_checks, spread
         from nststab.evaluate.table1 import LOSS_FRAMES
 
-        device = one.where.device
-        loss = perceptual_losses(perceptual_loss(one.source, self.losses, max(clip.shape), device), device)
         content, copied, given_in = copies(clip.content(), 3)
-        made, again = copies(map(one_more, build()(given_in)), 2)
+        made, again = copies(counted(one.stylizer(max(clip.shape), report, keep)(given_in)), 2)
         cheats = sanity_checks(copied, again) if one.method == self.cheated else {}
         del copied, again  # or, without cheats, they would hold every frame
         rows = measure(
             content,
             {one.method: made, **cheats},
             self.settings,
-            frame_losses=loss,
+            frame_losses=measuring_losses(one.source, self.options, max(clip.shape), one.where),
             patches=self._patches(clip),
             loss_frames=spread(clip.frames, LOSS_FRAMES),
         )

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nststab.cli.common import given, progress, say, setting, verbosity_options
-from nststab.cli.evaluate.common import digests, experiment, output_options, size_option, sources, styles_option
+from nststab.cli.evaluate.common import output_options, size_option, sources, styles_option
+from nststab.cli.evaluate.run import digests, experiment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,8 +36,8 @@ def command(**options: Any) -> None:
     settings = TheoremSettings(**given(starts=options["starts"], size=options["size"], seed=options["seed"]))
     styles = sources(options["styles"])
     cases = random_cases(settings.seed) + _style_cases(styles, settings.size)
-    decisive: dict[str, Any] = {"starts": settings.starts, "size": settings.size, "threads": torch.get_num_threads()}
-    with experiment("theorem", options, styles=digests(styles, ()), **decisive) as run:
+    decisive: dict[str, Any] = {"styles": digests(styles, ()), "threads": torch.get_num_threads()}
+    with experiment("theorem", options, **decisive) as run:
         say(f"no frames to stylize: {settings.starts} starts for each of {len(cases)} Gram matrices, some seconds each")
         rows = []
         with progress("theorem", len(cases)) as advance:
