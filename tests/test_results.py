@@ -14,7 +14,7 @@ from nststab.cli.evaluate.common import optimizing_options, sources
 from nststab.cli.evaluate.run import Run, decided, digests, experiment
 from nststab.evaluate import results
 from nststab.evaluate.figures import drawing
-from nststab.evaluate.intervals import bootstrap_interval
+from nststab.evaluate.intervals import bootstrap_interval, mean_of_known
 from nststab.evaluate.results import Parts, Results, Table
 from nststab.jobs import content_hash
 
@@ -78,6 +78,12 @@ def test_the_bootstrap_interval_of_known_values() -> None:
     assert bootstrap_interval(values, seed=1) != (low, high)
     assert bootstrap_interval([3.0, 3.0, 3.0]) == (3.0, 3.0)
     assert all(map(math.isnan, bootstrap_interval([1.0])))
+
+
+def test_the_mean_is_of_what_is_known() -> None:
+    assert mean_of_known(iter([1.0, math.nan, 4.0])) == 2.5
+    assert math.isnan(mean_of_known([math.nan]))
+    assert math.isnan(mean_of_known([]))
 
 
 def test_a_figure_is_the_same_every_time(tmp_path: Path) -> None:

@@ -183,14 +183,6 @@ def test_the_cheats_are_what_they_are_called() -> None:
     assert 0 < blurred[0].diff(dim=-1).abs().mean() < 0.6 * first.diff(dim=-1).abs().mean()
 
 
-def test_sequences_count_the_same_in_the_mean() -> None:
-    short, long = panning(2), panning(5)
-    rows = [stability.measure(frames, {"noisy": noisy(frames)}, SETTINGS) for frames in (short, long)]
-    mean = stability.average(rows)["noisy"]
-    assert mean.ssim == pytest.approx((rows[0]["noisy"].ssim + rows[1]["noisy"].ssim) / 2)
-    assert mean.n == rows[0]["noisy"].n + rows[1]["noisy"].n == len(mean.curves.psnr) * SETTINGS.patches
-
-
 def test_patches_found_before_are_those_that_are_found_on_the_way() -> None:
     frames = panning(4)
     masks = [torch.zeros(1, 1, 32, 40) for _ in frames]

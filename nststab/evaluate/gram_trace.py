@@ -14,6 +14,7 @@ from torch import Tensor
 
 from nststab import metrics
 from nststab.evaluate.figures import COLORS, OTHERS
+from nststab.evaluate.intervals import mean_of_known
 from nststab.evaluate.labels import label_points
 from nststab.evaluate.results import Row, Table
 from nststab.evaluate.stability import FrameLosses, in_step
@@ -82,8 +83,8 @@ def measure(frames: Iterable[Tensor], stylize: Stylizer | None, frame_losses: Fr
     instability = metrics.instability(stylized())
     if n < 2:
         raise ValueError(f"expected at least two frames, whose difference is measured, got {n}")
-    means = {f"{name}_loss": _mean_of_known(values) for name, values in losses.items()}
-    return {"instability": instability, "still": _mean_of_known(still), **means, "frames": n}
+    means = {f"{name}_loss": mean_of_known(values) for name, values in losses.items()}
+    return {"instability": instability, "still": mean_of_known(still), **means, "frames": n}
 
 
 def _beside_content(frames: Iterable[Tensor], stylize: Stylizer | None) -> Iterator[tuple[Tensor | None, Tensor]]:
@@ -99,11 +100,6 @@ def _still_change(content: Tensor, picture: Tensor, next_content: Tensor, next_p
     return float((next_picture - picture).square().mean(1, keepdim=True)[still].mean())
 
 
-def _mean_of_known(values: Iterable[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return math.fsum(known) / len(known) if known else math.nan
-
-
 def row(style: str, method: str, trace: Mapping[str, float], videos: Mapping[str, Mapping[str, Any]]) -> Row:
     """A row of the results: means over videos, each counting the same, and every video's instability.
 
@@ -111,7 +107,7 @@ def row(style: str, method: str, trace: Mapping[str, float], videos: Mapping[str
     """
 
     def mean(name: str) -> float:
-        return _mean_of_known(part[name] for part in videos.values())
+        return mean_of_known(part[name] for part in videos.values())
 
     return {
         "style": style,

@@ -1,7 +1,7 @@
-"""How sure a mean is: percentile bootstrap."""
+"""Means of what could be measured, and how sure they are: percentile bootstrap."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,12 @@ class Interval(NamedTuple):
 
     low: float
     high: float
+
+
+def mean_of_known(values: Iterable[float]) -> float:
+    """The mean without the NaN, which stand for what could not be measured; NaN where nothing could."""
+    known = [value for value in values if not math.isnan(value)]
+    return math.fsum(known) / len(known) if known else math.nan
 
 
 def bootstrap_interval(values: Sequence[float], seed: int = 0, confidence: float = 0.95) -> Interval:

@@ -7,7 +7,7 @@ and content loss stand beside it, and `sanity_checks` makes these three cheats o
 
 import itertools
 import math
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from nststab import metrics
 from nststab.evaluate.copies import copies
+from nststab.evaluate.intervals import mean_of_known
 from nststab.metrics import Patches, PatchSettings
 from nststab.stylizer import Stylizer
 
@@ -24,6 +25,11 @@ T = TypeVar("T")
 FrameLosses = Callable[[Tensor, Tensor], Mapping[str, float]]  # of a stylized frame and its content
 
 CONTENT = "input"  # the row of the content itself: the ceiling of the patches, and the style loss of doing nothing
+
+
+def unchanged(frames: Iterable[Tensor]) -> Iterator[Tensor]:
+    """The stylizer that does nothing, measured under the name `CONTENT`."""
+    return iter(frames)
 
 
 @dataclass(frozen=True)
@@ -153,8 +159,8 @@ class StabilityMeter:
         for name, frame in current.items():
             psnrs, ssims = metrics.patch_scores(previous[name], frame, patches)
             curve = self._curves[name]
-            curve.psnr.append(_mean(psnrs))
-            curve.ssim.append(_mean(ssims))
+            curve.psnr.append(mean_of_known(psnrs))
+            curve.ssim.append(mean_of_known(ssims))
             curve.flicker.append(metrics.flicker(previous[name], frame, still))
 
 
@@ -218,11 +224,6 @@ def in_step(frames: Iterable[Tensor], stylizers: Mapping[str, Stylizer]) -> Iter
         yield frame, {name: _take(stream, name, index) for name, stream in streams.items()}
 
 
-def average(sequences: Sequence[Mapping[str, MethodStability]]) -> dict[str, MethodStability]:
-    """Mean rows over several sequences, each sequence counting the same; curves are joined in order."""
-    return {name: _average([rows[name] for rows in sequences]) for name in sequences[0]}
-
-
 def sanity_checks(content: Iterable[Tensor], stylized: Iterable[Tensor]) -> dict[str, Iterator[Tensor]]:
     """Three ways to be stable without being good: any of them may win on PSNR, and their losses must show why."""
     first, second = copies(stylized, 2)
@@ -272,30 +273,8 @@ def _take(stream: Iterator[T], name: str, index: int) -> T:
     return item
 
 
-def _mean(values: Iterable[float]) -> float:
-    """Mean of what could be measured; NaN where nothing could."""
-    known = [value for value in values if not math.isnan(value)]
-    return math.fsum(known) / len(known) if known else math.nan
-
-
 def _row(curves: Curves, n: int) -> MethodStability:
-    losses = {name: _mean(values) for name, values in curves.losses.items()}
-    return MethodStability(_mean(curves.psnr), _mean(curves.ssim), n, _mean(curves.flicker), losses, curves)
-
-
-def _average(rows: Sequence[MethodStability]) -> MethodStability:
-    curves = Curves()
-    for row in rows:
-        curves.psnr += row.curves.psnr
-        curves.ssim += row.curves.ssim
-        curves.flicker += row.curves.flicker
-        for term, values in row.curves.losses.items():
-            curves.losses.setdefault(term, []).extend(values)
+    losses = {name: mean_of_known(values) for name, values in curves.losses.items()}
     return MethodStability(
-        psnr=_mean(row.psnr for row in rows),
-        ssim=_mean(row.ssim for row in rows),
-        n=sum(row.n for row in rows),
-        flicker=_mean(row.flicker for row in rows),
-        losses={term: _mean(row.losses[term] for row in rows) for term in curves.losses},
-        curves=curves,
+        mean_of_known(curves.psnr), mean_of_known(curves.ssim), n, mean_of_known(curves.flicker), losses, curves
     )

@@ -1,12 +1,12 @@
 """Table 1 of Gupta et al. 2017, from what was measured of each style, method and sequence: rows, table, figure."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nststab.evaluate import paper
 from nststab.evaluate.figures import COLORS, OTHERS
-from nststab.evaluate.intervals import Interval, bootstrap_interval
+from nststab.evaluate.intervals import Interval, bootstrap_interval, mean_of_known
 from nststab.evaluate.results import Row, Table
 from nststab.evaluate.stability import CONTENT
 
@@ -58,8 +58,8 @@ def _row(
     measured: Mapping[str, Mapping[str, Figures]],
     seed: int,
 ) -> Row:
-    means = {key: _mean(sequence[key] for sequence in sequences) for key in _MEASURES}
-    unstylized = _mean(_number(figures[CONTENT]["style_loss"]) for figures in measured.values())
+    means = {key: mean_of_known(sequence[key] for sequence in sequences) for key in _MEASURES}
+    unstylized = mean_of_known(_number(figures[CONTENT]["style_loss"]) for figures in measured.values())
     return {
         **names,
         **means,
@@ -80,7 +80,7 @@ def mean_rows(rows: Sequence[Row], seed: int = 0) -> list[Row]:
             {
                 "method": method,
                 "styles": len(own),
-                **{key: _mean(row[key] for row in own) for key in (*_MEASURES, "style_share")},
+                **{key: mean_of_known(row[key] for row in own) for key in (*_MEASURES, "style_share")},
                 "psnr_interval": bootstrap_interval(_of_sequences(own, "psnr"), seed),
                 "ssim_interval": bootstrap_interval(_of_sequences(own, "ssim"), seed),
                 "n": sum(row["n"] for row in own),
@@ -102,24 +102,21 @@ def gain(rows: Sequence[Row], seed: int = 0) -> Row | None:
     for key in ("psnr", "ssim"):
         pairs = zip(_of_sequences(first, key), _of_sequences(second, key), strict=True)
         differences = [one - other for one, other in pairs]
-        result |= {key: _mean(differences), f"{key}_interval": bootstrap_interval(differences, seed)}
-    losses = [_mean(row["style_loss"] for row in own) for own in (first, second)]
+        result |= {key: mean_of_known(differences), f"{key}_interval": bootstrap_interval(differences, seed)}
+    losses = [mean_of_known(row["style_loss"] for row in own) for own in (first, second)]
     result["style_loss_change"] = losses[0] / losses[1] - 1 if losses[1] else math.nan
     return result | {"paper": {"psnr": paper.GAIN_PSNR, "ssim": paper.GAIN_SSIM, "styles": list(paper.STYLES)}}
 
 
 def _of_sequences(rows: Sequence[Row], key: str) -> list[float]:
     """For each sequence the mean over rows, which are of different styles."""
-    return [_mean(found) for found in zip(*([part[key] for part in row["sequences"]] for row in rows), strict=True)]
+    return [
+        mean_of_known(found) for found in zip(*([part[key] for part in row["sequences"]] for row in rows), strict=True)
+    ]
 
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else value
-
-
-def _mean(values: Iterable[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return math.fsum(known) / len(known) if known else math.nan
 
 
 def table(rows: Sequence[Row], means: Sequence[Row], gained: Row | None, cheated: str) -> Table:

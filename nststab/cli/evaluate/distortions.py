@@ -1,6 +1,6 @@
 """nststab evaluate distortions."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -25,8 +25,6 @@ from nststab.cli.evaluate.common import (
 from nststab.cli.evaluate.run import davis_digest, digests, experiment
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from nststab.datasets import DavisSequence
     from nststab.evaluate.distortions import DistortionSettings, Region
     from nststab.evaluate.results import Parts
@@ -55,7 +53,8 @@ def command(**options: Any) -> None:
     methods see each by itself. --limit bounds the frames of each sequence that patches are drawn from.
     """
     from nststab.cli.build import machine, measuring_losses
-    from nststab.evaluate.distortions import SIZE, DistortionSettings, draw, draw_regions, patch_size, row, table
+    from nststab.evaluate.distortions import SIZE, DistortionSettings, draw_regions, patch_size, row
+    from nststab.evaluate.distortions_report import draw, table
 
     settings = DistortionSettings(options["patches"] or DistortionSettings().patches, options["seed"] or 0)
     side = options["size"] or SIZE
@@ -79,10 +78,6 @@ def command(**options: Any) -> None:
         rows = [row(*key, key[1] in _REMEMBER, values) for key, values in found.items()]
         places = [region._asdict() for region in regions]
         run.finish(rows, table(rows), lambda figure: draw(figure, rows), (9.0, 3.8), regions=places)
-
-
-def _unchanged(frames: "Iterable[Tensor]") -> "Iterator[Tensor]":
-    return iter(frames)
 
 
 def _part(style: str, method: str, region: "Region", distortion: str, strength: float) -> str:
@@ -122,11 +117,11 @@ def _measure(
 ) -> "dict[tuple[str, str, str, float], list[Any]]":
     """What was measured of every region, by style, method, distortion and strength; the input is a method, too."""
     from nststab.evaluate.distortions import Pairs, distorted, measure
-    from nststab.evaluate.stability import CONTENT
+    from nststab.evaluate.stability import CONTENT, unchanged
 
     everyone: dict[tuple[str, str], Stylizer] = {}
     for style in losses:
-        everyone[style, CONTENT] = _unchanged
+        everyone[style, CONTENT] = unchanged
         everyone |= {key: stylizer for key, stylizer in stylizers.items() if key[0] == style}
     steps = list(settings.steps())
     found: dict[tuple[str, str, str, float], list[Any]] = {(*key, *step): [] for key in everyone for step in steps}

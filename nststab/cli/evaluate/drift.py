@@ -1,7 +1,7 @@
 """nststab evaluate drift."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -128,11 +128,11 @@ def _rows(
     """Of each style the input as it is, which has no drift of its own, and then its methods."""
     from nststab.evaluate.drift import measure, parts
     from nststab.evaluate.drift_report import row
-    from nststab.evaluate.stability import CONTENT
+    from nststab.evaluate.stability import CONTENT, unchanged
 
     def part(name: str, one: Candidate | None, frame_losses: "FrameLosses", keep: "Keep | None") -> dict[str, Any]:
         if one is None:
-            return measure(name, _unchanged, clip, settings, frame_losses)
+            return measure(name, unchanged, clip, settings, frame_losses)
         stylize = one.stylizer(max(clip[0].shape), keep=keep)
         return measure(name, lambda frames: counted(stylize(frames)), clip, settings, frame_losses)
 
@@ -144,7 +144,3 @@ def _rows(
                 for name in parts(settings)
             }
             yield row(style, method, found)
-
-
-def _unchanged(frames: "Iterable[Tensor]") -> "Iterator[Tensor]":
-    return iter(frames)

@@ -84,6 +84,7 @@ def command(
     from nststab.cli.build import machine
     from nststab.cli.style_traces import style_traces
     from nststab.evaluate import gram_trace
+    from nststab.evaluate.stability import unchanged
 
     where, optimizer = machine(options["device"], options["precision"]), optimizer_of(options)
     defaults = gram_trace.GramTraceSettings()
@@ -102,7 +103,9 @@ def command(
         "clips": {style: _digests(own) for style, (_, own) in foreign.items()},
     }
     with experiment("gram-trace", options, where, **settings) as run:
-        inputs = [Measurement("input", "", name, clip, _as_it_is, _no_losses) for name, clip in contents.items()]
+        inputs = [
+            Measurement("input", "", name, clip, lambda _keep: unchanged, _no_losses) for name, clip in contents.items()
+        ]
         ours = [_ours(candidate, name, clip, options) for candidate in who for name, clip in contents.items()]
         theirs = [
             _theirs(style, source, name, clip, options, where)
@@ -192,10 +195,6 @@ def _theirs(
     side = max(clip.width, clip.height)
     losses = partial(measuring_losses, source, options, side, where)
     return Measurement(style, CLIPS, video, clip, lambda _keep: None, losses)
-
-
-def _as_it_is(_keep: "Keep | None") -> "Stylizer":
-    return lambda frames: iter(frames)
 
 
 def _no_losses() -> "FrameLosses":

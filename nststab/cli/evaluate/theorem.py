@@ -42,7 +42,7 @@ def command(**options: Any) -> None:
         rows = []
         with progress("theorem", len(cases)) as advance:
             for number, case in enumerate(cases):
-                rows.append(run.parts.get(case.name, partial(measure, case, settings)))
+                rows.append(run.parts.get(f"{number} {case.name}", partial(measure, case, settings)))
                 advance(number + 1)
         found = run.parts.get("plane", lambda: plane(settings.seed))
         more = {"plane": found, "counterexample": counterexample()}
