@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from nststab.cli.common import COUNT, methods_option, setting
-from nststab.cli.evaluate.common import optimizing_options, sources
+from nststab.cli.evaluate.common import counting, optimizing_options, sources
 from nststab.cli.evaluate.run import Run, decided, digests, experiment
 from nststab.evaluate import results
 from nststab.evaluate.figures import drawing
@@ -184,6 +184,14 @@ def test_other_versions_do_not_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert (refused.exit_code, "is 1.0" in refused.stderr) == (2, True)
 
 
+def test_streams_are_counted_together() -> None:
+    seen: list[int] = []
+    counted = counting(seen.append)
+    first, second = counted(iter("ab")), counted(iter("c"))
+    assert [next(first), next(second), next(first)] == ["a", "c", "b"]
+    assert seen == [1, 2, 3]
+
+
 @click.command()
 @methods_option("independent,recurrent")
 @optimizing_options
@@ -206,6 +214,13 @@ def test_settings_are_resolved_and_hold_contents_instead_of_places(tmp_path: Pat
     assert first["perceptual_network"] == f"vgg.safetensors ({content_hash(weights)})"
     weights.write_text("b")
     assert said("--vgg-weights", str(weights)) != first
+
+
+def test_a_folder_s_name_has_no_suffix(tmp_path: Path) -> None:
+    for name in ("wave-1.2", "wave-1.3"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "independent.safetensors").touch()
+    assert list(sources((str(tmp_path / "wave-1.2"), str(tmp_path / "wave-1.3")))) == ["wave-1.2", "wave-1.3"]
 
 
 def test_a_style_is_known_by_all_its_files(tmp_path: Path) -> None:

@@ -171,13 +171,19 @@ def sources(styles: Sequence[str] | None) -> "dict[str, StyleSource]":
 
     found: dict[str, StyleSource] = {}
     for text in styles if styles is not None else [style.name for style in shipped()]:
-        name = Path(text).stem
+        name = style_name(text)
         if name in found:
             raise click.UsageError(f"--styles has two that are called {name}")
         found[name] = style_source(text)
     if not found:
         raise click.UsageError("--styles names none")
     return found
+
+
+def style_name(text: str) -> str:
+    """What the rows call a style: a file's name without its suffix, or a folder's."""
+    path = Path(text)
+    return path.name if path.is_dir() else path.stem
 
 
 def candidates(

@@ -21,6 +21,7 @@ from nststab.cli.evaluate.common import (
     output_options,
     size_option,
     sources,
+    style_name,
     styles_option,
 )
 from nststab.cli.evaluate.run import Run, digests, experiment
@@ -96,6 +97,7 @@ def command(
     pictures = {style: source for style, (source, _) in foreign.items()}
     traces, foreign_traces = (style_traces(found, options, where.device) for found in (chosen, pictures))
     settings = {
+        "style_size": defaults.style_size,
         "losses_every": defaults.losses_every,
         "styles": digests(chosen, options["methods"]),
         "videos": _digests(contents),
@@ -210,7 +212,7 @@ def _foreign(clips: Sequence[tuple[str, Path]]) -> "dict[str, tuple[StyleSource,
         by_picture.setdefault(picture, []).append(path)
     found: dict[str, tuple[StyleSource, dict[str, Clip]]] = {}
     for picture, paths in by_picture.items():
-        style = Path(picture).stem
+        style = style_name(picture)
         if style in found:
             raise click.UsageError(f"--clips has two styles that are called {style}")
         own = {name: _opened(path, None) for name, path in _named("--clips", paths).items()}

@@ -16,7 +16,7 @@ from nststab.assets import demo_clip
 from nststab.baselines.gatys import Callback
 from nststab.cli.build import OptimizerOptions, machine
 from nststab.cli.common import OPTIMISERS, run_options, say
-from nststab.cli.evaluate.common import Candidate
+from nststab.cli.evaluate.common import Candidate, style_name
 from nststab.cli.flow_source import FlowSource
 from nststab.cli.style_source import style_source
 from nststab.evaluate.flop import flop_of
@@ -73,7 +73,7 @@ class Task:
         loop = {"seed": self.seed, "tolerance": 0.0}  # none ends early
         options = OptimizerOptions(loop=loop, iterations=counts, flow=flow, **self.perceptual)
         where = machine(self.device, self.precision)
-        return Candidate(Path(self.style).stem, self.method, style_source(self.style), where, options)
+        return Candidate(style_name(self.style), self.method, style_source(self.style), where, options)
 
     def frames(self, count: int) -> list[Tensor]:
         """So many frames (1, 3, size, size): of the bundled clip, forwards and backwards, or of a moving texture."""
