@@ -212,13 +212,14 @@ def test_only_who_remembers_sees_both_in_a_clip() -> None:
     assert calls == [2, 1, 1, 1]  # f(c) by itself only once
 
 
-def test_a_row_is_the_mean_over_regions() -> None:
+def test_a_row_is_the_mean_over_regions_then_sequences() -> None:
+    rest = {"ssim_content": 0.9, "ssim_aligned": None, "style_loss": 2, "content_loss": 4}
     parts = [
-        {"ssim_content": 0.9, "ssim_stylized": value, "ssim_aligned": None, "style_loss": 2, "content_loss": 4}
-        for value in (0.2, 0.4)
+        {"sequence": sequence, "ssim_stylized": value, **rest}
+        for sequence, value in (("swan", 0.1), ("camel", 0.4), ("swan", 0.3))
     ]
     made = row("wave", "recurrent", "blur", 0.5, True, parts)
-    assert (made["ssim_content"], made["n"], made["d_follows_c"]) == (0.9, 2, True)
+    assert (made["ssim_content"], made["n"], made["d_follows_c"]) == (pytest.approx(0.9), 3, True)
     assert made["ssim_stylized"] == pytest.approx(0.3)
     assert made["ssim_stylized_interval"] == pytest.approx([0.2, 0.4])
     assert made["ssim_aligned"] is None

@@ -393,6 +393,8 @@ def test_frames_at_other_times_are_named(tmp_path: Path) -> None:
         ValueError, match=r"clip.y4m: expected frame 2 at 0.040 s as in .*original.y4m, got it at 0.100"
     ):
         walk(Pairing(original, [clip]))
+    with pytest.raises(ValueError, match=r"faster.y4m: expected frame 3 at 0.080 s"):  # by more than half a frame
+        walk(Pairing(original, [film(tmp_path / "faster.y4m", frames, 40)]))
     assert len(walk(Pairing(original, [open_clip(tmp_path / "clip.frames")]))) == 4  # pictures have no times
     assert len(walk(Pairing(original, [film(tmp_path / "near.y4m", frames, 27)]))) == 4  # within half a frame
 

@@ -186,8 +186,8 @@ def test_the_cheats_are_what_they_are_called() -> None:
 def test_patches_found_before_are_those_that_are_found_on_the_way() -> None:
     frames = panning(4)
     masks = [torch.zeros(1, 1, 32, 40) for _ in frames]
-    for mask in masks:
-        mask[..., :10, :15] = 1
+    for t, mask in enumerate(masks):
+        mask[..., :10, 6 * t : 6 * t + 15] = 1
     found = list(stability.find_patches(frames, SETTINGS, masks))
     before = stability.measure(frames, {"noisy": noisy(frames)}, SETTINGS, patches=found)
     on_the_way = stability.measure(frames, {"noisy": noisy(frames)}, SETTINGS, masks)

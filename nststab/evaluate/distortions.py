@@ -200,10 +200,13 @@ def measure(
 def row(
     style: str, method: str, distortion: str, strength: float, follows: bool, regions: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """One row of the results: means over the regions, what `measure` gave of each."""
+    """One row of the results: means over the regions, then over the sequences, which alone are independent.
+
+    regions: of each its `sequence` and what `measure` gave.
+    """
 
     def values(name: str) -> list[float]:
-        return [region[name] for region in regions]
+        return of_sequences(regions, [region[name] for region in regions])
 
     return {
         "style": style,
@@ -218,5 +221,15 @@ def row(
         "n": len(regions),
         "style_loss": mean_of_known(values("style_loss")),
         "content_loss": mean_of_known(values("content_loss")),
-        "regions": [{name: region[name] for name in ("ssim_stylized", "ssim_aligned")} for region in regions],
+        "regions": [
+            {name: region[name] for name in ("sequence", "ssim_stylized", "ssim_aligned")} for region in regions
+        ],
     }
+
+
+def of_sequences(regions: Sequence[Mapping[str, Any]], values: Sequence[float]) -> list[float]:
+    """For each sequence the mean of the values of its regions."""
+    found: dict[str, list[float]] = {}
+    for region, value in zip(regions, values, strict=True):
+        found.setdefault(region["sequence"], []).append(value)
+    return [mean_of_known(own) for own in found.values()]

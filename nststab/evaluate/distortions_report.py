@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nststab.evaluate.distortions import DISTORTIONS
+from nststab.evaluate.distortions import DISTORTIONS, of_sequences
 from nststab.evaluate.figures import COLORS
 from nststab.evaluate.intervals import bootstrap_interval, mean_of_known
 from nststab.evaluate.results import Row, Table
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _NOTE = (
     "SSIM of a patch and the distorted patch, mean over the strengths above 0, with the interval of that mean over the "
-    "regions; beside the input's. aligned: only what both patches show of the scene, moved back. Losses are of the "
+    "sequences; beside the input's. aligned: only what both patches show of the scene, moved back. Losses are of the "
     "distorted patches' results. {}"
 )
 
@@ -40,9 +40,10 @@ def table(rows: Sequence[Row]) -> Table:
 def _cell(rows: Sequence[Row], distortion: str, name: str = "ssim_stylized") -> str:
     strengths = [row["regions"] for row in rows if row["distortion"] == distortion]
     regions = [mean_of_known([region[name] for region in same]) for same in zip(*strengths, strict=True)]
-    low, high = bootstrap_interval(regions)
+    sequences = of_sequences(strengths[0], regions)
+    low, high = bootstrap_interval(sequences)
     interval = "" if math.isnan(low) else f" [{low:.3f}, {high:.3f}]"
-    return f"{mean_of_known(regions):.3f}{interval}"
+    return f"{mean_of_known(sequences):.3f}{interval}"
 
 
 _LABELS = {

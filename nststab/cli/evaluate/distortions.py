@@ -136,6 +136,7 @@ def _measure(
                 for key, pair in pairs.items():
                     compute = partial(measure, content, patch, pair, losses[key[0]], shift)
                     name = _part(*key, region, distortion, strength)
-                    found[*key, distortion, strength].append(parts.get(name, compute))
+                    measured = {"sequence": region.sequence, **parts.get(name, compute)}
+                    found[*key, distortion, strength].append(measured)
                 advance(number * len(steps) + index + 1)
     return found
