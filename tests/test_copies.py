@@ -35,6 +35,14 @@ def test_what_all_have_read_is_let_go() -> None:
         assert len(Item.alive) <= 2
 
 
+def test_nothing_is_held_between_two_items() -> None:
+    first, second = copies(items(), 2)
+    next(first)
+    assert len(Item.alive) == 1
+    next(second)
+    assert len(Item.alive) == 0
+
+
 def test_a_reader_behind_holds_what_it_has_not_read() -> None:
     ahead, behind = copies(items(), 2)
     for _ in range(7):

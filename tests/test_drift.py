@@ -157,6 +157,14 @@ def test_a_stylizer_that_does_nothing_does_not_drift() -> None:
     assert brightness[1:4] == brightness[5:8][::-1]  # forwards, then backwards
 
 
+def test_changes_of_a_loop_s_own_light_are_no_drift() -> None:
+    """Also where its rounds do not come out even with the frames."""
+    lit = [picture * (0.6 + 0.1 * step) for step, picture in enumerate(pictures())]
+    loop = measure("loop", identity, lit, DriftSettings(frames=83, loop=5), no_losses)
+    assert max(loop["means"]["red"]) > min(loop["means"]["red"]) + 30
+    assert loop["drift"] < 1e-5
+
+
 def test_what_accumulates_in_places_is_seen() -> None:
     """A pattern whose mean stays as it was burns in: the means of whole frames do not show it."""
 
