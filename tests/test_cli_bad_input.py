@@ -21,6 +21,7 @@ from nststab.losses import LossSettings, style_target
 from nststab.networks import NetworkConfig, TransformationNetwork
 from nststab.stylizer import Checkpoint, save_checkpoint
 from nststab.vgg import PerceptualNetwork
+from tests.conftest import tiny_state_dict
 
 Run = Callable[[str], Result]
 
@@ -71,12 +72,7 @@ def save_pictures() -> None:
 
 
 def save_weights(perceptual: PerceptualNetwork) -> None:
-    places = dict(zip(perceptual.layers, (0, 2, 5, 7, 10, 12, 14, 17, 19, 21), strict=True))
-    state = {
-        f"features.{place}.{part}": perceptual.weights[f"{layer}_{part}"].contiguous()
-        for layer, place in places.items()
-        for part in ("weight", "bias")
-    }
+    state = tiny_state_dict()
     save_file(state, "vgg.safetensors")
     save_file({name: value for name, value in state.items() if int(name.split(".")[1]) < 17}, "short.safetensors")
     style = style_target(perceptual, torch.rand(1, 3, 32, 32), LossSettings().style_layers)

@@ -26,6 +26,7 @@ from nststab.networks import NetworkConfig, TransformationNetwork
 from nststab.stylizer import Checkpoint, save_checkpoint
 from nststab.vgg import PerceptualNetwork
 from nststab.video import check_output, open_clip
+from tests.conftest import tiny_state_dict
 
 Run = Callable[..., Result]
 STYLE = "--style independent.safetensors --method independent --precision float32 --device cpu"
@@ -56,13 +57,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_vgg: PerceptualNet
     network = TransformationNetwork(NetworkConfig(widths=(4, 6, 8), blocks=1))
     style = style_target(tiny_vgg, torch.rand(1, 3, 32, 32), LossSettings().style_layers)
     save_checkpoint(Path("independent.safetensors"), Checkpoint(network, style))
-    places = dict(zip(tiny_vgg.layers, (0, 2, 5, 7, 10, 12, 14, 17, 19, 21), strict=True))
-    weights = {
-        f"features.{place}.{part}": tiny_vgg.weights[f"{layer}_{part}"].contiguous()
-        for layer, place in places.items()
-        for part in ("weight", "bias")
-    }
-    save_file(weights, "vgg.safetensors")
+    save_file(tiny_state_dict(), "vgg.safetensors")
     return lambda arguments, stdin=None: CliRunner().invoke(group, arguments.split(), input=stdin)
 
 

@@ -22,23 +22,11 @@ from nststab.networks import NetworkConfig, TransformationNetwork
 from nststab.stylizer import Checkpoint, save_checkpoint
 from nststab.vgg import PerceptualNetwork
 from nststab.video import convert_clip, open_clip
+from tests.conftest import tiny_state_dict
 
 Run = Callable[[str], Result]
 COUNT = 7
 VGG = "--vgg-weights vgg.safetensors"
-
-
-def save_vgg(network: PerceptualNetwork) -> None:
-    """The weights of `network` in torchvision's names."""
-    places = dict(zip(network.layers, (0, 2, 5, 7, 10, 12, 14, 17, 19, 21), strict=True))
-    save_file(
-        {
-            f"features.{place}.{part}": network.weights[f"{layer}_{part}"].contiguous()
-            for layer, place in places.items()
-            for part in ("weight", "bias")
-        },
-        "vgg.safetensors",
-    )
 
 
 def pan(count: int = COUNT, height: int = 36, width: int = 48) -> list[Tensor]:
@@ -65,10 +53,10 @@ def film(path: str, folder: str, fps: int = 25) -> None:
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_vgg: PerceptualNetwork) -> Iterator[Run]:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """Run `nststab score ...` beside `film`, seven pictures, and two that were made of it, `loud` and `quiet`."""
     monkeypatch.chdir(tmp_path)
-    save_vgg(tiny_vgg)
+    save_file(tiny_state_dict(), "vgg.safetensors")
     save("film", pan())
     save("loud", noisy(pan(), 0.1))
     save("quiet", noisy(pan(), 0.01))

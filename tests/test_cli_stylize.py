@@ -26,6 +26,7 @@ from nststab.networks import NetworkConfig, TransformationNetwork
 from nststab.stylizer import Checkpoint, FeedForward, load_checkpoint, save_checkpoint
 from nststab.vgg import PerceptualNetwork
 from nststab.video import open_clip
+from tests.conftest import tiny_state_dict
 
 Run = Callable[..., Result]
 TINY = NetworkConfig(widths=(4, 6, 8), blocks=1)
@@ -39,19 +40,6 @@ RUDER = f"--style style.png --method ruder --iterations 2,1 {VGG}"
 def texture(height: int, width: int, seed: int = 0) -> Tensor:
     coarse = torch.rand(1, 3, 6, 8, generator=torch.Generator().manual_seed(seed))
     return F.interpolate(coarse, (height, width), mode="bicubic", align_corners=False).clamp(0, 1)
-
-
-def save_vgg(network: PerceptualNetwork) -> None:
-    """The weights of `network` in torchvision's names."""
-    places = dict(zip(network.layers, (0, 2, 5, 7, 10, 12, 14, 17, 19, 21), strict=True))
-    save_file(
-        {
-            f"features.{place}.{part}": network.weights[f"{layer}_{part}"].contiguous()
-            for layer, place in places.items()
-            for part in ("weight", "bias")
-        },
-        "vgg.safetensors",
-    )
 
 
 def save_networks(perceptual: PerceptualNetwork, folder: Path) -> None:
@@ -75,7 +63,7 @@ def save_clip(path: Path, frames: Iterable[Path]) -> None:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_vgg: PerceptualNetwork) -> Iterator[Run]:
     """Run `nststab ...` beside networks, pictures, `film` of three 32x24 pictures and the same as `clip.mp4`."""
     monkeypatch.chdir(tmp_path)
-    save_vgg(tiny_vgg)
+    save_file(tiny_state_dict(), "vgg.safetensors")
     save_networks(tiny_vgg, tmp_path)
     write_picture(Path("photo.png"), texture(24, 32))
     write_picture(Path("style.png"), texture(32, 32, 1))

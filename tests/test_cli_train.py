@@ -22,7 +22,7 @@ from nststab.losses import LossSettings
 from nststab.networks import NetworkConfig, TransformationNetwork
 from nststab.stages import ImageStage
 from nststab.stylizer import load_checkpoint
-from nststab.vgg import PerceptualNetwork
+from tests.conftest import tiny_state_dict
 
 Run = Callable[[str], Result]
 SMALL = "--photos photos --vgg-weights vgg.safetensors --height 32 --width 32 --steps 2 --precision float32"
@@ -31,7 +31,7 @@ VIDEO = f"video image.safetensors {SMALL} --length 2"
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_vgg: PerceptualNetwork) -> Run:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run `nststab train ...` beside a folder of photographs, with networks of a few channels."""
     monkeypatch.chdir(tmp_path)
     tiny = NetworkConfig(widths=(4, 6, 8), blocks=1)
@@ -40,13 +40,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_vgg: PerceptualNet
     Path("photos").mkdir()
     for name in ("style.png", *(f"photos/{number}.png" for number in range(4))):
         write_picture(Path(name), F.interpolate(torch.rand(1, 3, 6, 8, generator=generator), (48, 64)))
-    places = dict(zip(tiny_vgg.layers, (0, 2, 5, 7, 10, 12, 14, 17, 19, 21), strict=True))
-    state = {
-        f"features.{place}.{part}": tiny_vgg.weights[f"{layer}_{part}"].contiguous()
-        for layer, place in places.items()
-        for part in ("weight", "bias")
-    }
-    save_file(state, "vgg.safetensors")
+    save_file(tiny_state_dict(), "vgg.safetensors")
     return lambda arguments: CliRunner().invoke(group, ["train", *arguments.split()])
 
 

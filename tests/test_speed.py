@@ -51,6 +51,7 @@ from nststab.memory import reset_peak
 from nststab.networks import NetworkConfig, TransformationNetwork
 from nststab.stylizer import Checkpoint, Stylizer, save_checkpoint
 from nststab.vgg import PerceptualNetwork
+from tests.conftest import tiny_state_dict
 
 CPU = torch.device("cpu")
 
@@ -302,10 +303,7 @@ def test_the_figure_hollows_what_is_extrapolated() -> None:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_vgg: PerceptualNetwork) -> Callable[[str], Result]:
     """Runs `nststab evaluate speed` on tiny networks, each method in this very process."""
     monkeypatch.chdir(tmp_path)
-    places = dict(zip(tiny_vgg.layers, (0, 2, 5, 7, 10, 12, 14, 17, 19, 21), strict=True))
-    parts = [(layer, place, part) for layer, place in places.items() for part in ("weight", "bias")]
-    state = {f"features.{place}.{part}": tiny_vgg.weights[f"{layer}_{part}"] for layer, place, part in parts}
-    save_file({name: value.contiguous() for name, value in state.items()}, "vgg.safetensors")
+    save_file(tiny_state_dict(), "vgg.safetensors")
     style = style_target(tiny_vgg, torch.rand(1, 3, 32, 32), LossSettings().style_layers)
     Path("tiny").mkdir()
     for name in ("independent", "recurrent"):
