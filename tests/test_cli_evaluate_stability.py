@@ -268,6 +268,13 @@ def test_bad_input_ends_in_one_line(run: Run, arguments: str, code: int, message
     assert not Path("out").exists()
 
 
+def test_a_sequence_of_one_frame_is_refused(run: Run) -> None:
+    write_sequence("still", panning(0)[:1])
+    refused = run("-o out --methods independent --sequences swan,still")
+    assert (refused.exit_code, "still: expected a sequence of at least two frames" in refused.stderr) == (2, True)
+    assert not Path("out").exists()
+
+
 def test_results_are_not_overwritten(run: Run) -> None:
     done(run("-o out --methods independent --limit 2"))
     refused = run("-o out --methods independent --limit 2")

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from nststab.cli.common import COUNT, methods_option, setting
 from nststab.cli.evaluate.common import counting, optimizing_options, sources
-from nststab.cli.evaluate.run import Run, decided, digests, experiment
+from nststab.cli.evaluate.run import Run, decided, digests, experiment, show
 from nststab.evaluate import results
 from nststab.evaluate.figures import drawing
 from nststab.evaluate.intervals import bootstrap_interval, mean_of_known
@@ -242,6 +242,22 @@ def test_results_are_not_overwritten_unless_asked(tmp_path: Path) -> None:
     assert (refused.exit_code, "say -y" in refused.stderr) == (2, True)
     assert (folder / "results.json").read_bytes() == before
     assert call("-o", str(folder), "-y").exit_code == 0
+
+
+def test_an_empty_name_is_not_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused = call("-o", "")
+    assert (refused.exit_code, "-o: expected a folder" in refused.stderr) == (2, True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_narrow_terminal_cuts_nothing_off(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "40")
+    show(Table("Toy", ("", *"abcdef"), [("independent", *["0.12345"] * 6)]))
+    assert "\N{HORIZONTAL ELLIPSIS}" not in capsys.readouterr().out
 
 
 def test_nothing_is_left_of_what_never_began(tmp_path: Path) -> None:

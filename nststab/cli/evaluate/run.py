@@ -78,16 +78,17 @@ class Run:
             draw(figure)
         (self.folder / "table.md").write_text(table.markdown(), "utf-8")
         Results(self.experiment, self.settings, self.seed, rows, more).write(self.folder)
-        _show(table)
+        show(table)
 
 
-def _show(table: "Table") -> None:
+def show(table: "Table") -> None:
+    """The table on stdout."""
     from rich.box import SIMPLE
     from rich.table import Table as RichTable
 
     shown = RichTable(title=table.title, title_justify="left", box=SIMPLE, pad_edge=False)
     for index, column in enumerate(table.columns):
-        shown.add_column(column, justify="right" if index else "left")
+        shown.add_column(column, justify="right" if index else "left", overflow="fold")  # cut off, figures mislead
     for row in table.rows:
         shown.add_row(*row)
     print_table(shown)
@@ -107,6 +108,8 @@ def experiment(name: str, options: Mapping[str, Any], where: "Machine | None" = 
     from nststab.evaluate.results import Parts, versions
     from nststab.jobs import OtherSettings, open_job
 
+    if not options["output"]:  # such as a shell's variable that is not set; Path would take it for the current folder
+        raise click.UsageError("-o: expected a folder, got an empty name")
     folder = Path(options["output"])
     if (folder / "results.json").exists() and not options["yes"]:
         raise click.UsageError(f"{folder} holds results; say -y to overwrite them")

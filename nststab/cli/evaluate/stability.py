@@ -76,6 +76,8 @@ def command(**options: Any) -> None:
     sequences = davis_sequences(options["davis"], options["sequences"], size)
     clips = [_Clip(sequence, options["limit"]) for sequence in sequences]
     for clip in clips:
+        if clip.frames < 2:
+            raise click.UsageError(f"{clip.name}: expected a sequence of at least two frames, got one")
         settings.fitting(*clip.shape)
     styles = sources(options["styles"])
     where = machine(options["device"], options["precision"])
