@@ -357,3 +357,9 @@ def test_no_pair_spans_a_cut_unless_it_is_asked_for(run: Run) -> None:
     assert (counts[0]["n"], counts[1]["n"]) == (60, 70)
     assert counts[0]["drift"] < 2 < counts[1]["drift"]
     assert counts[0]["warp_errors"]["5"] is None
+
+
+def test_help_names_values_as_other_commands_do() -> None:
+    shown = CliRunner().invoke(group, ["score", "--help"]).stdout
+    assert "--patches N " in shown
+    assert "RANGE" not in shown

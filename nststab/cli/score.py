@@ -47,7 +47,9 @@ _HARDLY_CHANGED = 0.1  # a content loss below it: networks and optimisers have 0
 @click.option(
     "--masks", type=CLIP_PATH, metavar="DIR", help="Foreground of ORIGINAL (above 0), where no patch may lie."
 )
-@click.option("--patches", type=COUNT, default=10, show_default=True, help="Patches of each pair of frames.")
+@click.option(
+    "--patches", type=COUNT, metavar="N", default=10, show_default=True, help="Patches of each pair of frames."
+)
 @setting("--gaps", "1,5", "Frames over which the warping error is taken.", Distances())
 @setting(
     "--size", "that of the smallest clip", "Longest side in pixels to measure at.", click.IntRange(min=16), "PIXELS"
