@@ -294,3 +294,14 @@ def test_the_search_is_made_once_for_all_methods_and_styles(run: Run, monkeypatc
     write_style(Path("night"), 1)
     done(run("-o out --styles wave,night --limit 3"))
     assert searched == [metrics.PatchSettings(1, 8, 1)] * 4  # two pairs of two sequences
+
+
+def test_without_room_for_a_patch_there_is_no_result(run: Run) -> None:
+    write_sequence("crowd", panning(0))
+    for path in Path("davis/Annotations/480p/crowd").iterdir():
+        write_picture(path, torch.ones(1, 3, 48, 64))
+    refused = run("-o out --sequences crowd")
+    (line,) = refused.stderr.splitlines()
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "expected room for a patch of 8x8 pixels without foreground, found none" in line
+    assert not Path("out/results.json").exists()

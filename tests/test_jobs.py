@@ -269,7 +269,7 @@ def test_a_full_disk_leaves_the_file_before(tmp_path: Path, monkeypatch: pytest.
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run `nststab ...` beside `film`, four pictures, and a tiny VGG.
 
-    Sides are multiples of 16: x264 rarely codes the same frames otherwise where its last row of blocks is a part of one.
+    Sides are multiples of 16: x264 rarely codes the same frames otherwise where its last row of blocks is in part.
     """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -137,9 +137,17 @@ def test_the_command_gives_the_same_results_twice(
     assert rows[-1]["sphere_distance"] < 1e-6 * rows[-1]["radius"]
 
 
+def test_what_all_experiments_take_has_no_effect_here(tmp_path: Path) -> None:
+    noted = call("--methods", "recurrent", "--limit", "2", "-o", tmp_path / "a", "--styles", tmp_path / "none.jpg")
+    assert (noted.exit_code, "note: --methods has no effect" in noted.stderr, "note: --limit" in noted.stderr) == (
+        2,
+        True,
+        True,
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [("--starts 1", "--starts"), ("--styles nothing", "no style is named"), ("--methods gatys", "--methods")],
 )
 def test_bad_input_is_one_line(tmp_path: Path, arguments: str, message: str) -> None:
     result = call(*arguments.split(), "-o", tmp_path / "out")

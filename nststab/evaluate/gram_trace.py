@@ -180,7 +180,10 @@ def table(rows: Sequence[Row], content: Row | None = None) -> Table:
         figures += [f"{found[f'trace_{layer}']:.0f}" for layer in LAYERS]
         figures += [f"{found[name]:.3f}" for name in ("style_loss", "content_loss")]
         cells.append([found["style"], found["method"], *("-" if figure == "nan" else figure for figure in figures)])
-    note = "Mean squared differences of adjacent frames in thousandths; still: where the content stands still."
+    note = (
+        "Mean squared differences of adjacent frames in thousandths, here and in the line, but not in results.json; "
+        "still: where the content stands still."
+    )
     note = "\n\n".join([note, *(said(rows, method) for method in methods(rows))])
     title = "Instability of styles and the trace of their Gram matrix"
     return Table(title, [*columns, "style loss", "content loss"], cells, note)

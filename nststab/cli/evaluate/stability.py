@@ -93,7 +93,14 @@ def command(**options: Any) -> None:
         "cheats_of": cheated,
     }
     with experiment("stability", options, where, **decided) as run:
-        measured = _Measurement(run, settings, options, cheated).of(who, clips)
+        work = _Measurement(run, settings, options, cheated)
+        if not any(len(pair.previous) for clip in clips for pair in work.patches(clip)):
+            size = decided["patch_size"]
+            raise ValueError(
+                f"expected room for a patch of {size}x{size} pixels without foreground, found none; try a "
+                "larger --size, or other --sequences"
+            )
+        measured = work.of(who, clips)
         rows = [row for style, sequences in measured.items() for row in table1.style_rows(style, sequences, run.seed)]
         means, gain = table1.mean_rows(rows, run.seed), table1.gain(rows, run.seed)
         run.finish(
@@ -175,12 +182,12 @@ class _Measurement:
             {one.method: made, **cheats},
             self.settings,
             frame_losses=measuring_losses(one.source, self.options, max(clip.shape), one.where),
-            patches=self._patches(clip),
+            patches=self.patches(clip),
             loss_frames=spread(clip.frames, LOSS_FRAMES),
         )
         return {name: row.as_row() for name, row in rows.items()}
 
-    def _patches(self, clip: _Clip) -> "list[Patches]":
+    def patches(self, clip: _Clip) -> "list[Patches]":
         """Those of each pair, searched for once: they are the same for all styles and methods."""
         import torch
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nststab.cli.common import given, progress, say, setting, verbosity_options
-from nststab.cli.evaluate.common import output_options, size_option, sources, styles_option
+from nststab.cli.evaluate.common import output_options, sources, styles_option
 from nststab.cli.evaluate.run import digests, experiment
 
 if TYPE_CHECKING:
@@ -19,16 +19,21 @@ if TYPE_CHECKING:
 @click.command("theorem", short_help="The minima of the style objective.")
 @styles_option
 @setting("--starts", 8, "Random starts of each Gram matrix.", click.IntRange(min=2))
-@size_option(512)
+@setting("--size", 512, "Longest side of the style pictures.", click.IntRange(min=16), "PIXELS")
+@click.option("--methods", hidden=True, help="As all experiments take it; nothing is stylized here.")
+@click.option("--limit", hidden=True, help="As all experiments take it; nothing is stylized here.")
 @output_options
 @verbosity_options
-def command(**options: Any) -> None:
+def command(methods: str | None, limit: str | None, **options: Any) -> None:
     """Minimise the style objective in feature space from random starts (Gupta et al. 2017, Figure 2 and Theorem 1).
 
     Features with the Gram matrix G lie on a sphere of radius sqrt(tr G); that every point of it has that Gram matrix,
     as the paper says too, holds for one channel only. Both are shown by numbers, for random Gram matrices and those of
-    the styles at relu1_1 (--size is of their pictures). Nothing is stylized.
+    the styles at relu1_1. Nothing is stylized.
     """
+    for flag, value in (("--methods", methods), ("--limit", limit)):
+        if value is not None:
+            say(f"note: {flag} has no effect, nothing is stylized")
     import torch
 
     from nststab.evaluate.theorem import TheoremSettings, counterexample, draw, measure, plane, random_cases, table
