@@ -148,6 +148,7 @@ def test_what_all_experiments_take_has_no_effect_here(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
+    [("--starts 1", "--starts"), ("--styles nothing", "no style is named")],
 )
 def test_bad_input_is_one_line(tmp_path: Path, arguments: str, message: str) -> None:
     result = call(*arguments.split(), "-o", tmp_path / "out")
