@@ -237,6 +237,8 @@ def test_changed_frames_and_masks_do_not_go_on(run: Run, monkeypatch: pytest.Mon
 def test_what_is_about_to_be_stylized_is_said(run: Run) -> None:
     said = done(run("-o out --limit 3 --methods independent", estimated=True)).stderr
     assert said.startswith("6 frames of 64x48 to stylize, about ")
+    assert "on this machine, and " in said
+    assert said.splitlines()[0].endswith(" to measure their losses")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What the experiments share: their options, styles and methods, and what is said before they begin and meanwhile."""
 
 import itertools
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,11 +211,11 @@ def counting(advance: Callable[..., None]) -> Callable[[Iterable[T]], Iterator[T
     return counted
 
 
-def announce(work: "Sequence[tuple[Candidate, int, int]]", width: int, height: int) -> None:
-    """Says what is about to be stylized and how long it will take, after a short probe of each method.
+def announce(work: "Sequence[tuple[Candidate, int, int]]", width: int, height: int, measured: int) -> None:
+    """Says what is about to be stylized and how long that and its losses will take, after a short probe of both.
 
     work: of each candidate the frames that are not finished yet, and the clips that they belong to (their first frames
-    take an optimiser longer).
+    take an optimiser longer). measured: how many of the pictures have their losses measured.
     """
     from nststab.cli.planning import duration
 
@@ -226,7 +227,28 @@ def announce(work: "Sequence[tuple[Candidate, int, int]]", width: int, height: i
         own = [(candidate, frames, clips) for candidate, frames, clips in work if candidate.method == method]
         first, later = seconds_of(own[0][0], width, height)
         seconds += sum(clips * first + (frames - clips) * later for _, frames, clips in own)
-    say(f"{total} frames of {width}x{height} to stylize, about {duration(seconds)} on this machine")
+    losses = measured * _seconds_of_losses(work[0][0], width, height)
+    say(
+        f"{total} frames of {width}x{height} to stylize, about {duration(seconds)} on this machine, "
+        f"and {duration(losses)} to measure their losses"
+    )
+
+
+def _seconds_of_losses(candidate: Candidate, width: int, height: int) -> float:
+    """Seconds that the losses of a frame take, from a short probe at that size or below."""
+    from nststab.cli.build import measuring_losses
+    from nststab.plan import Seconds, noise, probe
+
+    options = {"network": candidate.optimizer.network, "vgg_weights": candidate.optimizer.vgg_weights}
+    losses = measuring_losses(candidate.source, options, max(width, height), candidate.where)
+
+    def measure(across: int, down: int) -> Seconds:
+        content, frame = noise(across, down, 2)
+        started = time.monotonic()
+        losses(frame, content)
+        return Seconds(*[time.monotonic() - started] * 2)
+
+    return probe(measure, width, height, budget=_PROBE_SECONDS, device=candidate.where.device).seconds.later
 
 
 def seconds_of(candidate: Candidate, width: int, height: int) -> tuple[float, float]:

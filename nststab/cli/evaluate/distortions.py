@@ -92,18 +92,19 @@ def _announce(
     size: int,
 ) -> None:
     """Says how many patches are left to stylize; f(c) comes again for each d(c) that follows it."""
-    work = []
+    work, losses = [], 0
     for one in who:
         missing = [
             sum(not parts.done(_part(one.style, one.method, region, *step)) for step in settings.steps())
             for region in regions
         ]
+        losses += sum(missing)
         if one.method in _REMEMBER:
             work.append((one, 2 * sum(missing), sum(missing)))
         else:
             frames = sum(missing) + sum(map(bool, missing))
             work.append((one, frames, frames))
-    announce(work, size, size)
+    announce(work, size, size, losses)
 
 
 def _measure(

@@ -109,11 +109,14 @@ def _announce(parts: "Parts", who: Sequence[Candidate], still: "Tensor", setting
     """Says how many frames are left to stylize, and gives their number."""
     from nststab.evaluate.drift import parts as all_parts
 
-    work = []
+    work, losses = [], 0
+    of_windows = {"still": 2 * settings.window, "loop": 2 * settings.period}
     for one in who:
-        left = [todo for part, todo in all_parts(settings).items() if not parts.done(f"{one.name} {part}")]
+        missing = {part: todo for part, todo in all_parts(settings).items() if not parts.done(f"{one.name} {part}")}
+        left = missing.values()
+        losses += sum(of_windows.get(part, 0) for part in missing)
         work.append((one, sum(frames for frames, _ in left), sum(calls for _, calls in left)))
-    announce(work, still.shape[-1], still.shape[-2])
+    announce(work, still.shape[-1], still.shape[-2], losses)
     return sum(frames for _, frames, _ in work)
 
 

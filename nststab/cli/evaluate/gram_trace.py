@@ -1,5 +1,6 @@
 """nststab evaluate gram-trace."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -116,7 +117,9 @@ def command(
         ]
         for name, clip in contents.items():
             left = [candidate for candidate in who if not run.parts.done(f"{candidate.name} {name}")]
-            announce([(candidate, _length(clip, limit), 1) for candidate in left], clip.width, clip.height)
+            length = _length(clip, limit)
+            losses = len(left) * math.ceil(length / defaults.losses_every)
+            announce([(candidate, length, 1) for candidate in left], clip.width, clip.height, losses)
         found = _measured([*inputs, *ours, *theirs], limit, run)
         own = found.pop(("input", ""), {})
         content = gram_trace.row("input", "", {}, own) if own else None

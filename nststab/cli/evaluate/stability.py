@@ -142,10 +142,14 @@ class _Measurement:
 
     def of(self, who: "Sequence[Candidate]", clips: Sequence[_Clip]) -> _Measured:
         """All figures by style, sequence and method, those of finished parts and those that are made now."""
+        from nststab.evaluate.table1 import LOSS_FRAMES
+
         todo = [(one, clip) for one in who for clip in clips if not self.run.parts.done(_part(one, clip))]
         left = [(one, [clip.frames for other, clip in todo if other is one]) for one in who]
         height, width = clips[0].shape
-        announce([(one, sum(frames), len(frames)) for one, frames in left], width, height)
+        # of each frame the result's and the input's, and those of two cheats
+        losses = sum((4 if one.method == self.cheated else 2) * min(LOSS_FRAMES, clip.frames) for one, clip in todo)
+        announce([(one, sum(frames), len(frames)) for one, frames in left], width, height, losses)
         measured: _Measured = {}
         with progress("stability", sum(clip.frames for _, clip in todo)) as advance:
             counted = counting(advance)
