@@ -197,14 +197,16 @@ def calls(name: str) -> set[str]:
 
 def test_the_cli_imports_torch_only_inside_its_commands() -> None:
     """Else `nststab --help` waits for it; build.py is itself imported inside the commands."""
-    late = ("build", "perceptual", "pretrained", "style_source", "flow_source", "resuming", "training_log")
+    late = ("build", "perceptual", "pretrained", "style_source", "flow_source", "resuming")
+    training = ("training_identity", "training_log")
     planning = ("footprints", "planned_jobs", "planning", "evaluate.speed_tasks")
-    loaded_late = {f"nststab.cli.{name}" for name in (*late, *planning)}
+    loaded_late = {f"nststab.cli.{name}" for name in (*late, *training, *planning)}
     light = {
         "nststab",
         "nststab.cli.checks",
         "nststab.cli.clips",
         "nststab.cli.common",
+        "nststab.cli.groups",
         "nststab.cli.evaluate.common",
         "nststab.cli.evaluate.run",
         "nststab.cli.limits",

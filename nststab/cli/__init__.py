@@ -1,6 +1,5 @@
 """The command line: a lazy group, so that `nststab --help` answers without importing torch."""
 
-import importlib
 import sys
 import warnings
 from collections.abc import Iterator
@@ -10,38 +9,26 @@ from typing import Any
 import click
 
 import nststab
-from nststab.cli.common import NearestGroup, run_options, say, verbosity_options
-
-# Short help stands here because reading it from the commands would import them all.
-_COMMANDS = {
-    "stylize": "Stylize a clip or a picture with one of four methods.",
-    "optimize": "Stylize by optimisation: a picture by Gatys, a clip by Ruder.",
-    "compare": "Stylize with several methods, side by side, with a table of figures.",
-    "evaluate": "The paper's experiments: tables, figures and results with their settings.",
-    "score": "Measure the stability of clips that any program made.",
-    "train": "Train the feed-forward networks of a style.",
-    "flow": "Optical flow and its reliability masks.",
-    "styles": "Show the styles that are shipped.",
-    "doctor": "Check what works here, and how to mend what does not.",
-    "demo": "Stylize the bundled clip with the recurrent network.",
-}
+from nststab.cli.common import run_options, say, verbosity_options
+from nststab.cli.groups import LazyGroup
 
 
-class LazyGroup(NearestGroup):
+class RootGroup(LazyGroup):
     """Loads `nststab.cli.NAME.command` when NAME is asked for, and turns the library's errors into one line."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in _COMMANDS:
-            return None
-        command: click.Command = importlib.import_module(f"nststab.cli.{cmd_name}").command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
+    package = __name__
+    summaries = {  # noqa: RUF012
+        "stylize": "Stylize a clip or a picture with one of four methods.",
+        "optimize": "Stylize by optimisation: a picture by Gatys, a clip by Ruder.",
+        "compare": "Stylize with several methods, side by side, with a table of figures.",
+        "evaluate": "The paper's experiments: tables, figures and results with their settings.",
+        "score": "Measure the stability of clips that any program made.",
+        "train": "Train the feed-forward networks of a style.",
+        "flow": "Optical flow and its reliability masks.",
+        "styles": "Show the styles that are shipped.",
+        "doctor": "Check what works here, and how to mend what does not.",
+        "demo": "Stylize the bundled clip with the recurrent network.",
+    }
 
     def make_context(self, *arguments: Any, **options: Any) -> click.Context:
         with _usage_errors_of_one_line():
@@ -85,7 +72,7 @@ def _one_line(text: object) -> str:
 
 
 @click.group(
-    "nststab", cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+    "nststab", cls=RootGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
 @click.version_option(nststab.__version__, prog_name="nststab")
 @verbosity_options

@@ -81,20 +81,6 @@ class NearestChoice(click.Choice):  # type: ignore[type-arg]
         self.fail(f"{value!r} is not one of its values; {hint}", param, ctx)
 
 
-class NearestGroup(click.Group):
-    """A group that answers a misspelt command with the nearest (only newer versions of click do so themselves)."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        names = self.list_commands(ctx)
-        if args and args[0] not in names and not args[0].startswith("-"):
-            nearest = difflib.get_close_matches(args[0], names, n=2)
-            hint = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
-            ctx.fail(f"No such command {args[0]!r}.{hint}")
-        return super().resolve_command(ctx, args)
-
-
 class Names(click.ParamType):  # type: ignore[type-arg]
     """Names separated by commas, each one of `choices`."""
 

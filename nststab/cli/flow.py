@@ -11,7 +11,6 @@ from nststab.cli.clips import CLIP_PATH, excerpt_options, open_source
 from nststab.cli.common import (
     EXISTING,
     POSITIVE,
-    NearestGroup,
     explain,
     flow_cache_option,
     flow_method_option,
@@ -25,6 +24,7 @@ from nststab.cli.common import (
     size_option,
     verbosity_options,
 )
+from nststab.cli.groups import NearestGroup
 from nststab.cli.optimizing import Distances
 
 if TYPE_CHECKING:

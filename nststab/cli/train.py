@@ -1,7 +1,6 @@
 """nststab train image, nststab train video."""
 
-import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,7 +13,6 @@ from nststab.cli.common import (
     EXISTING,
     EXISTING_FOLDER,
     POSITIVE,
-    NearestGroup,
     device_options,
     given,
     named,
@@ -30,6 +28,7 @@ from nststab.cli.common import (
     verbosity_options,
     vgg_option,
 )
+from nststab.cli.groups import NearestGroup
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -267,17 +266,12 @@ def _train(
     """Runs the loop, `images` a step, with a bar, a log and validation pictures; writes the checkpoint at the end."""
     from nststab.cli.perceptual import fingerprint
     from nststab.cli.resuming import training_state
+    from nststab.cli.training_identity import training_identity
     from nststab.cli.training_log import TrainingLog
     from nststab.stylizer import Checkpoint, save_checkpoint
     from nststab.train import fit
 
-    identity = {
-        **record,
-        "perceptual": fingerprint(vgg),
-        "style_content": _digest(target.values()),
-        "start_network": _digest(network.state_dict().values()),
-        "photo_files": _names(photos),
-    }
+    identity = training_identity(record, network, target, vgg, photos)
     state = output.with_suffix(".state")
     with progress(f"training {output.stem}", settings.steps) as advance, training_state(state) as stop:
         log = TrainingLog(output, settings.steps, images, advance)
@@ -300,16 +294,3 @@ def _train(
     record |= {"validation": log.last, "version": nststab.__version__}
     save_checkpoint(output, Checkpoint(network, target, record))
     say(f"{output}: trained for {settings.steps} steps, validation {named(log.last)}")
-
-
-def _digest(tensors: Iterable["Tensor"]) -> str:
-    digest = hashlib.blake2b(digest_size=8)
-    for tensor in tensors:
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _names(photos: "PhotoFolder") -> str:
-    """Tells folders of photographs apart by names and sizes: reading them all would take minutes."""
-    files = [(path.name, path.stat().st_size) for path in photos.paths]
-    return hashlib.blake2b(repr(files).encode(), digest_size=8).hexdigest()
