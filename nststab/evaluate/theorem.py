@@ -252,7 +252,9 @@ def _draw_surface(axes: "Axes", found: Mapping[str, Sequence[Sequence[float]]]) 
 
     values = torch.linspace(-1.9, 1.9, 381, dtype=torch.float64)
     height = (values[:, None] ** 2 + values**2 - 1) ** 2
-    axes.contourf(values, values, height.sqrt(), levels=18, cmap="Blues_r")  # of the root, or the valley is one colour
+    # of the root, or the valley is one colour; as pixels, whose outlines would fill most of the SVG
+    axes.contourf(values, values, height.sqrt(), levels=18, cmap="Blues_r", zorder=-20)
+    axes.set_rasterization_zorder(-10)
     axes.add_patch(Circle((0, 0), 1, fill=False, color="white", linewidth=1.2))
     for (x, y), (u, v) in zip(found["starts"], found["minimisers"], strict=True):
         axes.annotate(
@@ -273,6 +275,7 @@ def _draw_rows(axes: "Axes", rows: Sequence[Row]) -> None:
     axes.semilogy(places, gaps, "s", color="#D55E00", label="Gram gap of random points of the sphere")
     axes.semilogy(places, distances, "o", color="#0072B2", label="distance of minimisers to the sphere")
     axes.set_ylim(floor / 3, 1e4)
+    axes.set_ylabel("relative to √tr G and ‖G‖; zeros at the bottom")
     names = [
         f"C={row['channels']}, HW={row['positions']}" + ("" if row["style"] == "random" else f"\n{row['style']}")
         for row in rows
