@@ -1,5 +1,7 @@
 """The model of a job's memory, the largest size that fits, and the probe of its time."""
 
+import gc
+import mmap
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -143,9 +145,11 @@ def test_a_probe_stays_in_its_room_and_takes_no_random_numbers(clock: list[float
 
 def test_a_probe_tells_what_it_added() -> None:
     def run(width: int, height: int) -> Seconds:
-        torch.ones(width * height)
+        with mmap.mmap(-1, 4 * width * height) as block:  # new memory, where a tensor may get what others have left
+            torch.frombuffer(block, dtype=torch.float32).fill_(1)
         return Seconds(1.0, 1.0)
 
+    gc.collect()  # what others left to be collected may not be freed meanwhile
     assert 100e6 < probe(run, 8192, 4096).added < 160e6
 
 
