@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+NETWORKS = ("independent", "recurrent")
+
 _PACKAGE = Path(__file__).parent
 
 
@@ -16,30 +18,61 @@ class UnknownStyle(ValueError):
 
 @dataclass(frozen=True)
 class Style:
-    """A shipped style: its folder holds `card.json`, a checkpoint per method and, where it is free, the image."""
+    """The folder of a style: `card.json`, a checkpoint per method, Gram targets and, where it is free, a picture.
+
+    Everything but one network or the targets may be missing.
+    """
 
     name: str
     folder: Path
 
     @property
     def card(self) -> Mapping[str, Any]:
-        """Artist, year, rights, data, settings, command, losses and figures."""
-        card: dict[str, Any] = json.loads((self.folder / "card.json").read_text("utf-8"))
+        """Artist, year, rights, data, settings, command, losses and figures; any of them may be missing or None.
+
+        Raises ValueError where `card.json` is damaged.
+        """
+        path = self.folder / "card.json"
+        if not path.is_file():
+            return {}
+        try:
+            card = json.loads(path.read_text("utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
+        if not isinstance(card, dict):
+            raise ValueError(f"{path}: expected a JSON object, got {type(card).__name__}")
         return card
 
     @property
     def methods(self) -> tuple[str, ...]:
         """The feed-forward methods that have a network here."""
-        return tuple(name for name in ("independent", "recurrent") if self.checkpoint(name).is_file())
+        return tuple(name for name in NETWORKS if self.checkpoint(name).is_file())
 
     def checkpoint(self, method: str) -> Path:
         """Path of the checkpoint of `independent` or `recurrent`."""
         return self.folder / f"{method}.safetensors"
 
     @property
+    def target(self) -> Path:
+        """Path of the Gram targets; where there is no such file, the checkpoints carry them."""
+        return self.folder / "target.safetensors"
+
+    @property
     def image(self) -> Path | None:
         """Path of the style image, None where it may not be shipped."""
         return next(iter(sorted(self.folder.glob("image.*"))), None)
+
+    @property
+    def thumbnail(self) -> Path | None:
+        """Path of the small style image, None where it may not be shipped."""
+        path = self.folder / "thumbnail.jpg"
+        return path if path.is_file() else None
+
+
+def style_in(folder: Path) -> Style | None:
+    """The trained style that `folder` holds, None where it holds neither a network nor Gram targets."""
+    style = Style(folder.resolve().name, folder)
+    return style if style.methods or style.target.is_file() else None
 
 
 def styles() -> list[Style]:

@@ -1,4 +1,4 @@
-"""What stylizes: the protocol, the feed-forward stylizer, and the checkpoints that networks are kept in."""
+"""What stylizes: the protocol, the feed-forward stylizer, and the files that networks and Gram targets are kept in."""
 
 import json
 import pickle
@@ -18,6 +18,7 @@ from nststab.networks import NetworkConfig, TransformationNetwork
 
 Precision = Literal["float32", "bfloat16", "float16"]
 FORMAT = "nststab-network-1"
+TARGET_FORMAT = "nststab-target-1"
 
 
 class Stylizer(Protocol):
@@ -63,7 +64,8 @@ class Checkpoint:
     """A trained network with the Gram targets of its style and the record of its training.
 
     Attributes:
-        style: layer -> Gram matrix (1, C, C), divided by C·H·W; `gatys` and `ruder` need no image beside these.
+        style: layer -> Gram matrix (1, C, C), divided by C·H·W; `gatys` and `ruder` need no image beside these. Empty
+            where they are kept in a file of their own (`save_target`).
         training: settings, seed, data and last losses, as JSON values.
     """
 
@@ -78,17 +80,45 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, dtype: torch.dtype = tor
     Raises:
         ValueError: another suffix. OSError: the file cannot be written.
     """
+    tensors = _named("network", checkpoint.network.state_dict()) | _named("style", checkpoint.style)
+    network = json.dumps(asdict(checkpoint.network.config))
+    _write(path, tensors, checkpoint.training, {"format": FORMAT, "network": network}, dtype)
+
+
+def save_target(path: Path, target: Mapping[str, Tensor], training: Mapping[str, Any]) -> None:
+    """Writes the Gram targets of a style, layer -> (1, C, C), to a `.safetensors` file as `save_checkpoint` does.
+
+    Both networks of a style share them. `training` says what they were computed with: "perceptual", the network's
+    fingerprint, and "style_size", the picture's longest side.
+
+    Raises:
+        ValueError: another suffix. OSError: the file cannot be written.
+    """
+    _write(path, _named("style", target), training, {"format": TARGET_FORMAT}, torch.float16)
+
+
+def _write(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    training: Mapping[str, Any],
+    metadata: Mapping[str, str],
+    dtype: torch.dtype,
+) -> None:
     if path.suffix != ".safetensors":
-        raise ValueError(f"checkpoints are .safetensors files, got {path.name}")
-    tensors = {f"network.{name}": value for name, value in checkpoint.network.state_dict().items()}
-    tensors |= {f"style.{layer}": value for layer, value in checkpoint.style.items()}
-    metadata = {
-        "format": FORMAT,
-        "network": json.dumps(asdict(checkpoint.network.config)),
-        "training": json.dumps(dict(checkpoint.training)),
-    }
+        raise ValueError(f"networks and targets are kept in .safetensors files, got {path.name}")
     narrow = {name: _narrowed(value.detach().cpu(), dtype) for name, value in tensors.items()}
-    write_durably(path, _in_order(save(narrow, metadata)))
+    write_durably(path, _in_order(save(narrow, {**metadata, "training": json.dumps(dict(training))})))
+
+
+def _named(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors by the names that they have in a file: those of its `part`."""
+    return {f"{part}.{name}": value for name, value in tensors.items()}
+
+
+def _part(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The float32 tensors of a file's `part`, by their own names."""
+    prefix = f"{part}."
+    return {name.removeprefix(prefix): value.float() for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _in_order(file: bytes) -> bytes:
@@ -117,9 +147,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not path.is_file():
         raise FileNotFoundError(f"no such checkpoint: {path}")
     tensors, metadata = read_tensors(path)
-    weights = {
-        name.removeprefix("network."): value.float() for name, value in tensors.items() if name.startswith("network.")
-    }
+    weights = _part("network", tensors)
     if not weights or metadata.get("format", FORMAT) != FORMAT:
         raise ValueError(
             f"{path} holds no transformation network of nststab (expected tensors named network.* and format {FORMAT})"
@@ -132,8 +160,27 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise ValueError(
             f"{path} holds the weights of another architecture: {str(error).splitlines()[-1].strip()}"
         ) from error
-    style = {name.removeprefix("style."): value.float() for name, value in tensors.items() if name.startswith("style.")}
-    return Checkpoint(network, style, _training(path, metadata.get("training", "{}")))
+    return Checkpoint(network, _part("style", tensors), _training(path, metadata.get("training", "{}")))
+
+
+def load_target(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Reads what `save_target` wrote: the Gram targets, and the record of what they were computed with.
+
+    Raises:
+        FileNotFoundError: there is no such file. ValueError: it holds no Gram targets, or damaged ones.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file of Gram targets: {path}")
+    tensors, metadata = read_tensors(path)
+    target = _part("style", tensors)
+    if not target or metadata.get("format") != TARGET_FORMAT:
+        raise ValueError(
+            f"{path} holds no Gram targets of nststab (expected tensors named style.* and format {TARGET_FORMAT})"
+        )
+    for layer, gram in target.items():
+        if gram.ndim != 3 or gram.shape != (1, gram.shape[-1], gram.shape[-1]) or not bool(gram.isfinite().all()):
+            raise ValueError(f"{path}: expected a finite Gram matrix (1, C, C) at {layer}, got {tuple(gram.shape)}")
+    return target, _training(path, metadata.get("training", "{}"))
 
 
 def _training(path: Path, text: str) -> dict[str, Any]:

@@ -1,18 +1,19 @@
 """What the wheel carries: styles by name, their cards and checkpoints, the clip of the demo."""
 
 import json
-import math
 from pathlib import Path
 
 import pytest
 import torch
 
 from nststab import assets
-from nststab.assets import Style, UnknownStyle, demo_clip, find_style, perceptual_weights, styles
+from nststab.assets import Style, UnknownStyle, demo_clip, find_style, perceptual_weights, style_in, styles
+from nststab.cli.perceptual import fingerprint, perceptual_network
+from nststab.evaluate.trace_line import LAYERS
 from nststab.images import read_picture
 from nststab.losses import LossSettings
 from nststab.networks import NetworkConfig, TransformationNetwork
-from nststab.stylizer import Checkpoint, load_checkpoint, save_checkpoint
+from nststab.stylizer import Checkpoint, load_checkpoint, load_target, save_checkpoint
 
 CARD = {"artist", "year", "rights", "data", "settings", "command", "losses", "figures", "gram_trace"}
 
@@ -62,9 +63,32 @@ def test_a_style_knows_its_methods_and_picture(shelf: Path) -> None:
         config = NetworkConfig(method == "recurrent", (4, 6, 8), 1)
         save_checkpoint(style.checkpoint(method), Checkpoint(TransformationNetwork(config)))
         assert load_checkpoint(style.checkpoint(method)).network.config == config
-    (shelf / "udnie" / "image.jpg").write_bytes(b"")
+    for name in ("image.jpg", "thumbnail.jpg"):
+        (shelf / "udnie" / name).write_bytes(b"")
     assert style.methods == ("independent", "recurrent")
     assert style.image == shelf / "udnie" / "image.jpg"
+    assert style.thumbnail == shelf / "udnie" / "thumbnail.jpg"
+    assert style.target == shelf / "udnie" / "target.safetensors"
+
+
+def test_a_folder_with_a_network_or_targets_is_a_style(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("recurrent.safetensors", "target.safetensors"):
+        folder = shelf / name.split(".")[0]
+        folder.mkdir()
+        assert style_in(folder) is None
+        (folder / name).touch()
+        assert style_in(folder) == Style(folder.name, folder)
+    monkeypatch.chdir(folder)
+    assert style_in(Path(".")) == Style(folder.name, Path("."))
+
+
+def test_a_card_may_be_missing_and_a_damaged_one_is_named(shelf: Path) -> None:
+    style = Style("mine", shelf / "unfinished")
+    assert style.card == {}
+    for content in ("{", "[]", '"text"'):
+        (style.folder / "card.json").write_text(content)
+        with pytest.raises(ValueError, match=r"^[^\n]*unfinished/card\.json[^\n]*$"):
+            _ = style.card
 
 
 def test_bundled_files_are_there() -> None:
@@ -85,23 +109,33 @@ def test_a_shipped_style_has_a_complete_card(style: Style) -> None:
     assert all(style.card[field] for field in CARD)
     assert float(style.card["gram_trace"]["relu1_1"]) > 0
     assert set(style.methods) == {"independent", "recurrent"}
-    assert style.image is not None
-    assert read_picture(style.image).rgb.shape[1] == 3
+    assert (style.image is None) == (style.thumbnail is None)
+    for picture, longest in ((style.image, 928), (style.thumbnail, 128)):
+        assert picture is None or max(read_picture(picture).rgb.shape) <= longest
+
+
+@pytest.mark.parametrize("style", styles(), ids=lambda style: style.name)
+def test_shipped_targets_serve_the_losses_and_the_traces(style: Style) -> None:
+    target, training = load_target(style.target)
+    assert set(target) >= {*LossSettings().style_layers, *LAYERS}
+    assert training["perceptual"] == fingerprint(perceptual_network(None, torch.device("cpu")))
+    assert training["style_size"] > 0
+    for gram in target.values():
+        assert torch.allclose(gram, gram.mT)
+        assert gram.diagonal(dim1=1, dim2=2).min() >= 0
+    for layer in LAYERS:
+        trace = float(target[layer].diagonal(dim1=1, dim2=2).sum())
+        assert trace == pytest.approx(style.card["gram_trace"][layer], rel=0.01)
 
 
 @pytest.mark.parametrize("method", ["independent", "recurrent"])
 @pytest.mark.parametrize("style", styles(), ids=lambda style: style.name)
 def test_a_shipped_checkpoint_draws(style: Style, method: str) -> None:
     path = style.checkpoint(method)
-    assert path.stat().st_size < 4.2e6
+    assert path.stat().st_size <= 3.5e6
     checkpoint = load_checkpoint(path)
-    assert checkpoint.network.config == NetworkConfig(recurrent=method == "recurrent")
-    assert set(checkpoint.style) >= set(LossSettings().style_layers)
-    for gram in checkpoint.style.values():
-        assert gram.shape == (1, gram.shape[-1], gram.shape[-1])
-        assert torch.allclose(gram, gram.mT)
-        assert math.isfinite(float(gram.sum()))
-        assert gram.diagonal(dim1=1, dim2=2).min() >= 0
+    assert checkpoint.network.config.recurrent == (method == "recurrent")
+    assert not checkpoint.style  # both networks share target.safetensors
     assert checkpoint.training["settings"]["steps"] > 0
     with torch.no_grad():
         picture = checkpoint.network(torch.rand(1, 3, 32, 32))

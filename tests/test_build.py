@@ -19,7 +19,8 @@ from nststab.cli.style_source import Style, chosen_style, style_source
 from nststab.color import preserve_color
 from nststab.images import read_picture, resize, write_picture
 from nststab.losses import style_target
-from nststab.stylizer import FeedForward, Precision, load_checkpoint
+from nststab.networks import NetworkConfig, TransformationNetwork
+from nststab.stylizer import Checkpoint, FeedForward, Precision, load_checkpoint, save_checkpoint, save_target
 
 CPU = torch.device("cpu")
 MACHINE = Machine(CPU, "float32")
@@ -109,7 +110,7 @@ def test_gram_targets_of_max_pooling_do_not_serve_average_pooling() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [OptimizerOptions(pooling="average"), OptimizerOptions(loss={"style_layers": ("relu1_1", "relu2_1")})],
+    [OptimizerOptions(pooling="average"), OptimizerOptions(loss={"style_layers": ("relu1_1", "relu3_1")})],
 )
 def test_a_shipped_style_whose_targets_do_not_serve_is_taken_from_its_picture(options: OptimizerOptions) -> None:
     drawn = perceptual_loss(style_source(str(find_style("the_great_wave").image)), options, 32, CPU)
@@ -118,6 +119,64 @@ def test_a_shipped_style_whose_targets_do_not_serve_is_taken_from_its_picture(op
     assert shipped._style.keys() == drawn._style.keys()
     for layer, target in drawn._style.items():
         torch.testing.assert_close(shipped._style[layer], target)
+
+
+@pytest.fixture
+def unpictured(tmp_path: Path) -> Path:
+    """The folder of a style whose picture may not be shipped."""
+    wave = find_style("the_great_wave")
+    folder = tmp_path / "unfree"
+    folder.mkdir()
+    for file in (wave.checkpoint("independent"), wave.target):
+        (folder / file.name).symlink_to(file)
+    return folder
+
+
+def test_kept_targets_stand_for_the_picture(unpictured: Path) -> None:
+    picture = read_picture(find_style("the_great_wave").image or Path()).rgb
+    drawn = style_target(perceptual_network(None, CPU), resize(picture, 512), ("relu1_2", "relu3_3"))
+    for text in (unpictured, unpictured / "independent.safetensors"):
+        kept = grams(style_source(str(text)))
+        assert kept.keys() == drawn.keys()
+        for layer, gram in drawn.items():
+            assert (kept[layer] - gram).norm() < 1e-3 * gram.norm()
+
+
+def test_targets_in_their_own_file_go_before_those_in_the_checkpoint(tmp_path: Path) -> None:
+    network = TransformationNetwork(NetworkConfig(widths=(4, 6, 8), blocks=0))
+    save_checkpoint(tmp_path / "independent.safetensors", Checkpoint(network, {"relu1_2": torch.eye(64)[None]}))
+    of_checkpoint = style_source(str(tmp_path)).target(perceptual_network(None, CPU), ("relu1_2",), 32)
+    save_target(tmp_path / "target.safetensors", {"relu1_2": 2 * torch.eye(64)[None]}, {})
+    of_file = style_source(str(tmp_path)).target(perceptual_network(None, CPU), ("relu1_2",), 32)
+    assert torch.equal(of_file["relu1_2"], 2 * of_checkpoint["relu1_2"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            OptimizerOptions(pooling="average"),
+            r"--pooling\), and the picture that others would be .* is not beside them",
+        ),
+        (OptimizerOptions(style_scale=2), "--style-scale has no effect on .*unfree, which has no picture to scale"),
+        (OptimizerOptions(loss={"style_layers": ("relu3_1",)}), "no Gram matrix at relu3_1; it has relu1_1, relu1_2"),
+    ],
+)
+def test_without_its_picture_a_style_says_what_it_cannot(
+    unpictured: Path, options: OptimizerOptions, message: str
+) -> None:
+    with pytest.raises((ValueError, click.UsageError), match=message):
+        perceptual_loss(style_source(str(unpictured)), options, 32, CPU)
+
+
+def test_a_scaled_style_is_taken_from_its_picture() -> None:
+    options = OptimizerOptions(style_scale=0.5)
+    drawn = perceptual_loss(style_source(str(find_style("the_great_wave").image)), options, 128, CPU)
+    shipped = perceptual_loss(style_source("the_great_wave"), options, 128, CPU)
+    mixed = perceptual_loss(chosen_style(["the_great_wave", "the_great_wave"]), options, 128, CPU)
+    for layer, target in drawn._style.items():
+        assert torch.equal(shipped._style[layer], target)
+        torch.testing.assert_close(mixed._style[layer], target)
 
 
 def test_the_style_picture_is_scaled_with_the_scales(picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:

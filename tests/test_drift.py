@@ -293,11 +293,11 @@ def test_a_picture_has_no_loop() -> None:
 def style(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two tiny networks and the Gram targets of a real style."""
     from nststab.assets import find_style
-    from nststab.stylizer import load_checkpoint
+    from nststab.stylizer import load_target
 
     folder = tmp_path_factory.mktemp("styles") / "tiny"
     folder.mkdir()
-    targets = load_checkpoint(find_style("the_great_wave").checkpoint("independent")).style
+    targets, _ = load_target(find_style("the_great_wave").target)
     for method in ("independent", "recurrent"):
         torch.manual_seed(0)
         network = TransformationNetwork(NetworkConfig(method == "recurrent", (4, 6, 8), 1))

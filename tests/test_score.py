@@ -26,7 +26,7 @@ from nststab.flow_pairs import FlowPair
 from nststab.images import write_picture
 from nststab.losses import LossSettings, PerceptualLoss, content_loss
 from nststab.shots import split_shots
-from nststab.stylizer import FeedForward, load_checkpoint, read_tensors
+from nststab.stylizer import FeedForward, load_checkpoint, load_target, read_tensors
 from nststab.vgg import PerceptualNetwork
 from nststab.video import Clip, convert_clip, open_clip
 
@@ -270,7 +270,7 @@ def cheats() -> dict[str, ClipScore]:
     checkpoint = load_checkpoint(find_style("the_great_wave").checkpoint("independent"))
     honest = list(FeedForward(checkpoint.network)(frames))
     network = PerceptualNetwork(read_tensors(perceptual_weights())[0])
-    loss = PerceptualLoss(network, checkpoint.style, LossSettings(style_layers=tuple(checkpoint.style)))
+    loss = PerceptualLoss(network, load_target(find_style("the_great_wave").target)[0], LossSettings())
     clips = {"honest": honest} | {name: list(made) for name, made in stability.sanity_checks(frames, honest).items()}
     found = scores(frames, list(clips.values()), flow_of_pan(frames, 3), losses=perceptual_losses(loss))
     return dict(zip(["input", *clips], found, strict=True))

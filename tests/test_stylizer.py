@@ -6,6 +6,7 @@ import os
 import pickle
 import struct
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,14 @@ from torch import Tensor
 from nststab.networks import NetworkConfig, TransformationNetwork
 from nststab.stylizer import (
     FORMAT,
+    TARGET_FORMAT,
     Checkpoint,
     FeedForward,
     load_checkpoint,
+    load_target,
     read_tensors,
     save_checkpoint,
+    save_target,
 )
 
 TINY = NetworkConfig(widths=(4, 6, 8), blocks=2)
@@ -73,6 +77,70 @@ def test_one_checkpoint_gives_one_file(tmp_path: Path) -> None:
     assert int.from_bytes(files[0].read_bytes()[:8], "little") % 8 == 0
 
 
+def test_targets_come_back_and_one_training_gives_one_file(tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.safetensors" for number in range(6)]
+    training = {"perceptual": "0123", "style_size": 512}
+    for path in files:
+        save_target(path, style(), training)
+    assert len({path.read_bytes() for path in files}) == 1
+    loaded, record = load_target(files[0])
+    assert record == training
+    assert {layer: gram.half().float().tolist() for layer, gram in style().items()} == {
+        layer: gram.tolist() for layer, gram in loaded.items()
+    }
+    assert {gram.dtype for gram in loaded.values()} == {torch.float32}
+    with safe_open(files[0], "pt") as file:
+        assert {file.get_slice(name).get_dtype() for name in file.keys()} == {"F16"}  # noqa: SIM118
+        assert file.metadata()["format"] == TARGET_FORMAT
+
+
+def test_the_targets_of_a_checkpoint_are_those_of_a_file(tmp_path: Path) -> None:
+    one, other = tmp_path / "network.safetensors", tmp_path / "target.safetensors"
+    loud = style() | {"relu3_3": torch.tensor([[[90000.0, 1.0], [1.0, 2.0]]])}  # beyond float16
+    save_checkpoint(one, Checkpoint(network(), loud))
+    save_target(other, loud, {})
+    kept, target = load_checkpoint(one).style, load_target(other)[0]
+    assert kept.keys() == target.keys()
+    assert all(torch.equal(kept[layer], target[layer]) for layer in target)
+
+
+GRAM = {"style.relu1_2": torch.eye(4)[None]}
+NO_TARGETS: dict[str, tuple[dict[str, Tensor], dict[str, str]]] = {
+    "another format": (GRAM, {"format": "nststab-target-2"}),
+    "no format": (GRAM, {}),
+    "no targets": ({"relu1_2": torch.eye(4)[None]}, {"format": TARGET_FORMAT}),
+    "not square": ({"style.relu1_2": torch.zeros(1, 4, 5)}, {"format": TARGET_FORMAT}),
+    "two of a layer": ({"style.relu1_2": torch.zeros(2, 4, 4)}, {"format": TARGET_FORMAT}),
+    "a number": ({"style.relu1_2": torch.tensor(1.0)}, {"format": TARGET_FORMAT}),
+    "not finite": ({"style.relu1_2": torch.full((1, 4, 4), torch.inf)}, {"format": TARGET_FORMAT}),
+    "record no object": (GRAM, {"format": TARGET_FORMAT, "training": "[1]"}),
+}
+
+
+@pytest.mark.parametrize(("tensors", "metadata"), NO_TARGETS.values(), ids=NO_TARGETS.keys())
+def test_what_are_no_targets_is_refused_in_one_line(
+    tmp_path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]
+) -> None:
+    path = tmp_path / "target.safetensors"
+    save_file(tensors, path, metadata)
+    with pytest.raises(ValueError, match=r"^[^\n]*target\.safetensors[^\n]*$"):
+        load_target(path)
+
+
+def test_files_of_targets_and_networks_are_told_apart(tmp_path: Path) -> None:
+    network_file, target_file = tmp_path / "network.safetensors", tmp_path / "target.safetensors"
+    save_checkpoint(network_file, Checkpoint(network(), style()))
+    save_target(target_file, style(), {})
+    with pytest.raises(ValueError, match=r"network\.safetensors holds no Gram targets of nststab .*nststab-target-1"):
+        load_target(network_file)
+    with pytest.raises(ValueError, match=r"target\.safetensors holds no transformation network of nststab"):
+        load_checkpoint(target_file)
+    with pytest.raises(FileNotFoundError, match=r"missing\.safetensors"):
+        load_target(tmp_path / "missing.safetensors")
+    with pytest.raises(ValueError, match=r"\.safetensors files, got target\.pth"):
+        save_target(tmp_path / "target.pth", style(), {})
+
+
 def test_a_checkpoint_is_float16_and_says_what_it_is(tmp_path: Path) -> None:
     path = tmp_path / "style.safetensors"
     save_checkpoint(path, Checkpoint(network(), style()))
@@ -80,7 +148,7 @@ def test_a_checkpoint_is_float16_and_says_what_it_is(tmp_path: Path) -> None:
         assert {file.get_slice(name).get_dtype() for name in file.keys()} == {"F16"}  # noqa: SIM118
         metadata = file.metadata()
     assert metadata["format"] == FORMAT
-    assert json.loads(metadata["network"]) == {"recurrent": False, "widths": [4, 6, 8], "blocks": 2}
+    assert json.loads(metadata["network"]) == {**asdict(TINY), "widths": [4, 6, 8]}
 
 
 def test_a_gram_matrix_beyond_float16_is_kept(tmp_path: Path) -> None:

@@ -108,8 +108,10 @@ def measuring_losses(
 
 def _losses(style: Style, options: OptimizerOptions, content_side: int, where: Machine) -> list[PerceptualLoss]:
     """The losses of all scales, the coarsest first: each has half the size of the next, and the style pictures too."""
-    if options.style_scale != 1 and not style.scalable:
-        raise click.UsageError(f"--style-scale has no effect on {style.text}, which is no picture")
+    if options.style_scale != 1:
+        if not style.scalable:
+            raise click.UsageError(f"--style-scale has no effect on {style.text}, which has no picture to scale")
+        style = style.drawn()
     network = perceptual_network(options.vgg_weights, where.device, options.network, options.pooling)
     settings = replace(LossSettings(), **(layers_of(network) | dict(options.loss)))
     losses = []

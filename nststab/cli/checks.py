@@ -11,6 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -187,20 +188,31 @@ def _styles() -> Iterator[Finding]:
     from nststab.assets import styles
 
     for style in styles():
-        for method in style.methods:
+        parts = {method: partial(_network, style, method) for method in style.methods}
+        if style.target.is_file():  # else the networks' files hold them
+            parts["Gram targets"] = partial(_targets, style)
+        for name, check in parts.items():
             try:
-                yield _style(style, method)
+                yield check()
             except Exception as error:  # the other styles may be sound
-                yield Finding(style.name, f"{method}: {reason(error)}", "not ok", _INSTALL_AGAIN)
+                yield Finding(style.name, f"{name}: {reason(error)}", "not ok", _INSTALL_AGAIN)
 
 
-def _style(style: "Style", method: str) -> Finding:
+def _network(style: "Style", method: str) -> Finding:
     from nststab.stylizer import load_checkpoint
 
     path = style.checkpoint(method)
     if load_checkpoint(path).network.config.recurrent != (method == "recurrent"):
         return Finding(style.name, f"{path} is no network for {method}", "not ok", _INSTALL_AGAIN)
-    return _shipped(style.name, path, f"{method}, {style.card['artist']} {style.card['year']}")
+    about = " ".join(str(style.card[field]) for field in ("artist", "year") if style.card.get(field))
+    return _shipped(style.name, path, f"{method}, {about}" if about else method)
+
+
+def _targets(style: "Style") -> Finding:
+    from nststab.stylizer import load_target
+
+    load_target(style.target)
+    return _shipped(style.name, style.target, "Gram targets")
 
 
 def _shipped(name: str, path: Path, text: str) -> Finding:

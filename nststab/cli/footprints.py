@@ -15,7 +15,7 @@ from torch import Tensor
 from nststab.cli.build import OptimizerOptions, loop_settings
 from nststab.cli.clips import STANDARD
 from nststab.cli.perceptual import layers_of, perceptual_network
-from nststab.cli.style_source import Style, StyleBlend
+from nststab.cli.style_source import Style
 from nststab.images import picture_size
 from nststab.losses import LossSettings, PerceptualLoss
 from nststab.networks import TransformationNetwork
@@ -119,7 +119,7 @@ def of_style_picture(pixels: float) -> Footprint:
 
 def of_style(style: Style, scale: float, clip: Clip) -> Footprint:
     """The same of a style that is scaled along with the frames."""
-    sources = style.sources if isinstance(style, StyleBlend) else (style,)
+    sources = (style.drawn() if scale != 1 else style).sources
     pictures = [source.picture for source in sources if source.picture]
     if not pictures:
         return Footprint()

@@ -1,17 +1,18 @@
 """What the command line calls a style: a shipped style, a picture, a checkpoint, or a blend of several."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
+from torch import Tensor
 
-from nststab import assets
-from nststab.assets import UnknownStyle, find_style
+from nststab.assets import NETWORKS, UnknownStyle, find_style, style_in
 from nststab.cli.perceptual import fingerprint
 from nststab.images import PICTURE_SUFFIXES, read_picture, resize
 from nststab.losses import StyleTarget, blend, style_target
-from nststab.stylizer import Checkpoint, load_checkpoint
+from nststab.stylizer import Checkpoint, load_checkpoint, load_target
 from nststab.vgg import PerceptualNetwork
 
 _WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -25,6 +26,8 @@ class StyleSource:
     picture: Path | None = None
     checkpoint: Callable[[str], Path] | None = None  # by feed-forward method
     shipped: Path | None = None  # the picture that lies beside a shipped checkpoint
+    targets: Path | None = None  # the file of Gram targets beside it, where there is one
+    folder: Path | None = None  # what it was read from, where that is the folder of a trained style
 
     @property
     def sources(self) -> "tuple[StyleSource, ...]":
@@ -34,7 +37,11 @@ class StyleSource:
     @property
     def scalable(self) -> bool:
         """Whether it has a picture, which can be taken in another size."""
-        return self.picture is not None
+        return self.picture is not None or self.shipped is not None
+
+    def drawn(self) -> "StyleSource":
+        """Itself by its picture, where it has one, and not by the Gram targets of the size that it was trained with."""
+        return replace(self, picture=self.picture or self.shipped)
 
     def trained(self, method: str) -> Checkpoint:
         """The checkpoint for a feed-forward method; raises a usage error where there is none."""
@@ -53,31 +60,48 @@ class StyleSource:
         return checkpoint
 
     def target(self, network: PerceptualNetwork, layers: tuple[str, ...], longest_side: int) -> StyleTarget:
-        """Gram targets, from the picture at `longest_side` or from the checkpoint; ValueError where it has none.
+        """Gram targets: of the picture at `longest_side`, or those that were kept when the style was trained.
 
-        Where a shipped checkpoint has none of this network or these layers, they come from the picture beside it.
+        Kept ones that lack any of `layers` come with the layers that they have. Where they are another network's or
+        lack layers and the picture lies beside them, they are computed from it. ValueError where there are none.
         """
         device = network.mean.device
         if self.picture:
             image = read_picture(self.picture).rgb
             return style_target(network, resize(image, longest_side).to(device), layers)
-        assert self.checkpoint is not None
-        checkpoint = load_checkpoint(self.checkpoint("independent"))
-        style, own = checkpoint.style, fingerprint(network)
+        style, training = self._kept()
+        fits = bool(style) and _made_with(network, style, training)
+        complete = set(layers) <= set(style)
+        if self.shipped and not (fits and complete):
+            return replace(self, picture=self.shipped).target(network, layers, longest_side)
         if not style:
             raise ValueError(f"{self.text} carries no Gram targets; give the style's picture instead")
-        fits = checkpoint.training.get("perceptual", own) == own and all(
-            style[layer].shape[-1] == len(network.weights[f"{layer}_bias"])
-            for layer in set(style) & set(network.layers)
-        )
-        if self.shipped and not (fits and set(layers) <= set(style)):
-            return replace(self, picture=self.shipped).target(network, layers, longest_side)
         if not fits:
             raise ValueError(
                 f"{self.text} carries Gram targets of another perceptual network (--network, --vgg-weights, "
-                "--pooling); give the style's picture instead"
+                f"--pooling){self._unpictured()}; give the style's picture instead"
             )
-        return {layer: gram.to(device) for layer, gram in style.items()}
+        return {layer: style[layer].to(device) for layer in (layers if complete else style)}
+
+    def _kept(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
+        """The Gram targets beside the networks, or else in the independent one's checkpoint, and how they were made."""
+        if self.targets:
+            return load_target(self.targets)
+        assert self.checkpoint is not None
+        checkpoint = load_checkpoint(self.checkpoint("independent"))
+        return checkpoint.style, checkpoint.training
+
+    def _unpictured(self) -> str:
+        """Why no others can be computed, of a style that might have had its picture beside it."""
+        return ", and the picture that others would be computed from is not beside them" if self.folder else ""
+
+
+def _made_with(network: PerceptualNetwork, style: StyleTarget, training: Mapping[str, Any]) -> bool:
+    """Whether Gram targets are those of `network`, as far as their record and their shapes tell."""
+    own = fingerprint(network)
+    return training.get("perceptual", own) == own and all(
+        style[layer].shape[-1] == len(network.weights[f"{layer}_bias"]) for layer in set(style) & set(network.layers)
+    )
 
 
 @dataclass(frozen=True)
@@ -94,6 +118,10 @@ class StyleBlend:
     @property
     def scalable(self) -> bool:
         return any(source.scalable for source in self.sources)
+
+    def drawn(self) -> "StyleBlend":
+        """Itself by the pictures of those that have one."""
+        return replace(self, sources=tuple(source.drawn() for source in self.sources))
 
     def trained(self, method: str) -> Checkpoint:
         """No network was trained for a blend: a usage error."""
@@ -122,20 +150,30 @@ def style_source(text: str) -> StyleSource:
     path = Path(text)
     suffix = path.suffix.lower()
     if path.is_file() and suffix in _WEIGHT_SUFFIXES:
-        return StyleSource(text, checkpoint=lambda _method: path)
+        beside = path.with_name("target.safetensors") if path.stem in NETWORKS else None
+        return StyleSource(text, checkpoint=lambda _method: path, targets=_existing(beside))
     if path.is_file() and suffix in PICTURE_SUFFIXES:
         return StyleSource(text, picture=path)
     if path.is_file():
         raise click.UsageError(f"the style {text} is neither a picture nor weights ({', '.join(_WEIGHT_SUFFIXES)})")
-    if path.is_dir() and (own := assets.Style(path.name, path)).methods:
-        return StyleSource(text, checkpoint=own.checkpoint, shipped=own.image)
-    if suffix or "/" in text:
+    style = style_in(path) if path.is_dir() else None
+    if style is None and (suffix or "/" in text):
         fault = "is a folder without independent.safetensors" if path.is_dir() else "does not exist"
         raise click.UsageError(f"the style {text} {fault}")
     try:
-        style = find_style(text)
+        style = style or find_style(text)
     except UnknownStyle as error:
         raise click.UsageError(
             f"{error} (nststab styles shows them; a picture's or checkpoint's path works too)"
         ) from error
-    return StyleSource(text, checkpoint=style.checkpoint, shipped=style.image)
+    return StyleSource(
+        text,
+        checkpoint=style.checkpoint,
+        shipped=style.image,
+        targets=_existing(style.target),
+        folder=style.folder,
+    )
+
+
+def _existing(path: Path | None) -> Path | None:
+    return path if path and path.is_file() else None

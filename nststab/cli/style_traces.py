@@ -1,7 +1,6 @@
 """The Gram traces of styles on the command line: from their pictures, or from their cards."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -40,12 +39,12 @@ def _card_traces(source: "StyleSource", bundled: bool) -> Mapping[str, float]:
     from nststab.assets import Style
     from nststab.evaluate.trace_line import LAYERS
 
-    if source.checkpoint is None or Path(source.text).is_file():
+    folder = source.folder
+    if folder is None:
         raise click.UsageError(
             f"the style {source.text} has no picture for its Gram trace; put the network into a folder, as "
             "independent.safetensors beside image.jpg, and give the folder"
         )
-    folder = source.checkpoint("independent").parent
     if not bundled:
         raise click.UsageError(
             f"the style {source.text} has no picture: {folder} lacks image.jpg, and the traces of cards are those of "

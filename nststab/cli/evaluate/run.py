@@ -178,7 +178,7 @@ def digests(styles: "Mapping[str, StyleSource]", methods: Iterable[str]) -> dict
 
     result = {}
     for name, source in styles.items():
-        files = [picture for picture in (source.picture, source.shipped) if picture]
+        files = [file for file in (source.picture, source.shipped, source.targets) if file]
         if source.checkpoint:
             paths = {source.checkpoint(method) for method in (*methods, "independent")}
             files += sorted(path for path in paths if path.is_file())
