@@ -20,6 +20,7 @@ LAYERS = {
     "baselines": 2,
     "evaluate": 2,
     "plan": 2,
+    "recipe": 2,
     "report": 2,
     "stages": 2,
     "train": 2,
@@ -198,9 +199,11 @@ def calls(name: str) -> set[str]:
 def test_the_cli_imports_torch_only_inside_its_commands() -> None:
     """Else `nststab --help` waits for it; build.py is itself imported inside the commands."""
     late = ("build", "perceptual", "pretrained", "style_source", "flow_source", "resuming")
-    training = ("training_identity", "training_log")
+    shelf = ("style_card", "style_prediction", "style_sheet")
+    parts = ("card", "figures", "folder", "identity", "log", "plan", "start", "style")
+    training = ("training", *(f"training_{part}" for part in parts))
     planning = ("footprints", "planned_jobs", "planning", "evaluate.speed_tasks")
-    loaded_late = {f"nststab.cli.{name}" for name in (*late, *training, *planning)}
+    loaded_late = {f"nststab.cli.{name}" for name in (*late, *shelf, *training, *planning)}
     light = {
         "nststab",
         "nststab.cli.checks",
@@ -212,6 +215,7 @@ def test_the_cli_imports_torch_only_inside_its_commands() -> None:
         "nststab.cli.limits",
         "nststab.cli.optimizing",
         "nststab.cli.stylize",
+        "nststab.cli.train_style",
     }
     for statement in ALL:
         if part(statement.source) == "cli" and statement.source not in loaded_late and statement.place == "module":

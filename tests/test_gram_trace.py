@@ -23,7 +23,7 @@ from nststab.assets import measured_instability
 from nststab.baselines import gatys
 from nststab.cli import group
 from nststab.cli.evaluate import gram_trace as command_module
-from nststab.cli.styles import basis, placed
+from nststab.cli.style_prediction import basis, placed
 from nststab.evaluate import gram_trace
 from nststab.evaluate.figures import drawing
 from nststab.evaluate.gram_trace import measure

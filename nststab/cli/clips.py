@@ -33,13 +33,13 @@ class ClipPath(click.ParamType):  # type: ignore[type-arg]
         if str(path) == STANDARD:  # ./- is a file of this name
             path = path.absolute()
         if not path.exists() and not re.search(r"%\d*d|[*?\[]", str(path)):
-            self.fail(f"Path {str(value)!r} does not exist{_nearest(path)}", param, ctx)
+            self.fail(f"Path {str(value)!r} does not exist{nearest_file(path)}", param, ctx)
         if path.exists() and not os.access(path, os.R_OK):
             self.fail(f"Path {str(value)!r} is not readable.", param, ctx)
         return path
 
 
-def _nearest(path: Path) -> str:
+def nearest_file(path: Path) -> str:
     """A hint at a name beside `path` that may have been meant."""
     try:
         with os.scandir(path.parent) as entries:

@@ -2,32 +2,93 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from nststab.cli.common import print_table, verbosity_options
+from nststab.cli.clips import CLIP_PATH, nearest_file
+from nststab.cli.common import COUNT, device_options, overwrite_option, print_table, setting, verbosity_options
 
 if TYPE_CHECKING:
-    from nststab.evaluate.trace_line import Measured, Prediction
+    from nststab.assets import Style
 
-_CHANCE = 0.05  # a correlation with a larger p-value may be none
+_OF_SHEETS = ("size", "yes", "device", "precision")
 
 
 @click.command("styles", short_help="Show the shipped styles.")
-@click.argument("images", metavar="[IMAGE]...", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("subjects", metavar="[NAME|IMAGE|INPUT]...", nargs=-1)
+@click.option("--sheet", metavar="OUT", default=None, help="Draw INPUT in every shipped style, on one picture.")
+@setting("--size", 512, "Longest side on the sheet; smaller frames are not enlarged.", COUNT, "PIXELS")
+@overwrite_option
+@device_options
 @verbosity_options
-def command(images: tuple[Path, ...]) -> None:
-    """Show the styles that are shipped: artist, the trace of the Gram matrix, and the methods that have a network.
+def command(subjects: tuple[str, ...], sheet: str | None, **options: Any) -> None:
+    """Show the styles that are shipped: artist, the trace of the Gram matrix, and how stable each network is.
 
-    The larger the trace at relu1_1, the less steady a style tends to be (Gupta et al. 2017, Figure 3). Of IMAGEs, tell
-    the trace and how unstable such a style is likely to be, before any training: from the line through the styles that
+    \b
+    nststab styles                             all of them as a table
+    nststab styles the_great_wave              its card; a folder of `nststab train style` has one, too
+    nststab styles painting.jpg                how unstable this style is likely to be
+    nststab styles --sheet sheet.png INPUT     a picture or clip in every style
+
+    The larger the trace at relu1_1, the less steady a style tends to be (Gupta et al. 2017, Figure 3). Of an IMAGE it
+    is told with how unstable such a style is likely to be, before any training: by the line through the styles that
     were measured, which says how sure it is.
+
+    On a sheet a picture is drawn by the independent networks. Of a clip it is the last of its first 12 frames, or of
+    the first shot where that is shorter, drawn by the recurrent ones: the first that they draw is not yet typical.
     """
-    if images:
-        _predict(images)
-    else:
+    if sheet is not None:
+        _sheet(subjects, sheet, options)
+        return
+    _refuse_of_sheets()
+    found = [_subject(text) for text in subjects]
+    if not found:
         _show_shipped()
+    for style in found:
+        if not isinstance(style, Path):
+            from nststab.cli.style_card import show_card
+
+            show_card(style)
+    if pictures := [picture for picture in found if isinstance(picture, Path)]:
+        from nststab.cli.style_prediction import predict
+
+        predict(pictures)
+
+
+def _sheet(subjects: Sequence[str], sheet: str, options: dict[str, Any]) -> None:
+    if len(subjects) != 1:
+        raise click.UsageError(f"--sheet takes one INPUT, got {len(subjects)}")
+    source = CLIP_PATH.convert(subjects[0], None, None)
+    from nststab.cli.style_sheet import draw_sheet
+
+    draw_sheet(source, Path(sheet), options)
+
+
+def _refuse_of_sheets() -> None:
+    """Raises a usage error for an option that only a sheet takes: silence would pass for an effect."""
+    context = click.get_current_context()
+    for name in _OF_SHEETS:
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name} has no effect without --sheet")
+
+
+def _subject(text: str) -> "Style | Path":
+    """The picture, the folder's style or the shipped style that `text` names; a usage error where there is none."""
+    from nststab.assets import UnknownStyle, find_style, style_in
+
+    path = Path(text)
+    if path.is_file():
+        return path
+    if style := style_in(path):
+        return style
+    if path.suffix or "/" in text:
+        fault = "holds no trained style" if path.is_dir() else f"does not exist{nearest_file(path)}"
+        raise click.UsageError(f"Path {text!r} {fault}")
+    try:
+        return find_style(text)
+    except UnknownStyle as error:
+        raise click.UsageError(f"{error} (a picture's path or that of a style's folder works too)") from error
 
 
 def _show_shipped() -> None:
@@ -36,84 +97,29 @@ def _show_shipped() -> None:
     from nststab.assets import styles
 
     table = Table()
-    for title in ("style", "artist", "year", "Gram trace", "methods"):
-        table.add_column(title, justify="right" if title in ("year", "Gram trace") else "left")
+    for title in ("style", "artist", "year", "Gram\ntrace", "network", "PSNR", "SSIM", "MB"):
+        table.add_column(title, justify="left" if title in ("style", "artist", "network") else "right")
     for style in styles():
         card = style.card
-        trace = f"{card['gram_trace']['relu1_1']:.1f}"
-        table.add_row(style.name, card["artist"], str(card["year"]), trace, ", ".join(style.methods) + ", ruder, gatys")
+        trace = _figure(card, "gram_trace", "relu1_1", ".1f")
+        about = [style.name, str(card.get("artist") or "-"), str(card.get("year") or "-"), trace]
+        for method in style.methods or ("-",):
+            stability = [
+                _figure(card, "figures", method, name, form) for name, form in (("psnr", ".1f"), ("ssim", ".2f"))
+            ]
+            path = style.checkpoint(method)
+            size = f"{path.stat().st_size / 1e6:.1f}" if path.is_file() else "-"
+            table.add_row(*about, method, *stability, size)
+            about = [""] * len(about)
+        table.add_section()
     print_table(table)
+    click.echo("Higher PSNR (dB) and SSIM are steadier, between places of adjacent frames that show the same.")
+    click.echo("ruder and gatys take every style. `nststab styles NAME` shows its card.")
 
 
-def _predict(images: Sequence[Path]) -> None:
-    import torch
-    from rich.table import Table
-
-    from nststab.assets import measured_instability
-    from nststab.cli.perceptual import perceptual_network
-    from nststab.evaluate.gram_trace import traces
-    from nststab.evaluate.trace_line import LAYERS, read_measured
-    from nststab.images import read_picture
-
-    measured = read_measured(measured_instability())
-    network = perceptual_network(None, torch.device("cpu"))
-    line = measured.lines[measured.layer]
-    table = Table()
-    for title in ("picture", *(f"trace {layer}" for layer in LAYERS), "instability", "95 % of such styles"):
-        table.add_column(title, justify="left" if title == "picture" else "right")
-    sentences = []
-    for image in images:
-        trace = traces(network, read_picture(image).rgb)
-        prediction = line.predict(trace[measured.layer])
-        figures = [f"{trace[layer]:.1f}" for layer in LAYERS]
-        table.add_row(
-            image.name, *figures, _shown(prediction.value), f"{_shown(prediction.low)} to {_shown(prediction.high)}"
-        )
-        sentences.append(f"{image.name}: {placed(prediction, trace[measured.layer], measured)}")
-    print_table(table)
-    for sentence in (*sentences, basis(measured)):
-        click.echo(sentence)
-
-
-def _shown(instability: float) -> str:
-    """In thousandths; a mean square is not negative, though a line may be."""
-    return f"{max(0.0, instability) * 1000:.2f}"
-
-
-def placed(prediction: "Prediction", trace: float, measured: "Measured") -> str:
-    """Where a predicted instability stands among the measured styles, in words."""
-    ranked = sorted((value, style) for style, value in measured.instabilities.items())
-    steadier = [entry for entry in ranked if entry[0] <= prediction.value]
-    shakier = ranked[len(steadier) :]
-    if steadier and shakier:
-        place = f"between {_said(*steadier[-1])} and {_said(*shakier[0])}, "
-        place += f"less stable than {len(steadier)} of the {len(ranked)} measured styles"
-    elif steadier:
-        place = f"less stable than all {len(ranked)} measured styles, of which {_said(*steadier[-1])} is the least"
-    else:
-        place = f"more stable than all {len(ranked)} measured styles, of which {_said(*shakier[0])} is the most"
-    within = sum(prediction.low <= value <= prediction.high for value, _ in ranked)
-    unsure = f"; {within} of them {'lies' if within == 1 else 'lie'} in its range"
-    low, high = measured.lines[measured.layer].range
-    if not low <= trace <= high:
-        unsure += f", and its trace lies outside theirs, {low:.0f} to {high:.0f}, where the line was not measured"
-    return f"likely {place}{unsure}."
-
-
-def _said(value: float, style: str) -> str:
-    return f"{style} ({_shown(value)})"
-
-
-def basis(measured: "Measured") -> str:
-    """What the prediction rests on, and how far it carries."""
-    from nststab.evaluate.trace_line import correlation
-
-    line = measured.lines[measured.layer]
-    videos = "1 video" if len(measured.videos) == 1 else f"{len(measured.videos)} videos"
-    weak = "" if line.p < _CHANCE else " So weak a correlation may be chance: take the figures for a hint."
-    return (
-        f"Instability is in thousandths, the mean squared difference of adjacent frames. The line at {measured.layer} "
-        f"goes through {line.n} styles of {measured.method} networks on {videos} of a fixed camera at {measured.size} "
-        f"pixels ({measured.date}): Spearman's {correlation(line)}, residual standard error "
-        f"{line.residual_error * 1000:.2f}.{weak}"
-    )
+def _figure(card: Any, *path: str) -> str:
+    """The number at `path` of a card, in the format that stands last there; - where it has none."""
+    *names, form = path
+    for name in names:
+        card = card.get(name) if isinstance(card, dict) else None
+    return format(card, form) if isinstance(card, int | float) else "-"
