@@ -12,17 +12,20 @@ MINIMUM = 8  # reflecting 4 pixels needs 5, reflecting 1 pixel behind the stride
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """What a checkpoint needs to rebuild its network."""
+    """What a checkpoint needs to rebuild its network.
+
+    `margin` is how many pixels a frame is reflected by on each side before the network and cut off after it: next to
+    its border a network draws otherwise than within, so the border is drawn where nobody sees it.
+    """
 
     recurrent: bool = False
     widths: tuple[int, int, int] = (32, 64, 128)
     blocks: int = 5
+    margin: int = 0
 
     def __post_init__(self) -> None:
-        if len(self.widths) != 3 or min(self.widths) < 1 or self.blocks < 0:
-            raise ValueError(
-                f"expected three positive widths and at least 0 blocks, got {self.widths} and {self.blocks}"
-            )
+        if len(self.widths) != 3 or min(self.widths) < 1 or min(self.blocks, self.margin) < 0:
+            raise ValueError(f"expected three positive widths, and at least 0 blocks and margin, got {self}")
 
 
 class InstanceNorm(nn.Module):
@@ -105,11 +108,13 @@ class TransformationNetwork(nn.Module):
         elif previous is not None:
             raise ValueError("an independent network takes no previous frame")
         height, width = frame.shape[-2:]
-        x = F.pad(frame, (0, _missing(width), 0, _missing(height)), mode="replicate")
+        top, left = (min(self.config.margin, side - 1) for side in (height, width))  # so far a frame can be reflected
+        x = F.pad(frame, (left, left, top, top), mode="reflect")
+        x = F.pad(x, (0, _missing(x.shape[-1]), 0, _missing(x.shape[-2])), mode="replicate")
         x = self.decoder(self.blocks(self.encoder(x)))
         with torch.autocast(x.device.type, enabled=False):  # bf16 has too few bits for the 256 levels of a picture
             x = torch.sigmoid(self.output(reflect(x.to(self.output.weight.dtype), 4)))
-        return x[..., :height, :width]
+        return x[..., top : top + height, left : left + width]
 
 
 def make_recurrent(network: TransformationNetwork) -> TransformationNetwork:
@@ -125,6 +130,38 @@ def make_recurrent(network: TransformationNetwork) -> TransformationNetwork:
     state["encoder.0.convolution.weight"] = torch.cat((first, torch.zeros_like(first)), dim=1)
     recurrent.load_state_dict(state)
     return recurrent
+
+
+def transfer_recurrence(
+    network: TransformationNetwork, independent: TransformationNetwork, recurrent: TransformationNetwork
+) -> TransformationNetwork:
+    """`network` made recurrent, plus what fine-tuning changed when it made `recurrent` of `independent`.
+
+    The difference of the two is added tensor by tensor (Ilharco et al. 2023, task arithmetic): it holds how to use the
+    previous frame, of which little belongs to the style.
+
+    Raises:
+        ValueError: the networks are of different shapes, or of the wrong kind.
+    """
+    if not recurrent.config.recurrent:
+        raise ValueError("expected a recurrent network to take the recurrence from, got an independent one")
+    base, tuned = make_recurrent(independent).state_dict(), recurrent.state_dict()
+    result = make_recurrent(network)
+    state = result.state_dict()
+    shapes = [{name: value.shape for name, value in part.items()} for part in (state, base, tuned)]
+    if not shapes[0] == shapes[1] == shapes[2]:
+        raise ValueError("expected networks of the same widths and blocks to transfer the recurrence between")
+    for name, value in state.items():  # where the network is the base, the sum is `recurrent` without any rounding
+        state[name] = torch.where(value == base[name], tuned[name], value + (tuned[name] - base[name]))
+    result.load_state_dict(state)
+    return result
+
+
+def with_margin(network: TransformationNetwork, margin: int) -> TransformationNetwork:
+    """A copy of `network` that reflects frames by another margin: the weights do not depend on it."""
+    copy = TransformationNetwork(replace(network.config, margin=margin))
+    copy.load_state_dict(network.state_dict())
+    return copy
 
 
 def reflect(x: Tensor, padding: int) -> Tensor:

@@ -98,7 +98,7 @@ def test_a_run_leaves_a_log_and_pictures(run: Run) -> None:
     lines = log("net.jsonl")
     assert [line["step"] for line in lines] == [0, 1, 1, 2, 2]
     assert ["validation" in line for line in lines] == [True, False, True, False, True]
-    assert set(lines[1]) == {"step", "images_per_second", "seconds_left", "content", "style"}
+    assert set(lines[1]) == {"step", "images_per_second", "seconds", "seconds_left", "content", "style"}
     assert lines[3]["seconds_left"] == 0
     assert set(lines[0]["validation"]) == {"content", "style"}
     pictures = sorted(Path("net.validation").iterdir())

@@ -1,6 +1,7 @@
 """The transformation network: its size, any resolution, the recurrence, and how an image network becomes recurrent."""
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nststab.networks import NetworkConfig, TransformationNetwork, make_recurrent, reflect
+from nststab.networks import (
+    NetworkConfig,
+    TransformationNetwork,
+    make_recurrent,
+    reflect,
+    transfer_recurrence,
+    with_margin,
+)
 
 TINY = NetworkConfig(widths=(4, 6, 8), blocks=1)
 TINY_RECURRENT = NetworkConfig(recurrent=True, widths=(4, 6, 8), blocks=1)
@@ -148,6 +156,47 @@ def test_fine_tuning_can_start_from_zero_weights() -> None:
     assert gradient[:, 3:].abs().max() > 1e-6
 
 
+# Another style's networks
+
+
+def test_the_recurrence_of_a_network_to_itself_is_its_own() -> None:
+    independent, recurrent = network(TINY), network(TINY_RECURRENT, 1)
+    transferred = transfer_recurrence(independent, independent, recurrent).state_dict()
+    assert all(torch.equal(transferred[name], value) for name, value in recurrent.state_dict().items())
+
+
+def test_the_recurrence_is_what_fine_tuning_changed() -> None:
+    other, independent, recurrent = network(TINY, 2), network(TINY), network(TINY_RECURRENT, 1)
+    transferred = transfer_recurrence(other, independent, recurrent)
+    assert transferred.config == TINY_RECURRENT
+    state, base, changed = (part.state_dict() for part in (transferred, make_recurrent(independent), recurrent))
+    for name, value in make_recurrent(other).state_dict().items():
+        torch.testing.assert_close(state[name] - value, changed[name] - base[name], rtol=0, atol=1e-6)
+    unchanged = transfer_recurrence(other, independent, make_recurrent(independent)).state_dict()
+    assert all(torch.equal(unchanged[name], value) for name, value in make_recurrent(other).state_dict().items())
+
+
+def test_the_recurrence_goes_between_networks_of_one_shape() -> None:
+    larger = network(replace(TINY, blocks=TINY.blocks + 1))
+    with pytest.raises(ValueError, match="same widths and blocks"):
+        transfer_recurrence(larger, network(TINY), network(TINY_RECURRENT, 1))
+    with pytest.raises(ValueError, match="expected a recurrent network"):
+        transfer_recurrence(network(TINY), network(TINY), network(TINY))
+    with pytest.raises(ValueError, match="expected an independent network"):
+        transfer_recurrence(network(TINY), network(TINY_RECURRENT, 1), network(TINY_RECURRENT, 1))
+
+
+def test_the_margin_is_changed_in_a_copy_of_the_same_weights() -> None:
+    model, content = network(TINY), frame(1, 3, 20, 24)
+    other = with_margin(model, 8)
+    assert (model.config.margin, other.config) == (0, replace(TINY, margin=8))
+    with torch.no_grad():
+        padded = F.pad(content, (8, 8, 8, 8), mode="reflect")
+        torch.testing.assert_close(other(content), model(padded)[..., 8:-8, 8:-8])
+        other.output.bias += 1
+        assert not torch.equal(other.output.bias, model.output.bias)
+
+
 # Arithmetic and settings
 
 
@@ -167,5 +216,5 @@ def test_the_picture_is_float32_under_autocast() -> None:
     "values", [{"widths": (4, 6)}, {"widths": (4, 0, 8)}, {"widths": (4, 6, 8, 9)}, {"blocks": -1}]
 )
 def test_senseless_settings_are_refused(values: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="expected three positive widths and at least 0 blocks"):
+    with pytest.raises(ValueError, match="expected three positive widths, and at least 0 blocks"):
         NetworkConfig(**values)

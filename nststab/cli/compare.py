@@ -1,5 +1,6 @@
 """nststab compare."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +22,9 @@ from nststab.cli.optimizing import OptimizerCommand, collect, optimizer_options,
 from nststab.cli.stylize import checked_clip, clip_options, colored, refuse_writing_over, shots, style_option
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from torch import Tensor
-
-    from nststab.evaluate.stability import MethodStability
 
 
 # Options of the optimisers that the measurement uses as well, whatever the methods.
@@ -101,23 +100,23 @@ def command(source: Path, styles: tuple[str, ...], methods: tuple[str, ...], pat
         )
     for note in result.notes:
         say(f"note: {note}")
-    _print(meter.result(), stderr=options["output"] == STANDARD)
+    rows = {name: row.as_row() for name, row in meter.result().items()}
+    print_stability(rows, stderr=options["output"] == STANDARD)
     say(f"{name_of(options['output'])}: {frames_of(result.frames)}")
 
 
-def _print(rows: "dict[str, MethodStability]", stderr: bool) -> None:
+def print_stability(rows: "Mapping[str, Mapping[str, Any]]", stderr: bool = False) -> None:
+    """A table of what `MethodStability.as_row` gives, by the rows' names."""
     from rich.table import Table
 
+    digits = {"psnr": 2, "ssim": 3, "flicker": 2, "style_loss": 3, "content_loss": 3}
     table = Table()
     for title in ("", "PSNR dB", "SSIM", "flicker", "style loss", "content loss"):
         table.add_column(title, justify="right" if title else "left")
     for name, row in rows.items():
-        figures = (
-            f"{row.psnr:.2f}",
-            f"{row.ssim:.3f}",
-            f"{row.flicker:.2f}",
-            f"{row.style_loss:.3f}",
-            f"{row.content_loss:.3f}",
-        )
-        table.add_row(name, *(figure.replace("nan", "-") for figure in figures))
+        table.add_row(name, *(_figure(row[key], count) for key, count in digits.items()))
     print_table(table, stderr)
+
+
+def _figure(value: float | None, digits: int) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"

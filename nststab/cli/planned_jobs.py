@@ -1,5 +1,6 @@
 """The long jobs as `--plan` sees them: what each does, what memory it takes, and how its frame is timed."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -20,7 +21,7 @@ from nststab.flow_pairs import flow_ahead
 from nststab.images import resized_shape
 from nststab.losses import LossSettings, PerceptualLoss, temporal_loss
 from nststab.memory import resident
-from nststab.networks import TransformationNetwork
+from nststab.networks import TransformationNetwork, with_margin
 from nststab.plan import Footprint, Seconds, noise
 from nststab.stylizer import autocast
 from nststab.train import TrainingSettings
@@ -120,6 +121,10 @@ def training_job(
         width, height = sized(longest)
         return f"--height {height} --width {width}" + (", or a smaller --batch" if settings.batch > 1 else "")
 
+    # a footprint counts by the crop's pixels, of which the network sees a margin more
+    framed = math.prod((side + 2 * network.config.margin) / side for side in (settings.width, settings.height))
+    plain = with_margin(network, 0).to(vgg.mean.device)
+    step = footprints.of_training(plain, unstyled, settings.precision, images)
     clips = f" of {length} frames" if length > 1 else ""
     return Job(
         {
@@ -131,7 +136,7 @@ def training_job(
         "steps",
         settings.width,
         settings.height,
-        footprints.of_training(network, unstyled, settings.precision, images),
+        step._replace(per_pixel=step.per_pixel * framed),
         footprints.of_training_data(images, length),
         measure,
         max(settings.width, settings.height),

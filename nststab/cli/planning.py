@@ -68,20 +68,20 @@ def planned(job: Job, plan: bool) -> bool:
     """Prints the plan and says so, if it was asked for; else raises DoesNotFit where the job cannot fit."""
     available = available_memory(job.device)
     if plan:
-        _print(job, _plan(job, available))
+        _print(job, estimated(job, available))
         return True
     need = job.peak(job.added(job.width, job.height))
     explain(_explained(job, need, available))
     if available is not None and need > available:
-        needs = f"{_title(job)} needs about {_gib(need)} of memory, {_gib(available)} are available"
+        needs = f"{_title(job)} needs about {gib(need)} of memory, {gib(available)} are available"
         raise DoesNotFit(f"{needs}; {_advice(job, available)}")
     return False
 
 
 def _explained(job: Job, need: int, available: int | None) -> str:
     parts = {"to compute a frame": job.probed, "for frames, codecs and what is kept": job.rest}
-    added = ", ".join(f"{_gib(part.at(job.width, job.height))} {name}" for name, part in parts.items())
-    return f"memory: about {_gib(need)} at the peak ({added}), {_known(available)} available"
+    added = ", ".join(f"{gib(part.at(job.width, job.height))} {name}" for name, part in parts.items())
+    return f"memory: about {gib(need)} at the peak ({added}), {known(available)} available"
 
 
 def _title(job: Job) -> str:
@@ -93,7 +93,7 @@ def _advice(job: Job, available: int) -> str:
     return "no size fits" if fitting is None else f"the largest size that fits is {job.advice(fitting)}"
 
 
-def _plan(job: Job, available: int | None) -> Plan:
+def estimated(job: Job, available: int | None) -> Plan:
     """The model's peak, raised by a probe at the full size; not lowered, as a short one sees less than a long job."""
     added = job.added(job.width, job.height)
     measured = probe(job.measure, job.width, job.height, _roomy(job, available), device=job.device)
@@ -117,10 +117,10 @@ def _print(job: Job, plan: Plan) -> None:
     """The plan on stdout; exit 1 where the job cannot fit."""
     rows = dict(job.rows)
     rows[job.unit] = "not known before it is read" if plan.frames is None else str(plan.frames)
-    rows["memory"] = f"{_gib(plan.peak)} at the peak"
-    rows["available"] = _known(plan.available)
+    rows["memory"] = f"{gib(plan.peak)} at the peak"
+    rows["available"] = known(plan.available)
     rows["time"] = _time(plan, job.unit)
-    rows["probe"] = f"{plan.probe.width}x{plan.probe.height} added {_gib(plan.probe.added)}"
+    rows["probe"] = f"{plan.probe.width}x{plan.probe.height} added {gib(plan.probe.added)}"
     rows["verdict"] = "fits" if plan.fits else f"does not fit; {_advice(job, plan.available or 0)}"
     for name, text in rows.items():
         click.echo(f"{name:<11}{text}")
@@ -128,12 +128,14 @@ def _print(job: Job, plan: Plan) -> None:
         click.get_current_context().exit(1)
 
 
-def _gib(count: float) -> str:
+def gib(count: float) -> str:
+    """Bytes in words."""
     return f"{count / 2**30:.2f} GiB"
 
 
-def _known(available: int | None) -> str:
-    return "unknown" if available is None else _gib(available)
+def known(available: int | None) -> str:
+    """Bytes in words, where the system tells them."""
+    return "unknown" if available is None else gib(available)
 
 
 def _time(plan: Plan, unit: str) -> str:

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nststab.cli.common import named, say
 from nststab.durable import write_durably
@@ -20,6 +20,7 @@ class TrainingLog:
 
     Attributes:
         last: terms of the last validation.
+        seconds: what the training has taken, those before a kill included.
     """
 
     def __init__(self, output: Path, steps: int, images: int, advance: Callable[..., None]) -> None:
@@ -27,7 +28,12 @@ class TrainingLog:
         self._pictures = output.with_suffix(".validation")
         self._steps, self._images, self._advance = steps, images, advance
         self._start, self._started = 0, time.monotonic()
+        self._before = 0.0
         self.last: dict[str, float] = {}
+
+    @property
+    def seconds(self) -> float:
+        return self._before + time.monotonic() - self._started
 
     def begun(self, start: int) -> None:
         """Cut the log back to the `start` steps that are not done again, and remove later pictures."""
@@ -39,10 +45,11 @@ class TrainingLog:
         validates = start in (0, self._steps)  # as `fit` does when it begins, also when all is done
         kept = [
             line
-            for line, step, validation in _logged(self._lines)
-            if step < start or (step == start and start > 0 and not (validation and validates))
+            for line in _logged(self._lines)
+            if line.step < start or (line.step == start and start > 0 and not (line.validation and validates))
         ]
-        text = "".join(f"{line}\n" for line in kept)
+        self._before = max((line.seconds for line in kept), default=0.0)
+        text = "".join(f"{line.text}\n" for line in kept)
         if self._lines.exists() and self._lines.read_text(errors="replace") != text:
             write_durably(self._lines, text.encode())
         if start:
@@ -54,7 +61,8 @@ class TrainingLog:
         """A step was done."""
         rate = (step - self._start) * self._images / (time.monotonic() - self._started)
         left = (self._steps - step) * self._images / rate
-        self._write({"step": step, "images_per_second": round(rate, 3), "seconds_left": round(left), **terms})
+        times = {"images_per_second": round(rate, 3), "seconds": round(self.seconds, 3), "seconds_left": round(left)}
+        self._write({"step": step, **times, **terms})
         self._advance(step, note=f"{named(terms)}  {rate:.2f} images/s")
 
     def validated(self, step: int, validation: "Validation") -> None:
@@ -70,12 +78,26 @@ class TrainingLog:
             file.write(json.dumps(line) + "\n")
 
 
-def _logged(path: Path) -> Iterator[tuple[str, int, bool]]:
-    """The lines of a log, with their step and whether they are of a validation; without one that a kill cut off."""
+def logged_steps(output: Path) -> int:
+    """How many steps the log beside `output` has: at least as many as a kill has left in the state."""
+    return max((line.step for line in _logged(output.with_suffix(".jsonl"))), default=0)
+
+
+class _Line(NamedTuple):
+    """A line of a log: its step, whether it is of a validation, and the seconds until then, where it tells them."""
+
+    text: str
+    step: int
+    validation: bool
+    seconds: float
+
+
+def _logged(path: Path) -> Iterator[_Line]:
+    """The lines of a log, without one that a kill cut off."""
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
     for line in lines:
         try:
             values = json.loads(line)
-            yield line, int(values["step"]), "validation" in values
-        except (ValueError, KeyError, TypeError):
+            yield _Line(line, int(values["step"]), "validation" in values, float(values.get("seconds", 0.0)))
+        except (ValueError, KeyError, TypeError, AttributeError):
             continue
