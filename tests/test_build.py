@@ -18,7 +18,7 @@ from nststab.cli.perceptual import layers_of, perceptual_network
 from nststab.cli.style_source import Style, chosen_style, style_source
 from nststab.color import preserve_color
 from nststab.images import read_picture, resize, write_picture
-from nststab.losses import style_target
+from nststab.losses import LossSettings, style_target
 from nststab.networks import NetworkConfig, TransformationNetwork
 from nststab.stylizer import Checkpoint, FeedForward, Precision, load_checkpoint, save_checkpoint, save_target
 
@@ -140,6 +140,36 @@ def test_kept_targets_stand_for_the_picture(unpictured: Path) -> None:
         assert kept.keys() == drawn.keys()
         for layer, gram in drawn.items():
             assert (kept[layer] - gram).norm() < 1e-3 * gram.norm()
+
+
+def test_a_style_without_targets_is_taken_from_the_picture_beside_it(tmp_path: Path, picture: Path) -> None:
+    """Also where there is no independent network, whose checkpoint might have them."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    network = TransformationNetwork(NetworkConfig(True, (4, 6, 8), 0))
+    save_checkpoint(folder / "recurrent.safetensors", Checkpoint(network))
+    with pytest.raises(ValueError, match="mine carries no Gram targets; give the style's picture instead"):
+        grams(style_source(str(folder)))
+    write_picture(folder / "image.png", read_picture(picture).rgb)
+    drawn, beside = grams(style_source(str(picture))), grams(style_source(str(folder)))
+    assert all(torch.equal(beside[layer], gram) for layer, gram in drawn.items())
+
+
+def test_targets_alone_are_a_style_for_the_optimizers(tmp_path: Path) -> None:
+    save_target(tmp_path / "target.safetensors", {"relu1_2": torch.eye(64)[None]}, {})
+    source = style_source(str(tmp_path))
+    assert set(source.target(perceptual_network(None, CPU), ("relu1_2",), 32)) == {"relu1_2"}
+    with pytest.raises(click.UsageError, match="has no network for --method independent"):
+        source.trained("independent")
+
+
+def test_only_the_layers_that_are_asked_for_are_followed(unpictured: Path) -> None:
+    """The files of shipped styles also hold those of the traces."""
+    network = perceptual_network(None, CPU)
+    source = style_source(str(unpictured))
+    assert set(source.target(network, ("relu1_1",), 32)) == {"relu1_1"}
+    loss = perceptual_loss(source, OptimizerOptions(), 32, CPU)
+    assert loss.settings.style_layers == LossSettings().style_layers
 
 
 def test_targets_in_their_own_file_go_before_those_in_the_checkpoint(tmp_path: Path) -> None:

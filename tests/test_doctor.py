@@ -223,10 +223,24 @@ def test_what_is_shipped_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     (style / "independent.safetensors").write_bytes(b"rubbish")
     states = [finding.state for finding in checks.examine(checks._styles)]
     assert states == ["not ok", "not ok"]  # one does not hide the other
+    shutil.copy(style / "recurrent.safetensors", style / "target.safetensors")
+    (found,) = [one for one in checks.examine(checks._styles) if "Gram targets" in one.text]
+    assert found.state == "not ok"
     weights.write_bytes(weights.read_bytes()[:-100])
     said = lines(run())
     assert said["weights"][0] == "not ok"
     assert weights.name in said["weights"][1]
+
+
+def test_a_style_of_unknown_artist_with_targets_is_sound(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    wave, style = assets.find_style("the_great_wave"), tmp_path / "styles" / "mine"
+    style.mkdir(parents=True)
+    (style / "card.json").write_text(json.dumps({"artist": None}))
+    for file in (wave.checkpoint("independent"), wave.target):
+        shutil.copy(file, style)
+    monkeypatch.setattr(assets, "_PACKAGE", tmp_path)
+    found = list(checks.examine(checks._styles))
+    assert [(one.state, one.text) for one in found] == [("ok", "independent"), ("ok", "Gram targets")]
 
 
 def test_files_are_held_against_the_record_of_the_wheel(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,9 @@ from nststab.jobs import (
     overwrites,
     unfinished,
 )
+from nststab.losses import LossSettings, style_target
+from nststab.stylizer import save_target
+from nststab.vgg import PerceptualNetwork
 from tests.conftest import tiny_state_dict
 
 Run = Callable[..., Result]
@@ -454,6 +457,27 @@ def test_a_comma_in_the_name_of_a_style_does_not_hide_its_content(run: Run, monk
         run(command)
     shutil.copy("style2.png", "a,b.png")
     assert "other settings: style was a,b.png (" in run(command).stderr
+
+
+def test_a_style_that_was_trained_anew_is_another_style(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tiny_vgg: PerceptualNetwork
+) -> None:
+    """Where it is called by its folder, which keeps its name."""
+
+    def train(seed: int) -> None:
+        image = F.interpolate(picture(seed), (32, 32))
+        save_target(Path("mine/target.safetensors"), style_target(tiny_vgg, image, LossSettings().style_layers), {})
+
+    command = COMMANDS["ruder into a file"][0].replace("style1.png", "mine")
+    Path("mine").mkdir()
+    train(seed=7)
+    with monkeypatch.context() as patched:
+        fail_at(3, full(), patched)
+        assert run(command).exit_code == 1
+    train(seed=8)
+    assert "other settings: style was mine (" in run(command).stderr
+    train(seed=7)
+    assert "going on: 2 frames" in run(command).stderr
 
 
 def test_a_file_that_came_meanwhile_is_not_overwritten(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

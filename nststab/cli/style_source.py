@@ -11,6 +11,7 @@ from torch import Tensor
 from nststab.assets import NETWORKS, UnknownStyle, find_style, style_in
 from nststab.cli.perceptual import fingerprint
 from nststab.images import PICTURE_SUFFIXES, read_picture, resize
+from nststab.jobs import content_hash
 from nststab.losses import StyleTarget, blend, style_target
 from nststab.stylizer import Checkpoint, load_checkpoint, load_target
 from nststab.vgg import PerceptualNetwork
@@ -33,6 +34,14 @@ class StyleSource:
     def sources(self) -> "tuple[StyleSource, ...]":
         """Itself, as those of a blend."""
         return (self,)
+
+    @property
+    def identity(self) -> str:
+        """Its name and the content of the files that decide its Gram targets, to tell unfinished work apart by."""
+        files = [file for file in (self.picture, self.shipped, self.targets) if file]
+        if self.checkpoint and not self.targets and (network := self.checkpoint("independent")).is_file():
+            files.append(network)
+        return f"{Path(self.text).name} ({content_hash(files)})"
 
     @property
     def scalable(self) -> bool:
@@ -88,7 +97,10 @@ class StyleSource:
         if self.targets:
             return load_target(self.targets)
         assert self.checkpoint is not None
-        checkpoint = load_checkpoint(self.checkpoint("independent"))
+        path = self.checkpoint("independent")
+        if not path.is_file():
+            return {}, {}
+        checkpoint = load_checkpoint(path)
         return checkpoint.style, checkpoint.training
 
     def _unpictured(self) -> str:

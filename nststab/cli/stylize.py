@@ -177,7 +177,7 @@ def _work(
     if not comes_again(clip):
         say("note: what comes through a pipe cannot be read again: after a kill the work begins anew")
         return nullcontext(Work(options["output"]))
-    styles = tuple(source.text for source in style.sources)
+    styles = tuple(source.identity for source in style.sources)
     settings = settings_of(clip, options, styles, method=method, device=where.device.type, arithmetic=where.optimizing)
     return resumable(clip, options["output"], settings, options["yes"])
 
