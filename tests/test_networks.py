@@ -193,8 +193,8 @@ def test_the_margin_is_changed_in_a_copy_of_the_same_weights() -> None:
     with torch.no_grad():
         padded = F.pad(content, (8, 8, 8, 8), mode="reflect")
         torch.testing.assert_close(other(content), model(padded)[..., 8:-8, 8:-8])
-        other.output.bias += 1
-        assert not torch.equal(other.output.bias, model.output.bias)
+        other.output.weight += 1
+    assert not torch.equal(other.output.weight, model.output.weight)
 
 
 # Arithmetic and settings

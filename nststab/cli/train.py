@@ -151,13 +151,15 @@ def video(
     from nststab.losses import LossSettings
     from nststab.networks import make_recurrent
     from nststab.stages import VideoSettings
-    from nststab.stylizer import load_checkpoint
+    from nststab.stylizer import load_checkpoint, load_target
     from nststab.synthetic import SyntheticSettings
 
     output = _output(options)
     where = training_machine(options)
     start = load_checkpoint(image_checkpoint)
-    if not start.style:
+    beside = image_checkpoint.with_name("target.safetensors")  # in the folder of a style
+    grams = load_target(beside)[0] if not start.style and beside.is_file() else start.style
+    if not grams:
         raise ValueError(f"{image_checkpoint} carries no Gram targets: it was not written by `nststab train image`")
     before: dict[str, Any] = start.training.get("loss", {})
     before = {name: tuple(value) if isinstance(value, list) else value for name, value in before.items()}
@@ -165,7 +167,7 @@ def video(
     vgg = perceptual_network(options["vgg_weights"], where.device, options["network"])
     if start.training.get("perceptual", fingerprint(vgg)) != fingerprint(vgg):
         raise ValueError(f"{image_checkpoint} was trained with another perceptual network (--vgg-weights)")
-    target = {layer: gram.to(where.device) for layer, gram in start.style.items()}
+    target = {layer: gram.to(where.device) for layer, gram in grams.items()}
     video_settings = replace(VideoSettings(), **given(temporal_weight=temporal_weight))
     synthetic = SyntheticSettings(height=settings.height, width=settings.width, **given(length=length))
     network = start.network if start.network.config.recurrent else make_recurrent(start.network)

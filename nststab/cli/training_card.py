@@ -16,6 +16,7 @@ from nststab.cli.training_style import StyleTraining
 _TRACE = "tr(ΦΦᵀ)/(CHW), style image at longest side 512"
 _LOSSES = "weighted terms on held-out data at the end of training: photographs and synthetic clips, {sizes}"
 _NOT_TOLD = ("output", "yes", "plan", "style_image", "photos")
+_PATHS = ("davis", "start_from")  # what may be one
 
 
 def style_card(
@@ -74,7 +75,7 @@ def told_command(picture: Path, photos: Path, name: str) -> str:
     for option in context.command.params:
         value = context.params.get(option.name or "")
         if option.name not in _NOT_TOLD and value is not None and value != option.default:
-            parts += [option.opts[-1], value.name if isinstance(value, Path) else str(value)]
+            parts += [option.opts[-1], Path(value).name if option.name in _PATHS else str(value)]
     return shlex.join(parts)
 
 

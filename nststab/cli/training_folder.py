@@ -18,6 +18,7 @@ from nststab.images import remove_parts, resize, write_picture
 
 _PICTURE, _THUMBNAIL = 928, 128  # longest sides: enough to compute Gram targets of, and to show
 _CARD = "card.json"
+_FILES = (".safetensors", ".pth", ".pt")  # that other commands of `train` write, or read
 _PRODUCTS = (_CARD, "sheet.jpg", "recurrent.safetensors", "independent.safetensors", "target.safetensors")
 
 
@@ -53,8 +54,8 @@ class StyleFolder:
 
     def refuse_overwriting(self, yes: bool) -> None:
         """Raises a usage error for what stands there already and is no unfinished run, unless `yes`, and OSError."""
-        if self.folder.exists() and not self.folder.is_dir():
-            raise click.BadParameter(f"expected a folder's name, {self.folder} is a file", param_hint="'-o'")
+        if self.folder.is_file() or self.folder.suffix in _FILES:
+            raise click.BadParameter(f"expected a folder's name, got the file {self.folder}", param_hint="'-o'")
         if not self.folder.parent.is_dir():
             raise FileNotFoundError(f"{self.folder.parent}: the folder to write to does not exist")
         if self.folder.is_dir() and any(self.folder.iterdir()) and not self.unfinished and not yes:

@@ -55,10 +55,10 @@ class PlannedStage:
         """What is done, and how long it takes."""
         stage = self.stage
         clips = f" of {stage.frames} frames" if stage.frames > 1 else ""
-        steps = f"{stage.steps} steps" if self.left == stage.steps else f"{self.left} steps left of {stage.steps}"
-        text = f"{stage.kind}, {steps} on {stage.size}x{stage.size}, {stage.batch} a step{clips}"
+        steps = str(stage.steps) if self.left == stage.steps else f"the last {self.left} of {stage.steps}"
+        text = f"{stage.kind}, {steps} steps on {stage.size}x{stage.size}, {stage.batch} a step{clips}"
         if not self.left:
-            return f"{text}: done"
+            return f"{stage.kind}, {stage.steps} steps: done"
         return f"{text}: {duration(self.seconds)}, {duration(self.seconds / self.left)} a step"
 
 

@@ -6,6 +6,7 @@ import click
 import torch
 
 from nststab.assets import styles
+from nststab.cli.evaluate.common import style_name
 from nststab.cli.style_source import StyleSource, style_source
 from nststab.losses import StyleTarget, style_loss
 from nststab.networks import TransformationNetwork, make_recurrent, transfer_recurrence, with_margin
@@ -45,9 +46,9 @@ def starting_style(
     assert source.checkpoint is not None
     path = source.checkpoint("recurrent")
     if path == source.checkpoint("independent") or not path.is_file():  # a checkpoint, not a folder of both
-        return Start(source.text, f"{why}, which has no recurrent network", independent, None)
+        return Start(style_name(source.text), f"{why}, which has no recurrent network", independent, None)
     recurrent = with_margin(source.trained("recurrent").network, margin)
-    start = Start(source.text, why, independent, recurrent)
+    start = Start(style_name(source.text), why, independent, recurrent)
     start.widened(independent)  # raises where the two do not go together, rather than after the first stage
     return start
 
