@@ -133,6 +133,27 @@ def test_a_card_is_told_in_full(run: Run) -> None:
     assert "  recurrent.safetensors" in shown
 
 
+def test_the_stages_of_a_style_are_told_one_by_one(run: Run) -> None:
+    """As `train style` writes them, which trains and measures in one command."""
+    settings = {"between": [{"settings": {"steps": 5}}, {"settings": {"steps": 7}}], "sizes": [[1, 2], [3]]}
+    figures = {"command": "nststab train style", "independent": {"psnr": 20.0}}
+    card = {"command": ["nststab train style"], "settings": settings, "figures": figures}
+    Path("package/styles/udnie/card.json").write_text(json.dumps(card))
+    lines = [" ".join(line.split()) for line in done(run("udnie")).stdout.splitlines()]
+    start = lines.index("settings sizes 1 2 3")
+    assert lines[start : start + 5] == ["settings sizes 1 2 3", "between", "1", "settings steps 5", "2"]
+    assert lines.count("nststab train style") == 1
+
+
+@pytest.mark.usefixtures("run")
+def test_a_narrow_terminal_shortens_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    shown = CliRunner(env={"COLUMNS": "60"}).invoke(group, "styles", color=True).stdout
+    assert "udnie" in shown
+    assert "independent" in shown
+    assert "…" not in shown
+
+
 def test_a_folder_s_card_is_that_of_a_name(run: Run) -> None:
     by_name = done(run("udnie")).stdout
     assert done(run("package/styles/udnie")).stdout == done(run("package/styles/udnie/")).stdout == by_name

@@ -24,6 +24,8 @@ def show_card(style: Style) -> None:
     figures = card.get("figures")
     if isinstance(figures, Mapping) and figures:
         _print_figures(figures)
+        if figures.get("command") not in (card.get("command") or ()):
+            _print_commands("measured by", figures.get("command"))
     _print_pairs(_files(style))
 
 
@@ -38,18 +40,25 @@ def _said(name: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
     if value is None or value == {} or value == []:
         return
     label = "  " * depth + _spaced(name)
-    if not isinstance(value, Mapping):
+    fields = _fields(value)
+    if fields is None:
         yield label, _text(value)
         return
-    parts = [_part(key, part) for key, part in value.items() if part is not None and not isinstance(part, Mapping)]
-    yield label, ", ".join(parts)
-    for key, part in value.items():
-        if isinstance(part, Mapping):
+    plain = {key: part for key, part in fields.items() if part is not None and _fields(part) is None}
+    yield (
+        label,
+        ", ".join(_text(part) if key == "what" else f"{_spaced(key)} {_text(part)}" for key, part in plain.items()),
+    )
+    for key, part in fields.items():
+        if key not in plain:
             yield from _said(key, part, depth + 1)
 
 
-def _part(name: str, value: Any) -> str:
-    return _text(value) if name == "what" else f"{_spaced(name)} {_text(value)}"
+def _fields(value: Any) -> Mapping[str, Any] | None:
+    """The fields of an object, or of a list of such by their numbers; None of what has none."""
+    if isinstance(value, list) and any(isinstance(part, Mapping) for part in value):
+        return {str(number): part for number, part in enumerate(value, 1)}
+    return value if isinstance(value, Mapping) else None
 
 
 def _text(value: Any) -> str:
@@ -82,7 +91,6 @@ def _print_figures(figures: Mapping[str, Any]) -> None:
         print_table(table)
     notes = {key: value for key, value in figures.items() if key not in rows and key != "command"}
     _print_pairs(pair for key, value in notes.items() for pair in _said("figures" if key == "what" else key, value))
-    _print_commands("measured by", figures.get("command"))
 
 
 def _print_commands(label: str, commands: Any) -> None:

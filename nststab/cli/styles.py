@@ -98,7 +98,9 @@ def _show_shipped() -> None:
 
     table = Table()
     for title in ("style", "artist", "year", "Gram\ntrace", "network", "PSNR", "SSIM", "MB"):
-        table.add_column(title, justify="left" if title in ("style", "artist", "network") else "right")
+        words = title in ("style", "artist", "network")
+        # of a narrow terminal only the artist gives way: names are to be typed
+        table.add_column(title, justify="left" if words else "right", no_wrap=title != "artist", overflow="fold")
     for style in styles():
         card = style.card
         trace = _figure(card, "gram_trace", "relu1_1", ".1f")
