@@ -64,7 +64,7 @@ style_option = click.option(
     required=True,
     multiple=True,
     metavar="NAME|IMAGE|WEIGHTS",
-    help="A shipped style, a style picture or a checkpoint; ruder and gatys blend several.",
+    help="A shipped style, a folder of `train style`, a picture or a checkpoint; ruder and gatys blend several.",
 )
 
 
