@@ -174,6 +174,16 @@ def test_ctrl_c_saves_the_state(run: Run, monkeypatch: pytest.MonkeyPatch, numbe
     assert steps == [(line["step"], "validation" in line) for line in log("whole.jsonl")]
 
 
+def test_the_time_before_a_stop_counts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        stop_at(1, patched)
+        run(f"{IMAGE} -o net.safetensors")
+    told = "".join(json.dumps(line | {"seconds": 1000.0}) + "\n" for line in log("net.jsonl"))
+    Path("net.jsonl").write_text(told)
+    done(run(f"{IMAGE} -o net.safetensors"))
+    assert 1000 < log("net.jsonl")[-2]["seconds"] < 1060
+
+
 def test_a_full_disk_leaves_the_state_before(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     command = IMAGE.replace("--steps 2", "--steps 4")
     done(run(f"{command} -o whole.safetensors"))

@@ -175,6 +175,13 @@ def test_the_folder_is_a_style_wherever_it_goes(run: Run) -> None:
     )
 
 
+def test_effort_multiplies_the_steps() -> None:
+    usual, doubled, least = (Recipe().scaled(effort).stages for effort in (1, 2, 1e-9))
+    assert usual == Recipe().stages
+    assert [stage.steps for stage in doubled] == [2 * stage.steps for stage in usual]
+    assert {stage.steps for stage in least} == {1}
+
+
 def test_its_networks_are_small(tmp_path: Path) -> None:
     config = NetworkConfig(margin=Recipe().margin)
     for number, network in enumerate((TransformationNetwork(config), make_recurrent(TransformationNetwork(config)))):
@@ -183,42 +190,47 @@ def test_its_networks_are_small(tmp_path: Path) -> None:
         assert path.stat().st_size <= 3.5e6
 
 
-@pytest.mark.parametrize("stage", [ImageStage, VideoStage])
+@pytest.mark.parametrize(
+    ("stage", "killed"), [(ImageStage, False), (VideoStage, False), (VideoStage, True)], ids=["image", "video", "kill"]
+)
 def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(
-    run: Run, stage: type[ImageStage | VideoStage], monkeypatch: pytest.MonkeyPatch
+    run: Run, stage: type[ImageStage | VideoStage], killed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done(run(STYLE.replace("own", "whole")))
     with monkeypatch.context() as patched:
-        stop_in_the_first_step(stage, patched)
+        stop_in_the_first_step(stage, patched, killed)
         stopped = run(STYLE)
     assert stopped.exit_code == 1
-    state = "1_image" if stage is ImageStage else "2_video"
-    assert f"stopped after 1 steps, which own/training/{state}.state keeps; the same command goes on" in stopped.stderr
+    if not killed:
+        state = "own/training/1_image.state" if stage is ImageStage else "own/training/2_video.state"
+        assert f"stopped after 1 steps, which {state} keeps; the same command goes on" in stopped.stderr
     assert not Path("own/card.json").exists()
     assert Path("own/independent.safetensors").exists() == (stage is VideoStage)
-    again = done(run(f"{STYLE} --plan"))
-    lines = again.stdout.splitlines()
-    assert lines[1].startswith(
-        "stage 1    image, the last 1 of 2 steps on" if stage is ImageStage else "stage 1    image, 2 steps: done"
+    first, second = done(run(f"{STYLE} --plan")).stdout.splitlines()[1:3]
+    assert first.startswith(f"stage 1    image, {'the last 1 of 2 steps' if stage is ImageStage else '2 steps: done'}")
+    assert second.startswith(
+        f"stage 2    video, {'the last 1 of 2' if (stage, killed) == (VideoStage, False) else '2'}"
     )
     resumed = done(run(STYLE))
-    assert "going on: 1 steps were done" in resumed.stderr
+    assert f"going on: {2 if killed else 1} steps were done" in resumed.stderr
     for name in ("independent.safetensors", "recurrent.safetensors", "target.safetensors", "sheet.jpg", "image.jpg"):
         assert Path("own", name).read_bytes() == Path("whole", name).read_bytes()
     whole, own = card("whole"), card()
     assert (own["figures"]["recurrent"], own["losses"]) == (whole["figures"]["recurrent"], whole["losses"])
-    assert not list(Path("own/training").glob("*.state"))
-    assert sorted(path.name for path in Path("own/training").glob("*.jsonl")) == [
-        *("1_image.jsonl", "2_video.jsonl", "3_video.jsonl")
-    ]
+    logs = ("1_image.jsonl", "2_video.jsonl", "3_video.jsonl")
+    assert {path.name for path in Path("own/training").iterdir() if path.is_file()} == set(logs)
 
 
-def stop_in_the_first_step(stage: type[ImageStage | VideoStage], monkeypatch: pytest.MonkeyPatch) -> None:
+def stop_in_the_first_step(
+    stage: type[ImageStage | VideoStage], monkeypatch: pytest.MonkeyPatch, killed: bool = False
+) -> None:
     loss = stage.loss
     calls: list[int] = []
 
     def interrupted(*arguments: Any) -> dict[str, Tensor]:
         calls.append(1)
+        if len(calls) == 1 and killed:
+            raise KeyboardInterrupt  # which saves no state
         if len(calls) == 1:
             signal.raise_signal(signal.SIGINT)
         return loss(*arguments)
@@ -234,6 +246,16 @@ def test_a_finished_style_is_written_over_only_when_asked(run: Run) -> None:
     assert done(run(f"{STYLE} -y -q --seed 1")).stderr == ""
     assert Path("own/recurrent.safetensors").read_bytes() != before
     assert card()["seed"] == 1
+
+
+def test_a_folder_of_something_else_is_left_alone(run: Run) -> None:
+    Path("own/training").mkdir(parents=True)
+    Path("own/training/notes.txt").write_text("mine")
+    refused = run(STYLE)
+    assert (refused.exit_code, refused.stderr) == (2, "Error: own exists; say -y to overwrite it\n")
+    done(run(f"{STYLE} -y"))
+    assert Path("own/training/notes.txt").read_text() == "mine"
+    assert card()["name"] == "own"
 
 
 def test_other_settings_begin_afresh_only_when_asked(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,18 +79,16 @@ def command(style_image: Path, photos: Path, output: Path, **options: Any) -> No
         davis_sequences(options["davis"], None, SIZE)  # what is wrong there is said now, not after the training
     picture = read_picture(style_image).rgb
     training = _training(style_image, picture, photos, folder, options)
-    begins = f"begins     from {training.start.name}, {training.start.why}"
-    lines = [begins, *plan_lines(training.plans(), training.where.device)]
+    tell = click.echo if options["plan"] else say
+    tell(f"begins     from {training.start.name}, {training.start.why}")
+    for line in plan_lines(training.plans(), training.where.device):
+        tell(line)
     if options["plan"]:
-        for line in lines:
-            click.echo(line)
         return
-    for line in lines:
-        say(line)
     done = training.run(picture)
-    for trained in done:
-        kind = "held-out photographs" if trained.record["stage"] == "image" else "clips made from them"
-        say(f"{trained.record['stage']} stage, {kind}: {named(trained.record['validation'])}")
+    for number, trained in enumerate(done, 1):
+        clips = "clips of " if trained.record["stage"] == "video" else ""
+        say(f"stage {number}, on {clips}held-out photographs: {named(trained.record['validation'])}")
     trace = traces(training.training.vgg, picture)
     folder.finish(style_card(training, done, style_image, photos, trace, _measure(training, options["davis"])))
     say(f"{output}: both networks, card and sheet.jpg; --style {output} takes it")

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +38,7 @@ class StyleFolder:
 
     @property
     def sizes(self) -> Path:
-        """The file of the crops that the stages are trained on."""
+        """The file of the crops that the stages are trained on; it is there while the style is in work."""
         return self.training / "sizes.json"
 
     @property
@@ -50,7 +49,7 @@ class StyleFolder:
     @property
     def unfinished(self) -> bool:
         """Whether a run can go on here."""
-        return self.training.is_dir() and not (self.folder / _CARD).exists()
+        return self.sizes.is_file() and not (self.folder / _CARD).exists()
 
     def refuse_overwriting(self, yes: bool) -> None:
         """Raises a usage error for what stands there already and is no unfinished run, unless `yes`, and OSError."""
@@ -67,7 +66,6 @@ class StyleFolder:
     def begin(self) -> None:
         """Makes the folder; a finished style in it is removed, an unfinished one is gone on with."""
         if not self.unfinished:
-            shutil.rmtree(self.training, ignore_errors=True)
             for name in _PRODUCTS:
                 (self.folder / name).unlink(missing_ok=True)
         self.training.mkdir(parents=True, exist_ok=True)

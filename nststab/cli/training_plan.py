@@ -67,11 +67,12 @@ def planned_stages(
 ) -> list[PlannedStage]:
     """Measures a step of each stage that has steps left; those that logs beside `outputs` tell of count as done."""
     available = available_memory(device)
+    jobs = [job_of(stage) for stage in stages]  # before any of them is measured, which leaves memory with the process
     plans = []
-    for index, stage in enumerate(stages):
+    for index, (stage, job) in enumerate(zip(stages, jobs, strict=True)):
         left = max(0, stage.steps - logged_steps(outputs[index])) if outputs else stage.steps
         if left:
-            plan = estimated(job_of(stage), available)
+            plan = estimated(job, available)
             plans.append(PlannedStage(stage, left, left * plan.seconds.later, plan.peak))
         else:
             plans.append(PlannedStage(stage, 0, 0.0, 0))
