@@ -50,7 +50,7 @@ def style_card(
             "between": between,
             "recurrent": recurrent,
         },
-        "seconds": [round(trained.seconds, 1) for trained in done],
+        "seconds": [round(trained.seconds, 2) for trained in done],
         "losses": {
             "what": _LOSSES.format(sizes=sizes),
             **{name: _rounded(terms) for name, terms in zip(NETWORKS, losses, strict=True)},

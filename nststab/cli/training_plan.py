@@ -1,5 +1,6 @@
 """What the training of a style will take on this machine: the crops that fit into its memory, and the time."""
 
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -28,13 +29,13 @@ def fitted(stage: StageSettings, job_of: JobOf, device: torch.device) -> StageSe
     available = available_memory(device)
     if available is None:
         return stage
-    job = job_of(stage)
-    for size in (stage.size, *range((stage.size - 1) // _GRAIN * _GRAIN, _LEAST - 1, -_GRAIN)):
-        for batch in range(_LARGEST_BATCH if device.type == "cuda" else stage.batch, 0, -1):
-            candidate = replace(stage, size=size, batch=batch)
-            job = job_of(candidate)
-            if job.fits(size, size, available):
-                return candidate
+    sizes = (stage.size, *range((stage.size - 1) // _GRAIN * _GRAIN, _LEAST - 1, -_GRAIN))
+    batches = range(_LARGEST_BATCH if device.type == "cuda" else stage.batch, 0, -1)
+    for size, batch in itertools.product(sizes, batches):
+        candidate = replace(stage, size=size, batch=batch)
+        job = job_of(candidate)
+        if job.fits(size, size, available):
+            return candidate
     need = job.peak(job.added(job.width, job.height))
     raise DoesNotFit(
         f"even crops of {job.width}x{job.height} need about {gib(need)} of memory, {gib(available)} are available"
