@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+from nststab.networks import MARGIN
+
 
 @dataclass(frozen=True)
 class StageSettings:
@@ -38,7 +40,7 @@ class Recipe:
     )
     style_weight: float = 2.0
     style_size: int = 512
-    margin: int = 16
+    margin: int = MARGIN
 
     def scaled(self, effort: float) -> "Recipe":
         """With `effort` times the steps, one of each stage at least."""

@@ -31,6 +31,7 @@ from nststab.evaluate.speed import SpeedSettings
 from nststab.evaluate.stability import StabilitySettings
 from nststab.evaluate.theorem import TheoremSettings
 from nststab.losses import LossSettings
+from nststab.networks import MARGIN
 from nststab.recipe import Recipe
 from nststab.stages import VideoSettings
 from nststab.synthetic import SyntheticSettings
@@ -167,7 +168,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
     "score": {**EXCERPT, "size": "that of the smallest clip", "limit": "all", "gaps": "1,5", "flow_method": "dis"}
     | {name: OPTIMIZERS[name] for name in ("network", "vgg_weights", "seed")}
     | {"flow_cache": "it is not kept"},
-    "train image": asdict(LossSettings()) | TRAINING | {"start_from": "random weights"},
+    "train image": asdict(LossSettings()) | TRAINING | {"start_from": "random weights", "margin": MARGIN},
     "train style": {name: getattr(Recipe(), name) for name in ("style_weight", "style_size")}
     | {"start_from": "the nearest shipped style", "effort": 1.0, "seed": TrainingSettings().seed},
     "train video": TRAINING

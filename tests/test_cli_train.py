@@ -58,10 +58,10 @@ def log(name: str) -> list[dict[str, Any]]:
 
 
 def test_image_then_video_make_the_networks_of_a_style(run: Run) -> None:
-    result = done(run(f"{IMAGE} -o image.safetensors --style-weight 2"))
+    result = done(run(f"{IMAGE} -o image.safetensors --style-weight 2 --margin 3"))
     assert result.stderr.splitlines()[-1].startswith("image.safetensors: trained for 2 steps, validation content ")
     image = load_checkpoint(Path("image.safetensors"))
-    assert image.network.config == NetworkConfig(False, (4, 6, 8), 1)
+    assert image.network.config == NetworkConfig(False, (4, 6, 8), 1, margin=3)
     assert set(image.style) == set(LossSettings().style_layers)
     assert (image.training["style"], image.training["photos"]) == ("style", 2)
     assert image.training["loss"]["style_weight"] == 2
@@ -77,7 +77,7 @@ def test_image_then_video_make_the_networks_of_a_style(run: Run) -> None:
 
     done(run(f"{VIDEO} -o video.safetensors --temporal-weight 7 --content-weight 3"))
     video = load_checkpoint(Path("video.safetensors"))
-    assert video.network.config == NetworkConfig(True, (4, 6, 8), 1)
+    assert video.network.config == NetworkConfig(True, (4, 6, 8), 1, margin=3)
     assert all(torch.equal(video.style[layer], image.style[layer]) for layer in image.style)
     assert (video.training["loss"]["style_weight"], video.training["loss"]["content_weight"]) == (2, 3)
     assert (video.training["video"]["temporal_weight"], video.training["synthetic"]["length"]) == (7, 2)

@@ -197,6 +197,15 @@ def test_the_margin_is_changed_in_a_copy_of_the_same_weights() -> None:
     assert not torch.equal(other.output.weight, model.output.weight)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (5, 40), (17, 9)])
+def test_a_margin_larger_than_the_frame_reflects_what_there_is(size: tuple[int, int]) -> None:
+    content = frame(1, 3, *size)
+    with torch.no_grad():
+        output = with_margin(network(TINY), 16)(content)
+    assert output.shape == content.shape
+    assert output.isfinite().all()
+
+
 # Arithmetic and settings
 
 

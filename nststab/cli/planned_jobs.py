@@ -1,6 +1,5 @@
 """The long jobs as `--plan` sees them: what each does, what memory it takes, and how its frame is timed."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -72,6 +71,7 @@ def clip_job(
         max(before, key=lambda footprint: footprint.at(clip.width, clip.height)),
         device=where.device,
         held=held,
+        margin=max((style.trained(name).network.config.margin for name in methods if name in FEED_FORWARD), default=0),
     )
 
 
@@ -121,8 +121,6 @@ def training_job(
         width, height = sized(longest)
         return f"--height {height} --width {width}" + (", or a smaller --batch" if settings.batch > 1 else "")
 
-    # a footprint counts by the crop's pixels, of which the network sees a margin more
-    framed = math.prod((side + 2 * network.config.margin) / side for side in (settings.width, settings.height))
     plain = with_margin(network, 0).to(vgg.mean.device)
     step = footprints.of_training(plain, unstyled, settings.precision, images)
     clips = f" of {length} frames" if length > 1 else ""
@@ -136,7 +134,7 @@ def training_job(
         "steps",
         settings.width,
         settings.height,
-        step._replace(per_pixel=step.per_pixel * framed),
+        step,
         footprints.of_training_data(images, length),
         measure,
         max(settings.width, settings.height),
@@ -146,6 +144,7 @@ def training_job(
         _LEAST_CROP,
         vgg.mean.device,
         held,
+        network.config.margin,
     )
 
 

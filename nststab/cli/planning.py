@@ -32,6 +32,7 @@ class Job:
         width, height: of the frames that are computed.
         probed, rest: the memory of what `measure` does, and of all that comes on top of it in the job.
         held: what the process held before all that.
+        margin: pixels by which `probed` sees more on each side of a frame.
         before: the memory of what is done before, not at the same time.
         size: the number in `advice` that means the job as it is, and `sized` the width and height for any number.
     """
@@ -51,10 +52,15 @@ class Job:
     least: int = 1
     device: torch.device = _CPU
     held: Resident = field(default_factory=resident)
+    margin: int = 0
+
+    def computing(self, width: int, height: int) -> float:
+        """Bytes that `measure` adds with frames of a size."""
+        return self.probed.at(width + 2 * self.margin, height + 2 * self.margin)
 
     def added(self, width: int, height: int) -> float:
         """Bytes that it adds to the process with frames of a size."""
-        return max(self.before.at(width, height), self.probed.plus(self.rest).at(width, height))
+        return max(self.before.at(width, height), self.computing(width, height) + self.rest.at(width, height))
 
     def peak(self, added: float) -> int:
         """Bytes that the process, or the GPU, will hold in all."""
@@ -79,8 +85,8 @@ def planned(job: Job, plan: bool) -> bool:
 
 
 def _explained(job: Job, need: int, available: int | None) -> str:
-    parts = {"to compute a frame": job.probed, "for frames, codecs and what is kept": job.rest}
-    added = ", ".join(f"{gib(part.at(job.width, job.height))} {name}" for name, part in parts.items())
+    computing, rest = job.computing(job.width, job.height), job.rest.at(job.width, job.height)
+    added = f"{gib(computing)} to compute a frame, {gib(rest)} for frames, codecs and what is kept"
     return f"memory: about {gib(need)} at the peak ({added}), {known(available)} available"
 
 

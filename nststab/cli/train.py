@@ -93,8 +93,9 @@ command.add_command(style)
     help="Longest side of the style picture.",
 )
 @setting("--start-from", "random weights", "Begin with the network of this style: name or checkpoint.", str, "STYLE")
+@setting("--margin", 16, "Pixels by which the network's frames are reflected, then cut off.", click.IntRange(min=0))
 @_training_options(6000, {"content": 1.0, "style": 1.0, "tv": 0.0})
-def image(style_image: Path, style_size: int, start_from: str | None, **options: Any) -> None:
+def image(style_image: Path, style_size: int, start_from: str | None, margin: int | None, **options: Any) -> None:
     """Train the independent network of STYLE_IMAGE on photographs, with content and style loss.
 
     From another style's network it takes a fraction of the steps.
@@ -109,7 +110,7 @@ def image(style_image: Path, style_size: int, start_from: str | None, **options:
     from nststab.datasets import PhotoFolder
     from nststab.images import read_picture, resize
     from nststab.losses import LossSettings, style_target
-    from nststab.networks import NetworkConfig, TransformationNetwork
+    from nststab.networks import MARGIN, NetworkConfig, TransformationNetwork, with_margin
 
     output = _output(options)
     where = training_machine(options)
@@ -117,7 +118,7 @@ def image(style_image: Path, style_size: int, start_from: str | None, **options:
     vgg = perceptual_network(options["vgg_weights"], where.device, options["network"])
     torch.manual_seed(settings.seed)
     start = TransformationNetwork(NetworkConfig()) if start_from is None else independent_network(start_from)
-    network = start.to(where.device)
+    network = with_margin(start, MARGIN if margin is None else margin).to(where.device)
     if planned(training_job(network, vgg, loss, settings, output, style_pixels=style_size**2), options["plan"]):
         return
     target = style_target(vgg, resize(read_picture(style_image).rgb, style_size).to(where.device), loss.style_layers)
