@@ -165,6 +165,22 @@ def with_margin(network: TransformationNetwork, margin: int) -> TransformationNe
     return copy
 
 
+def interpolate(first: TransformationNetwork, second: TransformationNetwork, share: float) -> TransformationNetwork:
+    """The network whose weights are (1 - share) times those of `first` and share times those of `second`.
+
+    Between two networks of one training it draws what lies between theirs (weight averaging, Izmailov et al. 2018).
+    Raises ValueError where they are not of one kind, or the share is not in [0, 1].
+    """
+    if first.config != second.config:
+        raise ValueError(f"expected networks of the same kind, got {first.config} and {second.config}")
+    if not 0 <= share <= 1:
+        raise ValueError(f"expected a share from 0 to 1, got {share}")
+    between = TransformationNetwork(first.config)
+    weights, others = first.state_dict(), second.state_dict()
+    between.load_state_dict({name: torch.lerp(value, others[name], share) for name, value in weights.items()})
+    return between
+
+
 def reflect(x: Tensor, padding: int) -> Tensor:
     """Reflection padding of (N, C, H, W)."""
     return F.pad(x, (padding, padding, padding, padding), mode="reflect")

@@ -98,6 +98,7 @@ def test_the_commands_are_those_of_the_manual() -> None:
         "evaluate theorem",
         "evaluate drift",
         "score",
+        "train average",
         "train image",
         "train style",
         "train video",
@@ -169,6 +170,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
     | {name: OPTIMIZERS[name] for name in ("network", "vgg_weights", "seed")}
     | {"flow_cache": "it is not kept"},
     "train image": asdict(LossSettings()) | TRAINING | {"start_from": "random weights", "margin": MARGIN},
+    "train average": {"share": 0.5},
     "train style": {name: getattr(Recipe(), name) for name in ("style_weight", "style_size")}
     | {"start_from": "the nearest shipped style", "effort": 1.0, "seed": TrainingSettings().seed},
     "train video": TRAINING

@@ -35,13 +35,14 @@ import av, cv2, rich.progress, safetensors.torch, torch, torch._dynamo
 import nststab.cli.build, nststab.cli.train, nststab.cli.flow, nststab.cli.stylize, nststab.cli.optimize
 import nststab.cli.resuming, nststab.cli.training_log, nststab.cli.flow_source, nststab.stages, nststab.media.writer
 from nststab import networks
+from nststab.cli import training
 from nststab.cli import group
-tiny, settings = networks.NetworkConfig(widths=(4, 6, 8), blocks=1), nststab.cli.train._settings
+tiny, settings = networks.NetworkConfig(widths=(4, 6, 8), blocks=1), training.training_settings
 networks.NetworkConfig = lambda: tiny
 def often(*arguments):
-    training, loss = settings(*arguments)
-    return dataclasses.replace(training, save_seconds=0.0), loss
-nststab.cli.train._settings = often
+    of_training, loss = settings(*arguments)
+    return dataclasses.replace(of_training, save_seconds=0.0), loss
+training.training_settings = often
 print("ready", flush=True)
 for line in sys.stdin:
     assert len(os.listdir("/proc/self/task")) == 1, os.listdir("/proc/self/task")

@@ -12,6 +12,7 @@ from torch import Tensor
 from nststab.networks import (
     NetworkConfig,
     TransformationNetwork,
+    interpolate,
     make_recurrent,
     reflect,
     transfer_recurrence,
@@ -204,6 +205,20 @@ def test_a_margin_larger_than_the_frame_reflects_what_there_is(size: tuple[int, 
         output = with_margin(network(TINY), 16)(content)
     assert output.shape == content.shape
     assert output.isfinite().all()
+
+
+def test_an_average_lies_between_two_networks_by_its_share() -> None:
+    first, second = network(TINY), network(TINY, 1)
+    for share, expected in ((0.0, first), (1.0, second)):
+        state = interpolate(first, second, share).state_dict()
+        assert all(torch.equal(value, expected.state_dict()[name]) for name, value in state.items())
+    quarter = interpolate(first, second, 0.25).state_dict()
+    for name, value in first.state_dict().items():
+        torch.testing.assert_close(quarter[name], 0.75 * value + 0.25 * second.state_dict()[name])
+    with pytest.raises(ValueError, match="same kind"):
+        interpolate(first, with_margin(second, 4), 0.5)
+    with pytest.raises(ValueError, match=r"from 0 to 1, got 1\.5"):
+        interpolate(first, second, 1.5)
 
 
 # Arithmetic and settings

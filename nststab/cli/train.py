@@ -1,4 +1,4 @@
-"""nststab train, with image and video."""
+"""nststab train, with image, video and average."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -12,6 +12,7 @@ from nststab.cli.common import (
     EXISTING,
     EXISTING_FOLDER,
     POSITIVE,
+    FiniteRange,
     device_options,
     given,
     named,
@@ -72,7 +73,7 @@ def _training_options(steps: int, weights: Mapping[str, object]) -> Callable[[Co
 @verbosity_options
 def command() -> None:
     """Train a style: `style` makes both networks. Or step by step: first `image` (independent network), then `video`
-    (recurrent network, fine-tuned from it).
+    (recurrent network, fine-tuned from it); `average` makes a network between two.
 
     A killed run goes on when the same command is given again. Beside OUT stand OUT.state, from which it goes on,
     OUT.jsonl with the losses of every step, and OUT.validation with pictures.
@@ -180,6 +181,31 @@ def video(
     began = {"style": start.training.get("style"), "from": dict(start.training)}
     work = training.video(settings, video_settings, synthetic, clips, began)
     _train(training, network, work, settings, output, options["yes"])
+
+
+@command.command("average", short_help="Average the weights of two networks of one training.")
+@click.argument("first", type=EXISTING)
+@click.argument("second", type=EXISTING)
+@setting("--share", 0.5, "Of SECOND, from 0 to 1.", FiniteRange(0, 1))
+@output_option
+@overwrite_option
+@verbosity_options
+def average(first: Path, second: Path, share: float | None, **options: Any) -> None:
+    """Write the network whose weights are the mean of those of FIRST and SECOND.
+
+    Where SECOND was trained further from FIRST with other weights of the loss, it lies between them in style, content
+    and stability: so one can have as much of each as wanted without another training.
+    """
+    from nststab.networks import interpolate
+    from nststab.stylizer import Checkpoint, load_checkpoint, save_checkpoint
+
+    output = _output({**options, "plan": False})
+    share = 0.5 if share is None else share
+    one, other = load_checkpoint(first), load_checkpoint(second)
+    network = interpolate(one.network, other.network, share)
+    record = {"stage": "average", "share": share, "first": dict(one.training), "second": dict(other.training)}
+    save_checkpoint(output, Checkpoint(network, one.style, record))
+    say(f"{output}: {1 - share:g} of {first.name} and {share:g} of {second.name}")
 
 
 def _output(options: Mapping[str, Any]) -> Path:
