@@ -245,7 +245,18 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_command_gives_the_same_results_twice_and_goes_on(
     tmp_path: Path, davis: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = ("--davis", davis, "--size", 80, "--patches", 2, "--sequences", "camel,swan")
+    arguments = (
+        "--davis",
+        davis,
+        "--size",
+        80,
+        "--patches",
+        2,
+        "--sequences",
+        "camel,swan",
+        "--styles",
+        "the_great_wave",
+    )
     whole = call(*arguments, "-o", tmp_path / "whole")
     assert whole.exit_code == 0, whole.stderr
     assert "38 frames of 32x32 to stylize" in whole.stderr  # 2 regions: 6 and f(c) apart, 6 twice in clips
