@@ -176,7 +176,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
     "train video": TRAINING
     | asdict(VideoSettings())
     | {"length": SyntheticSettings().length}
-    | dict.fromkeys(("content_weight", "style_weight", "tv_weight"), "as trained before"),
+    | dict.fromkeys(("content_weight", "style_weight", "tv_weight", "margin"), "as trained before"),
     "evaluate stability": {
         "styles": "all that are shipped",
         "sequences": "all",

@@ -85,7 +85,8 @@ def test_image_then_video_make_the_networks_of_a_style(run: Run) -> None:
     assert "temporal" in log("video.jsonl")[1]
 
     further = VIDEO.replace("image.safetensors", "video.safetensors")
-    done(run(f"{further} -o further.safetensors --learning-rate 1e-9"))
+    done(run(f"{further} -o further.safetensors --learning-rate 1e-9 --margin 5"))
+    assert load_checkpoint(Path("further.safetensors")).network.config.margin == 5
     moved = [
         (load_checkpoint(Path("further.safetensors")).network.state_dict()[name] - weight).abs().max()
         for name, weight in video.network.state_dict().items()

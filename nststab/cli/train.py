@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def _training_options(steps: int, weights: Mapping[str, object]) -> Callable[[Command], Command]:
+def _training_options(steps: int, margin: object, weights: Mapping[str, object]) -> Callable[[Command], Command]:
     """What both stages take; `weights` are the defaults of the loss."""
     options = (
         click.option("--photos", required=True, type=EXISTING_FOLDER, metavar="DIR", help="Folder of photographs."),
@@ -51,6 +51,7 @@ def _training_options(steps: int, weights: Mapping[str, object]) -> Callable[[Co
         setting("--content-weight", weights["content"], "Weight of the content loss."),
         setting("--style-weight", weights["style"], "Weight of the style loss."),
         setting("--tv-weight", weights["tv"], "Weight of total variation."),
+        setting("--margin", margin, "Pixels by which frames are reflected, then cut off.", click.IntRange(min=0)),
         setting("--validate-every", 500, "Steps from one validation to the next.", COUNT),
         seed_option,
         network_option,
@@ -94,9 +95,8 @@ command.add_command(style)
     help="Longest side of the style picture.",
 )
 @setting("--start-from", "random weights", "Begin with the network of this style: name or checkpoint.", str, "STYLE")
-@setting("--margin", 16, "Pixels by which the network's frames are reflected, then cut off.", click.IntRange(min=0))
-@_training_options(6000, {"content": 1.0, "style": 1.0, "tv": 0.0})
-def image(style_image: Path, style_size: int, start_from: str | None, margin: int | None, **options: Any) -> None:
+@_training_options(6000, 16, {"content": 1.0, "style": 1.0, "tv": 0.0})
+def image(style_image: Path, style_size: int, start_from: str | None, **options: Any) -> None:
     """Train the independent network of STYLE_IMAGE on photographs, with content and style loss.
 
     From another style's network it takes a fraction of the steps.
@@ -119,7 +119,7 @@ def image(style_image: Path, style_size: int, start_from: str | None, margin: in
     vgg = perceptual_network(options["vgg_weights"], where.device, options["network"])
     torch.manual_seed(settings.seed)
     start = TransformationNetwork(NetworkConfig()) if start_from is None else independent_network(start_from)
-    network = with_margin(start, MARGIN if margin is None else margin).to(where.device)
+    network = with_margin(start, MARGIN if options["margin"] is None else options["margin"]).to(where.device)
     if planned(training_job(network, vgg, loss, settings, output, style_pixels=style_size**2), options["plan"]):
         return
     target = style_target(vgg, resize(read_picture(style_image).rgb, style_size).to(where.device), loss.style_layers)
@@ -136,7 +136,7 @@ def image(style_image: Path, style_size: int, start_from: str | None, margin: in
 )
 @setting("--temporal-weight", 100.0, "Weight of the temporal loss.")
 @setting("--length", 4, "Frames of a clip, all back-propagated through.", click.IntRange(min=2))
-@_training_options(3000, dict.fromkeys(("content", "style", "tv"), "as trained before"))
+@_training_options(3000, "as trained before", dict.fromkeys(("content", "style", "tv"), "as trained before"))
 def video(
     image_checkpoint: Path, sintel: Path | None, temporal_weight: float | None, length: int | None, **options: Any
 ) -> None:
@@ -151,7 +151,7 @@ def video(
     from nststab.cli.training import Training, training_machine, training_settings
     from nststab.datasets import PhotoFolder, SintelClips
     from nststab.losses import LossSettings
-    from nststab.networks import make_recurrent
+    from nststab.networks import make_recurrent, with_margin
     from nststab.stages import VideoSettings
     from nststab.stylizer import load_checkpoint, load_target
     from nststab.synthetic import SyntheticSettings
@@ -173,7 +173,8 @@ def video(
     video_settings = replace(VideoSettings(), **given(temporal_weight=temporal_weight))
     synthetic = SyntheticSettings(height=settings.height, width=settings.width, **given(length=length))
     network = start.network if start.network.config.recurrent else make_recurrent(start.network)
-    network = network.to(where.device)
+    margin = network.config.margin if options["margin"] is None else options["margin"]
+    network = with_margin(network, margin).to(where.device)
     if planned(training_job(network, vgg, loss, settings, output, synthetic.length), options["plan"]):
         return
     training = Training(*PhotoFolder(options["photos"]).hold_out(), vgg, target, loss)
