@@ -98,7 +98,7 @@ def test_image_then_video_make_the_networks_of_a_style(run: Run) -> None:
     assert said == "mean.safetensors: 0.75 of image.safetensors and 0.25 of image.safetensors\n"
     mean, own = load_checkpoint(Path("mean.safetensors")), image.network.state_dict()
     assert all(torch.equal(value, own[name]) for name, value in mean.network.state_dict().items())
-    assert (mean.training["share"], mean.training["second"]["style"]) == (0.25, "style")
+    assert mean.training == {**image.training, "average": {"share": 0.25, "first": image.training}}
     assert set(mean.style) == set(image.style)
     refused = run(average.format("video.safetensors"))
     assert (refused.exit_code, "networks of the same kind" in refused.stderr) == (1, True)

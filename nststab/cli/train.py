@@ -204,7 +204,7 @@ def average(first: Path, second: Path, share: float | None, **options: Any) -> N
     share = 0.5 if share is None else share
     one, other = load_checkpoint(first), load_checkpoint(second)
     network = interpolate(one.network, other.network, share)
-    record = {"stage": "average", "share": share, "first": dict(one.training), "second": dict(other.training)}
+    record = {**other.training, "average": {"share": share, "first": dict(one.training)}}
     save_checkpoint(output, Checkpoint(network, one.style, record))
     say(f"{output}: {1 - share:g} of {first.name} and {share:g} of {second.name}")
 
