@@ -248,6 +248,15 @@ def test_a_finished_style_is_written_over_only_when_asked(run: Run) -> None:
     assert card()["seed"] == 1
 
 
+def test_a_plan_counts_no_steps_of_a_style_that_is_written_over(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    done(run(STYLE))
+    with monkeypatch.context() as patched:
+        stop_in_the_first_step(ImageStage, patched, killed=True)
+        assert run(f"{STYLE} --seed 1 -y").exit_code == 1
+    stages = done(run(f"{STYLE} --seed 1 --plan")).stdout.splitlines()[1:4]
+    assert [line[11:].split(" on ")[0] for line in stages] == ["image, 2 steps", "video, 2 steps", "video, 1 steps"]
+
+
 def test_a_folder_of_something_else_is_left_alone(run: Run) -> None:
     Path("own/training").mkdir(parents=True)
     Path("own/training/notes.txt").write_text("mine")

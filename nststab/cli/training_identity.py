@@ -23,6 +23,7 @@ def training_identity(
     """The settings in `record`, and the contents that decide the result, as JSON values."""
     return {
         **record,
+        "margin": network.config.margin,
         "perceptual": fingerprint(vgg),
         "style_content": _digest(target.values()),
         "start_network": _digest(network.state_dict().values()),
