@@ -1,6 +1,6 @@
 """Contact sheets of the shipped styles, docs/styles/NAME.jpg, from the bundled clip.
 
-python benchmarks/style_sheets.py [--styles NAME,...] [--size 400]
+python benchmarks/style_sheets.py [--styles NAME,...] [--size 288]
 
 Rows: the input, the independent and the recurrent network. Columns: three frames far apart, a frame and the one after
 it enlarged, and four times the difference of the two.

@@ -137,12 +137,14 @@ def test_the_stages_of_a_style_are_told_one_by_one(run: Run) -> None:
     """As `train style` writes them, which trains and measures in one command."""
     settings = {"between": [{"settings": {"steps": 5}}, {"settings": {"steps": 7}}], "sizes": [[1, 2], [3]]}
     figures = {"command": "nststab train style", "independent": {"psnr": 20.0}}
-    card = {"command": ["nststab train style"], "settings": settings, "figures": figures}
+    card = {"command": ["nststab train style"], "settings": settings, "data": {"between": []}, "figures": figures}
     Path("package/styles/udnie/card.json").write_text(json.dumps(card))
     lines = [" ".join(line.split()) for line in done(run("udnie")).stdout.splitlines()]
     start = lines.index("settings sizes 1 2 3")
     assert lines[start : start + 5] == ["settings sizes 1 2 3", "between", "1", "settings steps 5", "2"]
     assert lines.count("nststab train style") == 1
+    assert lines.count("between") == 1  # of two stages there is none between, which is no line
+    assert "data between" not in lines
 
 
 @pytest.mark.usefixtures("run")
@@ -199,6 +201,7 @@ def test_every_shipped_card_can_be_told() -> None:
         (["xyzzy"], "there are: candy, udnie (a picture's path or that of a style's folder works too)"),
         (["phto.png"], "Path 'phto.png' does not exist; did you mean photo.png?"),
         (["clip/"], "Path 'clip/' holds no trained style"),
+        (["clip"], "the folder clip holds no trained style, and no style is named 'clip'"),
         (["candy", "udni"], "no style is named 'udni'"),
         (["--size", "64"], "--size has no effect without --sheet"),
         (["udnie", "--device", "cpu"], "--device has no effect without --sheet"),

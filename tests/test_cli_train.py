@@ -140,7 +140,8 @@ def test_other_settings_begin_afresh_only_when_asked(run: Run) -> None:
     assert refused.stderr.endswith("; say -y to begin afresh\n")
     assert not Path("net.safetensors").exists()
     assert len(log("net.jsonl")) == 5
-    assert "other settings: margin was 16, is 4" in run(f"{IMAGE} -o net.safetensors --validate-every 1 --margin 4").stderr
+    refused = run(f"{IMAGE} -o net.safetensors --validate-every 1 --margin 4")
+    assert "other settings: margin was 16, is 4" in refused.stderr
 
     done(run(f"{IMAGE} -o net.safetensors --style-weight 5 --steps 1 -y"))
     assert load_checkpoint(Path("net.safetensors")).training["loss"]["style_weight"] == 5

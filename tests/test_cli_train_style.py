@@ -173,6 +173,9 @@ def test_the_folder_is_a_style_wherever_it_goes(run: Run) -> None:
         load_checkpoint(Path("further.safetensors")).style.keys()
         == load_target(Path("elsewhere/target.safetensors"))[0].keys()
     )
+    said = done(run("average elsewhere/recurrent.safetensors further.safetensors -o mean.safetensors")).stderr
+    assert said == "mean.safetensors: 0.5 of elsewhere/recurrent.safetensors and 0.5 of further.safetensors\n"
+    assert load_checkpoint(Path("mean.safetensors")).style.keys() == set(LossSettings().style_layers)
 
 
 def test_effort_multiplies_the_steps() -> None:

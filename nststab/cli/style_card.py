@@ -12,6 +12,7 @@ from nststab.assets import Style
 from nststab.cli.common import print_table
 
 _ELSEWHERE = ("name", "title", "artist", "year", "command", "figures")
+_NOTHING: tuple[object, ...] = (None, {}, [])
 _TITLES = {"n": "patches", "psnr": "PSNR dB", "ssim": "SSIM"}
 
 
@@ -37,14 +38,14 @@ def _facts(card: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _said(name: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
     """A field and its text, and below it the fields within it that have fields of their own."""
-    if value is None or value == {} or value == []:
+    if value in _NOTHING:
         return
     label = "  " * depth + _spaced(name)
     fields = _fields(value)
     if fields is None:
         yield label, _text(value)
         return
-    plain = {key: part for key, part in fields.items() if part is not None and _fields(part) is None}
+    plain = {key: part for key, part in fields.items() if part not in _NOTHING and _fields(part) is None}
     yield (
         label,
         ", ".join(_text(part) if key == "what" else f"{_spaced(key)} {_text(part)}" for key, part in plain.items()),

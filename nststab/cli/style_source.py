@@ -170,11 +170,13 @@ def style_source(text: str) -> StyleSource:
         raise click.UsageError(f"the style {text} is neither a picture nor weights ({', '.join(_WEIGHT_SUFFIXES)})")
     style = style_in(path) if path.is_dir() else None
     if style is None and (suffix or "/" in text):
-        fault = "is a folder without independent.safetensors" if path.is_dir() else "does not exist"
+        fault = "is a folder that holds no trained style" if path.is_dir() else "does not exist"
         raise click.UsageError(f"the style {text} {fault}")
     try:
         style = style or find_style(text)
     except UnknownStyle as error:
+        if path.is_dir():
+            raise click.UsageError(f"the folder {text} holds no trained style, and {error}") from error
         raise click.UsageError(
             f"{error} (nststab styles shows them; a picture's or checkpoint's path works too)"
         ) from error

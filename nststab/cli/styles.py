@@ -88,6 +88,8 @@ def _subject(text: str) -> "Style | Path":
     try:
         return find_style(text)
     except UnknownStyle as error:
+        if path.is_dir():
+            raise click.UsageError(f"the folder {text} holds no trained style, and {error}") from error
         raise click.UsageError(f"{error} (a picture's path or that of a style's folder works too)") from error
 
 

@@ -31,8 +31,11 @@ from nststab.cli.groups import NearestGroup
 from nststab.cli.train_style import command as style
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from nststab.cli.training import Training, Work
     from nststab.networks import TransformationNetwork
+    from nststab.stylizer import Checkpoint
     from nststab.train import TrainingSettings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -153,14 +156,13 @@ def video(
     from nststab.losses import LossSettings
     from nststab.networks import make_recurrent, with_margin
     from nststab.stages import VideoSettings
-    from nststab.stylizer import load_checkpoint, load_target
+    from nststab.stylizer import load_checkpoint
     from nststab.synthetic import SyntheticSettings
 
     output = _output(options)
     where = training_machine(options)
     start = load_checkpoint(image_checkpoint)
-    beside = image_checkpoint.with_name("target.safetensors")  # in the folder of a style
-    grams = load_target(beside)[0] if not start.style and beside.is_file() else start.style
+    grams = _gram_targets(image_checkpoint, start)
     if not grams:
         raise ValueError(f"{image_checkpoint} carries no Gram targets: it was not written by `nststab train image`")
     before: dict[str, Any] = start.training.get("loss", {})
@@ -205,8 +207,16 @@ def average(first: Path, second: Path, share: float | None, **options: Any) -> N
     one, other = load_checkpoint(first), load_checkpoint(second)
     network = interpolate(one.network, other.network, share)
     record = {**other.training, "average": {"share": share, "first": dict(one.training)}}
-    save_checkpoint(output, Checkpoint(network, one.style, record))
-    say(f"{output}: {1 - share:g} of {first.name} and {share:g} of {second.name}")
+    save_checkpoint(output, Checkpoint(network, _gram_targets(first, one), record))
+    say(f"{output}: {1 - share:g} of {first} and {share:g} of {second}")
+
+
+def _gram_targets(path: Path, checkpoint: "Checkpoint") -> "Mapping[str, Tensor]":
+    """A checkpoint's own, or those that stand beside it in the folder of a style."""
+    from nststab.stylizer import load_target
+
+    beside = path.with_name("target.safetensors")
+    return load_target(beside)[0] if not checkpoint.style and beside.is_file() else checkpoint.style
 
 
 def _output(options: Mapping[str, Any]) -> Path:

@@ -79,8 +79,11 @@ class TrainingLog:
 
 
 def logged_steps(output: Path) -> int:
-    """How many steps the log beside `output` has, at least as many as a kill has left in the state; 0 without a state."""
-    if not output.with_suffix(".state").is_file():  # the log may be of a run that is done, or of steps that are lost
+    """How many steps the log beside `output` has, at least as many as a kill has left in the state; 0 without one.
+
+    A log without a state is of a run that is done and will be written over, or of steps that are lost.
+    """
+    if not output.with_suffix(".state").is_file():
         return 0
     return max((line.step for line in _logged(output.with_suffix(".jsonl"))), default=0)
 
