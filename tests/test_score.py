@@ -262,15 +262,15 @@ def test_the_table_has_the_input_first_and_then_the_best() -> None:
 
 @pytest.fixture(scope="module")
 def cheats() -> dict[str, ClipScore]:
-    """A camera with noise pans over a picture; the wave's network of it, and the three cheats of that."""
+    """A camera with noise pans over a picture; a network's stylization of it, and the three cheats of that."""
     scene = next(iter(open_clip(demo_clip(), 192, start=1).frames())).rgb
     generator = torch.Generator().manual_seed(0)
     noise = [0.01 * torch.randn(1, 3, 96, 160, generator=generator) for _ in range(8)]
     frames = [(scene[..., :96, 3 * t : 3 * t + 160] + own).clamp(0, 1) for t, own in enumerate(noise)]
-    checkpoint = load_checkpoint(find_style("the_great_wave").checkpoint("independent"))
-    honest = list(FeedForward(checkpoint.network)(frames))
+    style = find_style("portrait_de_metzinger")
+    honest = list(FeedForward(load_checkpoint(style.checkpoint("independent")).network)(frames))
     network = PerceptualNetwork(read_tensors(perceptual_weights())[0])
-    loss = PerceptualLoss(network, load_target(find_style("the_great_wave").target)[0], LossSettings())
+    loss = PerceptualLoss(network, load_target(style.target)[0], LossSettings())
     clips = {"honest": honest} | {name: list(made) for name, made in stability.sanity_checks(frames, honest).items()}
     found = scores(frames, list(clips.values()), flow_of_pan(frames, 3), losses=perceptual_losses(loss))
     return dict(zip(["input", *clips], found, strict=True))
