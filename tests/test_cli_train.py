@@ -260,6 +260,8 @@ def test_a_style_begins_with_the_network_of_another(run: Run) -> None:
         (IMAGE.replace("style.png", "text.png") + " -o net.safetensors", 1, "text.png: expected a picture"),
         (f"video vgg.safetensors {SMALL} -o net.safetensors", 1, "holds no transformation network"),
         (f"video style.png {SMALL} -o net.safetensors", 1, "expected weights in a .safetensors"),
+        (f"video photos {SMALL} -o net.safetensors", 2, "File 'photos' is a directory"),
+        ("average photos photos -o net.safetensors", 2, "File 'photos' is a directory"),
         (f"video nothing.safetensors {SMALL} -o net.safetensors", 2, "'nothing.safetensors' does not exist"),
         (IMAGE, 2, "Missing option '-o'"),
         (f"image style.png -o net.safetensors {SMALL.replace('--photos photos', '')}", 2, "Missing option '--photos'"),

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from nststab.stylizer import Checkpoint
     from nststab.train import TrainingSettings
 
+_CHECKPOINT = click.Path(exists=True, dir_okay=False, path_type=Path)
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -133,7 +135,7 @@ def image(style_image: Path, style_size: int, start_from: str | None, **options:
 
 
 @command.command("video", short_help="Fine-tune it into a recurrent network, on clips.")
-@click.argument("image_checkpoint", type=EXISTING)
+@click.argument("image_checkpoint", type=_CHECKPOINT)
 @click.option(
     "--sintel", type=EXISTING_FOLDER, metavar="DIR", help="MPI-Sintel, in its own layout, added to the synthetic clips."
 )
@@ -187,8 +189,8 @@ def video(
 
 
 @command.command("average", short_help="Average the weights of two networks of one training.")
-@click.argument("first", type=EXISTING)
-@click.argument("second", type=EXISTING)
+@click.argument("first", type=_CHECKPOINT)
+@click.argument("second", type=_CHECKPOINT)
 @setting("--share", 0.5, "Of SECOND, from 0 to 1.", FiniteRange(0, 1))
 @output_option
 @overwrite_option

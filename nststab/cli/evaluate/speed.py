@@ -54,7 +54,7 @@ class Sizes(click.ParamType):  # type: ignore[type-arg]
 @setting(
     "--styles",
     "the first that is shipped",
-    "One style, by its name, picture, checkpoint or folder of checkpoints; which one it is decides nothing.",
+    "One style, by its name, picture, checkpoint or folder of checkpoints; all that are shipped take the same time.",
     StyleNames(),
     "STYLE",
 )
