@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"))
 
 
+@pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="a source distribution has no docs")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_files(page: Path) -> None:
     links = re.findall(r"\]\(([^)#\s]+)", page.read_text("utf-8"))
