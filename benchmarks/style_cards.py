@@ -73,11 +73,11 @@ def write_card(style: Style, rows: Mapping[str, Row], settings: Mapping[str, Any
 def section(style: Style, rows: Mapping[str, Row], every: Mapping[str, Row], held_out: Row | None) -> str:
     """A style's part of the page."""
     card = style.card
-    year = f", {card['year']}" if card.get("year") else ""
+    known = [str(card[key]) for key in ("title", "artist", "year") if card[key] != "unknown"]
     lines = [
         f"## {style.name}",
         "",
-        f"{card['title']}, {card['artist']}{year}. Gram trace {card['gram_trace']['relu1_1']:.0f} at relu1_1.",
+        f"{', '.join(known)}. Gram trace {card['gram_trace']['relu1_1']:.0f} at relu1_1.",
         "",
         f"![{style.name}]({style.name}.jpg)",
         "",
