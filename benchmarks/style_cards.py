@@ -3,7 +3,8 @@
 python benchmarks/style_cards.py --stability FOLDER [--all-methods FOLDER] [--held-out FILE.json]
 
 FOLDER is what `nststab evaluate stability -o FOLDER` wrote, of the networks and of all four methods; FILE.json comes
-from benchmarks/held_out.py. The page's text before its first style stays as it is.
+from benchmarks/held_out.py. A style that FOLDER does not have keeps its card, which `nststab train style --davis`
+wrote. The page's text before its first style stays as it is.
 """
 
 import argparse
@@ -39,7 +40,10 @@ def main() -> None:
     sections = []
     for style in styles():
         rows = of_style(networks["rows"], style.name)
-        write_card(style, rows, networks["settings"])
+        if rows:
+            write_card(style, rows, networks["settings"])
+        else:
+            rows = of_card(style)
         sections.append(section(style, rows, of_style(every["rows"], style.name), held_out.get(style.name)))
     head = PAGE.read_text().partition(MARK)[0]
     write_durably(PAGE, (head + MARK + "\n" + "\n".join(sections)).encode())
@@ -52,6 +56,12 @@ def read(path: Path) -> dict[str, Any]:
 
 def of_style(rows: Sequence[Row], style: str) -> dict[str, Row]:
     return {row["method"]: row for row in rows if row["style"] == style}
+
+
+def of_card(style: Style) -> dict[str, Row]:
+    """What `train style --davis` measured by the same protocol, without intervals."""
+    figures = style.card["figures"]
+    return {method: figures[name] for method, name in NAMES.items()}
 
 
 def write_card(style: Style, rows: Mapping[str, Row], settings: Mapping[str, Any]) -> None:
@@ -110,6 +120,8 @@ def table(rows: Mapping[str, Row]) -> list[str]:
 
 
 def interval(row: Row, name: str, digits: int) -> str:
+    if f"{name}_interval" not in row:
+        return f"{row[name]:.{digits}f}"
     low, high = row[f"{name}_interval"]
     return f"{row[name]:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
