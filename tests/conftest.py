@@ -1,14 +1,18 @@
 """Fixtures shared by the tests: a tiny random VGG and a seeded generator."""
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 # More threads gain nothing on 32x32 pixels, and wait for each other on a busy machine. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
+from click.testing import Result
 from torch import Tensor
 
+from nststab.images import write_picture
 from nststab.vgg import PerceptualNetwork
 
 _PLAN = {
@@ -56,3 +60,18 @@ def generator() -> torch.Generator:
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Flows that tests compute stay out of the user's cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def refused_in_one_line(run: Callable[[str], Result], arguments: str, code: int, message: str) -> None:
+    """Beside a folder without pictures, one with a single picture and a text that calls itself one, nothing is left."""
+    Path("empty").mkdir()
+    Path("one").mkdir()
+    write_picture(Path("one/1.png"), torch.rand(1, 3, 48, 48))
+    Path("text.png").write_text("this is no picture")
+    before = set(Path().rglob("*"))
+    result = run(arguments)
+    assert (result.exit_code, result.stdout) == (code, ""), result.stderr
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: ")
+    assert message in line
+    assert set(Path().rglob("*")) == before

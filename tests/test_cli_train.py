@@ -22,7 +22,7 @@ from nststab.losses import LossSettings
 from nststab.networks import NetworkConfig, TransformationNetwork
 from nststab.stages import ImageStage
 from nststab.stylizer import load_checkpoint
-from tests.conftest import tiny_state_dict
+from tests.conftest import refused_in_one_line, tiny_state_dict
 
 Run = Callable[[str], Result]
 SMALL = "--photos photos --vgg-weights vgg.safetensors --height 32 --width 32 --steps 2 --precision float32"
@@ -268,18 +268,8 @@ def test_a_style_begins_with_the_network_of_another(run: Run) -> None:
     ],
 )
 def test_bad_input_ends_in_one_line(run: Run, arguments: str, code: int, message: str) -> None:
-    Path("empty").mkdir()
-    Path("one").mkdir()
-    write_picture(Path("one/1.png"), torch.rand(1, 3, 48, 48))
-    Path("text.png").write_text("this is no picture")
     Path("text.safetensors").write_text("these are no weights")
-    before = set(Path().rglob("*"))
-    result = run(arguments)
-    assert (result.exit_code, result.stdout) == (code, ""), result.stderr
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("Error: ")
-    assert message in line
-    assert set(Path().rglob("*")) == before
+    refused_in_one_line(run, arguments, code, message)
 
 
 def test_video_needs_real_sintel(run: Run) -> None:

@@ -33,7 +33,7 @@ from nststab.stages import ImageStage, VideoStage
 from nststab.stylizer import Checkpoint, load_checkpoint, load_target, save_checkpoint, save_target
 from nststab.train import TrainingSettings
 from nststab.vgg import PerceptualNetwork
-from tests.conftest import tiny_state_dict
+from tests.conftest import refused_in_one_line, tiny_state_dict
 
 Run = Callable[[str], Result]
 TINY = NetworkConfig(widths=(4, 6, 8), blocks=1)
@@ -437,17 +437,7 @@ def test_davis_takes_the_place_of_the_bundled_clip(run: Run, monkeypatch: pytest
     ],
 )
 def test_bad_input_ends_in_one_line_and_leaves_nothing(run: Run, arguments: str, code: int, message: str) -> None:
-    Path("empty").mkdir()
-    Path("one").mkdir()
-    write_picture(Path("one/1.png"), torch.rand(1, 3, 48, 48))
-    Path("text.png").write_text("this is no picture")
-    before = set(Path().rglob("*"))
-    result = run(arguments)
-    assert (result.exit_code, result.stdout) == (code, ""), result.stderr
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("Error: ")
-    assert message in line
-    assert set(Path().rglob("*")) == before
+    refused_in_one_line(run, arguments, code, message)
 
 
 def test_a_folder_that_takes_nothing_is_said_before_the_training(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
