@@ -62,7 +62,7 @@ def command(source: Path, styles: tuple[str, ...], methods: tuple[str, ...], pat
     from nststab.cli.resuming import passes_folder
     from nststab.cli.style_source import chosen_style
     from nststab.evaluate.stability import StabilityMeter, StabilitySettings, in_step
-    from nststab.report import side_by_side
+    from nststab.report.layout import side_by_side
     from nststab.video import convert_clip
 
     clip = checked_clip(source, options)

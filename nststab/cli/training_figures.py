@@ -18,7 +18,7 @@ from nststab.cli.style_source import StyleSource
 from nststab.evaluate import table1
 from nststab.evaluate.stability import CONTENT, StabilitySettings, measure, perceptual_losses, spread
 from nststab.losses import LossSettings, PerceptualLoss, StyleTarget
-from nststab.report import contact_sheet
+from nststab.report.layout import contact_sheet
 from nststab.stylizer import FeedForward
 from nststab.vgg import PerceptualNetwork
 from nststab.video import open_clip

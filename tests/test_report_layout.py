@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from nststab.images import text_mask
-from nststab.report import PAPER, contact_sheet, side_by_side
+from nststab.report.layout import PAPER, contact_sheet, side_by_side
 
 LABELS = ["input", "independent", "recurrent", "ruder", "gatys", "mixed with previous"]
 
