@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nststab.durable import write_durably
+from nststab.report.colors import METHOD_SERIES, SERIES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -14,14 +15,7 @@ if TYPE_CHECKING:
 Draw = Callable[["Figure"], None]
 """Draws into an empty figure."""
 
-# Okabe and Ito's colours, which those who see few colours tell apart too; a method has the same in all figures.
-COLORS = {
-    "input": "#000000",
-    "recurrent": "#0072B2",
-    "independent": "#D55E00",
-    "ruder": "#009E73",
-    "gatys": "#CC79A7",
-}
+COLORS = {name: SERIES[number] for name, number in METHOD_SERIES.items()}
 OTHERS = ("#E69F00", "#56B4E9", "#F0E442", "#666666")  # for what is no method
 
 _STYLE: dict[Any, Any] = {
