@@ -10,6 +10,8 @@ from torch import Tensor
 from nststab.flow import FlowFunction
 from nststab.warp import reliability
 
+_FULL_TRUST = 0.999  # of a mask in [0, 1]: the sums of its smoothing are rounded
+
 
 class FlowPair(NamedTuple):
     """The flows between a previous frame and this one, and where they hold.
@@ -27,6 +29,14 @@ class FlowPair(NamedTuple):
     def of(cls, forward: Tensor, backward: Tensor) -> "FlowPair":
         """Two opposite flows (1, 2, H, W) with the masks that follow from them; raises as `reliability`."""
         return cls(forward, backward, reliability(forward, backward), reliability(backward, forward))
+
+    @property
+    def trusted(self) -> Tensor:
+        """The pixels of this frame whose backward flow is trusted in full, 0 or 1 (1, 1, H, W).
+
+        Ruder's masks are soft, and leak a little trust into what is hidden: too much for a measure.
+        """
+        return (self.backward_mask > _FULL_TRUST).float()
 
 
 _Futures = Mapping[int, tuple[Future[Tensor], Future[Tensor]]]  # distance -> forward and backward

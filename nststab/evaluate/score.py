@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,7 +18,14 @@ from torch import Tensor
 from nststab import metrics
 from nststab.evaluate.pairing import Counterparts
 from nststab.evaluate.results import Json, Table
-from nststab.evaluate.stability import CONTENT, FrameLosses, MethodStability, StabilityMeter, StabilitySettings
+from nststab.evaluate.stability import (
+    CONTENT,
+    FrameLosses,
+    MethodStability,
+    PairScores,
+    StabilityMeter,
+    StabilitySettings,
+)
 from nststab.flow import FlowFunction
 from nststab.flow_pairs import FlowPair, flow_ahead
 from nststab.losses import content_loss
@@ -25,7 +33,6 @@ from nststab.metrics import DriftSlopes
 from nststab.vgg import PerceptualNetwork
 
 Flows = Mapping[int, FlowPair]  # by gap: between the frame that lies so far back and this one
-_FULL_TRUST = 0.999  # of a mask in [0, 1]: the sums of its smoothing are rounded
 
 UNITS = {
     "psnr": "dB",
@@ -121,6 +128,13 @@ class _Series:
         return DriftSlopes(*means)
 
 
+class Watcher(Protocol):
+    """Sees what is measured, frame by frame, such as `report.recorder.SceneRecorder`."""
+
+    def start_shot(self) -> None: ...
+    def update(self, frames: Sequence[Tensor], pair: PairScores | None, flow: FlowPair | None) -> None: ...
+
+
 class ScoreMeter:
     """Measures clips beside their original while frames pass by, all at the same patches and trusted pixels."""
 
@@ -137,6 +151,11 @@ class ScoreMeter:
         """How many there were."""
         return len(self._series[0].shots)
 
+    @property
+    def pair(self) -> PairScores | None:
+        """As `StabilityMeter.pair`."""
+        return self._meter.pair
+
     def start_shot(self) -> None:
         """Forget the frames before: no pair spans a cut."""
         self._meter.start_shot()
@@ -152,8 +171,7 @@ class ScoreMeter:
         self._meter.update(content, dict(zip(self._names[1:], stylized, strict=True)), foreground)
         for gap in self.settings.gaps:
             if gap in flows:
-                # Ruder's masks are soft, and leak a little trust into what is hidden
-                backward, mask = flows[gap].backward, (flows[gap].backward_mask > _FULL_TRUST).float()
+                backward, mask = flows[gap].backward, flows[gap].trusted
                 for series, previous, current in zip(self._series, self._before[-gap], frames, strict=True):
                     error = metrics.warping_error(previous, current, backward, mask)
                     series.pairs[gap].append(error)
@@ -180,19 +198,25 @@ def score(
     counterparts: Callable[[], Counterparts],
     meter: ScoreMeter,
     flow: FlowFunction,
+    watcher: Watcher | None = None,
 ) -> Iterator[int]:
     """Feed the meter with the original's shots, and give the number of frames that are done after each.
 
     shots: the frames (1, 3, H, W) between two cuts, as `split_shots` gives them; neither a pair of frames nor a flow
-    spans one. counterparts: what belongs to the next frame, such as `Pairing.counterparts`.
+    spans one. counterparts: what belongs to the next frame, such as `Pairing.counterparts`. watcher: is shown the frames,
+    the original's first, with what was measured of them and the flow over one frame.
     """
     done = 0
     for shot in shots:
         meter.start_shot()
+        if watcher is not None:
+            watcher.start_shot()
         with closing(flow_ahead(shot, flow, meter.settings.gaps)) as frames:
             for content, flows in frames:
                 made = counterparts()
                 meter.update(content, made.stylized, flows, made.foreground)
+                if watcher is not None:
+                    watcher.update([content, *made.stylized], meter.pair, flows.get(1))
                 done += 1
                 yield done
 

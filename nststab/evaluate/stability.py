@@ -9,7 +9,7 @@ import itertools
 import math
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from scipy.ndimage import gaussian_filter
@@ -90,6 +90,14 @@ class MethodStability:
         return {"n": self.n, **{name: None if math.isnan(value) else value for name, value in figures.items()}}
 
 
+class PairScores(NamedTuple):
+    """Two adjacent frames' corresponding patches, and the PSNR and SSIM of each, by clip, the content's first."""
+
+    patches: Patches
+    psnrs: list[list[float]]
+    ssims: list[list[float]]
+
+
 class StabilityMeter:
     """Measures methods beside their content while frames pass by; for `compare`, which renders the same frames.
 
@@ -114,10 +122,12 @@ class StabilityMeter:
         self._previous: tuple[dict[str, Tensor], Tensor | None] | None = None
         self._curves: dict[str, Curves] = {}
         self._patches = 0
+        self.pair: PairScores | None = None
+        """Of the frames that came last; None at the first of a shot."""
 
     def start_shot(self) -> None:
         """Forget the previous frame: no pair spans a cut."""
-        self._previous = None
+        self._previous = self.pair = None
 
     def update(self, content: Tensor, stylized: Mapping[str, Tensor], foreground: Tensor | None = None) -> None:
         """Take the next frame (1, 3, H, W), what each method made of it, and its foreground mask (1, 1, H, W)."""
@@ -156,8 +166,11 @@ class StabilityMeter:
             patches = _take(self._found, "the list of patches", self._frames)
         self._patches += len(patches.previous)
         still = metrics.still_pixels(before, after)
+        self.pair = PairScores(patches, [], [])
         for name, frame in current.items():
             psnrs, ssims = metrics.patch_scores(previous[name], frame, patches)
+            self.pair.psnrs.append(psnrs)
+            self.pair.ssims.append(ssims)
             curve = self._curves[name]
             curve.psnr.append(mean_of_known(psnrs))
             curve.ssim.append(mean_of_known(ssims))
