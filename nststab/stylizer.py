@@ -1,4 +1,4 @@
-"""What stylizes: the protocol, the feed-forward stylizer, and the files that networks and Gram targets are kept in."""
+"""What stylizes: the protocol, the feed-forward stylizer, and the files of networks and Gram targets."""
 
 import json
 import pickle
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nststab.durable import write_durably
 from nststab.networks import NetworkConfig, TransformationNetwork
+from nststab.vgg import PerceptualNetwork, Pooling, normalization
 
 Precision = Literal["float32", "bfloat16", "float16"]
 FORMAT = "nststab-network-1"
@@ -161,6 +162,19 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{path} holds the weights of another architecture: {str(error).splitlines()[-1].strip()}"
         ) from error
     return Checkpoint(network, _part("style", tensors), _training(path, metadata.get("training", "{}")))
+
+
+def load_perceptual(path: Path, pooling: Pooling = "max") -> PerceptualNetwork:
+    """Reads the weights of a VGG, such as `assets.perceptual_weights()`, with the normalisation that goes with them.
+
+    Raises:
+        FileNotFoundError: there is no such file. ValueError: it holds no weights, or those of another network.
+    """
+    tensors, metadata = read_tensors(path)
+    try:
+        return PerceptualNetwork(tensors, normalization(tensors, metadata), pooling)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def load_target(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

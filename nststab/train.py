@@ -1,9 +1,10 @@
 """Training: one loop for every stage, that survives a kill."""
 
+import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
@@ -13,10 +14,13 @@ import torch
 from torch import Tensor
 
 from nststab._threads import Ahead
+from nststab.datasets import PhotoFolder
 from nststab.durable import write_durably
 from nststab.jobs import OtherSettings, differences
+from nststab.losses import StyleTarget
 from nststab.networks import TransformationNetwork
 from nststab.stylizer import Precision, autocast
+from nststab.vgg import PerceptualNetwork
 
 SKIPPED_IN_A_ROW = 10
 
@@ -87,7 +91,8 @@ def fit(
     """Trains `network` in place with Adam; a killed run goes on from `state` and ends with the same weights.
 
     Data depends on the seed and the step alone, so the step is the random state. `identity`, JSON values, says which
-    run the state belongs to: style, data, weights. The state file is left when done: a second call only validates.
+    run the state belongs to: style, data, weights (`training_identity`). The state file is left when done: a second
+    call only validates.
 
     Args:
         restart: remove the state of another run and begin afresh.
@@ -136,6 +141,40 @@ def fit(
             if stopping:
                 return done
     return settings.steps
+
+
+def training_identity(
+    record: Mapping[str, Any],
+    network: TransformationNetwork,
+    target: StyleTarget,
+    vgg: PerceptualNetwork,
+    photos: PhotoFolder,
+) -> dict[str, Any]:
+    """What a training is of, as JSON values: the settings in `record`, and the contents that decide the result.
+
+    A run goes on only with the same. `network` is what it begins with.
+    """
+    return {
+        **record,
+        "margin": network.config.margin,
+        "perceptual": vgg.fingerprint,
+        "style_content": _digest(target.values()),
+        "start_network": _digest(network.state_dict().values()),
+        "photo_files": _names(photos),
+    }
+
+
+def _digest(tensors: Iterable[Tensor]) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for tensor in tensors:
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _names(photos: PhotoFolder) -> str:
+    """Tells folders of photographs apart by names and sizes: reading them all would take minutes."""
+    files = [(path.name, path.stat().st_size) for path in photos.paths]
+    return hashlib.blake2b(repr(files).encode(), digest_size=8).hexdigest()
 
 
 def _gradients(

@@ -3,6 +3,7 @@
 The paper computes its losses with VGG-19 (VGG-16 in its Figure 3). Which of the two this is follows from the weights.
 """
 
+import hashlib
 from collections.abc import Collection, Mapping
 from typing import Literal, NamedTuple
 
@@ -122,6 +123,16 @@ class PerceptualNetwork(nn.Module):
     def layers(self) -> tuple[str, ...]:
         """The layers that these weights reach, shallow to deep."""
         return tuple(convolution.layer for convolution in self._convolutions)
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells networks apart by their first layer, in 16 bits as the bundled one has it, and their pooling.
+
+        VGG-16 and VGG-19 have the same shapes at the style layers, and Gram matrices of one are nonsense to the other.
+        """
+        weight = self.weights[f"{self.layers[0]}_weight"].detach().cpu().half().contiguous()
+        digest = hashlib.blake2b(weight.numpy().tobytes(), digest_size=8).hexdigest()
+        return digest if self.pooling == "max" else f"{digest}-{self.pooling}"
 
     def require(self, layers: Collection[str]) -> None:
         """Raises ValueError where the weights do not reach all of `layers`."""

@@ -200,7 +200,7 @@ def test_the_cli_imports_torch_only_inside_its_commands() -> None:
     """Else `nststab --help` waits for it; build.py is itself imported inside the commands."""
     late = ("build", "perceptual", "pretrained", "style_source", "flow_source", "resuming")
     shelf = ("style_card", "style_prediction", "style_sheet")
-    parts = ("card", "figures", "folder", "identity", "log", "plan", "start", "style")
+    parts = ("card", "figures", "folder", "log", "plan", "start", "style")
     training = ("training", *(f"training_{part}" for part in parts))
     planning = ("footprints", "planned_jobs", "planning", "evaluate.speed_tasks")
     loaded_late = {f"nststab.cli.{name}" for name in (*late, *shelf, *training, *planning)}

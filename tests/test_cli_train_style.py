@@ -19,7 +19,6 @@ from torch import Tensor
 
 from nststab import assets, recipe
 from nststab.cli import group, planning, training_figures, training_plan, training_style
-from nststab.cli.perceptual import fingerprint
 from nststab.cli.planned_jobs import training_job
 from nststab.cli.planning import DoesNotFit, Job, estimated
 from nststab.cli.training_start import distance
@@ -120,7 +119,7 @@ def test_one_command_makes_the_folder_of_a_style(run: Run) -> None:
     picture = resize(read_picture(Path("my_picture.png")).rgb, 48)
     for layer, gram in style_target(vgg, picture, LossSettings().style_layers).items():
         torch.testing.assert_close(target[layer], gram, rtol=1e-3, atol=1e-3)
-    assert made_with == {"perceptual": fingerprint(vgg), "style_size": 48}
+    assert made_with == {"perceptual": vgg.fingerprint, "style_size": 48}
     assert max(read_picture(Path("own/image.jpg")).rgb.shape) == 64  # as large as it is
     rows = [line.split("│")[1:-1] for line in result.stdout.splitlines() if line.startswith("│")]
     assert [row[0].strip() for row in rows] == ["input", "independent", "recurrent"]

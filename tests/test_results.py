@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ def test_results_hold_settings_versions_and_no_nan(tmp_path: Path) -> None:
 def test_a_table_in_markdown() -> None:
     table = Table("Speed", ("method", "ms"), [("a|b", "1.0")], "On two cores.")
     assert table.markdown() == "**Speed**\n\n| method | ms |\n| --- | ---: |\n| a\\|b | 1.0 |\n\nOn two cores.\n"
+    assert replace(table, title="", note="").markdown() == "| method | ms |\n| --- | ---: |\n| a\\|b | 1.0 |\n"
 
 
 def test_a_part_is_computed_once(tmp_path: Path) -> None:

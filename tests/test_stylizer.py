@@ -23,11 +23,14 @@ from nststab.stylizer import (
     Checkpoint,
     FeedForward,
     load_checkpoint,
+    load_perceptual,
     load_target,
     read_tensors,
     save_checkpoint,
     save_target,
 )
+from nststab.vgg import Normalization, PerceptualNetwork, Pooling
+from tests.conftest import tiny_state_dict
 
 TINY = NetworkConfig(widths=(4, 6, 8), blocks=2)
 TINY_RECURRENT = NetworkConfig(recurrent=True, widths=(4, 6, 8), blocks=1)
@@ -263,6 +266,26 @@ def test_a_missing_file_is_said_to_be_missing(tmp_path: Path, name: str) -> None
         load_checkpoint(tmp_path / name)
     with pytest.raises(FileNotFoundError, match=name):
         read_tensors(tmp_path / name)
+
+
+def test_perceptual_weights_are_read_with_what_they_expect(tmp_path: Path) -> None:
+    path = tmp_path / "vgg.safetensors"
+    save_file(tiny_state_dict(), path, {"mean": "0.1,0.2,0.3", "std": "1,2,3"})
+    images = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    other = Normalization((0.1, 0.2, 0.3), (1, 2, 3))
+    poolings: tuple[Pooling, ...] = ("max", "average")
+    for pooling in poolings:
+        expected = PerceptualNetwork(tiny_state_dict(), other, pooling)
+        found = load_perceptual(path, pooling)
+        assert torch.equal(found(images, ["relu2_2"])["relu2_2"], expected(images, ["relu2_2"])["relu2_2"])
+        assert found.fingerprint == expected.fingerprint
+
+
+def test_a_network_in_place_of_perceptual_weights_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "style.safetensors"
+    save_checkpoint(path, Checkpoint(network()))
+    with pytest.raises(ValueError, match=r"^[^\n]*style\.safetensors: expected VGG-16 or VGG-19 weights"):
+        load_perceptual(path)
 
 
 def test_nothing_is_left_behind_where_a_checkpoint_cannot_be_written(tmp_path: Path) -> None:

@@ -16,11 +16,20 @@ from nststab.images import write_picture
 from nststab.jobs import OtherSettings
 from nststab.layers import FlowClip
 from nststab.losses import LossSettings, PerceptualLoss, style_target, temporal_loss
-from nststab.networks import NetworkConfig, TransformationNetwork, make_recurrent
+from nststab.networks import NetworkConfig, TransformationNetwork, make_recurrent, with_margin
 from nststab.stages import ImageStage, VideoData, VideoSettings, VideoStage
 from nststab.synthetic import SyntheticSettings
-from nststab.train import SKIPPED_IN_A_ROW, Stage, TrainingDiverged, TrainingSettings, Validation, fit
+from nststab.train import (
+    SKIPPED_IN_A_ROW,
+    Stage,
+    TrainingDiverged,
+    TrainingSettings,
+    Validation,
+    fit,
+    training_identity,
+)
 from nststab.vgg import PerceptualNetwork
+from tests.conftest import tiny_state_dict
 
 CPU = torch.device("cpu")
 TINY = NetworkConfig(widths=(4, 6, 8), blocks=1)
@@ -151,6 +160,25 @@ def test_a_finished_run_only_validates(image_stage: ImageStage, tmp_path: Path) 
     assert same(start, finished)
     assert list(again) == [6]
     assert again[6].terms == validations[6].terms
+
+
+def test_a_training_is_known_by_all_that_decides_it(photos: PhotoFolder, tiny_vgg: PerceptualNetwork) -> None:
+    target = style_target(tiny_vgg, noise(1, 3, 32, 32, seed=9), LossSettings().style_layers)
+    brighter = {**target, "relu1_2": target["relu1_2"] * 1.01}
+    other_vgg = PerceptualNetwork(tiny_state_dict(1))
+    same_photos = PhotoFolder(photos.paths[0].parent)
+    first = training_identity({"style": "wave"}, network(), target, tiny_vgg, photos)
+    assert first == training_identity({"style": "wave"}, network(), dict(target), tiny_vgg, same_photos)
+    others = [
+        training_identity({"style": "scream"}, network(), target, tiny_vgg, photos),
+        training_identity({"style": "wave"}, network(seed=1), target, tiny_vgg, photos),
+        training_identity({"style": "wave"}, with_margin(network(), 8), target, tiny_vgg, photos),
+        training_identity({"style": "wave"}, network(), brighter, tiny_vgg, photos),
+        training_identity({"style": "wave"}, network(), target, other_vgg, photos),
+        training_identity({"style": "wave"}, network(), target, tiny_vgg, photos.hold_out()[0]),
+    ]
+    for other in others:
+        assert len([name for name in first if other[name] != first[name]]) == 1
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from torchvision.models.vgg import cfgs, make_layers
 from nststab.assets import perceptual_weights
 from nststab.stylizer import read_tensors
 from nststab.vgg import CAFFE, TORCHVISION, Normalization, PerceptualNetwork, normalization
+from tests.conftest import tiny_state_dict
 
 PARTS = [(number, part) for number in (0, 3) for part in ("weight", "bias")]
 
@@ -164,6 +165,14 @@ def test_average_pooling_by_hand() -> None:
     for pooling, expected in (("average", [0.35, 0.4]), ("max", [0.6, 0.9])):
         pooled = PerceptualNetwork(state, plain, pooling)(images, ["relu2_1"])["relu2_1"]  # type: ignore[arg-type]
         torch.testing.assert_close(pooled, torch.tensor(expected).expand(1, 3, 1, 2))
+
+
+def test_the_fingerprint_tells_weights_and_pooling_apart() -> None:
+    own = PerceptualNetwork(tiny_state_dict()).fingerprint
+    assert own == PerceptualNetwork(tiny_state_dict()).fingerprint
+    others = {PerceptualNetwork(tiny_state_dict(1)).fingerprint}
+    others.add(PerceptualNetwork(tiny_state_dict(), pooling="average").fingerprint)
+    assert len(others - {own}) == 2
 
 
 def test_another_pooling_is_refused() -> None:

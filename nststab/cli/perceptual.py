@@ -1,6 +1,5 @@
 """The perceptual network that the command line asks for, and the layers that go with it."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from nststab.assets import perceptual_weights
 from nststab.cli.common import say
 from nststab.cli.pretrained import pretrained
 from nststab.jobs import content_hash
-from nststab.stylizer import read_tensors
+from nststab.stylizer import load_perceptual
 from nststab.vgg import PerceptualNetwork, Pooling, normalization
 
 
@@ -25,28 +24,13 @@ def perceptual_network(
     if name:
         state = pretrained(name, say)
         return PerceptualNetwork(state, normalization(state, {}), pooling).to(device)
-    path = weights or perceptual_weights()
-    tensors, metadata = read_tensors(path)
-    try:
-        return PerceptualNetwork(tensors, normalization(tensors, metadata), pooling).to(device)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    return load_perceptual(weights or perceptual_weights(), pooling).to(device)
 
 
 def perceptual_name(options: Mapping[str, Any]) -> str:
     """What results call the network that --network and --vgg-weights name: a file by its name and content."""
     path: Path | None = options["vgg_weights"]
     return f"{path.name} ({content_hash(path)})" if path else options["network"] or "the bundled VGG-16"
-
-
-def fingerprint(network: PerceptualNetwork) -> str:
-    """Tells perceptual networks apart by their first layer, in 16 bits as the bundled one has it, and their pooling.
-
-    VGG-16 and VGG-19 have the same shapes at the style layers, and Gram matrices of one are nonsense to the other.
-    """
-    weight = network.weights[f"{network.layers[0]}_weight"].detach().cpu().half().contiguous()
-    digest = hashlib.blake2b(weight.numpy().tobytes(), digest_size=8).hexdigest()
-    return digest if network.pooling == "max" else f"{digest}-{network.pooling}"
 
 
 def layers_of(network: PerceptualNetwork) -> dict[str, tuple[str, ...]]:

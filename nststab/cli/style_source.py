@@ -9,7 +9,6 @@ import click
 from torch import Tensor
 
 from nststab.assets import NETWORKS, UnknownStyle, find_style, style_in
-from nststab.cli.perceptual import fingerprint
 from nststab.images import PICTURE_SUFFIXES, read_picture, resize
 from nststab.jobs import content_hash
 from nststab.losses import StyleTarget, blend, style_target
@@ -110,7 +109,7 @@ class StyleSource:
 
 def _made_with(network: PerceptualNetwork, style: StyleTarget, training: Mapping[str, Any]) -> bool:
     """Whether Gram targets are those of `network`, as far as their record and their shapes tell."""
-    own = fingerprint(network)
+    own = network.fingerprint
     return training.get("perceptual", own) == own and all(
         style[layer].shape[-1] == len(network.weights[f"{layer}_bias"]) for layer in set(style) & set(network.layers)
     )

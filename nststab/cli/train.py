@@ -150,7 +150,7 @@ def video(
     Back-propagation goes through all frames of a clip; the flow between them is exact. A recurrent checkpoint is
     trained further: a short run on larger crops, after a long one on small ones, brings the style loss down.
     """
-    from nststab.cli.perceptual import fingerprint, perceptual_network
+    from nststab.cli.perceptual import perceptual_network
     from nststab.cli.planned_jobs import training_job
     from nststab.cli.planning import planned
     from nststab.cli.training import Training, training_machine, training_settings
@@ -171,7 +171,7 @@ def video(
     before = {name: tuple(value) if isinstance(value, list) else value for name, value in before.items()}
     settings, loss = training_settings(options, where, LossSettings(**before))
     vgg = perceptual_network(options["vgg_weights"], where.device, options["network"])
-    if start.training.get("perceptual", fingerprint(vgg)) != fingerprint(vgg):
+    if start.training.get("perceptual", vgg.fingerprint) != vgg.fingerprint:
         raise ValueError(f"{image_checkpoint} was trained with another perceptual network (--vgg-weights)")
     target = {layer: gram.to(where.device) for layer, gram in grams.items()}
     video_settings = replace(VideoSettings(), **given(temporal_weight=temporal_weight))

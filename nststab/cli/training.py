@@ -11,16 +11,14 @@ import torch
 import nststab
 from nststab.cli.build import Machine, machine
 from nststab.cli.common import given, progress, say
-from nststab.cli.perceptual import fingerprint
 from nststab.cli.resuming import training_state
-from nststab.cli.training_identity import training_identity
 from nststab.cli.training_log import TrainingLog
 from nststab.datasets import PhotoFolder, SintelClips
 from nststab.losses import LossSettings, PerceptualLoss, StyleTarget
 from nststab.networks import TransformationNetwork
 from nststab.stages import ImageStage, VideoData, VideoSettings, VideoStage
 from nststab.synthetic import SyntheticSettings
-from nststab.train import Stage, TrainingSettings, fit
+from nststab.train import Stage, TrainingSettings, fit, training_identity
 from nststab.vgg import PerceptualNetwork
 
 _VALIDATION_CLIPS = 4
@@ -110,7 +108,7 @@ class Training:
         if done < settings.steps:
             say(f"stopped after {done} steps, which {state} keeps; the same command goes on")
             raise click.Abort
-        made = {"settings": asdict(settings), "perceptual": fingerprint(self.vgg)}
+        made = {"settings": asdict(settings), "perceptual": self.vgg.fingerprint}
         made |= {"validation": log.last, "version": nststab.__version__}
         return Trained(work.record | made, log.seconds)
 

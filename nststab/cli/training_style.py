@@ -11,7 +11,6 @@ from torch import Tensor
 from nststab.assets import NETWORKS
 from nststab.cli.build import Machine
 from nststab.cli.common import say
-from nststab.cli.perceptual import fingerprint
 from nststab.cli.planned_jobs import training_job
 from nststab.cli.planning import Job
 from nststab.cli.training import Trained, Training
@@ -74,7 +73,7 @@ class StyleTraining:
         folder = self.folder
         folder.begin()
         remember_sizes(folder.sizes, self.recipe.stages)
-        made_with = {"perceptual": fingerprint(self.training.vgg), "style_size": self.recipe.style_size}
+        made_with = {"perceptual": self.training.vgg.fingerprint, "style_size": self.recipe.style_size}
         save_target(folder.style.target, self.training.target, made_with)
         folder.write_pictures(picture)
         network, done = self.start.independent, list[Trained]()

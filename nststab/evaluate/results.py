@@ -31,14 +31,15 @@ class Table:
     note: str = ""
 
     def markdown(self) -> str:
-        """The table in GitHub's Markdown, with its title above and its note below."""
+        """The table in GitHub's Markdown, below its title and above its note, where it has them."""
         lines = [
             self.columns,
             ["---", *["---:"] * (len(self.columns) - 1)],
             *([cell.replace("|", "\\|") for cell in row] for row in self.rows),
         ]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        return "\n\n".join(part for part in (f"**{self.title}**", table, self.note) if part) + "\n"
+        title = f"**{self.title}**" if self.title else ""
+        return "\n\n".join(part for part in (title, table, self.note) if part) + "\n"
 
 
 @dataclass(frozen=True)
