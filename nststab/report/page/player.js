@@ -1,0 +1,142 @@
+// One hidden video with all clips of a scene, moved frame by frame. A frame counts as shown once `onframe` has drawn it.
+
+const STALE = 250; // ms after which a seek without a callback for its frame is believed to be done
+
+/** The frame on show at a time in seconds: the last that has begun. */
+function frameBegun(times, time) {
+  let frame = 0;
+  while (frame + 1 < times.length && times[frame + 1] <= time) frame += 1;
+  return frame;
+}
+
+/** The frame that begins nearest to a time: what browsers tell of a frame is its begin, give or take rounding. */
+function frameNearest(times, time) {
+  const frame = frameBegun(times, time);
+  return frame + 1 < times.length && times[frame + 1] - time < time - times[frame] ? frame + 1 : frame;
+}
+
+function decoded(base64) {
+  const text = atob(base64.trim());
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i += 1) bytes[i] = text.charCodeAt(i);
+  return bytes;
+}
+
+/** Opens the video of a scene; `onframe(frame)` draws it, `onstate()` follows play and pause, `onerror()` comes once. */
+function openPlayer(scene, { onframe, onstate, onerror }) {
+  const { times, end } = scene;
+  const source = document.getElementById(scene.video);
+  const url = URL.createObjectURL(new Blob([decoded(source.textContent)], { type: "video/mp4" }));
+  const video = el("video", { class: "atlas", playsinline: true, loop: true, preload: "auto", tabindex: "-1", "aria-hidden": "true" });
+  const exact = "requestVideoFrameCallback" in video;
+  const listening = new AbortController();
+  const on = (name, listener) => video.addEventListener(name, listener, { signal: listening.signal });
+  let shown = -1; // drawn last
+  let target = 0; // asked for last
+  let goal = -1; // of the seek under way, or -1
+  let told = -1; // the frame that the browser has last told of since that seek began
+  let broken = false;
+  let timer = 0;
+
+  function middle(frame) {
+    return (times[frame] + (times[frame + 1] ?? end)) / 2;
+  }
+
+  function show(frame) {
+    shown = frame;
+    onframe(frame);
+  }
+
+  function go() {
+    goal = target;
+    told = -1;
+    video.currentTime = middle(goal);
+  }
+
+  function arrived(frame) {
+    clearTimeout(timer);
+    const again = target !== goal;
+    goal = -1;
+    show(frame);
+    if (again) go();
+  }
+
+  function seek(frame) {
+    target = clamp(frame, 0, times.length - 1);
+    if (broken) show(target);
+    else if (goal < 0 && target !== shown && video.readyState > 0) go();
+  }
+
+  function presented(_, { mediaTime }) {
+    if (listening.signal.aborted) return;
+    const frame = frameNearest(times, mediaTime);
+    told = frame;
+    if (goal < 0) {
+      if (!video.paused) target = frame;
+      show(frame);
+    } else if (frame === goal && !video.seeking) {
+      arrived(frame);
+    }
+    video.requestVideoFrameCallback(presented);
+  }
+
+  function followClock() {
+    if (listening.signal.aborted) return;
+    const frame = frameBegun(times, video.currentTime);
+    if (!video.paused && goal < 0) {
+      target = frame;
+      show(frame);
+    }
+    requestAnimationFrame(followClock);
+  }
+
+  function fail() {
+    if (broken) return;
+    broken = true;
+    onerror();
+    show(target);
+    onstate();
+  }
+
+  on("loadeddata", () => { if (goal < 0) go(); }); // even where a first frame was told of before it could be drawn
+  on("seeked", () => {
+    if (goal < 0) return;
+    if (!exact || told === goal) arrived(goal);
+    else timer = setTimeout(() => { if (goal >= 0) arrived(told < 0 ? goal : told); }, STALE);
+  });
+  on("play", onstate);
+  on("pause", () => {
+    onstate();
+    if (goal < 0 && shown >= 0) go(); // the browser may already be a frame further than what was drawn
+  });
+  on("error", fail);
+  video.muted = true;
+  video.src = url;
+  document.body.append(video);
+  if (exact) video.requestVideoFrameCallback(presented);
+  else followClock();
+
+  return {
+    video,
+    seek,
+    step: (count) => { video.pause(); seek(target + count); },
+    toggle: () => {
+      if (broken) return;
+      if (video.paused) video.play().catch((error) => { if (error.name === "NotSupportedError") fail(); });
+      else video.pause();
+    },
+    pause: () => video.pause(),
+    setSpeed: (speed) => { video.defaultPlaybackRate = video.playbackRate = speed; },
+    get playing() { return !video.paused; },
+    get broken() { return broken; },
+    close: () => {
+      listening.abort();
+      clearTimeout(timer);
+      video.pause();
+      video.removeAttribute("src");
+      video.load();
+      video.remove();
+      URL.revokeObjectURL(url);
+    },
+  };
+}

@@ -1,0 +1,139 @@
+"""A real browser for the tests of HTML reports, and clips whose frames tell their own number."""
+
+import io
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver.chrome.service import Service
+
+BITS = 6  # of a frame's number
+BROWSER, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+MISSING = "" if BROWSER and DRIVER else "needs chromium and chromedriver"
+_FLAGS = (
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --hide-scrollbars"
+)
+
+
+@contextmanager
+def browser() -> Iterator[Chrome]:
+    """A headless Chromium that keeps what the console and the network say."""
+    options = ChromeOptions()
+    options.binary_location = BROWSER or ""
+    for flag in _FLAGS.split():
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = Chrome(options, Service(DRIVER))
+    try:
+        driver.set_script_timeout(20)
+        yield driver
+    finally:
+        driver.quit()
+
+
+def wait(condition: Callable[[], Any], what: str, seconds: float = 10) -> Any:
+    """The first true value of `condition`; AssertionError after so many seconds without one."""
+    end = time.monotonic() + seconds
+    while True:
+        if value := condition():
+            return value
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        time.sleep(0.02)
+
+
+def resize(driver: Chrome, width: int, height: int, phone: bool = False) -> None:
+    """The size of the page in its own pixels."""
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 2 if phone else 1, "mobile": phone}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+def color_scheme(driver: Chrome, scheme: str) -> None:
+    """Prefer "light" or "dark"."""
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+
+def said(driver: Chrome) -> list[str]:
+    """What the console has said since the last call."""
+    return [entry["message"] for entry in driver.get_log("browser")]  # type: ignore[no-untyped-call]
+
+
+def requested(driver: Chrome) -> list[str]:
+    """The addresses of all requests since the last call."""
+    entries = driver.get_log("performance")  # type: ignore[no-untyped-call]
+    messages = (json.loads(entry["message"])["message"] for entry in entries)
+    return [
+        message["params"]["request"]["url"] for message in messages if message["method"] == "Network.requestWillBeSent"
+    ]
+
+
+def shown_frame(driver: Chrome) -> int | None:
+    """The frame that the report says it shows."""
+    frame = driver.execute_script("return document.documentElement.dataset.frame")
+    return int(frame) if frame else None
+
+
+def canvas_pixels(driver: Chrome, places: Sequence[tuple[float, float]]) -> list[list[list[int]]]:
+    """R, G, B of all canvases on show at places, which are shares of the width and the height."""
+    pixels: list[list[list[int]]] = driver.execute_script(
+        """
+        return [...document.querySelectorAll("canvas")].filter(canvas => canvas.offsetWidth > 0).map(canvas => {
+          // a copy: Chromium warns in the console of reading back from what is drawn fast
+          const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", {willReadFrequently: true});
+          copy.drawImage(canvas, 0, 0);
+          return arguments[0].map(([x, y]) =>
+            [...copy.getImageData(Math.floor(x * canvas.width), Math.floor(y * canvas.height), 1, 1).data].slice(0, 3));
+        });
+        """,
+        list(places),
+    )
+    return pixels
+
+
+def canvas_counters(driver: Chrome) -> list[int]:
+    """The numbers burnt into the pixels of all canvases on show, see `counter_frame`."""
+    places = [((bit + 0.5) / BITS, 0.75) for bit in range(BITS)]
+    return [
+        sum((red > 127) << bit for bit, (red, _, _) in enumerate(colors)) for colors in canvas_pixels(driver, places)
+    ]
+
+
+def canvas_colors(driver: Chrome) -> list[list[int]]:
+    """R, G, B of the upper half of all canvases on show, which a clip has to itself."""
+    return [color for (color,) in canvas_pixels(driver, [(0.5, 0.25)])]
+
+
+def counter_frame(number: int, color: Sequence[int], height: int, width: int) -> NDArray[np.uint8]:
+    """A frame (H, W, 3): one colour above, the number in black and white blocks, lowest bit first, below."""
+    frame = np.empty((height, width, 3), np.uint8)
+    frame[: height // 2] = color
+    for bit, columns in enumerate(np.array_split(np.arange(width), BITS)):
+        frame[height // 2 :, columns] = 255 if number >> bit & 1 else 0
+    return frame
+
+
+def encode(frames: Sequence[NDArray[np.uint8]], times: Sequence[float], end: float) -> bytes:
+    """An H.264 video in MP4 of frames (H, W, 3) that are shown from their times on, the last until `end`."""
+    file = io.BytesIO()
+    unit = Fraction(1, 1000)
+    with av.open(file, "w", format="mp4") as container:
+        stream: Any = container.add_stream("libx264", rate=25, options={"crf": "12", "g": "8", "bf": "0"})
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        stream.time_base = stream.codec_context.time_base = unit
+        for pixels, begin, until in zip(frames, times, [*times[1:], end], strict=True):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.time_base, frame.pts = unit, round(begin * 1000)
+            frame.duration = round((until - begin) * 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return file.getvalue()
