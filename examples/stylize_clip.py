@@ -1,10 +1,11 @@
-"""Stylizes a clip from Python: python examples/stylize_clip.py CLIP OUT [STYLE]."""
+"""Stylizes a clip: python examples/stylize_clip.py CLIP OUT [STYLE]
+
+CLIP is a video, a folder of pictures or a pattern of them; OUT ends in .mp4, .mkv, .webm, .gif, or / for a folder.
+"""
 
 import sys
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-
-from torch import Tensor
 
 from nststab.assets import find_style
 from nststab.shots import by_shot
@@ -15,12 +16,8 @@ from nststab.video import convert_clip, open_clip
 def main(clip: Path, output: str, style: str = "the_great_wave") -> None:
     """Stylizes `clip` with the style's recurrent network, starting afresh at every cut."""
     stylizer = FeedForward(load_checkpoint(find_style(style).checkpoint("recurrent")).network)
-
-    def stylize(frames: Iterator[Tensor]) -> Iterator[Tensor]:
-        return by_shot(stylizer, frames)
-
-    result = convert_clip(open_clip(clip), output, stylize)
-    print(f"{output}: {result.frames} frames")
+    result = convert_clip(open_clip(clip), output, partial(by_shot, stylizer))
+    print(f"{output}: {result.frames} frames", *result.notes, sep="\n")
 
 
 if __name__ == "__main__":
