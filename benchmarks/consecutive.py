@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from nststab.images import write_picture
-from nststab.report.layout import contact_sheet
+from nststab.report.sheet import contact_sheet
 from nststab.video import open_clip
 
 AMPLIFIED = 4

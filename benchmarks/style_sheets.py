@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nststab.assets import demo_clip, find_style, styles
 from nststab.images import write_picture
-from nststab.report.layout import contact_sheet
+from nststab.report.sheet import contact_sheet
 from nststab.stylizer import FeedForward, load_checkpoint
 from nststab.video import open_clip
 

@@ -1,17 +1,29 @@
+import math
+from collections.abc import Sequence
+
+import numpy as np
 import pytest
 import torch
+from scipy.signal import correlate
 from torch import Tensor
 
-from nststab.images import text_mask
-from nststab.report.layout import PAPER, contact_sheet, side_by_side
+from nststab.report.canvas import FAINT, INK, ON_DARK, PAPER, SMALLEST_TEXT, rgb, shortened, text_cover
+from nststab.report.heat import heat_colors
+from nststab.report.layout import ComparisonLayout
 
-LABELS = ["input", "independent", "recurrent", "ruder", "gatys", "mixed with previous"]
+NAMES = ["input", "independent", "recurrent", "ruder", "gatys", "mixed with previous"]
+SERIES = [0, 2, 1, 3, 4, 5]
+SIZES = [(17, 31), (1, 1), (32, 32), (144, 176), (61, 33), (90, 160)]
 
 
-def panels(count: int, height: int, width: int) -> list[Tensor]:
+def noise(count: int, channels: int, height: int, width: int) -> list[Tensor]:
     """Noise that never looks like paper or ink."""
     generator = torch.Generator().manual_seed(0)
-    return [0.2 + 0.5 * torch.rand(1, 3, height, width, generator=generator) for _ in range(count)]
+    return [0.2 + 0.5 * torch.rand(1, channels, height, width, generator=generator) for _ in range(count)]
+
+
+def layout(count: int, frames: int | None = 5, differences: bool = False) -> ComparisonLayout:
+    return ComparisonLayout(NAMES[:count], SERIES[:count], frames, differences)
 
 
 def corner(canvas: Tensor, picture: Tensor) -> tuple[int, int]:
@@ -23,88 +35,192 @@ def corner(canvas: Tensor, picture: Tensor) -> tuple[int, int]:
     raise AssertionError("the picture is not in the canvas")
 
 
-@pytest.mark.parametrize(("height", "width"), [(17, 31), (1, 1), (144, 176), (61, 33)])
+def has_text(canvas: Tensor, text: str, color: Tensor | float = FAINT) -> bool:
+    """Whether a line of the smallest text stands somewhere, pixel by pixel."""
+    red = color if isinstance(color, float) else float(color[0])
+    expected = (PAPER + (red - PAPER) * text_cover(text, SMALLEST_TEXT)).double().numpy()
+    place = canvas[0, 0].double().numpy()
+    if place.shape[1] < expected.shape[1]:
+        return False
+    energy = correlate(place**2, np.ones_like(expected), mode="valid")
+    error = energy - 2 * correlate(place, expected, mode="valid") + (expected**2).sum()
+    return bool(error.min() < 1e-6)
+
+
+@pytest.mark.parametrize("differences", [False, True])
+@pytest.mark.parametrize(("height", "width"), SIZES)
 @pytest.mark.parametrize("count", [2, 3, 4, 5, 6])
-def test_panels_stand_whole_in_reading_order_under_their_labels(count: int, height: int, width: int) -> None:
-    frames = panels(count, height, width)
-    canvas = side_by_side(frames, LABELS[:count])
+def test_frames_stand_whole_in_reading_order_with_their_maps_below(
+    count: int, height: int, width: int, differences: bool
+) -> None:
+    frames = noise(count, 3, height, width)
+    changes = [0.3 * change for change in noise(count, 1, height, width)] if differences else None
+    canvas = layout(count, differences=differences).render(frames, [0.5] * count, changes)
+    assert canvas.shape[0] == 1
     assert canvas.shape[-2] % 2 == canvas.shape[-1] % 2 == 0
+    assert canvas.dtype == torch.float32
     assert canvas.min() >= 0
     assert canvas.max() <= 1
     corners = [corner(canvas, frame) for frame in frames]
     assert corners == sorted(corners)
-    assert len({y for y, _ in corners}) == (1 if count <= 3 or height > width else 2)
-    for (y, x), frame, label in zip(corners, frames, LABELS, strict=False):
-        bar = canvas[..., y - 16 : y, max(0, x - 70) : x + width + 70]
-        assert bar.max() > 0.6, f"no text above {label}"
-        assert not (bar == frame[0, 0, 0, 0]).any()
+    assert all(y % 2 == x % 2 == 0 for y, x in corners)  # where a pixel of chroma begins
+    if changes is not None:
+        for (y, x), change in zip(corners, changes, strict=True):
+            below = canvas[..., y + height :, x : x + width]
+            top, left = corner(below, heat_colors(change))
+            assert left == 0
+            assert top % 2 == height % 2
+            assert top >= 8
+
+
+@pytest.mark.parametrize("count", [2, 6])
+def test_each_clip_has_a_square_of_its_colour_and_its_name_above_it(count: int) -> None:
+    frames = noise(count, 3, 144, 176)
+    canvas = layout(count).render(frames, [math.nan] * count)
+    for frame, name, number in zip(frames, NAMES, SERIES, strict=False):
+        y, x = corner(canvas, frame)
+        bar = canvas[..., y - 14 : y, x : x + 176]
+        square = (bar[0] == rgb(ON_DARK[number])).all(0).nonzero()
+        assert square.amin(0)[1] == 0
+        assert len(square) == len(set(square[:, 0].tolist())) ** 2
+        assert has_text(canvas[..., y - 22 : y, x + 8 : x + 176], name, INK)
+
+
+def test_what_the_pictures_mean_is_written_once() -> None:
+    canvas = layout(4, differences=True).render(noise(4, 3, 48, 176), [0.5] * 4, noise(4, 1, 48, 176))
+    assert has_text(canvas, "SSIM of corresponding patches: higher is steadier")
+    assert has_text(canvas, "Change that motion does not explain:")
+    assert has_text(canvas, "64 levels of 255")
+    plain = layout(4).render(noise(4, 3, 48, 176), [0.5] * 4)
+    assert not has_text(plain, "64 levels of 255")
+
+
+def test_the_values_are_printed() -> None:
+    canvas = layout(3).render(noise(3, 3, 48, 176), [0.874, -0.02, math.nan])
+    assert has_text(canvas, "0.87", rgb(ON_DARK[SERIES[0]]))
+    assert has_text(canvas, "-0.02", rgb(ON_DARK[SERIES[1]]))
+    assert has_text(canvas, "–")
+    assert not has_text(canvas, "0.88", rgb(ON_DARK[SERIES[0]]))
 
 
 def test_the_size_is_the_same_for_every_frame_of_a_clip() -> None:
-    first, second = (side_by_side([level * frame for frame in panels(3, 17, 31)], LABELS[:3]) for level in (1, 0))
-    assert first.shape == second.shape
+    whole, frames = layout(3, frames=None, differences=True), noise(3, 3, 17, 31)
+    shapes = set()
+    for index in range(120):
+        if index == 50:
+            whole.start_shot()
+        changes = None if index in (0, 50) else noise(3, 1, 17, 31)
+        shapes.add(whole.render(frames, [math.nan if changes is None else 0.1 * (index % 10)] * 3, changes).shape)
+    assert len(shapes) == 1
+
+
+def test_a_frame_that_was_rendered_stays_as_it_was() -> None:
+    whole, frames = layout(2), noise(2, 3, 17, 31)
+    first = whole.render(frames, [math.nan] * 2)
+    copy = first.clone()
+    whole.render([1 - frame for frame in frames], [0.3, 0.8])
+    assert torch.equal(first, copy)
+
+
+def test_the_same_clip_gives_the_same_pictures() -> None:
+    def pictures() -> list[Tensor]:
+        whole = layout(2)
+        return [whole.render(noise(2, 3, 17, 31), [0.2 * t, 1 - 0.2 * t]) for t in range(5)]
+
+    assert all(torch.equal(a, b) for a, b in zip(pictures(), pictures(), strict=True))
+
+
+def test_without_a_map_there_is_black() -> None:
+    frames = noise(2, 3, 17, 31)
+    whole = layout(2, differences=True)
+    first = whole.render(frames, [math.nan] * 2, None)
+    black = whole.render(frames, [math.nan] * 2, [torch.zeros(1, 1, 17, 31)] * 2)
+    y, x = corner(black, heat_colors(torch.zeros(1, 1, 17, 31)))
+    assert first[..., y : y + 17, x : x + 31].max() == 0
+
+
+def test_a_single_frame_has_no_curve() -> None:
+    single, several = (layout(3, frames).render(noise(3, 3, 90, 160), [math.nan] * 3) for frames in (1, 2))
+    assert has_text(several, "SSIM of corresponding patches: higher is steadier")
+    assert not has_text(single, "SSIM of corresponding patches: higher is steadier")
+    whole = layout(3, 1)
+    for _ in range(2):
+        whole.start_shot()
+        whole.render(noise(3, 3, 9, 9), [math.nan] * 3)
+
+
+def test_long_names_are_cut_off_at_the_width_of_their_clip() -> None:
+    name = "a name that somebody gave a file, and that goes on and on and on\n.mp4"
+    frames = noise(2, 3, 144, 176)
+    canvas = ComparisonLayout([name, "b"], [0, 1], 5, False).render(frames, [0.5, 0.5])
+    (_, first), (_, second) = corner(canvas, frames[0]), corner(canvas, frames[1])
+    assert second - first < 176 + 3 * 12 + 100
+    cut = shortened(name, 12, 100)
+    assert cut.endswith("…")
+    assert cut[:-1] in name
+    assert 80 < text_cover(cut, 12).shape[-1] <= 100
+    assert shortened("a\n b", 12, 100) == "a b"
+    assert shortened("abc", 12, 0) == "…"
 
 
 def test_text_grows_with_the_frame_and_stays_readable() -> None:
-    def bar_height(height: int, width: int) -> int:
-        return corner(side_by_side(panels(2, height, width), LABELS[:2]), panels(2, height, width)[0])[0]
+    def bar(height: int, width: int) -> int:
+        frames = noise(2, 3, height, width)
+        first = layout(2, frames=1).render(frames, [0.5] * 2)
+        return corner(first, frames[0])[0]
 
-    assert bar_height(17, 31) >= 12
-    assert bar_height(240, 432) < bar_height(480, 854)
-
-
-def test_wrong_panels_are_refused() -> None:
-    frames = panels(2, 8, 8)
-    with pytest.raises(ValueError, match="one label for each frame, got 2 frames and 3 labels"):
-        side_by_side(frames, LABELS[:3])
-    with pytest.raises(ValueError, match="frames of one shape"):
-        side_by_side([frames[0], frames[1][..., :7]], LABELS[:2])
-    with pytest.raises(ValueError, match="one label"):
-        side_by_side([], [])
+    assert bar(17, 31) >= 12
+    assert bar(240, 432) < bar(480, 854)
 
 
-def test_a_contact_sheet_shows_rows_of_pictures_of_any_size_under_their_labels() -> None:
-    small, large = panels(2, 20, 31)[0], panels(3, 40, 25)[2]
-    canvas = contact_sheet([[small, large], [large.flip(-1), small.flip(-1)]], ["photos", "step 100"])
-    assert canvas.shape[-2] % 2 == canvas.shape[-1] % 2 == 0
-    (y1, x1), (y2, x2) = corner(canvas, small), corner(canvas, large)
-    (y3, x3), (_, x4) = corner(canvas, large.flip(-1)), corner(canvas, small.flip(-1))
-    assert y1 == y2 + 10
-    assert x1 < x2
-    assert x3 < x4
-    assert y3 >= y2 + 40 + 16
-    unlabelled = contact_sheet([[small], [small.flip(-1)]], ["", ""])
-    assert corner(unlabelled, small) == (0, 0)
-    with pytest.raises(ValueError, match="each row"):
-        contact_sheet([[small], []], ["a", "b"])
+def test_the_network_s_graph_is_not_held() -> None:
+    frames = [frame.requires_grad_() for frame in noise(2, 3, 8, 8)]
+    changes = [change.requires_grad_() for change in noise(2, 1, 8, 8)]
+    assert not layout(2, differences=True).render(frames, [0.5] * 2, changes).requires_grad
 
 
-def test_a_sheet_does_not_hold_on_to_the_network_s_graph() -> None:
-    picture = panels(1, 8, 8)[0].requires_grad_()
-    assert not contact_sheet([[picture]], ["a"]).requires_grad
-    assert not contact_sheet([[picture]], [""]).requires_grad
-    assert not side_by_side([picture, picture], ["a", "b"]).requires_grad
+@pytest.mark.parametrize(
+    ("frames", "ssims", "changes", "message"),
+    [
+        (noise(3, 3, 8, 8), [0.5] * 2, None, "one of each for 2 clips, got 3, 2"),
+        (noise(2, 3, 8, 8), [0.5] * 3, None, "one of each for 2 clips, got 2, 3"),
+        (noise(2, 3, 8, 8), [0.5] * 2, noise(1, 1, 8, 8), "one of each for 2 clips, got 2, 2, 1"),
+        ([*noise(1, 3, 8, 8), *noise(1, 3, 8, 7)], [0.5] * 2, None, r"one size, \(1, 3, 8, 8\), got \(1, 3, 8, 7\)"),
+        (noise(2, 1, 8, 8), [0.5] * 2, None, r"\(1, 3, 8, 8\), got \(1, 1, 8, 8\)"),
+        (noise(2, 3, 8, 8), [0.5] * 2, noise(2, 3, 8, 8), r"\(1, 1, 8, 8\), got \(1, 3, 8, 8\)"),
+    ],
+)
+def test_wrong_pictures_are_refused(
+    frames: Sequence[Tensor], ssims: list[float], changes: list[Tensor] | None, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        layout(2, differences=True).render(frames, ssims, changes)
 
 
-@pytest.mark.parametrize("height", [9, 12, 31])
-def test_text_is_white_on_black_and_as_high_as_asked(height: int) -> None:
-    mask = text_mask("independent", height)
-    assert mask.shape[:3] == (1, 1, height)
-    assert mask.min() == 0
-    assert mask.max() > 0.8
-    assert text_mask("independent, twice", height).shape[-1] > mask.shape[-1] > 3 * height
+def test_frames_of_another_size_are_refused_later_too() -> None:
+    whole = layout(2)
+    whole.render(noise(2, 3, 8, 8), [0.5] * 2)
+    with pytest.raises(ValueError, match="one size"):
+        whole.render(noise(2, 3, 8, 10), [0.5] * 2)
 
 
-def test_letters_differ_and_none_is_cut_off() -> None:
-    assert not torch.equal(text_mask("a", 16), text_mask("o", 16))
-    for letters in ("gjpqy", "ÄÉÔ", "|"):
-        mask = text_mask(letters, 32)
-        assert mask[..., -1, :].max() < 0.5
-        assert mask[..., 0, :].max() < 0.5
-    assert text_mask("", 12).max() == 0
-    with pytest.raises(ValueError, match="at least 4 pixels"):
-        text_mask("a", 3)
+def test_wrong_settings_are_refused() -> None:
+    with pytest.raises(ValueError, match="got 2 names and 1 colours"):
+        ComparisonLayout(["a", "b"], [0], 5, False)
+    with pytest.raises(ValueError, match="got 0 names"):
+        ComparisonLayout([], [], 5, False)
+    with pytest.raises(ValueError, match="colours from 0 to 6, got 0, 7"):
+        ComparisonLayout(["a", "b"], [0, 7], 5, False)
+    with pytest.raises(ValueError, match="no changes in a layout without differences"):
+        layout(2).render(noise(2, 3, 8, 8), [0.5] * 2, noise(2, 1, 8, 8))
 
 
-def test_the_background_is_dark() -> None:
-    assert contact_sheet([panels(1, 9, 9)], [""])[0, :, -1, -1].tolist() == pytest.approx([PAPER] * 3)
+def test_the_paper_is_dark_and_the_colours_stand_out_on_it() -> None:
+    def luminance(color: Tensor) -> float:
+        linear = torch.where(color <= 0.04045, color / 12.92, ((color + 0.055) / 1.055) ** 2.4).flatten()
+        return float(linear @ torch.tensor([0.2126, 0.7152, 0.0722]))
+
+    canvas = layout(2).render(noise(2, 3, 9, 9), [0.5] * 2)
+    assert canvas[0, :, -1, -1].tolist() == pytest.approx([PAPER] * 3)
+    for color in ON_DARK:
+        assert (luminance(rgb(color)) + 0.05) / (luminance(torch.full((3,), PAPER)) + 0.05) > 6

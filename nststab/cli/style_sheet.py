@@ -14,7 +14,7 @@ from nststab.cli.build import Machine, machine
 from nststab.cli.clips import open_source
 from nststab.cli.common import progress, refuse_overwriting, say
 from nststab.images import PICTURE_SUFFIXES, resize, write_picture
-from nststab.report.layout import contact_sheet
+from nststab.report.sheet import contact_sheet
 from nststab.shots import split_shots
 from nststab.stylizer import FeedForward, load_checkpoint
 

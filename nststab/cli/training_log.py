@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nststab.cli.common import named, say
 from nststab.durable import write_durably
 from nststab.images import remove_parts, write_picture
-from nststab.report.layout import contact_sheet
+from nststab.report.sheet import contact_sheet
 
 if TYPE_CHECKING:
     from nststab.train import Validation

@@ -30,15 +30,14 @@ def heat_colors(change: Tensor) -> Tensor:
     """A change (1, 1, H, W) in inferno's colours: (1, 3, H, W) in [0, 1], black at 0, brightest from `BRIGHTEST` on."""
     if change.ndim != 4 or change.shape[:2] != (1, 1):
         raise ValueError(f"expected the change of one frame (1, 1, H, W), got {tuple(change.shape)}")
-    colors = _colors().to(change.device)  # (256, 3)
-    entry = (change[0, 0].detach() * (255 / BRIGHTEST)).round().clamp(0, 255).int()  # (H, W)
-    return torch.stack([colors[:, channel][entry] for channel in range(3)]).unsqueeze(0)
+    entry = (change.detach().flatten() * (255 / BRIGHTEST)).round().clamp(0, 255).int()  # (HW)
+    return _colors().to(change.device).index_select(1, entry).view(1, 3, *change.shape[-2:])
 
 
 @functools.cache
 def _colors() -> Tensor:
-    """The 256 colours, (256, 3) in [0, 1], straight lines between those of the table."""
+    """The 256 colours, (3, 256) in [0, 1], straight lines between those of the table."""
     table = torch.tensor([[int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)] for color in INFERNO])
     place = torch.arange(256) / 15
     before = place.long().clamp(max=len(table) - 2)
-    return torch.lerp(table[before], table[before + 1], (place - before).unsqueeze(1))
+    return torch.lerp(table[before], table[before + 1], (place - before).unsqueeze(1)).T.contiguous()

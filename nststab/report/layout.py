@@ -1,106 +1,162 @@
-"""Pictures that set frames beside each other: labelled panels for `compare`, contact sheets for training."""
+"""The frames of a comparison as a video shows them: labelled clips, heat maps of their changes, a running curve."""
 
-import functools
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from nststab.images import text_mask
+from nststab.report.arrangement import CurveLimits, Parts, Rect, arrange
+from nststab.report.canvas import FAINT, INK, ON_DARK, PAPER, SMALLEST_TEXT, blend, fill, rgb, shortened, text_cover
+from nststab.report.curve import CurveStyle, RunningCurve
+from nststab.report.heat import BRIGHTEST, heat_colors
 
-PAPER = 0.07  # the background, dark so that it does not outshine the frames
-INK = 0.92
-SMALLEST_TEXT = 12  # pixels; below that letters run together
+LEGEND = ("Change that motion does not explain:", "0", f"{255 * BRIGHTEST:.0f} levels of 255")
+_LONGEST_NAME = 12  # times the height of the text: so much a name may widen the cell of a small clip
 
 
-def side_by_side(frames: Sequence[Tensor], labels: Sequence[str]) -> Tensor:
-    """The same frame of several methods as labelled panels, in their order: (1, 3, H', W'), both even for 4:2:0 video.
+class ComparisonLayout:
+    """The same frame of several clips, pixel by pixel, the first clip first, over a curve that runs along with them.
 
-    frames: (1, 3, H, W) in [0, 1], all of one size, shown pixel by pixel. Up to three panels stand in one row (up to
-    six upright ones), more in two. The result's size follows from the frames' size and the labels alone, so it is the
-    same over a clip.
+    names, series: of each clip, what stands above it and the number of its colour in `SERIES`. frames: how many will
+    come, None where that is not known; a single one has no curve. differences: whether a heat map stands below each
+    clip. One row or two, whatever makes the whole the nearest to 16:9. The size follows from the frames' size and these
+    settings alone, so it is the same over a clip; both its sides are even.
 
-    Raises ValueError where frames differ in size, or there is not one label for each.
+    Raises ValueError where there is not one colour for each clip.
     """
-    if not frames or len(frames) != len(labels):
-        raise ValueError(f"expected one label for each frame, got {len(frames)} frames and {len(labels)} labels")
-    for frame in frames:
-        if frame.shape != frames[0].shape or frame.shape[:2] != (1, 3):
-            raise ValueError(
-                f"expected frames of one shape (1, 3, H, W), got {tuple(frames[0].shape)} and {tuple(frame.shape)}"
-            )
-    height, width = frames[0].shape[-2:]
-    in_one_row = 3 if width >= height else 6
-    columns = len(frames) if len(frames) <= in_one_row else math.ceil(len(frames) / 2)
-    text = _text_height(height, width)
-    panels = [_labelled(frame, label, text) for frame, label in zip(frames, labels, strict=True)]
-    return _grid([panels[i : i + columns] for i in range(0, len(panels), columns)], gap=max(2, text // 3))
+
+    def __init__(self, names: Sequence[str], series: Sequence[int], frames: int | None, differences: bool) -> None:
+        if not names or len(names) != len(series):
+            raise ValueError(f"expected a colour for each clip, got {len(names)} names and {len(series)} colours")
+        if not all(0 <= number < len(ON_DARK) for number in series):
+            raise ValueError(f"expected colours from 0 to {len(ON_DARK) - 1}, got {', '.join(map(str, series))}")
+        self._names, self._colors = list(names), [ON_DARK[number] for number in series]
+        self._frames, self._differences = frames, differences
+        self._page: _Page | None = None  # made when the frames' size is known
+
+    def start_shot(self) -> None:
+        """The next frame is the first of a shot: the curve does not join it with the one before."""
+        if self._page is not None and self._page.curve is not None:
+            self._page.curve.start_shot()
+
+    def render(
+        self, frames: Sequence[Tensor], ssims: Sequence[float], changes: Sequence[Tensor] | None = None
+    ) -> Tensor:
+        """The next frame of the comparison, (1, 3, H', W').
+
+        frames: (1, 3, H, W) in [0, 1] of each clip. ssims: each clip's measure against the frame before, NaN where
+        there is none, as on the first frame of a shot. changes: of `unexplained_change`, (1, 1, H, W) for each clip;
+        None where there is none, which is shown black.
+
+        Raises ValueError where sizes differ, or there is not one of each for every clip.
+        """
+        self._check(frames, ssims, changes)
+        if self._page is None:
+            height, width = frames[0].shape[-2:]
+            self._page = _Page(height, width, self._names, self._colors, self._frames, self._differences)
+        return self._page.render(frames, ssims, changes)
+
+    def _check(self, frames: Sequence[Tensor], ssims: Sequence[float], changes: Sequence[Tensor] | None) -> None:
+        count = len(self._names)
+        got = [len(values) for values in (frames, ssims, *([] if changes is None else [changes]))]
+        if any(number != count for number in got):
+            raise ValueError(f"expected one of each for {count} clips, got {', '.join(map(str, got))}")
+        if changes is not None and not self._differences:
+            raise ValueError("expected no changes in a layout without differences")
+        height, width = self._page.size if self._page else frames[0].shape[-2:]
+        for pictures, channels in ((frames, 3), (changes or (), 1)):
+            for picture in pictures:
+                expected = (1, channels, height, width)
+                if picture.shape != expected:
+                    raise ValueError(f"expected pictures of one size, {expected}, got {tuple(picture.shape)}")
 
 
-def contact_sheet(rows: Sequence[Sequence[Tensor]], labels: Sequence[str]) -> Tensor:
-    """Rows of pictures, each row under its label: (1, 3, H', W'), both even.
+class _Page:
+    """What stays the same over a clip, drawn once, and the places of what changes."""
 
-    rows: pictures (1, 3, H, W) in [0, 1] of any sizes; the largest sets the cells, smaller ones are centred. An empty
-    label leaves its bar out.
+    def __init__(
+        self, height: int, width: int, names: Sequence[str], colors: Sequence[str], frames: int | None, maps: bool
+    ) -> None:
+        self.size = height, width
+        text = max(SMALLEST_TEXT, round(math.sqrt(height * width) / 19))
+        small = max(SMALLEST_TEXT, round(0.8 * text))
+        head, panel, gap, between = _even(1.6 * text), _even(height), _even(0.7 * text), _even(1.8 * small)
+        longest = max(width, _LONGEST_NAME * text)
+        labels = [_label(name, color, text, longest) for name, color in zip(names, colors, strict=True)]
+        legend = _legend(small) if maps else torch.zeros(3, 0, 0)
+        style = CurveStyle(text, small, head)
 
-    Raises ValueError where a row is empty, or there is not one label for each.
-    """
-    if not rows or len(rows) != len(labels) or not all(rows):
-        raise ValueError(f"expected pictures and a label for each row, got {len(rows)} rows and {len(labels)} labels")
-    cell = [max(picture.shape[axis] for row in rows for picture in row) for axis in (-2, -1)]
-    text = _text_height(*cell)
-    gap = max(2, text // 3)
-    strips = [_grid([[_centred(picture.detach().cpu(), *cell) for picture in row]], gap) for row in rows]
-    labelled = [_labelled(strip, label, text) if label else strip for strip, label in zip(strips, labels, strict=True)]
-    return _grid([[strip] for strip in labelled], gap)
+        # the legend has at least two clips above it, or the whole width
+        column = max(width, legend.shape[-1] // min(2, len(names)), *(label.shape[-1] for label in labels))
+        rows = (head + panel + between + panel, head + panel + gap + panel) if maps else (head + panel,) * 2
+        least = [_even(side) for side in style.least_size(len(names))]
+        limits = CurveLimits(least[0], max(least[1], _even(legend.shape[-1])), max(least[0], panel))
+        places = arrange(Parts(len(names), _even(column), rows, gap, None if frames == 1 else limits))
 
+        self._paper = torch.full((1, 3, places.height, places.width), PAPER)
+        self._panels = [Rect(cell.top + head, cell.left, height, width) for cell in places.cells]
+        self._maps = [Rect(cell.top + cell.height - panel, cell.left, height, width) for cell in places.cells if maps]
+        for label, cell in zip(labels, places.cells, strict=True):
+            _paste(self._paper, label, cell.top + (head - text) // 2, cell.left)
+        for place in self._maps:
+            _part(self._paper, place).zero_()
+        top = self._panels[0].top + panel + (between - legend.shape[-2]) // 2
+        _paste(self._paper, legend, top, self._panels[0].left)
+        self.curve: RunningCurve | None = None
+        if places.curve is not None:
+            self._curve_place = places.curve
+            self.curve = RunningCurve(_part(self._paper, places.curve), names, colors, frames, style)
 
-def _text_height(height: int, width: int) -> int:
-    return max(SMALLEST_TEXT, round(math.sqrt(height * width) / 20))
-
-
-def _labelled(picture: Tensor, label: str, text: int) -> Tensor:
-    """The picture under a bar with its label, widened where the label is longer than the picture is wide."""
-    picture = picture.detach().cpu().float().clamp(0, 1)
-    bar = _bar(label, text, picture.shape[-1])
-    return torch.cat([bar, _centred(picture, picture.shape[-2], bar.shape[-1])], -2)
-
-
-@functools.lru_cache(maxsize=64)  # the same bars stand over every frame of a clip
-def _bar(label: str, text: int, width: int) -> Tensor:
-    """A label in the middle of a bar (1, 3, 1.5 text, at least width)."""
-    mask = text_mask(label, text)
-    margin = text // 4
-    ink = (PAPER + (INK - PAPER) * mask).expand(-1, 3, -1, -1)
-    return _centred(ink, text + 2 * margin, max(width, mask.shape[-1] + 2 * margin))
-
-
-def _grid(rows: Sequence[Sequence[Tensor]], gap: int) -> Tensor:
-    """Pictures in cells as large as the largest of them, a gap apart; a shorter row stands in the middle."""
-    height = max(picture.shape[-2] for row in rows for picture in row)
-    width = max(picture.shape[-1] for row in rows for picture in row)
-    total_height = len(rows) * (height + gap) - gap
-    total_width = max(map(len, rows)) * (width + gap) - gap
-    # even, because 4:2:0 video has to be
-    canvas = torch.full((1, 3, total_height + total_height % 2, total_width + total_width % 2), PAPER)
-    for i, row in enumerate(rows):
-        margin = (total_width - (len(row) * (width + gap) - gap)) // 2
-        for j, picture in enumerate(row):
-            _paste(canvas, picture, (height, width), i * (height + gap), margin + j * (width + gap))
-    return canvas
+    def render(self, frames: Sequence[Tensor], ssims: Sequence[float], changes: Sequence[Tensor] | None) -> Tensor:
+        # numpy asks for large pages of memory, which torch does not: a fresh copy takes a quarter of the time
+        canvas = torch.from_numpy(np.empty(self._paper.shape, np.float32)).copy_(self._paper)
+        for place, frame in zip(self._panels, frames, strict=True):
+            _part(canvas, place).copy_(frame[0].detach())
+        for place, change in zip(self._maps, changes or (), strict=changes is not None):
+            _part(canvas, place).copy_(heat_colors(change)[0])
+        if self.curve is not None:
+            self.curve.add(ssims)
+            self.curve.draw(_part(canvas, self._curve_place))
+        return canvas
 
 
-def _paste(canvas: Tensor, picture: Tensor, cell: tuple[int, int], top: int, left: int) -> None:
-    """Put a picture into the middle of a cell."""
-    height, width = picture.shape[-2:]
-    top += (cell[0] - height) // 2
-    left += (cell[1] - width) // 2
-    canvas[..., top : top + height, left : left + width] = picture
+def _even(pixels: float) -> int:
+    """The next even number."""
+    return 2 * math.ceil(pixels / 2)
 
 
-def _centred(picture: Tensor, height: int, width: int) -> Tensor:
-    """The picture in the middle of a larger, empty one."""
-    down, right = height - picture.shape[-2], width - picture.shape[-1]
-    return F.pad(picture, (right // 2, right - right // 2, down // 2, down - down // 2), value=PAPER)
+def _part(canvas: Tensor, place: Rect) -> Tensor:
+    return canvas[0, :, place.top : place.top + place.height, place.left : place.left + place.width]
+
+
+def _paste(canvas: Tensor, picture: Tensor, top: int, left: int) -> None:
+    _part(canvas, Rect(top, left, *picture.shape[-2:])).copy_(picture)
+
+
+def _label(name: str, color: str, text: int, longest: int) -> Tensor:
+    """A clip's name after a small square of its colour: (3, text, W) with W at most `longest`."""
+    square = round(0.56 * text)
+    indent = square + round(0.4 * text)
+    cover = text_cover(shortened(name, text, longest - indent), text)
+    label = torch.full((3, text, indent + cover.shape[-1]), PAPER)
+    fill(label, round(0.27 * text), 0, square, square, rgb(color))
+    blend(label, cover, 0, indent, INK)
+    return label
+
+
+def _legend(text: int) -> Tensor:
+    """What the colours of the heat maps mean: (3, text, W)."""
+    title, least, most = (text_cover(words, text) for words in LEGEND)
+    bar, gap = 6 * text, round(0.4 * text)
+    lefts = [0, title.shape[-1] + 2 * gap]
+    lefts.append(lefts[1] + least.shape[-1] + gap)
+    lefts.append(lefts[2] + bar + gap)
+    legend = torch.full((3, text, lefts[3] + most.shape[-1]), PAPER)
+    for cover, left in ((title, lefts[0]), (least, lefts[1]), (most, lefts[3])):
+        blend(legend, cover, 0, left, FAINT)
+    height = round(0.56 * text)
+    ramp = heat_colors(torch.linspace(0, BRIGHTEST, bar).expand(1, 1, height, bar))
+    _paste(legend[None], ramp[0], round(0.27 * text), lefts[2])
+    return legend

@@ -1,0 +1,68 @@
+import pytest
+import torch
+from torch import Tensor
+
+from nststab.images import text_mask
+from nststab.report.canvas import PAPER
+from nststab.report.sheet import contact_sheet
+
+
+def pictures(count: int, height: int, width: int) -> list[Tensor]:
+    """Noise that never looks like paper or ink."""
+    generator = torch.Generator().manual_seed(0)
+    return [0.2 + 0.5 * torch.rand(1, 3, height, width, generator=generator) for _ in range(count)]
+
+
+def corner(canvas: Tensor, picture: Tensor) -> tuple[int, int]:
+    """Where a picture stands in a canvas, pixel by pixel."""
+    height, width = picture.shape[-2:]
+    for y, x in (canvas[0, 0] == picture[0, 0, 0, 0]).nonzero().tolist():
+        if torch.equal(canvas[..., y : y + height, x : x + width], picture):
+            return y, x
+    raise AssertionError("the picture is not in the canvas")
+
+
+def test_a_contact_sheet_shows_rows_of_pictures_of_any_size_under_their_labels() -> None:
+    small, large = pictures(2, 20, 31)[0], pictures(3, 40, 25)[2]
+    canvas = contact_sheet([[small, large], [large.flip(-1), small.flip(-1)]], ["photos", "step 100"])
+    assert canvas.shape[-2] % 2 == canvas.shape[-1] % 2 == 0
+    (y1, x1), (y2, x2) = corner(canvas, small), corner(canvas, large)
+    (y3, x3), (_, x4) = corner(canvas, large.flip(-1)), corner(canvas, small.flip(-1))
+    assert y1 == y2 + 10
+    assert x1 < x2
+    assert x3 < x4
+    assert y3 >= y2 + 40 + 16
+    unlabelled = contact_sheet([[small], [small.flip(-1)]], ["", ""])
+    assert corner(unlabelled, small) == (0, 0)
+    with pytest.raises(ValueError, match="each row"):
+        contact_sheet([[small], []], ["a", "b"])
+
+
+def test_a_sheet_does_not_hold_on_to_the_network_s_graph() -> None:
+    picture = pictures(1, 8, 8)[0].requires_grad_()
+    assert not contact_sheet([[picture]], ["a"]).requires_grad
+    assert not contact_sheet([[picture]], [""]).requires_grad
+
+
+@pytest.mark.parametrize("height", [9, 12, 31])
+def test_text_is_white_on_black_and_as_high_as_asked(height: int) -> None:
+    mask = text_mask("independent", height)
+    assert mask.shape[:3] == (1, 1, height)
+    assert mask.min() == 0
+    assert mask.max() > 0.8
+    assert text_mask("independent, twice", height).shape[-1] > mask.shape[-1] > 3 * height
+
+
+def test_letters_differ_and_none_is_cut_off() -> None:
+    assert not torch.equal(text_mask("a", 16), text_mask("o", 16))
+    for letters in ("gjpqy", "ÄÉÔ", "|"):
+        mask = text_mask(letters, 32)
+        assert mask[..., -1, :].max() < 0.5
+        assert mask[..., 0, :].max() < 0.5
+    assert text_mask("", 12).max() == 0
+    with pytest.raises(ValueError, match="at least 4 pixels"):
+        text_mask("a", 3)
+
+
+def test_the_background_is_dark() -> None:
+    assert contact_sheet([pictures(1, 9, 9)], [""])[0, :, -1, -1].tolist() == pytest.approx([PAPER] * 3)
