@@ -80,7 +80,7 @@ def test_each_clip_has_a_square_of_its_colour_and_its_name_above_it(count: int) 
     for frame, name, number in zip(frames, NAMES, SERIES, strict=False):
         y, x = corner(canvas, frame)
         bar = canvas[..., y - 14 : y, x : x + 176]
-        square = (bar[0] == rgb(ON_DARK[number])).all(0).nonzero()
+        square = ((bar[0] - rgb(ON_DARK[number])).abs() < 1e-6).all(0).nonzero()
         assert square.amin(0)[1] == 0
         assert len(square) == len(set(square[:, 0].tolist())) ** 2
         assert has_text(canvas[..., y - 22 : y, x + 8 : x + 176], name, INK)

@@ -14,8 +14,8 @@ FAINT = 0.58  # of text that explains
 SMALLEST_TEXT = 12  # pixels; below that letters run together
 _FINER = 4
 
-ON_DARK = ("#EBEBEB", "#4A9CF0", "#F07A2E", "#1DBB8B", "#E08FBD", "#F2B230", "#8AD4FF")
-"""The colours of `SERIES`, lighter: each has a contrast of at least 6:1 with the paper."""
+ON_DARK = ("#EBEBEB", "#4AA9E6", "#F5843C", "#2FC296", "#E39CC5", "#F0B23A", "#9AD6F7")
+"""The colours of `SERIES`, lighter, as on the dark page of a report: a contrast of at least 6:1 with the paper."""
 
 
 def rgb(color: str) -> Tensor:
