@@ -178,7 +178,7 @@ def open_clip(
         if part != WHOLE:
             raise ValueError(f"{path}: expected a clip for a start, a duration or a rate, got a picture")
         return _clip(path, "picture", picture_size(path), 1, size, pictures=(path,))
-    with _needs_av():
+    with needs_av():
         from nststab.media.reader import VideoReader
     return _video_clip(VideoReader(path, part), size)
 
@@ -208,7 +208,8 @@ def _clip(
 
 
 @contextmanager
-def _needs_av() -> Iterator[None]:
+def needs_av() -> Iterator[None]:
+    """Turns the failure to import av into an OSError that says what to install."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -344,7 +345,7 @@ def _writer(
             yield lambda frame: plain.write(frame.rgb, frame.time, frame.duration)
         notes += plain.notes
     elif kind == "video":
-        with _needs_av():
+        with needs_av():
             from nststab.media.writer import VideoWriter
         with replacing(output) as temporary, VideoWriter(temporary, output, source.source, audio) as writer:
             yield lambda frame: writer.write(frame.rgb, frame.time, frame.duration)

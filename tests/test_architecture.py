@@ -203,13 +203,15 @@ def test_the_cli_imports_torch_only_inside_its_commands() -> None:
     parts = ("card", "figures", "folder", "log", "plan", "start", "style")
     training = ("training", *(f"training_{part}" for part in parts))
     planning = ("footprints", "planned_jobs", "planning", "evaluate.speed_tasks")
-    loaded_late = {f"nststab.cli.{name}" for name in (*late, *shelf, *training, *planning)}
+    reports = ("comparison", "html_report", "score_report", "evaluate.stability_scenes")
+    loaded_late = {f"nststab.cli.{name}" for name in (*late, *shelf, *training, *planning, *reports)}
     light = {
         "nststab",
         "nststab.cli.checks",
         "nststab.cli.clips",
         "nststab.cli.common",
         "nststab.cli.groups",
+        "nststab.cli.html",
         "nststab.cli.evaluate.common",
         "nststab.cli.evaluate.run",
         "nststab.cli.limits",

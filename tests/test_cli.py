@@ -19,7 +19,7 @@ from nststab import assets, video
 from nststab.baselines.gatys import GatysSettings
 from nststab.baselines.multipass import MultiPassSettings
 from nststab.baselines.ruder import RuderSettings
-from nststab.cli import group, style_sheet
+from nststab.cli import group, html, style_sheet
 from nststab.cli.build import OptimizerOptions
 from nststab.cli.common import Setting
 from nststab.cli.flow_source import FlowSource
@@ -161,12 +161,20 @@ OPTIMIZERS: dict[str, object] = {
     "flow_cache": "nststab/flow in the user's cache",
     **EXCERPT,
 }
+REPORT: dict[str, object] = {"html_size": html.SIZE, "html_seconds": html.SECONDS}
 TRAINING = asdict(TrainingSettings()) | {"network": "the bundled VGG-16", "vgg_weights": "the bundled VGG-16"}
 DEFAULTS: dict[str, dict[str, object]] = {
     "stylize": OPTIMIZERS,
     "optimize": OPTIMIZERS,
-    "compare": OPTIMIZERS,
-    "score": {**EXCERPT, "size": "that of the smallest clip", "limit": "all", "gaps": "1,5", "flow_method": "dis"}
+    "compare": OPTIMIZERS | REPORT,
+    "score": {
+        **EXCERPT,
+        **REPORT,
+        "size": "that of the smallest clip",
+        "limit": "all",
+        "gaps": "1,5",
+        "flow_method": "dis",
+    }
     | {name: OPTIMIZERS[name] for name in ("network", "vgg_weights", "seed")}
     | {"flow_cache": "it is not kept"},
     "train image": asdict(LossSettings()) | TRAINING | {"start_from": "random weights", "margin": MARGIN},
@@ -178,6 +186,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
     | {"length": SyntheticSettings().length}
     | dict.fromkeys(("content_weight", "style_weight", "tv_weight", "margin"), "as trained before"),
     "evaluate stability": {
+        **REPORT,
         "styles": "all that are shipped",
         "sequences": "all",
         "patches": StabilitySettings().patches,

@@ -1,8 +1,7 @@
 """nststab compare."""
 
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -13,22 +12,17 @@ from nststab.cli.common import (
     frames_of,
     methods_option,
     named,
-    print_table,
     progress,
     say,
     verbosity_options,
 )
+from nststab.cli.html import check_html, html_options
 from nststab.cli.optimizing import OptimizerCommand, collect, optimizer_options, refuse_unused
 from nststab.cli.stylize import checked_clip, clip_options, colored, refuse_writing_over, shots, style_option
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-    from torch import Tensor
-
-
-# Options of the optimisers that the measurement uses as well, whatever the methods.
+# Options of the optimisers that the measurement uses as well, whatever the methods, and those of the flow.
 _MEASUREMENT = ("seed", "network", "vgg_weights", "style_scale", "style_weights")
+_FLOW = ("flow", "flow_method", "flow_cache")
 
 
 @click.command("compare", cls=OptimizerCommand, short_help="Several methods side by side.")
@@ -43,6 +37,8 @@ _MEASUREMENT = ("seed", "network", "vgg_weights", "style_scale", "style_weights"
     metavar="N",
     help="Patches measured in each pair of frames.",
 )
+@click.option("--differences", is_flag=True, help="Show below each clip what changes and motion does not explain.")
+@html_options
 @clip_options
 @optimizer_options
 @device_options
@@ -53,19 +49,29 @@ def command(source: Path, styles: tuple[str, ...], methods: tuple[str, ...], pat
     PSNR and SSIM compare corresponding patches of adjacent frames (Gupta et al. 2017, section 5.3); the input's own
     are the ceiling. Flicker is the mean change, in levels of 255, where the input stands still. Stability counts only
     beside the style and content loss of the same frames: a blurred or unstylized clip is stable too.
+
+    --html writes a report that can be sent to anyone: the clips in step, their curves, what is steady and what is not.
+    It and --differences follow the motion by the optical flow that ruder uses; without ruder by dis, which is faster.
     """
     used = tuple(method for method in methods if method in OPTIMISERS)
-    refuse_unused({**options, **dict.fromkeys(_MEASUREMENT)}, used or methods)
+    measured = (*_MEASUREMENT, *_FLOW) if options["html"] or options["differences"] else _MEASUREMENT
+    refuse_unused({**options, **dict.fromkeys(measured)}, used or methods)
+    check_html(options, [source])
     from nststab.cli.build import machine, measuring_losses, stylizer
+    from nststab.cli.comparison import Panels, comparison_recorder, print_stability, write_comparison_report
+    from nststab.cli.html_report import report_flow
     from nststab.cli.planned_jobs import clip_job
     from nststab.cli.planning import planned
     from nststab.cli.resuming import passes_folder
     from nststab.cli.style_source import chosen_style
-    from nststab.evaluate.stability import StabilityMeter, StabilitySettings, in_step
-    from nststab.report.layout import side_by_side
+    from nststab.evaluate.stability import CONTENT, StabilityMeter, StabilitySettings
+    from nststab.report.colors import series_of
+    from nststab.report.layout import ComparisonLayout
     from nststab.video import convert_clip
 
     clip = checked_clip(source, options)
+    if options["html"] and clip.kind == "picture":
+        raise click.UsageError(f"--html shows what changes from frame to frame, {source} is a picture")
     where = machine(options["device"], options["precision"])
     style, optimizer = chosen_style(styles, options["style_weights"]), collect(options)
     if planned(clip_job(clip, options["output"], methods, style, optimizer, where, 1 + len(methods)), options["plan"]):
@@ -74,7 +80,14 @@ def command(source: Path, styles: tuple[str, ...], methods: tuple[str, ...], pat
     side = max(clip.width, clip.height)
     losses = measuring_losses(style, options, side, where, optimizer.style_scale)
     meter = StabilityMeter(StabilitySettings(patches, seed=options["seed"] or 0), losses)
-    with passes_folder(None, optimizer.passes) as folder, progress("compare", clip.frame_count) as advance:
+    names = [CONTENT, *methods]
+    layout = ComparisonLayout(names, series_of(names), clip.frame_count, options["differences"])
+    flow = report_flow(methods, options, optimizer) if options["html"] or options["differences"] else None
+    with (
+        passes_folder(None, optimizer.passes) as folder,
+        comparison_recorder(clip, names, options) as recorder,
+        progress("compare", clip.frame_count) as advance,
+    ):
 
         def iteration(number: int, terms: dict[str, float]) -> None:
             advance(note=f"{number}: {named(terms)}")
@@ -83,13 +96,7 @@ def command(source: Path, styles: tuple[str, ...], methods: tuple[str, ...], pat
             method: colored(stylizer(method, style, optimizer, side, where, iteration, folder=folder), options)
             for method in methods
         }
-
-        def panels(frames: "Iterable[Tensor]") -> "Iterator[Tensor]":
-            meter.start_shot()
-            for content, made in in_step(frames, stylizers):
-                meter.update(content, made)
-                yield side_by_side([content, *made.values()], ["input", *made])
-
+        panels = Panels(stylizers, meter, layout, options["differences"], flow, recorder)
         result = convert_clip(
             clip,
             options["output"],
@@ -98,25 +105,10 @@ def command(source: Path, styles: tuple[str, ...], methods: tuple[str, ...], pat
             raw=options["raw"],
             progress=lambda done, total: advance(done, total),
         )
+        rows = {name: row.as_row() for name, row in meter.result().items()}
+        if recorder is not None:
+            write_comparison_report(clip, style, rows, meter.settings, recorder, options)
     for note in result.notes:
         say(f"note: {note}")
-    rows = {name: row.as_row() for name, row in meter.result().items()}
     print_stability(rows, stderr=options["output"] == STANDARD)
     say(f"{name_of(options['output'])}: {frames_of(result.frames)}")
-
-
-def print_stability(rows: "Mapping[str, Mapping[str, Any]]", stderr: bool = False) -> None:
-    """A table of what `MethodStability.as_row` gives, by the rows' names."""
-    from rich.table import Table
-
-    digits = {"psnr": 2, "ssim": 3, "flicker": 2, "style_loss": 3, "content_loss": 3}
-    table = Table()
-    for title in ("", "PSNR dB", "SSIM", "flicker", "style loss", "content loss"):
-        table.add_column(title, justify="right" if title else "left")
-    for name, row in rows.items():
-        table.add_row(name, *(_figure(row[key], count) for key, count in digits.items()))
-    print_table(table, stderr)
-
-
-def _figure(value: float | None, digits: int) -> str:
-    return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"

@@ -1,6 +1,7 @@
 """nststab score."""
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,27 +18,30 @@ from nststab.cli.common import (
     overwrite_option,
     print_table,
     progress,
-    refuse_overwriting,
     say,
     seed_option,
     setting,
     verbosity_options,
     vgg_option,
 )
+from nststab.cli.html import check_html, check_written, html_options
 from nststab.cli.limits import failures, limit_options
 from nststab.cli.optimizing import Distances
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from nststab.cli.build import Machine
+    from nststab.cli.flow_source import FlowSource
     from nststab.evaluate.pairing import Pairing
     from nststab.evaluate.score import ClipScore, ScoreMeter, ScoreSettings
     from nststab.evaluate.stability import FrameLosses
+    from nststab.flow import FlowFunction
+    from nststab.report.recorder import SceneRecorder
     from nststab.video import Clip
 
 _FLOW = "dis"  # safer than deepflow where motion is fast, as it is over several frames (docs/flow.md), and faster
-_HARDLY_CHANGED = 0.1  # a content loss below it: networks and optimisers have 0.4 to 1, a compressed copy 0.01
 
 
 @click.command("score", short_help="Measure the stability of clips.")
@@ -74,6 +78,7 @@ _HARDLY_CHANGED = 0.1  # a content loss below it: networks and optimisers have 0
 @network_option
 @vgg_option
 @seed_option
+@html_options
 @click.option("--json", "json_file", metavar="FILE", help="Write all figures to this file, or - for standard output.")
 @overwrite_option
 @limit_options
@@ -95,7 +100,8 @@ def command(original: Path, stylized: tuple[Path, ...], **options: Any) -> None:
     drift         largest slope of brightness, R, G or B, in levels of 255 a frame
 
     A clip that is unstylized, blurred or mixed with the frame before is stable too: its losses tell. --style measures
-    the style as well.
+    the style as well. --html writes a report that can be sent to anyone: the clips in step, their curves, what is
+    steady and what is not.
     """
     from nststab.cli.build import machine
     from nststab.evaluate.pairing import Pairing
@@ -108,20 +114,32 @@ def command(original: Path, stylized: tuple[Path, ...], **options: Any) -> None:
     settings = ScoreSettings(options["patches"], options["gaps"] or ScoreSettings().gaps, seed=options["seed"] or 0)
     where = machine(options["device"], "float32")
     meter = ScoreMeter(len(clips), settings, _losses(pairing, where, options))
-    frames = _measured(pairing, meter, options)
+    numbering, flow = _flow(options)
+    names = _names(stylized)
+    with _recorder(source, names, options) as recorder:
+        frames = _measured(pairing, meter, numbering, flow, recorder, cuts=not options["no_cuts"])
+        own, *scores = meter.result()
+        if recorder is not None:
+            from nststab.cli.html_report import clip_scene
+
+            scene = clip_scene(source, recorder, None if options["style"] is None else 0)
     for note in dict.fromkeys(note for clip in (source, *clips) for note in clip.notes):
         say(f"note: {note}")
     for clip in clips:
         if clip.width * clip.height > pairing.width * pairing.height:
             say(f"note: {clip.path}: scaled from {clip.width}x{clip.height}, which steadies a clip a little")
-    own, *scores = meter.result()
     rows = [
         {"path": str(path), "rank": place, **score.as_row()}
         for path, place, score in zip(stylized, ranks(scores), scores, strict=True)
     ]
     _print(own, dict(zip(map(str, stylized), scores, strict=True)), options["json_file"] == STANDARD)
+    decisive = _settings(pairing, settings, where, options)
+    if recorder is not None:
+        from nststab.cli.score_report import write_score_report
+
+        settings_said = {**decisive["settings"], "seed": decisive["seed"]}
+        write_score_report(scene, own, dict(zip(names, scores, strict=True)), settings_said, options)
     if options["json_file"] is not None:
-        decisive = _settings(pairing, settings, where, options)
         found = {
             "original": str(original),
             "frames": frames,
@@ -144,16 +162,10 @@ def _refuse_misuse(original: Path, stylized: tuple[Path, ...], options: "Mapping
             raise click.UsageError(f"{path} is given twice")
     if [str(original), *paths].count(STANDARD) > 1:
         raise click.UsageError("- stands for several clips; standard input is one")
-    target = options["json_file"]
-    if target is None or target == STANDARD:
-        return
-    if Path(target).is_dir():
-        raise click.BadParameter(f"{target} is a folder: expected a file", param_hint="'--json'")
-    if not Path(target).parent.is_dir():
-        raise click.BadParameter(f"{Path(target).parent} is no folder", param_hint="'--json'")
-    refuse_overwriting(Path(target), options["yes"])
-    if any(path.is_file() and Path(target).exists() and path.samefile(target) for path in (original, *stylized)):
-        raise click.UsageError(f"{target} is read by this command; write to another name")
+    clips = (original, *stylized)
+    check_html(options, clips)
+    if options["json_file"] not in (None, STANDARD):
+        check_written("--json", options["json_file"], options["yes"], clips)
 
 
 def _opened(
@@ -194,31 +206,59 @@ def _losses(pairing: "Pairing", where: "Machine", options: "Mapping[str, Any]") 
     return perceptual_losses(ContentLoss(network, layers), where.device)
 
 
-def _measured(pairing: "Pairing", meter: "ScoreMeter", options: "Mapping[str, Any]") -> int:
-    """Feeds the meter with all frames, and gives their number."""
+def _flow(options: "Mapping[str, Any]") -> "tuple[FlowSource, FlowFunction]":
+    """Where the flow comes from, and the flow between two frames; it is kept only where that is asked for."""
     from nststab.cli.flow_source import flow_source
-    from nststab.evaluate.score import score
     from nststab.flow import ESTIMATORS, require_estimator
-    from nststab.shots import split_shots
 
     method = options["flow_method"] or (None if options["flow"] else _FLOW)
     source = flow_source(options["flow"], method, options["flow_cache"])
     if options["flow"] or options["flow_cache"]:
-        flow = source.function()
-    else:
-        require_estimator(source.method)
-        say(f"flow: {source.method}")
-        flow = ESTIMATORS[source.method]
+        return source, source.function()
+    require_estimator(source.method)
+    say(f"flow: {source.method}")
+    return source, ESTIMATORS[source.method]
+
+
+def _measured(
+    pairing: "Pairing",
+    meter: "ScoreMeter",
+    source: "FlowSource",
+    flow: "FlowFunction",
+    recorder: "SceneRecorder | None",
+    cuts: bool,
+) -> int:
+    """Feeds the meter with all frames, and gives their number."""
+    from nststab.evaluate.score import score
+    from nststab.shots import split_shots
+
     count = "an unknown number of frames" if pairing.frame_count is None else frames_of(pairing.frame_count)
     say(f"{count} to measure, {pairing.width}x{pairing.height}")
     frames = source.numbered(pairing.original_frames())
-    shots = [frames] if options["no_cuts"] else split_shots(frames)
     done = 0
     with progress("score", pairing.frame_count) as advance:
-        for done in score(shots, pairing.counterparts, meter, flow):
+        for done in score(split_shots(frames) if cuts else [frames], pairing.counterparts, meter, flow, recorder):
             advance(done)
     pairing.finish()
     return done
+
+
+def _recorder(
+    source: "Clip", names: "Sequence[str]", options: "Mapping[str, Any]"
+) -> "AbstractContextManager[SceneRecorder | None]":
+    """What records the beginning of the clips for --html."""
+    if options["html"] is None:
+        return nullcontext()
+    from nststab.cli.score_report import score_recorder
+
+    return score_recorder(source, names, options)
+
+
+def _names(paths: "Iterable[str | Path]") -> list[str]:
+    """The clips by their files' names, where these tell them apart."""
+    full = [str(path) for path in paths]
+    short = [Path(path).name for path in full]
+    return short if len(set(short)) == len(short) else full
 
 
 def _settings(
@@ -257,10 +297,9 @@ def _print(own: "ClipScore", clips: "Mapping[str, ClipScore]", stderr: bool) -> 
     from rich.table import Table
 
     from nststab.evaluate.score import table
+    from nststab.report.findings import HARDLY_CHANGED
 
-    files = [Path(name).name for name in clips]
-    names = files if len(set(files)) == len(files) else list(clips)
-    text = table(own, list(zip(names, clips.values(), strict=True)))
+    text = table(own, list(zip(_names(clips), clips.values(), strict=True)))
     shown = Table(box=SIMPLE, show_edge=False, pad_edge=False, collapse_padding=True)
     shown.add_column(text.columns[0], overflow="fold")
     for column in text.columns[1:]:
@@ -270,7 +309,7 @@ def _print(own: "ClipScore", clips: "Mapping[str, ClipScore]", stderr: bool) -> 
     print_table(shown, stderr)
     say(f"note: {text.note}")
     for name, score in clips.items():
-        if score.stability.content_loss < _HARDLY_CHANGED:
+        if score.stability.content_loss < HARDLY_CHANGED:
             say(f"note: {name} is hardly more than the input (content loss {score.stability.content_loss:.3f})")
     if not own.stability.n:
         say("note: no patch was measured: the frames, or what the masks leave of them, are too small")

@@ -12,13 +12,13 @@ from torch import Tensor
 from nststab.assets import NETWORKS, demo_clip
 from nststab.cli.build import Machine
 from nststab.cli.common import progress, say
-from nststab.cli.compare import print_stability
+from nststab.cli.comparison import print_stability
 from nststab.cli.evaluate.common import davis_sequences
 from nststab.cli.style_source import StyleSource
 from nststab.evaluate import table1
 from nststab.evaluate.stability import CONTENT, StabilitySettings, measure, perceptual_losses, spread
 from nststab.losses import LossSettings, PerceptualLoss, StyleTarget
-from nststab.report.layout import contact_sheet
+from nststab.report.sheet import contact_sheet
 from nststab.stylizer import FeedForward
 from nststab.vgg import PerceptualNetwork
 from nststab.video import open_clip

@@ -203,8 +203,8 @@ def score(
     """Feed the meter with the original's shots, and give the number of frames that are done after each.
 
     shots: the frames (1, 3, H, W) between two cuts, as `split_shots` gives them; neither a pair of frames nor a flow
-    spans one. counterparts: what belongs to the next frame, such as `Pairing.counterparts`. watcher: is shown the frames,
-    the original's first, with what was measured of them and the flow over one frame.
+    spans one. counterparts: what belongs to the next frame, such as `Pairing.counterparts`. watcher: is shown the
+    frames, the original's first, with what was measured of them and the flow over one frame.
     """
     done = 0
     for shot in shots:

@@ -113,7 +113,7 @@ class StabilityMeter:
         patches: Iterable[Patches] | None = None,
         loss_frames: Container[int] | None = None,
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self._frame_losses = frame_losses
         self._loss_frames = loss_frames
         self._found = None if patches is None else iter(patches)
@@ -160,7 +160,7 @@ class StabilityMeter:
         before, after = previous[CONTENT], current[CONTENT]
         if self._found is None:
             masks = None if previous_foreground is None or foreground is None else (previous_foreground, foreground)
-            settings = self._settings.of_frames(*after.shape[-2:])
+            settings = self.settings.of_frames(*after.shape[-2:])
             patches = metrics.corresponding_patches(before, after, settings, self._generator, masks)
         else:
             patches = _take(self._found, "the list of patches", self._frames)

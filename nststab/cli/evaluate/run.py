@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _FILES = ("results.json", "table.md", "figure.png", "figure.svg")
 _UNFINISHED = "unfinished"
-_NO_SETTINGS = ("output", "yes", "flow_cache")  # they change no figure
+_NO_SETTINGS = ("output", "yes", "flow_cache", "html", "html_size", "html_seconds")  # they change no figure
 _BY_CONTENT = ("styles", "davis")  # the experiment says what these hold
 _RESOLVED = ("device", "precision")  # by the machine
 _PERCEPTUAL = ("network", "vgg_weights")  # one setting together
@@ -35,6 +35,8 @@ class Run:
     experiment: str
     folder: Path
     parts: "Parts"
+    shown: Path
+    """A folder for the frames of a report, which goes with the unfinished parts."""
     settings: Mapping[str, Any]
     seed: int
 
@@ -126,7 +128,7 @@ def experiment(name: str, options: Mapping[str, Any], where: "Machine | None" = 
         if job.resumed and job.has_results:
             say("going on: finished parts were kept")
         try:
-            yield Run(name, folder, Parts(job.subfolder("parts")), said, options["seed"] or 0)
+            yield Run(name, folder, Parts(job.subfolder("parts")), job.subfolder("shown"), said, options["seed"] or 0)
         except BaseException as error:
             if not job.has_results:
                 job.finish()

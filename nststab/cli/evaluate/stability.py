@@ -35,12 +35,14 @@ from nststab.cli.evaluate.common import (
     styles_option,
 )
 from nststab.cli.evaluate.run import Run, davis_digest, digests, experiment
+from nststab.cli.html import check_html, html_options
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from nststab.baselines.gatys import Keep
-    from nststab.cli.build import IterationReport
+    from nststab.cli.build import IterationReport, OptimizerOptions
+    from nststab.cli.evaluate.stability_scenes import KeptFrames, Scenes
     from nststab.datasets import DavisSequence
     from nststab.evaluate.stability import StabilitySettings
     from nststab.metrics import Patches
@@ -56,6 +58,7 @@ _Measured = dict[str, dict[str, dict[str, Any]]]  # figures by style, sequence a
 @size_option(432)
 @limit_option
 @optimizing_options
+@html_options
 @output_options
 @device_options
 @verbosity_options
@@ -66,7 +69,11 @@ def command(**options: Any) -> None:
     100x100 within 20 pixels in frames of 854, scaled to --size. PSNR and SSIM between the stylized patches; the input's
     own are the ceiling. Intervals are bootstrapped over sequences. Stability counts only beside the style and content
     loss of the same frames (of ten in each sequence): three ways to be stable without being good are measured as well.
+
+    --html writes a report that can be sent to anyone: the sequences in step, their curves, what is steady and what is
+    not.
     """
+    check_html(options)
     from nststab.cli.build import machine
     from nststab.evaluate import table1
     from nststab.evaluate.stability import StabilitySettings
@@ -80,8 +87,8 @@ def command(**options: Any) -> None:
             raise click.UsageError(f"{clip.name}: expected a sequence of at least two frames, got one")
         settings.fitting(*clip.shape)
     styles = sources(options["styles"])
-    where = machine(options["device"], options["precision"])
-    who = candidates(styles, options["methods"], where, optimizer_of(options))
+    where, optimizer = machine(options["device"], options["precision"]), optimizer_of(options)
+    who = candidates(styles, options["methods"], where, optimizer)
     cheated = next((method for method in options["methods"] if method not in OPTIMISERS), options["methods"][0])
     decided = {
         "patch_size": settings.of_frames(size, size).size,
@@ -93,7 +100,7 @@ def command(**options: Any) -> None:
         "cheats_of": cheated,
     }
     with experiment("stability", options, where, **decided) as run:
-        work = _Measurement(run, settings, options, cheated)
+        work = _Measurement(run, settings, options, cheated, _kept(run, options))
         if not any(len(pair.previous) for clip in clips for pair in work.patches(clip)):
             size = decided["patch_size"]
             raise ValueError(
@@ -103,9 +110,15 @@ def command(**options: Any) -> None:
         measured = work.of(who, clips)
         rows = [row for style, sequences in measured.items() for row in table1.style_rows(style, sequences, run.seed)]
         means, gain = table1.mean_rows(rows, run.seed), table1.gain(rows, run.seed)
+        table = table1.table(rows, means, gain, cheated)
+        if options["html"]:
+            from nststab.cli.evaluate.stability_scenes import write_stability_report
+
+            scenes = work.scenes(who, clips, optimizer)
+            write_stability_report(scenes, list(styles.values()), rows, means, table, run.settings)
         run.finish(
             rows,
-            table1.table(rows, means, gain, cheated),
+            table,
             lambda figure: table1.draw(figure, rows, means),
             table1.figure_inches(rows),
             means=means,
@@ -139,6 +152,7 @@ class _Measurement:
     settings: "StabilitySettings"
     options: Mapping[str, Any]
     cheated: str
+    kept: "KeptFrames | None"
 
     def of(self, who: "Sequence[Candidate]", clips: Sequence[_Clip]) -> _Measured:
         """All figures by style, sequence and method, those of finished parts and those that are made now."""
@@ -178,7 +192,10 @@ class _Measurement:
         from nststab.evaluate.table1 import LOSS_FRAMES
 
         content, copied, given_in = copies(clip.content(), 3)
-        made, again = copies(counted(one.stylizer(max(clip.shape), report, keep)(given_in)), 2)
+        stylized = counted(one.stylizer(max(clip.shape), report, keep)(given_in))
+        if self.kept is not None:
+            stylized = self.kept.keep(_part(one, clip), stylized)
+        made, again = copies(stylized, 2)
         cheats = sanity_checks(copied, again) if one.method == self.cheated else {}
         del copied, again  # or, without cheats, they would hold every frame
         rows = measure(
@@ -190,6 +207,23 @@ class _Measurement:
             loss_frames=spread(clip.frames, LOSS_FRAMES),
         )
         return {name: row.as_row() for name, row in rows.items()}
+
+    def scenes(self, who: "Sequence[Candidate]", clips: Sequence[_Clip], optimizer: "OptimizerOptions") -> "Scenes":
+        """What makes the scenes of the report."""
+        from nststab.cli.evaluate.stability_scenes import Scenes
+        from nststab.cli.html_report import report_flow
+
+        assert self.kept is not None
+        candidates = {(one.style, one.method): one for one in who}
+
+        def made(style: str, method: str, clip: Any) -> "Iterator[Tensor]":
+            one = candidates[style, method]
+            assert self.kept is not None
+            return self.kept.read(_part(one, clip), clip.frames, lambda: one.stylizer(max(clip.shape))(clip.content()))
+
+        flow = report_flow(self.options["methods"], self.options, optimizer)
+        styles, methods = list(dict.fromkeys(one.style for one in who)), self.options["methods"]
+        return Scenes(clips, styles, methods, made, self.patches, self.settings, flow, self.options)
 
     def patches(self, clip: _Clip) -> "list[Patches]":
         """Those of each pair, searched for once: they are the same for all styles and methods."""
@@ -207,6 +241,15 @@ class _Measurement:
 
         pairs = self.run.parts.get(f"patches {clip.name}", find)
         return [Patches(corners(previous), corners(current), size) for previous, current, size in pairs]
+
+
+def _kept(run: Run, options: Mapping[str, Any]) -> "KeptFrames | None":
+    """What keeps the frames that a report will show."""
+    if not options["html"]:
+        return None
+    from nststab.cli.evaluate.stability_scenes import KeptFrames, most_frames
+
+    return KeptFrames(run.shown, most_frames(options))
 
 
 def _part(one: Candidate, clip: _Clip) -> str:

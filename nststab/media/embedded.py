@@ -1,0 +1,53 @@
+"""Encodes a short, silent clip into the bytes of a small .mp4, for a page that carries it (it needs av)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from torch import Tensor
+
+from nststab.images import to_uint8
+from nststab.media.encoder import Format, VideoEncoder
+from nststab.media.reader import av_errors
+from nststab.media.timing import Timed
+
+# A key frame every half second, so that a page can go to any frame at once; the rate is bounded, so that its size is.
+_H264 = {"crf": "20", "preset": "slow", "bf": "0", "g": "12", "maxrate": "12M", "bufsize": "6M"}
+_FORMAT = Format("mp4", {"movflags": "faststart"}, "libx264", _H264, "yuv444p", True, None, "aac")
+CODING = f"H.264, crf {_H264['crf']}, at most {_H264['maxrate'].removesuffix('M')} Mbit/s"
+
+
+@dataclass(frozen=True)
+class _Silent:
+    """The source that has nothing but a frame rate."""
+
+    path: Path
+    rate: Fraction
+    time_base = Fraction(1, 90_000)  # a multiple of the usual frame rates, and fine enough for any other
+    aspect = Fraction(1)
+    origin = start = Fraction(0)
+    has_audio = False
+    end = None
+
+
+def encode_clip(frames: Iterable[Timed[Tensor]], rate: Fraction) -> bytes:
+    """The .mp4 of frames (1, 3, H, W), each with its time and duration in seconds; H and W even.
+
+    Raises ValueError without frames, or where the codec cannot hold them.
+    """
+    encoder: VideoEncoder | None = None
+    with TemporaryDirectory(prefix="nststab_") as folder:
+        path = Path(folder) / "clip.mp4"
+        with av_errors(path, "the clip cannot be encoded"):
+            for rgb, time, duration in frames:
+                pixels = to_uint8(rgb)
+                if encoder is None:
+                    height, width, _ = pixels.shape
+                    encoder = VideoEncoder(path, path, _FORMAT, _Silent(path, rate), False, width, height)
+                encoder.write(pixels, time, duration)
+            if encoder is None:
+                raise ValueError("expected frames to encode, got none")
+            encoder.finish()
+        return path.read_bytes()

@@ -1,0 +1,137 @@
+"""Records what a report shows of a clip and of what methods made of it, while the frames pass by."""
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor
+
+from nststab import metrics
+from nststab.flow_pairs import FlowPair
+from nststab.images import resize
+from nststab.metrics import Patches
+from nststab.report.crops import CropFinder
+from nststab.report.failures import FailureFinder
+from nststab.report.heat import unexplained_change
+from nststab.report.stored import StoredFrames
+
+MEASURES = (
+    {"key": "ssim", "name": "SSIM of corresponding patches", "unit": "", "better": "higher"},
+    {"key": "warp", "name": "Warping error", "unit": "", "better": "lower"},
+    {"key": "change", "name": "Change from the frame before", "unit": "levels of 255", "better": "lower"},
+)
+"""What is measured of each frame, as a page names it."""
+
+
+class Scores(Protocol):
+    """The corresponding patches of two frames and what was measured of them, as `StabilityMeter.pair` has it."""
+
+    @property
+    def patches(self) -> Patches: ...
+    @property
+    def psnrs(self) -> list[list[float]]: ...
+    @property
+    def ssims(self) -> list[list[float]]: ...
+
+
+class SceneRecorder:
+    """Records the first frames of a clip, as many as there are `times`, beside those of its stylized versions.
+
+    Curves and crops are of the frames as they come; what a page shows of them is kept in `folder`, scaled to a longest
+    side of `size` (None, or above their own: as they are).
+
+    Attributes:
+        names: of the clips, the input's first.
+        curves: of each clip by the keys of `MEASURES` a number for each frame, None where nothing was measured.
+        shown, heats: of each clip the frames, and how far each differs from the one before where motion explains it.
+        shots: the first frames of the shots.
+    """
+
+    def __init__(
+        self, names: Sequence[str], times: Sequence[tuple[Fraction, Fraction]], folder: Path, size: int | None = None
+    ) -> None:
+        """times: of each frame its time and duration in seconds; the first begins at 0."""
+        self.names = list(names)
+        self.curves: list[dict[str, list[float | None]]] = [{str(one["key"]): [] for one in MEASURES} for _ in names]
+        self.shown = [StoredFrames(folder / f"{number}.frames") for number in range(len(names))]
+        self.heats = [StoredFrames(folder / f"{number}.heat") for number in range(len(names))]
+        self.shots: list[int] = []
+        self.crops, self.failures = CropFinder(), FailureFinder()
+        self._times, self._size = times, size
+        self._previous: list[Tensor] | None = None
+        self._width = 0
+
+    @property
+    def times(self) -> Sequence[tuple[Fraction, Fraction]]:
+        """Of each recorded frame its time and duration in seconds."""
+        return self._times[: len(self.shown[0])]
+
+    @property
+    def full(self) -> bool:
+        """Whether it takes no more frames, and needs no more flow."""
+        return len(self.times) == len(self._times)
+
+    @property
+    def scale(self) -> float:
+        """Pixels of a shown frame for each that was measured."""
+        return self.shown[0][0].shape[-1] / self._width
+
+    def start_shot(self) -> None:
+        """Forget the previous frames: nothing is compared across a cut."""
+        self._previous = None
+
+    def update(self, frames: Sequence[Tensor], pair: Scores | None, flow: FlowPair | None) -> None:
+        """Take the next frame (1, 3, H, W) of each clip, what was measured from the one before to it, and the flow.
+
+        Of more clips than it has names it takes the first.
+        """
+        if self.full:
+            return
+        frames = frames[: len(self.names)]
+        index, before = len(self.times), self._previous
+        self._previous = [frame.detach().cpu().float() for frame in frames]
+        self._width = frames[0].shape[-1]
+        if before is None:
+            self.shots.append(index)
+        else:
+            self._find(index, before, self._previous, pair, flow)
+        for number, frame in enumerate(self._previous):
+            ssims = [] if pair is None else pair.ssims[number]
+            self._measure(number, None if before is None else before[number], frame, ssims, flow)
+
+    def _find(
+        self,
+        index: int,
+        before: Sequence[Tensor],
+        frames: Sequence[Tensor],
+        pair: Scores | None,
+        flow: FlowPair | None,
+    ) -> None:
+        if pair is not None:
+            scores = list(zip(pair.psnrs, pair.ssims, strict=True))[: len(frames)]
+            self.crops.update(index, before, frames, pair.patches, scores)
+        if flow is not None:
+            self.failures.update(index, before, frames, flow)
+
+    def _measure(
+        self, number: int, before: Tensor | None, frame: Tensor, ssims: Sequence[float], flow: FlowPair | None
+    ) -> None:
+        """Keep a clip's frame, its heat map and the points of its curves."""
+        values = {"ssim": math.fsum(ssims) / len(ssims) if ssims else math.nan}
+        heat = frame.new_zeros(1, 1, *frame.shape[-2:])
+        if before is not None:
+            values["change"] = 255 * float((frame - before).abs().mean())
+        if before is not None and flow is not None:
+            values["warp"] = metrics.warping_error(before, frame, flow.backward, flow.trusted).error
+            heat = unexplained_change(before, frame, flow.backward, flow.trusted)
+        for key, curve in self.curves[number].items():
+            value = values.get(key, math.nan)
+            curve.append(float(f"{value:.4g}") if math.isfinite(value) else None)
+        self.shown[number].append(self._scaled(frame))
+        self.heats[number].append(self._scaled(heat))
+
+    def _scaled(self, picture: Tensor) -> Tensor:
+        longest = max(picture.shape[-2:])
+        return picture if self._size is None or self._size >= longest else resize(picture, self._size)

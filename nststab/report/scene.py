@@ -1,0 +1,137 @@
+"""A clip and its stylized versions as a report holds them: one video, and what a page draws around it."""
+
+import json
+import math
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from torch import Tensor
+
+from nststab.flow import FlowFunction
+from nststab.images import encode_picture, resize
+from nststab.media.timing import Timed
+from nststab.report.atlas import Atlas
+from nststab.report.colors import series_of
+from nststab.report.crops import Crop
+from nststab.report.failures import Failure
+from nststab.report.heat import heat_colors
+from nststab.report.occlusions import Occlusion, find_occlusions
+from nststab.report.recorder import SceneRecorder
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One of the scenes of a report: its JSON without the video, and the video, an .mp4."""
+
+    data: Json
+    video: bytes
+
+    @property
+    def bytes(self) -> int:
+        """What it adds to a page, where the video stands in base64."""
+        return len(json.dumps(self.data)) + 4 * math.ceil(len(self.video) / 3)
+
+
+def make_scene(
+    name: str,
+    recorder: SceneRecorder,
+    flow: FlowFunction,
+    style: int | None = None,
+    note: str = "",
+    aspect: Fraction = Fraction(1),
+) -> Scene:
+    """The scene of what was recorded.
+
+    `flow` is asked where something may have been hidden and come back. style: its number in the report's list. aspect:
+    the shape of a pixel, width by height. Raises ValueError where nothing was recorded.
+    """
+    from nststab.media.embedded import encode_clip
+
+    if not recorder.times:
+        raise ValueError(f"{name}: expected frames to report on, got none")
+    height, width = recorder.shown[0][0].shape[-2:]
+    atlas = Atlas(len(recorder.names), width, height)
+    end = recorder.times[-1][0] + recorder.times[-1][1]
+    clips = zip(recorder.names, series_of(recorder.names), atlas.clips, atlas.heats, recorder.curves, strict=True)
+    occlusions = find_occlusions(recorder.shown, recorder.shots, flow)
+    data = {
+        "name": name,
+        "style": style,
+        "width": width,
+        "height": height,
+        "aspect": float(aspect),
+        "times": [float(time) for time, _ in recorder.times],
+        "end": float(end),
+        "shots": recorder.shots,
+        "note": note,
+        "clips": [
+            {"name": clip, "series": series, "rect": list(rect), "heat": list(heat), "curves": curves}
+            for clip, series, rect, heat, curves in clips
+        ],
+        "crops": [_crop(crop, recorder.scale) for crop in recorder.crops.result()],
+        "occlusions": [_occlusion(occlusion) for occlusion in occlusions],
+        "failures": [_failure(failure, recorder.scale, max(width, height)) for failure in recorder.failures.result()],
+    }
+    return Scene(data, encode_clip(_pictures(recorder, atlas), len(recorder.times) / end))
+
+
+def _pictures(recorder: SceneRecorder, atlas: Atlas) -> Iterator[Timed[Tensor]]:
+    for index, (time, duration) in enumerate(recorder.times):
+        heats = [heat_colors(clip[index]) for clip in recorder.heats]
+        yield atlas.compose([clip[index] for clip in recorder.shown], heats), time, duration
+
+
+def data_uri(suffix: str, picture: Tensor) -> str:
+    """A picture (1, 3, H, W) inside an address: `.png` exactly, `.jpg` small."""
+    kind = {".png": "png", ".jpg": "jpeg"}[suffix]
+    return f"data:image/{kind};base64,{b64encode(encode_picture(suffix, picture)).decode()}"
+
+
+def _box(box: Sequence[int], scale: float) -> list[float]:
+    return [round(side * scale, 1) for side in box]
+
+
+def _crop(crop: Crop, scale: float) -> Json:
+    cells = [
+        {
+            "clip": number,
+            "previous": data_uri(".jpg", cell.previous),
+            "current": data_uri(".jpg", cell.current),
+            "psnr": round(cell.psnr, 2),
+            "ssim": round(cell.ssim, 4),
+        }
+        for number, cell in enumerate(crop.cells)
+    ]
+    boxes = [_box(box, scale) for box in crop.boxes]
+    return {"kind": crop.kind, "frame": crop.frame, "boxes": boxes, "cells": cells}
+
+
+def _occlusion(occlusion: Occlusion) -> Json:
+    cells = [
+        {"clip": number, "pictures": [data_uri(".jpg", picture) for picture in pictures], "change": round(change, 2)}
+        for number, (pictures, change) in enumerate(zip(occlusion.pictures, occlusion.changes, strict=True))
+    ]
+    return {"frames": list(occlusion.frames), "box": _box(occlusion.box, 1), "cells": cells}
+
+
+def _failure(failure: Failure, scale: float, longest: int) -> Json:
+    def shown(picture: Tensor) -> Tensor:
+        return resize(picture, longest) if scale < 1 else picture
+
+    cells = [
+        {"clip": number, "previous": data_uri(".jpg", shown(before)), "current": data_uri(".jpg", shown(after))}
+        for number, (before, after) in enumerate(zip(failure.previous, failure.current, strict=True))
+    ]
+    return {
+        "frame": failure.frame,
+        "box": _box(failure.box, scale),
+        "error": round(failure.error, 1),
+        "flow": data_uri(".png", shown(failure.flow)),
+        "mask": data_uri(".png", shown(failure.mask.expand(-1, 3, -1, -1))),
+        "cells": cells,
+    }

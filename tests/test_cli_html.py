@@ -1,0 +1,282 @@
+"""--html of compare, score and evaluate stability, run as a user would, on tiny clips with tiny random networks."""
+
+import base64
+import itertools
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from click.testing import CliRunner, Result
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nststab.cli import group
+from nststab.cli.evaluate import stability as stability_command
+from nststab.images import read_picture, write_picture
+from nststab.losses import LossSettings, style_target
+from nststab.networks import NetworkConfig, TransformationNetwork
+from nststab.stylizer import Checkpoint, save_checkpoint
+from nststab.vgg import PerceptualNetwork
+from nststab.video import convert_clip, open_clip
+from tests.conftest import tiny_state_dict
+
+Run = Callable[[str], Result]
+COUNT, HEIGHT, WIDTH = 7, 48, 64
+COMPARE = "compare film.mp4 -o out.mp4 --style wave --precision float32 --vgg-weights vgg.safetensors"
+SCORE = "score film.mp4 loud.mp4 quiet.mp4 --vgg-weights vgg.safetensors"
+
+
+def pan(seed: int = 0) -> list[Tensor]:
+    coarse = torch.rand(1, 3, 12, 24, generator=torch.Generator().manual_seed(seed))
+    scene = F.interpolate(coarse, (HEIGHT, WIDTH + COUNT), mode="bicubic").clamp(0, 1)
+    return [scene[..., t : t + WIDTH] for t in range(COUNT)]
+
+
+def save(folder: str, frames: list[Tensor]) -> None:
+    Path(folder).mkdir(parents=True)
+    for number, frame in enumerate(frames):
+        write_picture(Path(folder) / f"{number:05d}.png", frame)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run `nststab ...` beside a film of seven frames, two that were made of it, and a style of two networks."""
+    monkeypatch.chdir(tmp_path)
+    save_file(tiny_state_dict(), "vgg.safetensors")
+    noise = torch.Generator().manual_seed(1)
+    made = {
+        "film": pan(),
+        "loud": [(0.5 * frame + 0.25 + 0.1 * torch.randn(frame.shape, generator=noise)).clamp(0, 1) for frame in pan()],
+        "quiet": [0.5 * frame + 0.25 for frame in pan()],
+    }
+    for name, frames in made.items():
+        save(name, frames)
+        convert_clip(open_clip(name, fps=10), f"{name}.mp4", lambda stream: stream)
+    Path("wave").mkdir()
+    style = style_target(PerceptualNetwork(tiny_state_dict()), pan(3)[0], LossSettings().style_layers)
+    torch.manual_seed(0)
+    for method in ("independent", "recurrent"):
+        network = TransformationNetwork(NetworkConfig(method == "recurrent", (4, 6, 8), 1))
+        save_checkpoint(Path("wave") / f"{method}.safetensors", Checkpoint(network, style))
+    return lambda arguments: CliRunner().invoke(group, arguments.split())
+
+
+def done(result: Result) -> Result:
+    assert result.exit_code == 0, result.stderr
+    return result
+
+
+def report(path: str) -> Any:
+    """The data of a page."""
+    text = Path(path).read_text("utf-8")
+    (data,) = re.findall(r'<script type="application/json" id="report">(.*?)</script>', text, re.DOTALL)
+    return json.loads(data)
+
+
+def video(path: str, name: str, tmp_path: Path) -> list[Tensor]:
+    """The frames of one of a page's videos."""
+    (data,) = re.findall(rf'<script type="text/plain" id="{name}">(.*?)</script>', Path(path).read_text("utf-8"))
+    (tmp_path / "atlas.mp4").write_bytes(base64.b64decode(data))
+    return [frame.rgb for frame in open_clip(tmp_path / "atlas.mp4").frames()]
+
+
+def cut(frame: Tensor, rect: list[int]) -> Tensor:
+    x, y, width, height = rect
+    return frame[..., y : y + height, x : x + width]
+
+
+def mean(curve: list[float | None]) -> float:
+    known = [value for value in curve if value is not None]
+    return sum(known) / len(known)
+
+
+def test_compare_shows_each_frame_of_each_method(run: Run, tmp_path: Path) -> None:
+    result = done(run(f"{COMPARE} --html out.html --patches 3"))
+    assert re.search(r"^out\.html: \d+\.\d MB$", result.stderr, re.MULTILINE)
+    found = report("out.html")
+    (scene,) = found["scenes"]
+    assert (found["title"], scene["name"], scene["width"], scene["height"]) == ("film", "film", WIDTH, HEIGHT)
+    assert scene["times"] == pytest.approx([number / 10 for number in range(COUNT)])
+    assert (scene["end"], scene["shots"], scene["note"]) == (pytest.approx(0.7), [0], "")
+    assert [clip["name"] for clip in scene["clips"]] == ["input", "independent", "recurrent"]
+    assert [clip["series"] for clip in scene["clips"]] == [0, 2, 1]
+    for clip in scene["clips"]:
+        for curve in clip["curves"].values():
+            assert len(curve) == COUNT
+            assert [number for number, value in enumerate(curve) if value is None] == [0]
+    shown = video("out.html", scene["video"], tmp_path)
+    assert len(shown) == COUNT
+    content = [frame.rgb for frame in open_clip("film.mp4").frames()]
+    for number, frame in enumerate(shown):
+        own = cut(frame, scene["clips"][0]["rect"])
+        assert min(range(COUNT), key=lambda other: float((content[other] - own).abs().mean())) == number
+        heats = [float(cut(frame, clip["heat"]).mean()) for clip in scene["clips"]]
+        # the input moves as its flow says, random networks flicker; the first frame has nothing before it
+        assert max(heats) < 0.01 if number == 0 else 2 * heats[0] < min(heats[1:])
+    rows = {row[0]: row for row in found["tables"][0]["rows"]}
+    for clip in scene["clips"]:
+        assert mean(clip["curves"]["ssim"]) == pytest.approx(float(rows[clip["name"]][2]), abs=6e-4)
+    assert found["styles"] == [{"name": "wave", "image": None, "text": ""}]
+    assert found["command"] == (
+        "nststab compare film.mp4 --style wave --patches 3 --html out.html --output out.mp4 --vgg-weights vgg.safetensors "
+        "--precision float32"
+    )
+    assert str(tmp_path) not in Path("out.html").read_text("utf-8")
+
+
+def test_crops_are_of_the_frames_themselves(run: Run) -> None:
+    done(run(f"{COMPARE} --html out.html --patches 5"))
+    (scene,) = report("out.html")["scenes"]
+    assert {crop["kind"] for crop in scene["crops"]} == {"least", "most"}
+    content = [frame.rgb for frame in open_clip("film.mp4").frames()]
+    for crop in scene["crops"]:
+        pictures = [content[crop["frame"] - 1], content[crop["frame"]]]
+        cell = crop["cells"][0]
+        for picture, (x, y, width, height), key in zip(pictures, crop["boxes"], ("previous", "current"), strict=True):
+            patch = picture[..., int(y) : int(y + height), int(x) : int(x + width)]
+            Path("crop.jpg").write_bytes(base64.b64decode(cell[key].split(",")[1]))
+            assert float((read_picture(Path("crop.jpg")).rgb - patch).abs().mean()) < 0.02
+
+
+def test_score_draws_the_curves_of_its_table(run: Run) -> None:
+    done(run(f"{SCORE} --html out.html --json out.json"))
+    found, scored = report("out.html"), json.loads(Path("out.json").read_text())
+    (scene,) = found["scenes"]
+    assert [clip["name"] for clip in scene["clips"]] == ["input", "loud.mp4", "quiet.mp4"]
+    for clip, row in zip(scene["clips"], [scored["input"], *scored["clips"]], strict=True):
+        assert mean(clip["curves"]["ssim"]) == pytest.approx(row["ssim"], rel=1e-3)
+        assert mean(clip["curves"]["warp"]) == pytest.approx(row["warp_error"], rel=0.02)
+    assert found["findings"][0].startswith("quiet.mp4 is the steadiest")
+    assert found["settings"].items() >= {"gaps": [1, 5], "seed": 0, "width": WIDTH}.items()
+
+
+def test_the_change_is_that_between_the_frames(run: Run) -> None:
+    done(run(f"{SCORE} --html out.html"))
+    clip = report("out.html")["scenes"][0]["clips"][1]
+    frames = [frame.rgb for frame in open_clip("loud.mp4").frames()]
+    change = [255 * float((after - before).abs().mean()) for before, after in itertools.pairwise(frames)]
+    assert clip["curves"]["change"][1:] == pytest.approx(change, rel=1e-3)
+
+
+def test_more_clips_than_colours_are_named_not_shown(run: Run) -> None:
+    for number in range(7):
+        save(f"copy{number}", pan())
+    clips = " ".join(f"copy{number}" for number in range(7))
+    done(run(f"score film {clips} --html out.html --vgg-weights vgg.safetensors --gaps 1"))
+    found = report("out.html")
+    assert len(found["scenes"][0]["clips"]) == 7
+    assert len(found["tables"][0]["rows"]) == 8
+    assert "1 more clips: copy6" in found["left_out"][-1]
+
+
+def test_a_report_is_small_and_says_so(run: Run, tmp_path: Path) -> None:
+    done(run(f"{COMPARE} --html out.html --html-size 32 --html-seconds 0.3"))
+    (scene,) = report("out.html")["scenes"]
+    assert (scene["width"], scene["height"], len(scene["times"])) == (32, 24, 3)
+    assert scene["note"] == f"the first 0.3 s: 3 of {COUNT} frames"
+    assert len(video("out.html", scene["video"], tmp_path)) == 3
+    for crop in scene["crops"]:
+        for x, y, width, height in crop["boxes"]:
+            assert x + width <= 32.1
+            assert y + height <= 24.1
+
+
+@pytest.mark.parametrize("cut_at", [3])
+def test_nothing_is_compared_across_a_cut(run: Run, cut_at: int) -> None:
+    dark, light = [0.2 * frame for frame in pan()], [1 - 0.2 * frame for frame in pan(5)]
+    save("cut", [*dark[:cut_at], *light[cut_at:]])
+    done(run("score cut cut/%05d.png --html out.html --gaps 1 --vgg-weights vgg.safetensors"))
+    (scene,) = report("out.html")["scenes"]
+    assert scene["shots"] == [0, cut_at]
+    for clip in scene["clips"]:
+        for curve in clip["curves"].values():
+            assert [number for number, value in enumerate(curve) if value is None] == [0, cut_at]
+
+
+@pytest.fixture
+def davis(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run `evaluate stability` on two sequences."""
+    for number, name in enumerate(("dog", "swan")):
+        save(f"davis/Annotations/480p/{name}", [torch.zeros(1, 3, HEIGHT, WIDTH)] * COUNT)
+        save(f"png/{name}", pan(number))
+        folder = Path(f"davis/JPEGImages/480p/{name}")
+        folder.mkdir(parents=True)
+        for path in Path(f"png/{name}").iterdir():
+            write_picture(folder / f"{path.stem}.jpg", read_picture(path).rgb)
+    monkeypatch.setattr(stability_command, "announce", lambda *_: None)
+    call = "evaluate stability --davis davis --styles wave --size 64 --precision float32 --vgg-weights vgg.safetensors"
+    return lambda arguments: run(f"{call} {arguments}")
+
+
+def test_each_sequence_is_a_scene(davis: Run, tmp_path: Path) -> None:
+    done(davis("-o out --html out.html --patches 3"))
+    found = report("out.html")
+    assert [scene["name"] for scene in found["scenes"]] == ["dog", "swan"]
+    rows = {row["method"]: row for row in json.loads(Path("out/results.json").read_text())["rows"]}
+    for number, scene in enumerate(found["scenes"]):
+        assert [clip["name"] for clip in scene["clips"]] == ["input", "independent", "recurrent"]
+        for clip in scene["clips"]:
+            measured = rows[clip["name"]]["sequences"][number]
+            assert mean(clip["curves"]["ssim"]) == pytest.approx(measured["ssim"], rel=2e-3)
+        assert len(video("out.html", scene["video"], tmp_path)) == COUNT
+    assert not Path("out/unfinished").exists()
+
+
+def test_what_does_not_fit_into_a_mail_is_named(davis: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nststab.cli.evaluate import stability_scenes
+
+    monkeypatch.setattr(stability_scenes, "MOST_BYTES", 1)
+    done(davis("-o out --html out.html"))
+    found = report("out.html")
+    assert len(found["scenes"]) == 1
+    (missing,) = {"dog", "swan"} - {found["scenes"][0]["name"]}
+    assert f"1 of 2 scenes, to stay below 0 MB: {missing} in wave" in found["left_out"][-1]
+
+
+def test_a_report_changes_no_figure(davis: Run) -> None:
+    done(davis("-o plain"))
+    done(davis("-o shown --html out.html"))
+    plain, shown = (json.loads(Path(name, "results.json").read_text()) for name in ("plain", "shown"))
+    assert plain == shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (f"{COMPARE} --html-size 64", "--html-size has no effect without --html"),
+        (f"{SCORE} --html-seconds 2", "--html-seconds has no effect without --html"),
+        (f"{SCORE} --html out.txt", "expected a name that ends in .html"),
+        (f"{SCORE} --html nowhere/out.html", "nowhere is no folder"),
+        (f"{SCORE} --html film.mp4", "expected a name that ends in .html"),
+        (f"{SCORE} --html taken.html", "taken.html exists; say -y to overwrite it"),
+        (
+            "compare film/00000.png -o out.png --style wave --methods independent --html out.html",
+            "film/00000.png is a picture",
+        ),
+    ],
+)
+def test_wrong_usage_is_refused_before_any_work(run: Run, arguments: str, message: str) -> None:
+    Path("taken.html").touch()
+    result = run(arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    (line,) = result.stderr.splitlines()
+    assert message in line
+    assert not Path("out.mp4").exists()
+
+
+def test_flow_that_was_asked_for_is_used_where_no_method_needs_it(run: Run) -> None:
+    result = done(run(f"{COMPARE} --html out.html --flow-method dis --methods independent"))
+    assert "flow: dis" in result.stderr
+    assert run(f"{COMPARE} -y --flow-method dis --methods independent").exit_code == 2
+
+
+def test_differences_stand_below_the_clips(run: Run) -> None:
+    done(run(f"{COMPARE}"))
+    plain = open_clip("out.mp4")
+    done(run(f"{COMPARE} -y --differences"))
+    assert open_clip("out.mp4").height * open_clip("out.mp4").width > plain.height * plain.width
