@@ -14,6 +14,7 @@ import torch
 from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.select import Select
 
 from nststab.images import encode_picture
 from nststab.report.page import report_html
@@ -337,19 +338,32 @@ def test_a_number_shows_a_clip_alone_and_another_swaps_it_in_place(driver: Chrom
     tools.wait(lambda: len(on_show(driver, "canvas")) == 3, "all clips")
 
 
-def test_a_wipe_shows_the_input_on_one_side(driver: Chrome, show: Open) -> None:
+def test_a_wipe_shows_another_clip_on_one_side(driver: Chrome, show: Open) -> None:
     show()
     press(driver, "3", "w")
     (canvas,) = on_show(driver, "canvas")
-    ActionChains(driver).move_to_element_with_offset(canvas, int(canvas.rect["width"] * 0.25), 0).perform()
 
-    def sides() -> list[list[int]]:
-        return tools.canvas_pixels(driver, [(0.1, 0.25), (0.7, 0.25), (0.9, 0.25)])[0]
+    def clips() -> list[int]:
+        """Which clip is at 10, 40, 70 and 90 % of the width."""
+        colors = tools.canvas_pixels(driver, [(share, 0.25) for share in (0.1, 0.4, 0.7, 0.9)])[0]
+        return [next((i for i, own in enumerate(COLORS) if close_to(color, own)), -1) for color in colors]
 
-    tools.wait(lambda: close_to(sides()[1], COLORS[0]) and close_to(sides()[2], COLORS[2]), "both clips")
-    assert close_to(sides()[0], COLORS[0])
+    tools.wait(lambda: clips() == [0, 0, 2, 2], "input and third clip")
+    assert [side.text for side in on_show(driver, ".side")] == ["input", "c"]
+    ActionChains(driver).move_to_element_with_offset(canvas, int(canvas.rect["width"] * 0.3), 0).perform()
+    tools.wait(lambda: clips() == [0, 0, 0, 2], "the divider under the pointer")
+    press(driver, *[","] * 9)
+    assert clips() == [0, 2, 2, 2]
+    Select(find(driver, ".wipe select")).select_by_visible_text("b")
+    assert clips() == [1, 1, 2, 2]
+    ActionChains(driver).click(find(driver, ".chip")).perform()
+    assert clips() == [1, 1, 0, 0]
+    press(driver, "2")  # sides change
+    assert clips() == [0, 0, 1, 1]
     press(driver, "w")
-    tools.wait(lambda: close_to(sides()[0], COLORS[2]), "one clip")
+    assert clips() == [1, 1, 1, 1]
+    press(driver, Keys.ESCAPE)
+    assert on_show(driver, ".side, .divider") == []
 
 
 def test_the_names_above_hide_clips_and_curves(driver: Chrome, show: Open) -> None:

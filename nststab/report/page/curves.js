@@ -6,7 +6,7 @@ const MARGIN = { left: 46, right: 10, top: 10, bottom: 20 };
 function ticks(low, high, count) {
   const rough = (high - low) / count;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough * 0.999);
+  const step = power * [1, 2, 2.5, 5, 10].find((factor) => factor * power >= rough * 0.999);
   const found = [];
   for (let i = Math.ceil(low / step - 1e-6); i * step <= high + step * 1e-6; i += 1) found.push(Number((i * step).toPrecision(12)));
   return found;
@@ -58,12 +58,13 @@ function makeChart(scene, measure, view, { onseek, onhover }) {
     const y = (value) => bottom - ((value - low) / (high - low)) * (bottom - MARGIN.top);
     const line = (name, x1, y1, x2, y2) => svg("line", { class: name, x1, y1, x2, y2 });
     const marks = [];
-    for (const value of ticks(low, high, height > 150 ? 4 : 3)) {
+    for (const value of ticks(low, high, 4)) {
       marks.push(line("grid", MARGIN.left, y(value), right, y(value)),
         svg("text", { class: "tick", x: MARGIN.left - 6, y: y(value) + 4, "text-anchor": "end", text: value }));
     }
     const frames = ticks(1, count, Math.max(2, Math.min(8, width / 90))).filter((value) => value % 1 === 0 && value > 0);
     for (const value of frames) marks.push(svg("text", { class: "tick", x: x(value - 1), y: height - 4, "text-anchor": "middle", text: value }));
+    marks.push(svg("text", { class: "tick", x: MARGIN.left - 6, y: height - 4, "text-anchor": "end", text: "frame" }));
     for (const shot of scene.shots.filter((first) => first > 0)) marks.push(line("cut", x(shot - 0.5), MARGIN.top, x(shot - 0.5), bottom));
     const lines = scene.clips.map((clip) => svg("path", { class: `curve series-${clip.series}`, d: path(curve(clip), x, y) }));
     const dots = scene.clips.map((clip) => svg("circle", { class: `dot series-${clip.series}`, r: 3.5 }));

@@ -12,6 +12,8 @@ function listenToKeys(current, bar) {
     "]": () => bar.faster(1),
     h: () => bar.toggleHeat(),
     w: () => current().toggleWipe(),
+    ",": () => current().moveWipe(-0.05),
+    ".": () => current().moveWipe(0.05),
     Escape: () => current().reset(),
     "?": () => keys.showModal(),
   };

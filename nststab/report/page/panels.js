@@ -24,16 +24,18 @@ function makePanel(clip, number, measures, onclick) {
   const canvas = el("canvas", { role: "img", "aria-label": clip.name });
   const outline = el("i", { class: "outline", hidden: true });
   const divider = el("i", { class: "divider", hidden: true });
-  const picture = el("button", { type: "button", class: "picture", onclick }, canvas, outline, divider);
+  const sides = [el("span", { class: "side" }), el("span", { class: "side", text: clip.name })];
+  const picture = el("button", { type: "button", class: "picture", onclick }, canvas, outline, divider, ...sides);
   const values = measures.map(() => el("dd"));
   const figures = el("dl", {}, ...measures.map((measure, i) =>
     el("div", {}, el("dt", { text: SHORT[measure.key] ?? measure.name, title: measure.name }), values[i])));
   const root = el("figure", { class: `panel series-${clip.series}` }, picture,
-    el("figcaption", {}, el("span", { class: "key", text: number + 1, "aria-hidden": "true" }), clipName(clip), figures));
-  return { clip, root, canvas, outline, divider, picture, values, context: canvas.getContext("2d") };
+    el("figcaption", {}, el("div", { class: "told" },
+      el("span", { class: "key", text: number + 1, "aria-hidden": "true" }), clipName(clip), figures)));
+  return { clip, root, canvas, outline, divider, sides, picture, values, context: canvas.getContext("2d") };
 }
 
-/** The panels of a scene in `root`. `view` tells what to show: visible, solo, heat, wipe, marks; `available()` the room. */
+/** The panels of a scene in `root`. `view` tells what to show: visible, solo, other, split, heat, marks; `available()` the room. */
 function openPanels(scene, measures, root, view, { video, available, onsolo, onwipe }) {
   const ratio = (scene.width * scene.aspect) / scene.height;
   const panels = scene.clips.map((clip, i) => makePanel(clip, i, measures, () => onsolo(i)));
@@ -42,10 +44,12 @@ function openPanels(scene, measures, root, view, { video, available, onsolo, onw
   root.replaceChildren(...panels.map((panel) => panel.root));
   for (const panel of panels) {
     panel.picture.style.setProperty("--ratio", ratio);
-    panel.picture.addEventListener("pointermove", (event) => {
-      const box = panel.canvas.getBoundingClientRect();
-      if (view.wipe !== null) onwipe(clamp((event.clientX - box.left) / box.width, 0, 1));
-    });
+    for (const name of ["pointerdown", "pointermove"]) {
+      panel.picture.addEventListener(name, (event) => {
+        const box = panel.canvas.getBoundingClientRect();
+        if (view.other !== null) onwipe((event.clientX - box.left) / box.width);
+      });
+    }
     sizes.observe(panel.canvas);
   }
 
@@ -71,12 +75,12 @@ function openPanels(scene, measures, root, view, { video, available, onsolo, onw
     }
   }
 
-  function paintWiped(panel, other) {
+  /** The other clip on the left of the divider. */
+  function paintOver(panel, other) {
     const { canvas, context } = panel;
-    paint(panel, panel.clip, view.heat);
     context.save();
     context.beginPath();
-    context.rect(0, 0, Math.round(view.wipe * canvas.width), canvas.height);
+    context.rect(0, 0, Math.round(view.split * canvas.width), canvas.height);
     context.clip();
     paint(panel, other, view.heat);
     context.restore();
@@ -86,8 +90,8 @@ function openPanels(scene, measures, root, view, { video, available, onsolo, onw
     if (frame < 0 || video().readyState < 2) return false;
     panels.forEach((panel, i) => {
       if (!isShown(i) || panel.canvas.width < 2) return;
-      if (view.wipe !== null && i > 0) paintWiped(panel, scene.clips[0]);
-      else paint(panel, panel.clip, view.heat);
+      paint(panel, panel.clip, view.heat);
+      if (view.other !== null) paintOver(panel, scene.clips[view.other]);
     });
     return true;
   }
@@ -113,8 +117,9 @@ function openPanels(scene, measures, root, view, { video, available, onsolo, onw
     root.style.setProperty("--size", `${Math.floor(size)}px`);
     panels.forEach((panel, i) => {
       panel.root.hidden = !isShown(i);
-      panel.divider.hidden = view.wipe === null || i === 0;
-      panel.divider.style.left = `${100 * (view.wipe ?? 0)}%`;
+      for (const part of [panel.divider, ...panel.sides]) part.hidden = view.other === null;
+      panel.divider.style.left = `${100 * view.split}%`;
+      panel.sides[0].textContent = scene.clips[view.other ?? i].name;
       panel.picture.setAttribute("aria-label",
         view.solo === null ? `Show ${panel.clip.name} alone` : `${panel.clip.name}: show all clips again`);
       markAt(panel);

@@ -1,6 +1,7 @@
 // One hidden video with all clips of a scene, moved frame by frame. A frame counts as shown once `onframe` has drawn it.
 
 const STALE = 250; // ms after which a seek without a callback for its frame is believed to be done
+const SETTLING = 80; // ms from the end of a seek until its frame can be drawn, where there are no such callbacks
 
 /** The frame on show at a time in seconds: the last that has begun. */
 function frameBegun(times, time) {
@@ -48,6 +49,7 @@ function openPlayer(scene, { onframe, onstate, onerror }) {
   }
 
   function go() {
+    clearTimeout(timer);
     goal = target;
     told = -1;
     video.currentTime = middle(goal);
@@ -98,11 +100,12 @@ function openPlayer(scene, { onframe, onstate, onerror }) {
     onstate();
   }
 
-  on("loadeddata", () => { if (goal < 0) go(); }); // even where a first frame was told of before it could be drawn
+  // phones load a first frame only when it is asked for; others may tell of it before it can be drawn
+  for (const name of ["loadedmetadata", "loadeddata"]) on(name, () => { if (goal < 0) go(); });
   on("seeked", () => {
     if (goal < 0) return;
-    if (!exact || told === goal) arrived(goal);
-    else timer = setTimeout(() => { if (goal >= 0) arrived(told < 0 ? goal : told); }, STALE);
+    if (told === goal) arrived(goal);
+    else timer = setTimeout(() => { if (goal >= 0) arrived(told < 0 ? goal : told); }, exact ? STALE : SETTLING);
   });
   on("play", onstate);
   on("pause", () => {

@@ -3,13 +3,14 @@
 /** Opens a scene in `root`. There is never more than one: `close` gives its video back. */
 function openScene(scene, report, root, bar) {
   const everything = new Set(scene.clips.keys());
-  const view = { frame: -1, visible: new Set(everything), solo: null, heat: bar.heat, wipe: null, marks: [] };
+  const view = { frame: -1, visible: new Set(everything), solo: null, heat: bar.heat, other: null, split: 0.5, marks: [] };
   const chips = el("div", { class: "chips" });
   const message = el("p", { class: "alert", role: "alert", hidden: true });
   const grid = el("div", { class: "panels" });
   const charts = el("div", { class: "charts" });
   const stage = el("div", { class: "stage" }, grid, charts);
-  root.replaceChildren(heading(scene, report), chips, message, stage, ...stills(scene, showMarks));
+  const top = el("div", { class: "top" }, ...heading(scene, report), chips, ...notes(scene, report));
+  root.replaceChildren(top, message, stage, ...stills(scene, showMarks));
   document.documentElement.dataset.frame = "";
 
   const panels = openPanels(scene, report.measures, grid, view, { video: () => player.video, available, onsolo, onwipe });
@@ -26,8 +27,8 @@ function openScene(scene, report, root, bar) {
   /** The room for panels: beside the charts where there is enough of it, and above the bar. */
   function available(alone) {
     const barHeight = document.getElementById("bar").offsetHeight;
-    const beside = stage.clientWidth >= 1000 && !alone;
-    return { width: stage.clientWidth - (beside ? 384 : 0), height: innerHeight - barHeight - chips.offsetHeight - 40 };
+    const beside = stage.clientWidth >= 1000 && !alone && report.measures.length > 0;
+    return { width: stage.clientWidth - (beside ? 408 : 0), height: innerHeight - barHeight - top.offsetHeight - 24 };
   }
 
   function onframe(frame) {
@@ -45,7 +46,10 @@ function openScene(scene, report, root, bar) {
   }
 
   function update() {
-    stage.classList.toggle("alone", view.solo !== null);
+    stage.classList.toggle("beside", view.solo === null && report.measures.length > 0);
+    top.classList.toggle("alone", view.solo !== null);
+    grid.classList.toggle("alone", view.solo !== null);
+    grid.classList.toggle("wiping", view.other !== null);
     chips.replaceChildren(...makeChips());
     panels.update();
     curves.update();
@@ -59,10 +63,16 @@ function openScene(scene, report, root, bar) {
       title: alone ? `Show ${clip.name} alone (${i + 1})` : `Show or hide ${clip.name}`,
       onclick: () => { if (alone) solo(i); else hideOrShow(i); focusChip(i); },
     }, clipName(clip)));
-    const more = [];
-    if (alone && view.solo > 0) more.push(el("button", { type: "button", class: "chip plain", "aria-pressed": String(view.wipe !== null), text: `Wipe with ${scene.clips[0].name}`, onclick: toggleWipe }));
-    if (alone) more.push(el("button", { type: "button", class: "chip plain", text: "All clips", onclick: () => solo(null) }));
+    const more = alone ? [wipeChoice(), el("button", { type: "button", class: "chip plain", text: "All clips", onclick: () => solo(null) })] : [];
     return [el("span", { class: "chips-label", text: alone ? "Alone" : "Clips" }), ...names, ...more];
+  }
+
+  function wipeChoice() {
+    const choice = el("select", { onchange: () => { wipeWith(choice.value === "" ? null : Number(choice.value)); chips.querySelector("select").focus(); } },
+      el("option", { value: "", text: "no other" }),
+      ...scene.clips.map((clip, i) => el("option", { value: i, text: clip.name, disabled: i === view.solo })));
+    choice.value = view.other ?? "";
+    return el("label", { class: "wipe" }, el("span", { text: "Wipe with" }), choice);
   }
 
   function focusChip(index) {
@@ -77,24 +87,31 @@ function openScene(scene, report, root, bar) {
 
   function solo(index) {
     if (index !== null && !everything.has(index)) return;
+    if (index === null) view.other = null;
+    else if (index === view.other) view.other = view.solo;
     view.solo = index;
-    if (index === null || index === 0) view.wipe = null;
     update();
   }
 
   function onsolo(index) {
-    if (view.wipe === null) solo(view.solo === null ? index : null);
+    if (view.other === null) solo(view.solo === null ? index : null);
   }
 
   function onwipe(share) {
-    view.wipe = share;
+    view.split = clamp(share, 0, 1);
     panels.update();
   }
 
-  function toggleWipe() {
-    if (view.solo === null || view.solo === 0) return;
-    view.wipe = view.wipe === null ? 0.5 : null;
+  function wipeWith(index) {
+    view.other = index;
+    view.split = 0.5;
     update();
+  }
+
+  /** By default with the input, or the input with the clip after it. */
+  function toggleWipe() {
+    if (view.solo === null || everything.size < 2) return;
+    wipeWith(view.other === null ? Number(view.solo === 0) : null);
   }
 
   function seek(frame) {
@@ -106,7 +123,7 @@ function openScene(scene, report, root, bar) {
     view.marks = marks;
     seek(marks[marks.length - 1].frame);
     panels.update();
-    chips.scrollIntoView({ block: "start", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
+    top.scrollIntoView({ block: "start", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
   }
 
   return {
@@ -117,6 +134,7 @@ function openScene(scene, report, root, bar) {
     setHeat: (share) => { view.heat = share; panels.update(); },
     solo,
     toggleWipe,
+    moveWipe: (share) => { if (view.other !== null) onwipe(view.split + share); },
     /** Back to all clips, without outlines. */
     reset: () => { view.marks = []; solo(null); },
     close: () => {
@@ -129,10 +147,13 @@ function openScene(scene, report, root, bar) {
   };
 }
 
+/** Its name, which tabs already show where there are several. */
 function heading(scene, report) {
-  const style = scene.style === null ? null : report.styles[scene.style];
-  const notes = [style && report.styles.length > 1 ? `in the style of ${style.name}` : "", scene.note].filter(Boolean);
-  const name = report.scenes.length > 1 ? "" : scene.name;
-  return el("div", { class: "heading" }, el("h2", { text: name || scene.name, class: name ? null : "only-heard" }),
-    ...(notes.length ? [el("p", { text: notes.join("; ") })] : []));
+  return [el("h2", { text: scene.name, class: report.scenes.length > 1 ? "only-heard" : null })];
+}
+
+function notes(scene, report) {
+  const style = report.styles.length > 1 && scene.style !== null ? `in the style of ${report.styles[scene.style].name}` : "";
+  const text = [style, scene.note].filter(Boolean).join("; ");
+  return text ? [el("p", { class: "note", text })] : [];
 }

@@ -1,14 +1,33 @@
 // Crops, occlusions and failures: still pictures beside each other, each with a way to its place in the clips.
 
-/** A picture enlarged by whole steps where it is small, and then without smoothing. */
-function still(uri, label, width) {
-  const image = el("img", { src: uri, alt: label, decoding: "async" });
-  image.addEventListener("load", () => {
-    const scale = Math.max(1, Math.round(width / image.naturalWidth));
-    image.style.width = `${image.naturalWidth * scale}px`;
-    image.classList.toggle("enlarged", scale > 1);
-  });
-  return image;
+const LARGEST = 240; // pixels of a picture's width, and
+const ENLARGED = 4; // times: beyond that, its own pixels are all that one sees
+
+/** Pictures side by side as large as there is room, by whole pixels of the screen: then they need no smoothing. */
+function fitStrip(strip) {
+  const images = [...strip.querySelectorAll("img")];
+  const own = Math.max(...images.map((image) => image.naturalWidth));
+  if (!(own > 0)) return;
+  const step = Math.max(2, Math.round(window.devicePixelRatio || 1));
+  const room = (strip.clientWidth - 3 * (images.length - 1)) / images.length / own;
+  const scale = Math.min(room, ENLARGED, LARGEST / own);
+  for (const image of images) {
+    image.style.width = `${own * (scale < 1 ? scale : Math.floor(scale * step) / step)}px`;
+    image.classList.toggle("enlarged", scale >= 1);
+  }
+}
+
+const strips = new ResizeObserver((entries) => entries.forEach((entry) => fitStrip(entry.target)));
+
+function stripOf(pictures) {
+  const strip = el("div", { class: "strip" }, ...pictures);
+  strip.addEventListener("load", () => fitStrip(strip), true);
+  strips.observe(strip);
+  return strip;
+}
+
+function still(uri, label) {
+  return el("img", { src: uri, alt: label });
 }
 
 function labelled(picture, text) {
@@ -20,14 +39,16 @@ function measured(name, text) {
 }
 
 function cell(clip, pictures, figures) {
-  return el("div", { class: `cell series-${clip.series}` }, clipName(clip), el("div", { class: "strip" }, ...pictures),
+  return el("div", { class: `cell series-${clip.series}` }, clipName(clip), stripOf(pictures),
     figures.length ? el("dl", {}, ...figures) : "");
 }
 
 function group(title, text, marks, cells, onshow) {
   const show = el("button", { type: "button", class: "link", text: "Show in the clips", onclick: () => onshow(marks) });
-  return el("article", { class: "still" }, el("header", {}, el("h4", { text: title }), show),
+  const made = el("article", { class: "still" }, el("header", {}, el("h4", { text: title }), show),
     ...(text ? [el("p", { text })] : []), el("div", { class: "cells" }, ...cells));
+  made.style.setProperty("--count", cells.length);
+  return made;
 }
 
 function crop(scene, found, onshow) {
@@ -35,7 +56,7 @@ function crop(scene, found, onshow) {
   const marks = [{ frame: frame - 1, box: boxes[0] }, { frame, box: boxes[1] }];
   const cells = found.cells.map((one) => {
     const clip = scene.clips[one.clip];
-    return cell(clip, [still(one.previous, `${clip.name}, ${frameName(frame - 1)}`, 104), still(one.current, `${clip.name}, ${frameName(frame)}`, 104)],
+    return cell(clip, [still(one.previous, `${clip.name}, ${frameName(frame - 1)}`), still(one.current, `${clip.name}, ${frameName(frame)}`)],
       [measured("PSNR", `${figure("psnr", one.psnr)} dB`), measured("SSIM", figure("ssim", one.ssim))]);
   });
   const title = `${found.kind === "least" ? "Least" : "Most"} stable patch: frames ${frame} and ${frame + 1}`;
@@ -47,7 +68,7 @@ function occlusion(scene, found, onshow) {
   const marks = found.frames.map((frame) => ({ frame, box: found.box }));
   const cells = found.cells.map((one) => {
     const clip = scene.clips[one.clip];
-    const pictures = one.pictures.map((uri, i) => labelled(still(uri, `${clip.name}, ${names[i]}`, 90), names[i]));
+    const pictures = one.pictures.map((uri, i) => labelled(still(uri, `${clip.name}, ${names[i]}`), names[i]));
     return cell(clip, pictures, [measured("change", `${figure("change", one.change)} levels`)]);
   });
   return group(`Frames ${found.frames.map((frame) => frame + 1).join(", ")}`, "", marks, cells, onshow);
@@ -58,10 +79,10 @@ function failure(scene, found, onshow) {
   const marks = [{ frame: frame - 1, box }, { frame, box }];
   const cells = found.cells.map((one) => {
     const clip = scene.clips[one.clip];
-    return cell(clip, [still(one.previous, `${clip.name}, ${frameName(frame - 1)}`, 130), still(one.current, `${clip.name}, ${frameName(frame)}`, 130)], []);
+    return cell(clip, [still(one.previous, `${clip.name}, ${frameName(frame - 1)}`), still(one.current, `${clip.name}, ${frameName(frame)}`)], []);
   });
-  const flow = el("div", { class: "cell" }, el("span", { class: "clip-name", text: "Optical flow" }), el("div", { class: "strip" },
-    labelled(still(found.flow, "flow, in colours of its direction", 130), "flow"), labelled(still(found.mask, "mask, white where the flow is trusted", 130), "trusted")));
+  const flow = el("div", { class: "cell" }, el("span", { class: "clip-name", text: "flow and its mask" }),
+    stripOf([still(found.flow, "flow, in colours of its direction"), still(found.mask, "mask, white where the flow is trusted")]));
   const text = `The input itself, moved by this flow, misses by ${found.error.toFixed(1)} levels of 255 in the box.`;
   return group(`Frames ${frame} and ${frame + 1}`, text, marks, [flow, ...cells], onshow);
 }
