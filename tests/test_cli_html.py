@@ -123,8 +123,8 @@ def test_compare_shows_each_frame_of_each_method(run: Run, tmp_path: Path) -> No
         assert mean(clip["curves"]["ssim"]) == pytest.approx(float(rows[clip["name"]][2]), abs=6e-4)
     assert found["styles"] == [{"name": "wave", "image": None, "text": ""}]
     assert found["command"] == (
-        "nststab compare film.mp4 --style wave --patches 3 --html out.html --output out.mp4 --vgg-weights vgg.safetensors "
-        "--precision float32"
+        "nststab compare film.mp4 --style wave --patches 3 --html out.html --output out.mp4 "
+        "--vgg-weights vgg.safetensors --precision float32"
     )
     assert str(tmp_path) not in Path("out.html").read_text("utf-8")
 
