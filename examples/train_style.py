@@ -73,9 +73,7 @@ if __name__ == "__main__":
     parser.add_argument("photos", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--start", default="the_great_wave", help="shipped style with whose networks it begins")
-    parser.add_argument(
-        "--style-size", type=int, default=512, help="longest side of the painting; more: larger strokes"
-    )
+    parser.add_argument("--style-size", type=int, default=512, help="longest side of the painting in pixels")
     parser.add_argument("--image-steps", type=int, default=800)
     parser.add_argument("--video-steps", type=int, default=300)
     parser.add_argument("--size", type=int, default=256, help="side of the crops in pixels")

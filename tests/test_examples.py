@@ -1,0 +1,201 @@
+"""The examples, run as their docstrings say: their results are those of the commands that do the same."""
+
+import json
+import re
+import runpy
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from click.testing import CliRunner
+from torch import Tensor
+
+from nststab import recipe
+from nststab.assets import NETWORKS, demo_clip
+from nststab.cli import group, training_figures, training_plan
+from nststab.images import write_picture
+from nststab.jobs import OtherSettings
+from nststab.recipe import Recipe, StageSettings
+from nststab.stylizer import load_checkpoint, load_target
+from nststab.video import open_clip
+from tests.test_cli_train_style import two_seconds_a_step
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+STYLE = "the_great_wave"
+SIZE = 64
+
+
+def example(name: str, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    """Run an example as a program, in this process: importing torch again would take seconds."""
+    monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+    runpy.run_path(str(ROOT / "examples" / f"{name}.py"), run_name="__main__")
+
+
+def command(*arguments: object) -> str:
+    result = CliRunner().invoke(group, list(map(str, arguments)))
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def frames(path: Path) -> list[Tensor]:
+    return [frame.rgb for frame in open_clip(path).frames()]
+
+
+def same(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
+    return len(first) == len(second) and all(map(torch.equal, first, second))
+
+
+def shows(page: Tensor, panel: Tensor) -> bool:
+    """Whether a picture stands somewhere on a page, pixel by pixel."""
+    height, width = panel.shape[-2:]
+    windows = page[0].unfold(1, height, 1).unfold(2, width, 1)  # (3, Y, X, H, W)
+    rows = (windows[..., 0, :] == panel[0, :, None, None, 0, :]).all(-1).all(0)  # by the first row, then in full
+    places = rows.nonzero().tolist()
+    return any(torch.equal(windows[:, y, x], panel[0]) for y, x in places)
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """The first three frames of the demo's clip, as pictures: nothing is lost where they are read again."""
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    for number, frame in zip(range(3), open_clip(demo_clip(), SIZE).frames(), strict=False):
+        write_picture(folder / f"{number}.png", frame.rgb)
+    return folder
+
+
+@pytest.fixture
+def stylized(clip: Path) -> dict[str, Path]:
+    """What `nststab stylize` makes of it, by method."""
+    made = {}
+    for method in NETWORKS:
+        made[method] = clip.with_name(method)
+        options = ("--style", STYLE, "--method", method, "--precision", "float32", "-o", f"{made[method]}/")
+        command("stylize", clip, *options)
+    return made
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_short_and_says_how_it_is_run(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert f"python examples/{path.name} " in text.split('"""')[1]
+    assert len(text.splitlines()) <= 80
+    assert "nststab.cli" not in text  # they are for those who use the library
+
+
+def test_stylize_clip(
+    clip: Path, stylized: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = clip.with_name("out")
+    example("stylize_clip", monkeypatch, clip, f"{output}/", STYLE)
+    assert capsys.readouterr().out == f"{output}/: 3 frames\n"
+    assert same(frames(output), frames(stylized["recurrent"]))
+
+
+def table(text: str) -> dict[str, list[float]]:
+    """The figures of a table, in Markdown or as the commands print it, by the names of the rows."""
+    rows = [re.split(r"[|│]", line)[1:-1] for line in text.splitlines() if re.search(r"[|│].*\d", line)]
+    return {row[0].strip(): [float(cell) for cell in row[1:]] for row in rows}
+
+
+def test_compare_methods_shows_what_each_method_makes(
+    clip: Path, stylized: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = clip.with_name("out")
+    example("compare_methods", monkeypatch, clip, f"{output}/", "--style", STYLE)
+    pages = frames(output)
+    for page, content, *made in zip(pages, frames(clip), *map(frames, stylized.values()), strict=True):
+        assert all(shows(page, panel) for panel in (content, *made))
+        assert not shows(page, content.flip(-1))
+
+
+@pytest.mark.parametrize("more", ["", "--differences --size 48 --start 0.04 --duration 0.08 --fps 25"])
+def test_compare_methods_equals_the_command(
+    clip: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], more: str
+) -> None:
+    output, expected = clip.with_name("out"), clip.with_name("expected")
+    options = ("--style", STYLE, *more.split())
+    example("compare_methods", monkeypatch, clip, f"{output}/", *options)
+    figures = table(capsys.readouterr().out)
+    own = table(command("compare", clip, *options, "--precision", "float32", "-o", f"{expected}/"))
+    assert same(frames(output), frames(expected))
+    assert list(figures) == list(own) == ["input", *NETWORKS]
+    for name, row in own.items():
+        assert figures[name] == pytest.approx(row, abs=0.0051)
+
+
+def test_score_clip(
+    clip: Path, stylized: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example("score_clip", monkeypatch, clip, *stylized.values(), "--style", STYLE)
+    printed = capsys.readouterr().out
+    own = json.loads(command("score", clip, *stylized.values(), "--style", STYLE, "--json", "-"))
+    header, *lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if "|" in line]
+    rows = {line[0]: dict(zip(header, line, strict=True)) for line in lines[1:]}
+    expected = {"input": own["input"], **{f"{clip['rank']} {Path(clip['path']).name}": clip for clip in own["clips"]}}
+    assert rows.keys() == expected.keys()
+    names = {"psnr": "PSNR dB", "ssim": "SSIM", "warp_error": "warp 1", "flicker": "flicker", "drift": "drift"}
+    for clip_name, figures in expected.items():
+        for key, column in {**names, "content_loss": "content loss", "style_loss": "style loss"}.items():
+            digits = len(rows[clip_name][column].partition(".")[2])
+            assert rows[clip_name][column] == f"{figures[key]:.{digits}f}"
+
+
+def test_score_clip_refuses_a_clip_that_does_not_belong_to_it(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = clip.with_name("other")
+    other.mkdir()
+    write_picture(other / "1.png", torch.rand(1, 3, 36, SIZE))
+    with pytest.raises(ValueError, match=r"other: expected 3 frames as .*clip has, got 1"):
+        example("score_clip", monkeypatch, clip, other)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    pictures = F.interpolate(torch.rand(4, 3, 6, 8, generator=torch.Generator().manual_seed(0)), (48, 64))
+    for number in range(4):
+        write_picture(folder / f"{number}.png", pictures[number : number + 1])
+    return folder
+
+
+def test_train_style(
+    clip: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    painting, own, expected = photos / "3.png", clip.with_name("own"), clip.with_name("expected")
+    steps = ("--image-steps", 2, "--video-steps", 1)
+    arguments = (painting, photos, own, "--start", STYLE, "--style-size", SIZE, "--size", 32, *steps)
+    example("train_style", monkeypatch, *arguments)
+    assert "recurrent 1 {'content': " in capsys.readouterr().out
+    # `nststab train style` with the same stages, which makes the same networks to the bit
+    stages = (StageSettings(2, 32), StageSettings(1, 32, frames=4, temporal_weight=50.0))
+    monkeypatch.setattr(recipe, "Recipe", lambda: Recipe(stages, style_size=SIZE))
+    monkeypatch.setattr(training_figures, "_DEMO_FRAMES", 2)
+    monkeypatch.setattr(training_figures, "_DEMO_SIZE", 48)
+    monkeypatch.setattr(training_plan, "estimated", two_seconds_a_step)
+    options = ("--start-from", STYLE, "--precision", "float32", "--device", "cpu", "-o", expected)
+    command("train", "style", painting, "--photos", photos, *options)
+    for method in NETWORKS:
+        networks = [load_checkpoint(folder / f"{method}.safetensors").network for folder in (own, expected)]
+        assert networks[0].config == networks[1].config
+        assert same(*(list(network.state_dict().values()) for network in networks))
+    targets = [load_target(folder / "target.safetensors") for folder in (own, expected)]
+    assert targets[0][1] == targets[1][1]
+    assert same(*(list(target.values()) for target, _ in targets))
+    # the folder is a style
+    made = [clip.with_name(f"of_{folder.name}") for folder in (own, expected)]
+    for folder, output in zip((own, expected), made, strict=True):
+        command("stylize", clip, "--style", folder, "--precision", "float32", "-o", f"{output}/")
+    assert same(frames(made[0]), frames(made[1]))
+    assert not same(frames(made[0]), frames(clip))
+    # the same command finds all done, and another painting is another training
+    before = {path: path.read_bytes() for path in own.glob("*.safetensors")}
+    example("train_style", monkeypatch, *arguments)
+    assert " 0 {" not in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in own.glob("*.safetensors")} == before
+    with pytest.raises(OtherSettings, match=r"independent\.state belongs to a run with other settings"):
+        example("train_style", monkeypatch, photos / "2.png", *arguments[1:])
