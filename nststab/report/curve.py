@@ -101,5 +101,5 @@ class RunningCurve:
         for tick in _TICKS:
             cover = text_cover(f"{tick:g}", text)
             y = self._top + round((1 - tick) * (height - 1))
-            fill(area, y, left, 1, width, _GRID)
+            fill(area, y, left, max(1, round(text / 25)), width, _GRID)
             blend(area, cover, y - text // 2, left - text // 2 - cover.shape[-1], FAINT)

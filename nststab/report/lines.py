@@ -100,8 +100,8 @@ class RunningLines:
         return True
 
     def _upright(self, x: float) -> Tensor:
-        """The coverage of a line from the top of the plot to its bottom, as thick as a pixel."""
-        across = (1 - (torch.arange(self._columns) - x).abs()).clamp(0, 1)
+        """The coverage of a line from the top of the plot to its bottom, thinner than the values' lines."""
+        across = (max(1.0, 0.6 * self._radius) / 2 + 0.5 - (torch.arange(self._columns) - x).abs()).clamp(0, 1)
         cover = across.repeat(self._rows, 1)
         cover[: self._edge] = cover[self._edge + self._height :] = 0
         return cover
