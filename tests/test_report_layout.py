@@ -143,10 +143,18 @@ def test_a_single_frame_has_no_curve() -> None:
     single, several = (layout(3, frames).render(noise(3, 3, 90, 160), [math.nan] * 3) for frames in (1, 2))
     assert has_text(several, "SSIM of corresponding patches: higher is steadier")
     assert not has_text(single, "SSIM of corresponding patches: higher is steadier")
-    whole = layout(3, 1)
-    for _ in range(2):
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_more_frames_than_were_told_are_shown_too(height: int, width: int, frames: int) -> None:
+    whole, single = layout(2, frames, differences=True), layout(2, frames)
+    for index in range(5):
         whole.start_shot()
-        whole.render(noise(3, 3, 9, 9), [math.nan] * 3)
+        changes = noise(2, 1, height, width) if index else None
+        picture = whole.render(noise(2, 3, height, width), [math.nan if index == 0 else 0.5] * 2, changes)
+    if frames == 1:
+        assert picture.shape == single.render(noise(2, 3, height, width), [math.nan] * 2).shape
 
 
 def test_long_names_are_cut_off_at_the_width_of_their_clip() -> None:

@@ -20,9 +20,9 @@ class ComparisonLayout:
     """The same frame of several clips, pixel by pixel, the first clip first, over a curve that runs along with them.
 
     names, series: of each clip, what stands above it and the number of its colour in `SERIES`. frames: how many will
-    come, None where that is not known; a single one has no curve. differences: whether a heat map stands below each
-    clip. One row or two, whatever makes the whole the nearest to 16:9. The size follows from the frames' size and these
-    settings alone, so it is the same over a clip; both its sides are even.
+    come, None where that is not known. differences: whether a heat map stands below each clip. A single frame has
+    neither maps nor a curve. One row or two, whatever makes the whole the nearest to 16:9. The size follows from the
+    frames' size and these settings alone, so it is the same over a clip; both its sides are even.
 
     Raises ValueError where there is not one colour for each clip.
     """
@@ -55,7 +55,8 @@ class ComparisonLayout:
         self._check(frames, ssims, changes)
         if self._page is None:
             height, width = frames[0].shape[-2:]
-            self._page = _Page(height, width, self._names, self._colors, self._frames, self._differences)
+            maps = self._differences and self._frames != 1
+            self._page = _Page(height, width, self._names, self._colors, self._frames, maps)
         return self._page.render(frames, ssims, changes)
 
     def _check(self, frames: Sequence[Tensor], ssims: Sequence[float], changes: Sequence[Tensor] | None) -> None:
@@ -114,7 +115,7 @@ class _Page:
         canvas = torch.from_numpy(np.empty(self._paper.shape, np.float32)).copy_(self._paper)
         for place, frame in zip(self._panels, frames, strict=True):
             _part(canvas, place).copy_(frame[0].detach())
-        for place, change in zip(self._maps, changes or (), strict=changes is not None):
+        for place, change in zip(self._maps, changes or (), strict=False):
             _part(canvas, place).copy_(heat_colors(change)[0])
         if self.curve is not None:
             self.curve.add(ssims)
