@@ -544,18 +544,37 @@ def test_the_policy_stops_what_would_leave_the_file(driver: Chrome, show: Open) 
     driver.refresh()
 
 
+def overlapping(driver: Chrome, css: str) -> list[list[str]]:
+    """Pairs of shown elements that cover a part of each other."""
+    pairs: list[list[str]] = driver.execute_script(
+        """
+        const apart = (a, b) => a.right <= b.left + 0.5 || a.bottom <= b.top + 0.5;
+        const shown = [...document.querySelectorAll(arguments[0])].filter(element => element.offsetWidth > 0);
+        return shown.flatMap((one, i) => shown.slice(i + 1).filter(other => {
+          const [a, b] = [one.getBoundingClientRect(), other.getBoundingClientRect()];
+          return !apart(a, b) && !apart(b, a);
+        }).map(other => [one.outerHTML, other.outerHTML]));
+        """,
+        css,
+    )
+    return pairs
+
+
 @pytest.mark.parametrize("count", range(2, 8))
 def test_fits_a_phone_and_a_desk(driver: Chrome, show: Open, count: int) -> None:
     names = ["input", *(f"a_long_name_of_a_method_that_goes_on_{i}" for i in range(1, count))]
     show(report([scene(names, 0, TIMES[:4], 0.16)]), [video(count, TIMES[:4], 0.16)])
     tops: dict[int, set[float]] = {}
-    for width, height in ((320, 640), (390, 844), (820, 1180), (1440, 900)):
-        tools.resize(driver, width, height, phone=width < 500)
+    for width, height in ((300, 640), (390, 844), (844, 390), (820, 1180), (1440, 900)):
+        tools.resize(driver, width, height, phone=min(width, height) < 500)
         driver.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
         assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
         bar = find(driver, "#bar").rect
         assert bar["height"] < height / 4
-        rects = [canvas.rect for canvas in on_show(driver, "canvas")]
+        assert overlapping(driver, "#bar button, #bar input, #position, #speed, .legend") == []
+        rects = driver.execute_script(
+            "return [...document.querySelectorAll('canvas')].map(canvas => canvas.getBoundingClientRect().toJSON())"
+        )
         assert all(rect["width"] / rect["height"] == pytest.approx(WIDTH / HEIGHT, rel=0.03) for rect in rects)
         tops[width] = {rect["x"] for rect in rects}
         if width == 1440:  # all in sight at once

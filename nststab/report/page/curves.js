@@ -58,7 +58,7 @@ function makeChart(scene, measure, view, { onseek, onhover }) {
     const y = (value) => bottom - ((value - low) / (high - low)) * (bottom - MARGIN.top);
     const line = (name, x1, y1, x2, y2) => svg("line", { class: name, x1, y1, x2, y2 });
     const marks = [];
-    for (const value of ticks(low, high, 4)) {
+    for (const value of ticks(low, high, height > 120 ? 4 : 2)) {
       marks.push(line("grid", MARGIN.left, y(value), right, y(value)),
         svg("text", { class: "tick", x: MARGIN.left - 6, y: y(value) + 4, "text-anchor": "end", text: value }));
     }

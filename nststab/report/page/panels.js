@@ -3,21 +3,21 @@
 const GAP = 12; // pixels between panels, as in the style sheet
 const CAPTION = 52; // pixels below a picture, about
 
-/** The number of columns and the width of a panel that make panels as large as they can be and still all in sight. */
+/** Columns and width of panels: about as large as they can be and still all in sight, rather beside than below each other. */
 function bestGrid(count, width, height, ratio) {
   if (width < 600) {
     const columns = count <= 2 && ratio > 1 ? 1 : Math.min(2, count);
     return { columns, size: (width - GAP * (columns - 1)) / columns };
   }
-  let best = { columns: 1, size: 0 };
+  const sizes = [];
   for (let columns = 1; columns <= count; columns += 1) {
     const rows = Math.ceil(count / columns);
     const wide = (width - GAP * (columns - 1)) / columns;
     const high = ((height - GAP * (rows - 1)) / rows - CAPTION) * ratio;
-    const size = Math.max(Math.min(wide, high), Math.min(wide, 220));
-    if (size > best.size + 1) best = { columns, size };
+    sizes.push(Math.max(Math.min(wide, high), Math.min(wide, 220)));
   }
-  return best;
+  const index = sizes.findLastIndex((size) => size >= 0.78 * Math.max(...sizes));
+  return { columns: index + 1, size: sizes[index] };
 }
 
 function makePanel(clip, number, measures, onclick) {

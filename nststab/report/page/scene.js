@@ -147,9 +147,10 @@ function openScene(scene, report, root, bar) {
   };
 }
 
-/** Its name, which tabs already show where there are several. */
+/** Its name, unless tabs or the title show it already. */
 function heading(scene, report) {
-  return [el("h2", { text: scene.name, class: report.scenes.length > 1 ? "only-heard" : null })];
+  const shown = report.scenes.length > 1 || scene.name === report.title;
+  return [el("h2", { text: scene.name, class: shown ? "only-heard" : null })];
 }
 
 function notes(scene, report) {

@@ -5,6 +5,10 @@ const ENLARGED = 4; // times: beyond that, its own pixels are all that one sees
 
 /** Pictures side by side as large as there is room, by whole pixels of the screen: then they need no smoothing. */
 function fitStrip(strip) {
+  if (strip.clientWidth === 0) { // its scene has been left
+    strips.unobserve(strip);
+    return;
+  }
   const images = [...strip.querySelectorAll("img")];
   const own = Math.max(...images.map((image) => image.naturalWidth));
   if (!(own > 0)) return;
