@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nststab.flow import dis
+from nststab.flow import FlowFunction, dis
 from nststab.report.occlusions import GAPS, MOST_PLACES, Occlusion, find_occlusions
 
 HEIGHT, WIDTH, SIDE, TOP = 64, 96, 16, 24
@@ -132,6 +132,7 @@ def test_the_pictures_follow_a_camera_that_moves() -> None:
         pytest.param([40] * 9 + [None] * 2 + [40] * 9, id="the thing itself goes and comes back"),
         pytest.param([None] * 9 + [40] * 11, id="it appears"),
         pytest.param([40] * 9 + [None] * 11, id="it disappears"),
+        pytest.param([40 + 4 * index for index in range(6)], id="what is seen after was hidden before too"),
         pytest.param([0], id="one frame"),
         pytest.param([], id="no frame"),
     ],
@@ -142,6 +143,52 @@ def test_nothing_is_found_where_nothing_is_hidden_and_seen_again(lefts: list[int
 
 def test_a_camera_alone_hides_nothing() -> None:
     assert found_in([None] * FRAMES, pan=2) == []
+
+
+def test_a_thing_that_goes_and_comes_back_in_a_scene_that_moves_was_not_hidden() -> None:
+    lefts = [60 - 2 * index if index not in (9, 10) else None for index in range(FRAMES)]
+    assert found_in(lefts, pan=2) == []
+
+
+def swaying(ways: Sequence[tuple[int, int]]) -> tuple[list[Tensor], FlowFunction]:
+    """Frames whose upper and lower half stand so many pixels further left than in the first, and their exact flow."""
+    background = texture(HEIGHT, WIDTH + 40)
+    half = HEIGHT // 2
+    frames = [
+        torch.cat([background[..., :half, a : a + WIDTH], background[..., half:, b : b + WIDTH]], -2) for a, b in ways
+    ]
+    numbers = {id(frame): index for index, frame in enumerate(frames)}
+
+    def flow(first: Tensor, second: Tensor) -> Tensor:
+        before, after = ways[numbers[id(first)]], ways[numbers[id(second)]]
+        field = torch.zeros(1, 2, HEIGHT, WIDTH)
+        field[:, 0, :half], field[:, 0, half:] = before[0] - after[0], before[1] - after[1]
+        return field
+
+    return frames, flow
+
+
+@pytest.mark.parametrize(
+    "ways",
+    [
+        pytest.param([(12 * (index // 2 % 2), 0) for index in range(FRAMES)], id="a half of the scene"),
+        pytest.param([(20 * (index // 2 % 2),) * 2 for index in range(FRAMES)], id="the camera"),
+    ],
+)
+def test_what_sways_is_not_hidden(ways: list[tuple[int, int]]) -> None:
+    frames, flow = swaying(ways)
+    assert find_occlusions([frames], [0], flow) == []
+
+
+def test_of_two_alike_the_clearer_one_is_chosen() -> None:
+    lefts = [*passing(30), *passing(30)]
+    frames = scene(lefts)
+    faint = [torch.where(frame[:, :1] > 0.9, 0.5 * frame + 0.15, frame) for frame in frames[:30]]
+    frames = [*faint, *frames[30:]]
+    (found,) = find_occlusions([frames], [0], Exact(frames, lefts))
+    assert found.frames[1] > 30
+    (found,) = find_occlusions([frames[:30]], [0], Exact(frames[:30], lefts[:30]))
+    assert found.frames[1] < 30, "the faint one is one too"
 
 
 def test_no_occlusion_spans_a_cut() -> None:
