@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from torch import Tensor
 
 from nststab import recipe
-from nststab.assets import NETWORKS, demo_clip
+from nststab.assets import NETWORKS, demo_clip, find_style
 from nststab.cli import group, training_figures, training_plan
 from nststab.images import write_picture
 from nststab.jobs import OtherSettings
@@ -128,21 +128,30 @@ def test_compare_methods_equals_the_command(
         assert figures[name] == pytest.approx(row, abs=0.0051)
 
 
+@pytest.mark.parametrize("styled", [True, False])
 def test_score_clip(
-    clip: Path, stylized: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    clip: Path,
+    stylized: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    styled: bool,
 ) -> None:
-    example("score_clip", monkeypatch, clip, *stylized.values(), "--style", STYLE)
+    arguments = (clip, *stylized.values(), *(("--style", find_style(STYLE).image) if styled else ()))
+    example("score_clip", monkeypatch, *arguments)
     printed = capsys.readouterr().out
-    own = json.loads(command("score", clip, *stylized.values(), "--style", STYLE, "--json", "-"))
+    assert printed.startswith("| clip | PSNR dB | SSIM |")
+    own = json.loads(command("score", *arguments, "--json", "-"))
     header, *lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if "|" in line]
     rows = {line[0]: dict(zip(header, line, strict=True)) for line in lines[1:]}
     expected = {"input": own["input"], **{f"{clip['rank']} {Path(clip['path']).name}": clip for clip in own["clips"]}}
     assert rows.keys() == expected.keys()
-    names = {"psnr": "PSNR dB", "ssim": "SSIM", "warp_error": "warp 1", "flicker": "flicker", "drift": "drift"}
-    for clip_name, figures in expected.items():
-        for key, column in {**names, "content_loss": "content loss", "style_loss": "style loss"}.items():
-            digits = len(rows[clip_name][column].partition(".")[2])
-            assert rows[clip_name][column] == f"{figures[key]:.{digits}f}"
+    columns = {"psnr": "PSNR dB", "ssim": "SSIM", "warp_error": "warp 1", "flicker": "flicker", "drift": "drift"}
+    columns |= {"content_loss": "content loss", **({"style_loss": "style loss"} if styled else {})}
+    assert ("style loss" in header) == styled
+    for name, figures in expected.items():
+        for key, column in columns.items():
+            digits = len(rows[name][column].partition(".")[2])
+            assert rows[name][column] == f"{figures[key]:.{digits}f}"
 
 
 def test_score_clip_refuses_a_clip_that_does_not_belong_to_it(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
