@@ -35,7 +35,7 @@ _SMALLEST, _LARGEST = 0.003, 0.3  # shares of the frame
 _MOVING = 0.5  # pixels a frame
 _FOLLOWED = 0.1  # share of the frame, below which nothing is known of the camera
 _HELD = 12  # candidates a clip
-_ROUNDS, _FITTING = 4, 0.7
+_ROUNDS, _FITTING = 4, 0.7  # of a fit, each to the share of the pixels that the one before fitted best
 _MARGIN, _LEAST_CUT = 2.0, 0.4  # a picture's side, by that of the box, and by the frame's
 
 
@@ -73,7 +73,8 @@ def find_occlusions(
     """The clearest occlusions of a clip, at most `count`, half a second apart; the best first.
 
     For frames evenly before and after another, flow tells what is seen in both and not between them. The larger it is,
-    the more the input differs where it is hidden, and the less where it is seen, the better.
+    the more the input differs where it is hidden, and the less where it is seen, the better. What hides it has to move
+    there at that moment: else it could as well be the background of a thing that went away and came back.
 
     clips: of each the frames (1, 3, H, W), which may be read when they are asked for; the first is the input, which
     alone decides. shots: the first frame of each. flow: an estimator, for it gets smaller frames than those given.
