@@ -2,6 +2,7 @@
 
 import base64
 import copy
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -120,12 +121,12 @@ def report(scenes: list[Json], **more: Json) -> Json:
     return {
         "title": "a title",
         "subtitle": "nststab compare, 2026-11-23",
-        "findings": ["b is steadier than c: +3.2 dB PSNR", "so it is"],
+        "findings": ["b is steadier than c: +3.2 dB PSNR; style loss -4 %", "so it is"],
         "measures": MEASURES,
         "styles": [{"name": "a style", "image": PIXEL, "text": "by a painter"}],
         "scenes": scenes,
         "tables": [{"title": "means", "columns": ["", "PSNR dB"], "rows": [["input", "30.1"]], "note": "a note"}],
-        "settings": {"size": 432, "methods": ["b", "c"]},
+        "settings": {"size": 432, "methods": ["b", "c"], "cuts": True, "limit": None, "flow": {"method": "dis"}},
         "versions": {"nststab": "0.1.0"},
         "command": "nststab compare a.mp4",
         "left_out": ["48 of 50 scenes"],
@@ -226,7 +227,8 @@ def test_starts_on_the_first_frame_of_all_clips_and_does_not_play(driver: Chrome
     assert all(map(close_to, tools.canvas_colors(driver), COLORS))
     assert paused(driver)
     assert find(driver, "#position").text.startswith("1 / 24")
-    assert find(driver, ".verdict").text == "b is steadier than c: +3.2 dB PSNR"
+    verdict = "b is steadier than c: +3.2\u00a0dB PSNR; style loss −4\u00a0%"  # a minus, and units kept with figures
+    assert find(driver, ".verdict").get_attribute("textContent") == verdict
 
 
 @pytest.mark.parametrize("exact", [True, False], ids=["by video frames", "by the clock"])
@@ -356,10 +358,10 @@ def test_a_wipe_shows_another_clip_on_one_side(driver: Chrome, show: Open) -> No
     assert clips() == [0, 2, 2, 2]
     Select(find(driver, ".wipe select")).select_by_visible_text("b")
     assert clips() == [1, 1, 2, 2]
-    ActionChains(driver).click(find(driver, ".chip")).perform()
-    assert clips() == [1, 1, 0, 0]
-    press(driver, "2")  # sides change
-    assert clips() == [0, 0, 1, 1]
+    find(driver, ".chip").click()
+    tools.wait(lambda: clips() == [1, 1, 0, 0], "the input instead of the third clip")
+    press(driver, "2")
+    tools.wait(lambda: clips() == [0, 0, 1, 1], "the other way round")
     press(driver, "w")
     assert clips() == [1, 1, 1, 1]
     press(driver, Keys.ESCAPE)
@@ -510,6 +512,23 @@ def hostile(value: Json) -> Json:
     if isinstance(value, list):
         return [hostile(own) for own in value]
     return HOSTILE if isinstance(value, str) else value
+
+
+def test_the_end_tells_how_it_was_made_and_what_is_missing(driver: Chrome, show: Open) -> None:
+    styles = [{"name": "first", "image": None, "text": ""}, {"name": "second", "image": PIXEL, "text": ""}]
+    scenes = [DATA["scenes"][0], DATA["scenes"][1] | {"style": 1}]
+    show(DATA | {"styles": styles, "scenes": scenes})
+    text = find(driver, "#footer").text.splitlines()
+    told = dict(itertools.pairwise(text))
+    assert told["Left out of this file"] == "48 of 50 scenes"
+    assert told["Made by"] == "nststab compare a.mp4"
+    assert (told["methods"], told["cuts"], told["limit"], told["flow"]) == ("b, c", "yes", "–", "method dis")
+    assert told["nststab"] == "0.1.0"
+    assert find(driver, ".table").text.splitlines() == ["means", "PSNR dB", "input 30.1", "a note"]
+    assert [figure.text for figure in on_show(driver, "#styles figure")] == ["first", "second"]
+    find(driver, "#tab-1").click()
+    settled(driver, 0)
+    assert find(driver, ".note").text == "in the style of second; the first 2 s of 4 s"
 
 
 def test_hostile_texts_are_shown_as_text(driver: Chrome, show: Open) -> None:

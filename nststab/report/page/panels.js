@@ -55,9 +55,10 @@ function openPanels(scene, measures, root, view, { video, available, onsolo, onw
 
   /** As many pixels as the screen has there, so that nothing is scaled twice. */
   function fit({ target, contentRect }) {
+    if (contentRect.width === 0) return; // hidden: it may come back in this size
     const scale = window.devicePixelRatio || 1;
-    target.width = Math.max(1, Math.round(contentRect.width * scale));
-    target.height = Math.max(1, Math.round(contentRect.height * scale));
+    target.width = Math.round(contentRect.width * scale);
+    target.height = Math.round(contentRect.height * scale);
   }
 
   function isShown(index) {
@@ -89,7 +90,7 @@ function openPanels(scene, measures, root, view, { video, available, onsolo, onw
   function redraw() {
     if (frame < 0 || video().readyState < 2) return false;
     panels.forEach((panel, i) => {
-      if (!isShown(i) || panel.canvas.width < 2) return;
+      if (!isShown(i)) return;
       paint(panel, panel.clip, view.heat);
       if (view.other !== null) paintOver(panel, scene.clips[view.other]);
     });

@@ -13,6 +13,7 @@ function table({ title, columns, rows, note }) {
 
 function setting(value) {
   if (value === null) return "–";
+  if (typeof value === "boolean") return value ? "yes" : "no";
   if (Array.isArray(value)) return value.map(setting).join(", ");
   if (typeof value === "object") return Object.entries(value).map(([key, own]) => `${key} ${setting(own)}`).join(", ");
   return String(value);
