@@ -39,9 +39,10 @@ function makeChart(scene, measure, view, { onseek, onhover }) {
   const count = scene.times.length;
   const plot = el("div", { class: "plot" });
   const readout = el("div", { class: "readout", hidden: true });
-  const unit = measure.unit ? `, ${measure.unit}` : "";
+  const direction = `${measure.better} is steadier`;
   const root = el("figure", { class: "chart" },
-    el("figcaption", {}, el("b", { text: measure.name + unit }), el("span", { text: `${measure.better} is steadier` })), plot, readout);
+    el("figcaption", {}, el("b", { text: measure.name }),
+      el("span", { text: measure.unit ? `${measure.unit}; ${direction}` : direction })), plot, readout);
   const curve = (clip) => clip.curves[measure.key] ?? [];
   const axis = range(measure, scene.clips.map(curve));
   let geometry = null;
