@@ -1,19 +1,16 @@
 """A real browser for the tests of HTML reports, and clips whose frames tell their own number."""
 
-import io
 import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from fractions import Fraction
 from typing import Any
 
-import av
-import numpy as np
-from numpy.typing import NDArray
+import torch
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
+from torch import Tensor
 
 BITS = 6  # of a frame's number
 BROWSER, DRIVER = shutil.which("chromium") or shutil.which("chromium-browser"), shutil.which("chromedriver")
@@ -112,28 +109,9 @@ def canvas_colors(driver: Chrome) -> list[list[int]]:
     return [color for (color,) in canvas_pixels(driver, [(0.5, 0.25)])]
 
 
-def counter_frame(number: int, color: Sequence[int], height: int, width: int) -> NDArray[np.uint8]:
-    """A frame (H, W, 3): one colour above, the number in black and white blocks, lowest bit first, below."""
-    frame = np.empty((height, width, 3), np.uint8)
-    frame[: height // 2] = color
-    for bit, columns in enumerate(np.array_split(np.arange(width), BITS)):
-        frame[height // 2 :, columns] = 255 if number >> bit & 1 else 0
+def counter_frame(number: int, color: Sequence[int], height: int, width: int) -> Tensor:
+    """A frame (1, 3, H, W): one colour above, the number in black and white blocks, lowest bit first, below."""
+    frame = (torch.tensor(color) / 255).view(1, 3, 1, 1).repeat(1, 1, height, width)
+    for bit, columns in enumerate(torch.arange(width).tensor_split(BITS)):
+        frame[..., height // 2 :, columns] = float(number >> bit & 1)
     return frame
-
-
-def encode(frames: Sequence[NDArray[np.uint8]], times: Sequence[float], end: float) -> bytes:
-    """An H.264 video in MP4 of frames (H, W, 3) that are shown from their times on, the last until `end`."""
-    file = io.BytesIO()
-    unit = Fraction(1, 1000)
-    with av.open(file, "w", format="mp4") as container:
-        stream: Any = container.add_stream("libx264", rate=25, options={"crf": "12", "g": "8", "bf": "0"})
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
-        stream.time_base = stream.codec_context.time_base = unit
-        for pixels, begin, until in zip(frames, times, [*times[1:], end], strict=True):
-            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-            frame.time_base, frame.pts = unit, round(begin * 1000)
-            frame.duration = round((until - begin) * 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return file.getvalue()

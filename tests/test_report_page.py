@@ -6,10 +6,10 @@ import itertools
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from selenium.webdriver import ActionChains, Chrome, Keys
@@ -18,6 +18,8 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.select import Select
 
 from nststab.images import encode_picture
+from nststab.media.embedded import encode_clip
+from nststab.report.atlas import Atlas
 from nststab.report.page import report_html
 from tests import browser as tools
 
@@ -51,12 +53,13 @@ def curves(clip: int, frames: int, shots: list[int]) -> dict[str, list[float | N
 
 def scene(names: list[str], number: int, times: list[float], end: float, heat: bool = True) -> Json:
     shots = [0, len(times) // 2]
+    atlas = Atlas(len(names), WIDTH, HEIGHT)
     clips = [
         {
             "name": name,
             "series": i,
-            "rect": [0, i * HEIGHT, WIDTH, HEIGHT],
-            "heat": [WIDTH, i * HEIGHT, WIDTH // 2, HEIGHT // 2] if heat else None,
+            "rect": list(atlas.clips[i]),
+            "heat": list(atlas.heats[i]) if heat else None,
             "curves": curves(i, len(times), shots),
         }
         for i, name in enumerate(names)
@@ -105,16 +108,21 @@ def scene(names: list[str], number: int, times: list[float], end: float, heat: b
 
 
 def video(clips: int, times: list[float], end: float, first: int = 0) -> bytes:
-    """Clips below each other, heat maps beside them: one colour each, and the frame's number counted from `first`."""
-    frames = []
-    for t in range(len(times)):
-        atlas = np.zeros((clips * HEIGHT, 2 * WIDTH, 3), np.uint8)
-        for i in range(clips):
-            rows = slice(i * HEIGHT, (i + 1) * HEIGHT)
-            atlas[rows, :WIDTH] = tools.counter_frame(first + t, COLORS[i], HEIGHT, WIDTH)
-            atlas[rows, WIDTH:] = HEAT
-        frames.append(atlas)
-    return tools.encode(frames, times, end)
+    """An atlas of clips of one colour each, and the frame's number counted from `first`; heat maps of another."""
+    atlas = Atlas(clips, WIDTH, HEIGHT)
+    heat = (torch.tensor(HEAT) / 255).view(1, 3, 1, 1).expand(-1, -1, HEIGHT, WIDTH)
+    begins = [Fraction(time).limit_denominator(1000) for time in (*times, end)]
+    frames = (
+        (
+            atlas.compose(
+                [tools.counter_frame(first + t, COLORS[i], HEIGHT, WIDTH) for i in range(clips)], [heat] * clips
+            ),
+            begin,
+            until - begin,
+        )
+        for t, (begin, until) in enumerate(itertools.pairwise(begins))
+    )
+    return encode_clip(frames, Fraction(25))
 
 
 def report(scenes: list[Json], **more: Json) -> Json:
