@@ -539,6 +539,11 @@ def test_the_end_tells_how_it_was_made_and_what_is_missing(driver: Chrome, show:
     assert find(driver, ".note").text == "in the style of second; the first 2 s of 4 s"
 
 
+def fits(driver: Chrome) -> bool:
+    """Whether nothing is wider than the window; after a resize that takes the page a moment."""
+    return bool(driver.execute_script("return document.documentElement.scrollWidth <= innerWidth"))
+
+
 def test_hostile_texts_are_shown_as_text(driver: Chrome, show: Open) -> None:
     data = hostile(DATA)
     data["settings"] = {HOSTILE: HOSTILE}
@@ -549,7 +554,7 @@ def test_hostile_texts_are_shown_as_text(driver: Chrome, show: Open) -> None:
         assert HOSTILE in (find(driver, css).get_attribute("textContent") or ""), css
     for width in (1280, 320):
         tools.resize(driver, width, 700)
-        assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+        tools.wait(lambda: fits(driver), f"the page fits into {width} pixels")
 
 
 def test_the_policy_stops_what_would_leave_the_file(driver: Chrome, show: Open) -> None:
@@ -595,7 +600,7 @@ def test_fits_a_phone_and_a_desk(driver: Chrome, show: Open, count: int) -> None
     for width, height in ((300, 640), (390, 844), (844, 390), (820, 1180), (1440, 900)):
         tools.resize(driver, width, height, phone=min(width, height) < 500)
         driver.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
-        assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+        tools.wait(lambda: fits(driver), f"the page fits into {width} pixels")
         bar = find(driver, "#bar").rect
         assert bar["height"] < height / 4
         assert overlapping(driver, "#bar button, #bar input, #position, #speed, .legend") == []

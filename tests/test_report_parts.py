@@ -87,5 +87,7 @@ def test_a_copy_is_exposed() -> None:
 def test_a_method_has_its_colour_whatever_stands_beside_it() -> None:
     assert series_of(["input", "ruder", "recurrent"]) == [0, 3, 1]
     assert series_of(["input", "mine.mp4", "recurrent", "theirs.mp4"]) == [0, 2, 1, 3]
+    assert series_of(["input", "dog-Independent.mp4", "dog-recurrent.mp4"]) == [0, 2, 1]
+    assert series_of(["input", "a_ruder", "b_ruder", "ruder_and_gatys"]) == [0, 3, 1, 2]
     with pytest.raises(ValueError, match="at most 7 clips"):
         series_of(list(map(str, range(len(SERIES) + 1))))

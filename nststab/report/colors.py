@@ -8,12 +8,17 @@ METHOD_SERIES = {"input": 0, "recurrent": 1, "independent": 2, "ruder": 3, "gaty
 
 
 def series_of(names: Sequence[str]) -> list[int]:
-    """The number in `SERIES` of each clip: a method's own, and for other clips those that are left, in order.
+    """The number in `SERIES` of each clip, the input's first.
 
-    Raises ValueError for more clips than colours.
+    A clip has the colour of the method that it is called by (`dog-recurrent.mp4`), the first of several; the others
+    have those that are left, in order. Raises ValueError for more clips than colours.
     """
     if len(names) > len(SERIES):
         raise ValueError(f"expected at most {len(SERIES)} clips to tell apart, got {len(names)}")
-    own = {name: METHOD_SERIES[name] for name in names if name in METHOD_SERIES}
-    free = iter(sorted(set(range(1, len(SERIES))) - set(own.values())))
-    return [own[name] if name in own else next(free) for name in names]
+    own: dict[int, int] = {0: 0}
+    for place, name in enumerate(names[1:], 1):
+        called = [number for method, number in METHOD_SERIES.items() if number and method in name.lower()]
+        if len(called) == 1 and called[0] not in own.values():
+            own[place] = called[0]
+    free = iter(sorted(set(range(len(SERIES))) - set(own.values())))
+    return [own[place] if place in own else next(free) for place in range(len(names))]
