@@ -11,15 +11,18 @@ from typing import Any
 from torch import Tensor
 
 from nststab.flow import FlowFunction
-from nststab.images import encode_picture, resize
+from nststab.images import encode_picture
 from nststab.media.timing import Timed
 from nststab.report.atlas import Atlas
 from nststab.report.colors import series_of
 from nststab.report.crops import Crop
 from nststab.report.failures import Failure
 from nststab.report.heat import heat_colors
+from nststab.report.moments import Box, cut
 from nststab.report.occlusions import Occlusion, find_occlusions
 from nststab.report.recorder import SceneRecorder
+
+_AROUND = 5  # times the box of a failure
 
 Json = dict[str, Any]
 
@@ -75,7 +78,7 @@ def make_scene(
         ],
         "crops": [_crop(crop, recorder.scale) for crop in recorder.crops.result()],
         "occlusions": [_occlusion(occlusion) for occlusion in occlusions],
-        "failures": [_failure(failure, recorder.scale, max(width, height)) for failure in recorder.failures.result()],
+        "failures": [_failure(failure, recorder.scale) for failure in recorder.failures.result()],
     }
     return Scene(data, encode_clip(_pictures(recorder, atlas), len(recorder.times) / end))
 
@@ -119,9 +122,15 @@ def _occlusion(occlusion: Occlusion) -> Json:
     return {"frames": list(occlusion.frames), "box": _box(occlusion.box, 1), "cells": cells}
 
 
-def _failure(failure: Failure, scale: float, longest: int) -> Json:
+def _failure(failure: Failure, scale: float) -> Json:
+    """The place with what is around it, since a small thing is lost in a whole frame."""
+    height, width = failure.flow.shape[-2:]
+    region = _around(failure.box, height, width)
+    left, top, wide, high = failure.box
+    place = left - region[0], top - region[1], wide, high
+
     def shown(picture: Tensor) -> Tensor:
-        return resize(picture, longest) if scale < 1 else picture
+        return _outlined(cut(picture, region), place)
 
     cells = [
         {"clip": number, "previous": data_uri(".jpg", shown(before)), "current": data_uri(".jpg", shown(after))}
@@ -135,3 +144,25 @@ def _failure(failure: Failure, scale: float, longest: int) -> Json:
         "mask": data_uri(".png", shown(failure.mask.expand(-1, 3, -1, -1))),
         "cells": cells,
     }
+
+
+def _around(box: Box, height: int, width: int) -> Box:
+    """A piece of the frame, of its shape, that is so much larger than the box."""
+    left, top, wide, high = box
+    share = min(1.0, _AROUND * max(wide / width, high / height))
+    across, down = round(share * width), round(share * height)
+    x = min(max(0, left + wide // 2 - across // 2), width - across)
+    y = min(max(0, top + high // 2 - down // 2), height - down)
+    return x, y, across, down
+
+
+def _outlined(picture: Tensor, box: Box) -> Tensor:
+    """The picture with a white line around the box, and a black one around that."""
+    left, top, wide, high = box
+    framed = picture.clone()
+    for distance, level in ((2, 0.0), (1, 1.0)):
+        outer = framed[
+            ..., max(0, top - distance) : top + high + distance, max(0, left - distance) : left + wide + distance
+        ]
+        outer[..., :1, :] = outer[..., -1:, :] = outer[..., :, :1] = outer[..., :, -1:] = level
+    return framed
