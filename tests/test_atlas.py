@@ -1,5 +1,6 @@
 """The video of a report: clips packed into one picture, coded so that any frame is found at its time."""
 
+from collections.abc import Iterator
 from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
@@ -91,3 +92,33 @@ def test_noise_is_held_to_the_rate_that_bounds_a_report(generator: torch.Generat
 def test_no_frames_are_refused() -> None:
     with pytest.raises(ValueError, match="expected frames to encode, got none"):
         encode_clip(iter([]), Fraction(25))
+
+
+def test_odd_times_are_encoded_at_a_rate_that_can_be_written(generator: torch.Generator) -> None:
+    """Durations of nanoseconds, and a last frame that stands for an hour, as a folder's or a talk's may."""
+    frames = [torch.rand(1, 3, 32, 32, generator=generator) for _ in range(3)]
+    for duration, last in ((Fraction(40_000_001, 10**9), Fraction(1, 7919)), (Fraction(1, 25), Fraction(3600))):
+        times = [(0 * duration, duration), (duration, duration), (2 * duration, last)]
+        shown = [(frame, *time) for frame, time in zip(frames, times, strict=True)]
+        assert encode_clip(iter(shown), 3 / (2 * duration + last)) != b""
+
+
+def test_the_same_frames_give_the_same_bytes() -> None:
+    def encoded() -> bytes:
+        return encode_clip(((f, Fraction(n, 25), Fraction(1, 25)) for n, f in enumerate(moving(20))), Fraction(25))
+
+    assert encoded() == encoded()
+
+
+def test_an_error_of_the_frames_comes_through_and_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def frames() -> Iterator[tuple[Tensor, Fraction, Fraction]]:
+        yield moving(1)[0], Fraction(0), Fraction(1, 25)
+        raise ValueError("the second cannot be read")
+
+    with pytest.raises(ValueError, match="the second cannot be read"):
+        encode_clip(frames(), Fraction(25))
+    assert list(tmp_path.iterdir()) == []
