@@ -194,10 +194,27 @@ def test_a_wrong_flow_is_found_with_its_place_and_error() -> None:
     (failure,) = found(pair, scene(), scene())
     assert (failure.frame, failure.box) == (7, WRONG)
     assert failure.error == pytest.approx(255 * 0.4, abs=1e-3)
-    torch.testing.assert_close(failure.flow, flow_colors(pair.backward))
-    assert torch.equal(failure.mask, torch.ones(1, 1, HEIGHT, WIDTH))
+    assert failure.region == (13, 8, 60, 30)  # five times the box, of the frame's shape
+    torch.testing.assert_close(failure.flow, cut(flow_colors(pair.backward), failure.region))
+    assert torch.equal(failure.mask, torch.ones(1, 1, 30, 60))
+    near = [cut(picture, failure.region) for picture in (scene(), 1 - scene())]
     for pictures in (failure.previous, failure.current):
-        torch.testing.assert_close(pictures, [scene(), 1 - scene()], rtol=0, atol=0.5 / 255 + 1e-6)
+        torch.testing.assert_close(pictures, near, rtol=0, atol=0.5 / 255 + 1e-6)
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (WIDTH - 6, 0), (0, HEIGHT - 6), (WIDTH - 6, HEIGHT - 6)])
+def test_a_failure_at_the_edge_is_shown_with_what_is_beside_it(corner: tuple[int, int]) -> None:
+    left, top = corner
+    backward = torch.zeros(1, 2, HEIGHT, WIDTH)
+    backward[:, 0, top : top + 6, left : left + 6] = 30 if left == 0 else -30
+    frame = noise()
+    (failure, *_) = found(FlowPair(-backward, backward, *[torch.ones(1, 1, HEIGHT, WIDTH)] * 2), frame, frame)
+    x, y, width, height = failure.region
+    assert all(begin >= 0 for begin in (left - x, x, top - y, y))
+    assert all(
+        rest >= 0 for rest in (x + width - left - 6, WIDTH - x - width, y + height - top - 6, HEIGHT - y - height)
+    )
+    assert failure.mask.shape[-2:] == failure.flow.shape[-2:] == failure.current[1].shape[-2:] == (height, width)
 
 
 def test_a_wrong_flow_that_the_mask_gives_up_is_no_failure() -> None:
@@ -213,7 +230,7 @@ def test_error_is_of_the_trusted_pixels() -> None:
     mask[..., WRONG[1], :] = 0  # a row of the six
     (failure,) = found(flows(wrong=True, mask=mask), scene(), scene())
     assert failure.error == pytest.approx(255 * 0.4, abs=1e-3)
-    assert torch.equal(failure.mask, mask)
+    assert torch.equal(failure.mask, cut(mask, failure.region))
 
 
 @pytest.mark.parametrize(

@@ -11,20 +11,19 @@ from typing import Any
 from torch import Tensor
 
 from nststab.flow import FlowFunction
-from nststab.images import encode_picture
+from nststab.images import encode_picture, resize
 from nststab.media.timing import Timed
 from nststab.report.atlas import Atlas
 from nststab.report.colors import series_of
 from nststab.report.crops import Crop
 from nststab.report.failures import Failure
 from nststab.report.heat import heat_colors
-from nststab.report.moments import Box, cut
+from nststab.report.moments import Box
 from nststab.report.occlusions import Occlusion, find_occlusions
 from nststab.report.recorder import SceneRecorder
 
-_AROUND = 5  # times the box of a failure
-
 Json = dict[str, Any]
+_LARGEST = 240  # pixels of a still; stills.js shows none larger
 
 
 @dataclass(frozen=True)
@@ -116,21 +115,22 @@ def _crop(crop: Crop, scale: float) -> Json:
 
 def _occlusion(occlusion: Occlusion) -> Json:
     cells = [
-        {"clip": number, "pictures": [data_uri(".jpg", picture) for picture in pictures], "change": round(change, 2)}
+        {
+            "clip": number,
+            "pictures": [data_uri(".jpg", _small(picture)) for picture in pictures],
+            "change": round(change, 2),
+        }
         for number, (pictures, change) in enumerate(zip(occlusion.pictures, occlusion.changes, strict=True))
     ]
     return {"frames": list(occlusion.frames), "box": _box(occlusion.box, 1), "cells": cells}
 
 
 def _failure(failure: Failure, scale: float) -> Json:
-    """The place with what is around it, since a small thing is lost in a whole frame."""
-    height, width = failure.flow.shape[-2:]
-    region = _around(failure.box, height, width)
     left, top, wide, high = failure.box
-    place = left - region[0], top - region[1], wide, high
+    place = left - failure.region[0], top - failure.region[1], wide, high
 
     def shown(picture: Tensor) -> Tensor:
-        return _outlined(cut(picture, region), place)
+        return _small(_outlined(picture, place))
 
     cells = [
         {"clip": number, "previous": data_uri(".jpg", shown(before)), "current": data_uri(".jpg", shown(after))}
@@ -146,14 +146,9 @@ def _failure(failure: Failure, scale: float) -> Json:
     }
 
 
-def _around(box: Box, height: int, width: int) -> Box:
-    """A piece of the frame, of its shape, that is so much larger than the box."""
-    left, top, wide, high = box
-    share = min(1.0, _AROUND * max(wide / width, high / height))
-    across, down = round(share * width), round(share * height)
-    x = min(max(0, left + wide // 2 - across // 2), width - across)
-    y = min(max(0, top + high // 2 - down // 2), height - down)
-    return x, y, across, down
+def _small(picture: Tensor) -> Tensor:
+    """No larger than a page shows it: in a file for a mail, the stills should not weigh as much as the clips."""
+    return picture if max(picture.shape[-2:]) <= _LARGEST else resize(picture, _LARGEST)
 
 
 def _outlined(picture: Tensor, box: Box) -> Tensor:
