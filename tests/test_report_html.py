@@ -53,6 +53,13 @@ def test_no_text_ends_its_element_or_fills_a_place_of_the_template() -> None:
     assert page.count("<title>") == page.count("</title>") == 1
 
 
+def test_a_name_that_is_no_utf8_can_be_written() -> None:
+    data = DATA | {"title": "fil\udcff.mp4"}
+    page = report_html(data, VIDEOS).encode().decode()
+    assert json.loads(scripts(page)["report"]) == data
+    assert "<title>fil\\udcff.mp4</title>" in page
+
+
 def test_the_policy_names_the_own_script_and_style_and_nothing_else() -> None:
     page = report_html(DATA, VIDEOS)
     policy = re.search(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', page)
@@ -63,7 +70,7 @@ def test_the_policy_names_the_own_script_and_style_and_nothing_else() -> None:
     for kind, text in (("script-src", scripts(page)[""]), ("style-src", style[1])):
         assert rules.pop(kind) == f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
     nothing = dict.fromkeys(("default-src", "base-uri", "form-action"), "'none'")
-    assert rules == nothing | {"img-src": "data: blob:", "media-src": "blob:"}
+    assert rules == nothing | {"img-src": "data:", "media-src": "blob:"}
     assert page.index("Content-Security-Policy") < page.index("<style>")
 
 

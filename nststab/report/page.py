@@ -20,8 +20,8 @@ STYLES = ("report", "bar")
 def report_html(data: Mapping[str, Json], videos: Sequence[bytes]) -> str:
     """The page that shows `data`, with `videos` (MP4 files) as "video-0", "video-1" and so on.
 
-    Texts in `data` may be anything: they are shown as text. The page's policy lets the browser run the page's own
-    script alone, and fetch nothing.
+    Texts in `data` may be anything, also names that are no UTF-8: they are shown as text. The page's policy lets the
+    browser run the page's own script alone, and fetch nothing.
 
     Raises ValueError where a scene names a video that there is not, or a figure is NaN or infinite.
     """
@@ -40,7 +40,8 @@ def report_html(data: Mapping[str, Json], videos: Sequence[bytes]) -> str:
         "videos": "\n".join(_video(number, video) for number, video in enumerate(videos)),
         "script": script,
     }
-    return re.sub(r"@(\w+)@", lambda match: parts[match[1]], _part("report.html"))
+    page = re.sub(r"@(\w+)@", lambda match: parts[match[1]], _part("report.html"))
+    return page.encode(errors="backslashreplace").decode()  # as JSON escapes what stands for a byte of such a name
 
 
 def _part(name: str) -> str:
@@ -51,7 +52,7 @@ def _policy(script: str, style: str) -> str:
     """A Content-Security-Policy under which nothing but the page's own parts is run, shown or fetched."""
     return (
         f"default-src 'none'; script-src {_source(script)}; style-src {_source(style)}; "
-        "img-src data: blob:; media-src blob:; base-uri 'none'; form-action 'none'"
+        "img-src data:; media-src blob:; base-uri 'none'; form-action 'none'"
     )
 
 
