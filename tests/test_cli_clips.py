@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 
 from nststab.cli import group
-from nststab.cli.clips import FrameSize, Rate, Time
+from nststab.cli.clips import FrameSize, Rate, Time, told_names
 from nststab.images import read_picture, write_picture
 from nststab.losses import LossSettings, style_target
 from nststab.media.pipes import read_y4m
@@ -264,3 +264,24 @@ def test_times_rates_and_sizes(kind: "click.ParamType[Any]", text: str, value: o
 def test_no_times_rates_and_sizes(kind: "click.ParamType[Any]", text: str) -> None:
     with pytest.raises(click.BadParameter, match="expected"):
         kind.convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    ("clips", "names"),
+    [
+        ("/home/alice/a.mp4 b.mp4", ["a.mp4", "b.mp4"]),
+        ("/home/alice/x/a.mp4 y/a.mp4 b.mp4", ["x/a.mp4", "y/a.mp4", "b.mp4"]),
+        ("/home/one/x/a.mp4 /home/two/x/a.mp4 a.mp4", ["one/x/a.mp4", "two/x/a.mp4", "a.mp4"]),
+        ("/home/alice/frames/", ["frames"]),
+        ("/home/alice/mine/%05d.png theirs/*.png", ["mine", "theirs"]),
+        ("mine/a%05d.png mine/b%05d.png", ["a%05d.png", "b%05d.png"]),
+        ("%05d.png -", ["%05d.png", "standard input"]),
+        (". ..", ["inner", "outer"]),
+    ],
+)
+def test_clips_are_called_by_as_little_as_tells_them_apart(
+    clips: str, names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "outer" / "inner").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "outer" / "inner")
+    assert told_names([Path(clip) for clip in clips.split()]) == names

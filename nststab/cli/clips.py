@@ -3,7 +3,7 @@
 import difflib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 STANDARD = "-"  # standard input, or standard output
 _TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)")
+_PATTERN = re.compile(r"%\d*d|[*?\[]")
 _NAMES = 1000  # files of a folder that a misspelt name is compared with
 
 
@@ -32,7 +33,7 @@ class ClipPath(click.ParamType):  # type: ignore[type-arg]
             return path
         if str(path) == STANDARD:  # ./- is a file of this name
             path = path.absolute()
-        if not path.exists() and not re.search(r"%\d*d|[*?\[]", str(path)):
+        if not path.exists() and not _PATTERN.search(str(path)):
             self.fail(f"Path {str(value)!r} does not exist{nearest_file(path)}", param, ctx)
         if path.exists() and not os.access(path, os.R_OK):
             self.fail(f"Path {str(value)!r} is not readable.", param, ctx)
@@ -124,6 +125,32 @@ def open_source(source: Path, options: Mapping[str, Any]) -> "Clip":
     if options.get("raw_size") is not None:
         part["raw"] = RawFormat(*options["raw_size"], **given(fps=part.get("fps")))
     return open_clip(source, options.get("size"), **part)
+
+
+def told_names(clips: Sequence[Path]) -> list[str]:
+    """What tables and reports call clips: by their names, with as few folders before these as tell them apart.
+
+    A pattern of pictures is called by the folder that they lie in.
+    """
+    called = [_called(path) for path in clips]
+    if len(set(called)) < len(called):
+        called = list(clips)
+    depths = [1] * len(called)
+    while True:
+        names = ["/".join(path.parts[-depth:]) for path, depth in zip(called, depths, strict=True)]
+        alike = [i for i, name in enumerate(names) if names.count(name) > 1 and depths[i] < len(called[i].parts)]
+        if not alike:
+            return names
+        for i in alike:
+            depths[i] += 1
+
+
+def _called(path: Path) -> Path:
+    if str(path) == STANDARD:
+        return Path("standard input")
+    if path.name in ("", ".."):
+        return path.resolve()
+    return path.parent if path.parent.name and not path.exists() and _PATTERN.search(path.name) else path
 
 
 def name_of(output: str) -> str:
