@@ -101,6 +101,11 @@ def unfinished(output: Path) -> Path:
     return path.with_name(f"{path.name}.unfinished")
 
 
+def begun(folder: Path) -> bool:
+    """Whether `folder` holds unfinished work of `open_job`."""
+    return (folder / _IDENTITY).exists()
+
+
 def overwrites(output: Path) -> bool:
     """Whether an unfinished job may replace what stands in place of `output`: the user said so, or it is its own."""
     return (unfinished(output) / _OVERWRITES).exists() and (unfinished(output) / _IDENTITY).exists()

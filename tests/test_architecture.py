@@ -203,7 +203,7 @@ def test_the_cli_imports_torch_only_inside_its_commands() -> None:
     parts = ("card", "figures", "folder", "log", "plan", "start", "style")
     training = ("training", *(f"training_{part}" for part in parts))
     planning = ("footprints", "planned_jobs", "planning", "evaluate.speed_tasks")
-    reports = ("comparison", "html_report", "score_report", "evaluate.stability_scenes")
+    reports = ("comparison", "html_report", "score_report", "score_results", "evaluate.stability_scenes")
     loaded_late = {f"nststab.cli.{name}" for name in (*late, *shelf, *training, *planning, *reports)}
     light = {
         "nststab",

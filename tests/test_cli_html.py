@@ -4,6 +4,8 @@ import base64
 import itertools
 import json
 import re
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -280,3 +282,126 @@ def test_differences_stand_below_the_clips(run: Run) -> None:
     plain = open_clip("out.mp4")
     done(run(f"{COMPARE} -y --differences"))
     assert open_clip("out.mp4").height * open_clip("out.mp4").width > plain.height * plain.width
+
+
+def failing(*_: object, **__: object) -> None:
+    raise OSError("no room for a report")
+
+
+def test_what_was_measured_outlives_a_report_that_fails(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = {COMPARE: done(run(COMPARE)).stdout, SCORE: done(run(SCORE)).stdout}
+    Path("out.mp4").unlink()
+    monkeypatch.setattr("nststab.cli.html_report.make_scene", failing)
+    for command, more in ((COMPARE, ""), (SCORE, "--json out.json")):
+        result = run(f"{command} --html out.html {more}")
+        assert (result.exit_code, result.stdout) == (1, plain[command])
+        assert result.stderr.splitlines()[-1] == "Error: no room for a report"
+    assert open_clip("out.mp4").frame_count == COUNT
+    assert len(json.loads(Path("out.json").read_text())["clips"]) == 2
+    assert not Path("out.html").exists()
+
+
+def test_an_experiment_goes_on_with_its_report_alone(davis: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr("nststab.cli.evaluate.stability_scenes.make_scene", failing)
+        result = davis("-o out --html out/report.html --methods independent")
+    assert result.exit_code == 1
+    assert "no room for a report; finished parts are kept in out/unfinished" in result.stderr
+    results = Path("out/results.json").read_bytes()
+    with monkeypatch.context() as finished:
+        finished.setattr("nststab.cli.evaluate.common.Candidate.stylizer", failing)
+        done(davis("-o out --html out/report.html --methods independent"))
+    assert Path("out/results.json").read_bytes() == results
+    assert len(report("out/report.html")["scenes"]) == 2
+    assert not Path("out/unfinished").exists()
+    assert "holds results" in davis("-o out --methods independent").stderr
+
+
+def test_frames_that_an_earlier_run_did_not_keep_are_made_again(davis: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr("nststab.cli.evaluate.run.Run.finish", failing)
+        assert davis("-o out").exit_code == 1
+    result = done(davis("-o out --html out.html"))
+    assert f"wave recurrent swan: the report needs {COUNT} frames that an earlier run did not keep" in result.stderr
+    done(davis("-o other --html other.html"))
+    curves = [
+        [clip["curves"] for scene in report(path)["scenes"] for clip in scene["clips"]]
+        for path in ("out.html", "other.html")
+    ]
+    assert curves[0] == curves[1]
+
+
+@pytest.mark.parametrize("missing", ["cv2", "av"])
+def test_what_a_report_needs_is_missed_before_the_work(
+    davis: Run, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("nststab.media.")]:
+        monkeypatch.delitem(sys.modules, name)  # they have found it already
+    monkeypatch.setitem(sys.modules, missing, None)
+    result = davis("-o out --html out.html")
+    assert result.exit_code == 1
+    assert ("OpenCV" if missing == "cv2" else "PyAV") in result.stderr
+    assert not Path("out").exists()
+
+
+def test_the_same_command_gives_the_same_file(run: Run) -> None:
+    pages = []
+    for _ in range(2):
+        done(run(f"{SCORE} --html out.html -y"))
+        pages.append(re.sub(r"\d{4}-\d\d-\d\d", "today", Path("out.html").read_text("utf-8")))
+    assert pages[0] == pages[1]
+
+
+@pytest.mark.usefixtures("run")
+def test_nothing_is_told_of_where_files_lie(tmp_path: Path) -> None:
+    home = tmp_path / "of alice"
+    for name in ("mine", "theirs"):
+        (home / name).mkdir(parents=True)
+        shutil.copy("quiet.mp4", home / name)
+    arguments = [
+        *("score", str(tmp_path / "film.mp4"), str(home / "mine" / "quiet.mp4"), str(home / "theirs" / "quiet.mp4")),
+        *(f"{tmp_path}/loud/%05d.png", "--vgg-weights", str(tmp_path / "vgg.safetensors")),
+        *("--style", f"{tmp_path}/film/00000.png", "--html", str(tmp_path / "a report.html"), "--duration", "0.7"),
+    ]
+    result = done(CliRunner().invoke(group, arguments))
+    found = report("a report.html")
+    names = ["input", "mine/quiet.mp4", "theirs/quiet.mp4", "loud"]
+    assert [clip["name"] for clip in found["scenes"][0]["clips"]] == names
+    assert found["title"] == "film"
+    assert found["command"] == (
+        "nststab score film.mp4 quiet.mp4 quiet.mp4 %05d.png --style 00000.png --duration 0.7 "
+        "--vgg-weights vgg.safetensors --html 'a report.html'"
+    )
+    assert str(home) not in result.stdout
+    page = Path("a report.html").read_text("utf-8")
+    assert [part for part in (*home.parts[1:], "of alice") if part in page and len(part) > 3] == []
+
+
+def test_a_style_of_two_is_the_style_of_neither(run: Run) -> None:
+    save("other", pan(5))
+    command = COMPARE.replace("--style wave", "--style film/00000.png --style other/00001.png")
+    done(run(f"{command} --methods gatys --iterations 1 --html out.html --html-seconds 0.2"))
+    found = report("out.html")
+    assert [style["name"] for style in found["styles"]] == ["00000", "00001"]
+    assert all(style["image"].startswith("data:image/jpeg;base64,") for style in found["styles"])
+    assert found["scenes"][0]["style"] is None
+
+
+def test_a_clip_of_one_frame_has_a_report_without_curves(run: Run) -> None:
+    save("single", pan()[:1])
+    done(run(f"{COMPARE.replace('film.mp4', 'single')} --html out.html"))
+    found = report("out.html")
+    (scene,) = found["scenes"]
+    assert (found["findings"], len(scene["times"]), scene["crops"], scene["failures"]) == ([], 1, [], [])
+    assert all(curve == [None] for clip in scene["clips"] for curve in clip["curves"].values())
+
+
+def test_where_no_patch_can_be_measured_the_other_curves_are_drawn(run: Run) -> None:
+    save("masks", [torch.ones(1, 3, HEIGHT, WIDTH)] * COUNT)
+    result = done(run("score film loud --masks masks --html out.html --gaps 1 --vgg-weights vgg.safetensors"))
+    assert "no patch was measured" in result.stderr
+    (scene,) = report("out.html")["scenes"]
+    assert scene["crops"] == []
+    for clip in scene["clips"]:
+        assert clip["curves"]["ssim"] == [None] * COUNT
+        assert None not in clip["curves"]["warp"][1:]

@@ -61,9 +61,7 @@ def row(psnr: float, ssim: float, style: float | None = None, content: float = 1
 
 
 def test_the_steadiest_is_named_first_with_what_it_gains_and_costs() -> None:
-    said = findings(
-        {"input": row(30, 0.9), "a": row(20, 0.5, 0.4), "b": row(23.2, 0.625, 0.38), "c": row(22, 0.6, 0.8)}
-    )
+    said = findings(row(30, 0.9), {"a": row(20, 0.5, 0.4), "b": row(23.2, 0.625, 0.38), "c": row(22, 0.6, 0.8)})
     assert said == [
         "b is the steadiest: +0.025 SSIM, +1.2 dB PSNR, -52% style loss against c.",
         "b against a: +0.125 SSIM, +3.2 dB PSNR, -5% style loss.",
@@ -73,15 +71,16 @@ def test_the_steadiest_is_named_first_with_what_it_gains_and_costs() -> None:
 
 
 def test_what_was_not_measured_is_not_said() -> None:
-    assert findings({"input": row(math.nan, math.nan), "a": row(math.nan, math.nan)}) == []
-    (said,) = findings({"input": row(30, 0.9), "a": row(20, 0.5)})
+    assert findings(row(math.nan, math.nan), {"a": row(math.nan, math.nan)}) == []
+    (said,) = findings(row(30, 0.9), {"a": row(20, 0.5)})
     assert said.startswith("Corresponding patches of adjacent frames have an SSIM of 0.500")
-    assert "style" not in " ".join(findings({"input": row(30, 0.9), "a": row(20, 0.5), "b": row(21, 0.6, math.nan)}))
+    assert "style" not in " ".join(findings(row(30, 0.9), {"a": row(20, 0.5), "b": row(21, 0.6, math.nan)}))
 
 
 def test_a_copy_is_exposed() -> None:
-    said = findings({"input": row(30, 0.9), "copy": row(30, 0.9, content=0.01)})
-    assert said[-1] == "copy is hardly more than the input (content loss 0.010): its steadiness says little."
+    for loss in (0.01, 0.0):
+        said = findings(row(30, 0.9), {"copy": row(30, 0.9, content=loss)})
+        assert said[-1] == f"copy is hardly more than the input (content loss {loss:.3f}): its steadiness says little."
 
 
 def test_a_method_has_its_colour_whatever_stands_beside_it() -> None:

@@ -59,7 +59,7 @@ def command(source: Path, styles: tuple[str, ...], methods: tuple[str, ...], pat
     check_html(options, [source])
     from nststab.cli.build import machine, measuring_losses, stylizer
     from nststab.cli.comparison import Panels, comparison_recorder, print_stability, write_comparison_report
-    from nststab.cli.html_report import report_flow
+    from nststab.cli.html_report import report_flow, style_json
     from nststab.cli.planned_jobs import clip_job
     from nststab.cli.planning import planned
     from nststab.cli.resuming import passes_folder
@@ -77,38 +77,39 @@ def command(source: Path, styles: tuple[str, ...], methods: tuple[str, ...], pat
     if planned(clip_job(clip, options["output"], methods, style, optimizer, where, 1 + len(methods)), options["plan"]):
         return
     refuse_writing_over(style, options)
+    pictures = [style_json(source) for source in style.sources] if options["html"] else []
     side = max(clip.width, clip.height)
     losses = measuring_losses(style, options, side, where, optimizer.style_scale)
     meter = StabilityMeter(StabilitySettings(patches, seed=options["seed"] or 0), losses)
     names = [CONTENT, *methods]
     layout = ComparisonLayout(names, series_of(names), clip.frame_count, options["differences"])
     flow = report_flow(methods, options, optimizer) if options["html"] or options["differences"] else None
-    with (
-        passes_folder(None, optimizer.passes) as folder,
-        comparison_recorder(clip, names, options) as recorder,
-        progress("compare", clip.frame_count) as advance,
-    ):
+    with comparison_recorder(clip, names, options) as recorder:
+        with (
+            passes_folder(None, optimizer.passes) as folder,
+            progress("compare", clip.frame_count) as advance,
+        ):
 
-        def iteration(number: int, terms: dict[str, float]) -> None:
-            advance(note=f"{number}: {named(terms)}")
+            def iteration(number: int, terms: dict[str, float]) -> None:
+                advance(note=f"{number}: {named(terms)}")
 
-        stylizers = {
-            method: colored(stylizer(method, style, optimizer, side, where, iteration, folder=folder), options)
-            for method in methods
-        }
-        panels = Panels(stylizers, meter, layout, options["differences"], flow, recorder)
-        result = convert_clip(
-            clip,
-            options["output"],
-            lambda frames: shots(panels, optimizer.flow.numbered(frames), cuts=not options["no_cuts"]),
-            audio=not options["no_audio"],
-            raw=options["raw"],
-            progress=lambda done, total: advance(done, total),
-        )
+            stylizers = {
+                method: colored(stylizer(method, style, optimizer, side, where, iteration, folder=folder), options)
+                for method in methods
+            }
+            panels = Panels(stylizers, meter, layout, options["differences"], flow, recorder)
+            result = convert_clip(
+                clip,
+                options["output"],
+                lambda frames: shots(panels, optimizer.flow.numbered(frames), cuts=not options["no_cuts"]),
+                audio=not options["no_audio"],
+                raw=options["raw"],
+                progress=lambda done, total: advance(done, total),
+            )
         rows = {name: row.as_row() for name, row in meter.result().items()}
-        if recorder is not None:
-            write_comparison_report(clip, style, rows, meter.settings, recorder, options)
-    for note in result.notes:
-        say(f"note: {note}")
-    print_stability(rows, stderr=options["output"] == STANDARD)
-    say(f"{name_of(options['output'])}: {frames_of(result.frames)}")
+        for note in result.notes:
+            say(f"note: {note}")
+        print_stability(rows, stderr=options["output"] == STANDARD)
+        say(f"{name_of(options['output'])}: {frames_of(result.frames)}")
+        if recorder is not None:  # last: the clip and its figures are there whatever becomes of the report
+            write_comparison_report(clip, pictures, rows, meter.settings, recorder, options)

@@ -12,10 +12,9 @@ from torch import Tensor
 from nststab.cli.common import print_table
 from nststab.cli.html_report import Report, clip_scene, scene_recorder, shown_seconds
 from nststab.cli.perceptual import perceptual_name
-from nststab.cli.style_source import Style
 from nststab.evaluate.intervals import mean_of_known
 from nststab.evaluate.results import Table
-from nststab.evaluate.stability import StabilityMeter, StabilitySettings, in_step
+from nststab.evaluate.stability import CONTENT, StabilityMeter, StabilitySettings, in_step
 from nststab.flow import FlowFunction
 from nststab.flow_pairs import FlowPair
 from nststab.report.findings import findings
@@ -79,13 +78,13 @@ def comparison_recorder(clip: Clip, names: Sequence[str], options: Mapping[str, 
 
 def write_comparison_report(
     clip: Clip,
-    style: Style,
+    styles: Sequence[Mapping[str, Any]],
     rows: Mapping[str, Mapping[str, Any]],
     measured: StabilitySettings,
     recorder: SceneRecorder,
     options: Mapping[str, Any],
 ) -> None:
-    """Writes the report of what was recorded, with the `rows` of the whole clip."""
+    """Writes the report of what was recorded, with the `rows` of the whole clip; `styles` as `style_json` has them."""
     patches = measured.of_frames(clip.height, clip.width)
     settings = {
         "width": clip.width,
@@ -96,9 +95,10 @@ def write_comparison_report(
         "seed": measured.seed,
         "perceptual_network": perceptual_name(options),
     }
-    scene = clip_scene(clip, recorder, style=0)
+    scene = clip_scene(clip, recorder, style=0 if len(styles) == 1 else None)  # a blend is in the style of all
+    said = findings(rows[CONTENT], {name: row for name, row in rows.items() if name != CONTENT})
     table = stability_table(rows)
-    Report(scene.data["name"], style.sources, findings(rows), [table], settings, scenes=[scene]).write(options["html"])
+    Report(scene.data["name"], styles, said, [table], settings, scenes=[scene]).write(options["html"])
 
 
 def stability_table(rows: Mapping[str, Mapping[str, Any]]) -> Table:

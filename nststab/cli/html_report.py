@@ -1,6 +1,7 @@
 """Builds the file of --html from what a command recorded and found."""
 
 import datetime
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import click
 
 from nststab.assets import style_in
 from nststab.cli.build import OptimizerOptions
-from nststab.cli.clips import STANDARD
+from nststab.cli.clips import FrameSize, told_names
 from nststab.cli.common import say
 from nststab.cli.html import SECONDS, SIZE
 from nststab.cli.style_source import StyleSource
@@ -38,12 +39,17 @@ def shown_seconds(options: Mapping[str, Any]) -> Fraction:
     return Fraction(SECONDS) if options["html_seconds"] is None else Fraction(options["html_seconds"])
 
 
-@contextmanager
-def scene_recorder(names: Sequence[str], times: Times, options: Mapping[str, Any]) -> Iterator[SceneRecorder]:
-    """Records in a folder that goes with the block. Raises OSError at once where no report could be made of it."""
+def require_report() -> None:
+    """Raises OSError, which says what to install, where no report can be made."""
     require_estimator(QUICK)
     with needs_av():
         import nststab.media.embedded  # noqa: F401
+
+
+@contextmanager
+def scene_recorder(names: Sequence[str], times: Times, options: Mapping[str, Any]) -> Iterator[SceneRecorder]:
+    """Records in a folder that goes with the block. Raises as `require_report`."""
+    require_report()
     with TemporaryDirectory(prefix="nststab_") as folder:
         yield SceneRecorder(names, times, Path(folder), options["html_size"] or SIZE)
 
@@ -59,20 +65,24 @@ def report_flow(methods: Sequence[str], options: Mapping[str, Any], optimizer: O
 def clip_scene(clip: Clip, recorder: SceneRecorder, style: int | None) -> Scene:
     """The scene of a whole clip; `style` is its number in the report."""
     aspect = Fraction(1) if clip.source is None else clip.source.aspect
-    name = "standard input" if str(clip.path) == STANDARD else clip.path.stem
-    return make_scene(name, recorder, ESTIMATORS[QUICK], style, _length_note(clip, recorder.times), aspect)
+    (name,) = told_names([clip.path])
+    name = Path(name).stem if clip.path.is_file() else name
+    return make_scene(name, recorder, ESTIMATORS[QUICK], style, _length_note(recorder), aspect)
 
 
-def _length_note(clip: Clip, shown: Sequence[tuple[Fraction, Fraction]]) -> str:
-    """How much of a clip a report shows, where that is not the whole; empty where it is, or nobody knows."""
-    if clip.frame_count is None or clip.frame_count <= len(shown):
+def _length_note(recorder: SceneRecorder) -> str:
+    """How much of the measured frames a report shows, where that is not all."""
+    shown = recorder.times
+    if recorder.passed == len(shown):
         return ""
-    end = sum(shown[-1])
-    return f"the first {float(end):.1f} s: {len(shown)} of {clip.frame_count} frames"
+    return f"the first {float(sum(shown[-1])):.1f} s: {len(shown)} of {recorder.passed} frames"
 
 
 def style_json(source: StyleSource) -> dict[str, Any]:
-    """The style as a page shows it: its name, a small picture where there is one, and what its card says."""
+    """The style as a page shows it: its name, a small picture where there is one, and what its card says.
+
+    Raises ValueError or OSError where the picture cannot be read: take it before any work.
+    """
     style = None if source.folder is None else style_in(source.folder)
     card = {} if style is None else style.card
     path = source.picture or source.shipped
@@ -88,21 +98,27 @@ def style_json(source: StyleSource) -> dict[str, Any]:
 
 @dataclass
 class Report:
-    """What the file holds besides its scenes, and how large it is with them."""
+    """What the file holds. `styles` are as `style_json` gives them, which the scenes name by their numbers."""
 
     title: str
-    styles: Sequence[StyleSource] = ()
+    styles: Sequence[Mapping[str, Any]] = ()
     findings: list[str] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     settings: Mapping[str, Any] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     scenes: list[Scene] = field(default_factory=list)
 
+    def html(self) -> bytes:
+        """The file."""
+        return report_html(without_nan(self._data()), [scene.video for scene in self.scenes]).encode()
+
     def write(self, path: str) -> None:
         """Writes the file, and says so."""
-        html = report_html(without_nan(self._data()), [scene.video for scene in self.scenes])
-        write_durably(Path(path), html.encode())
-        say(f"{path}: {len(html.encode()) / 1e6:.1f} MB")
+        html = self.html()
+        write_durably(Path(path), html)
+        say(f"{path}: {len(html) / 1e6:.1f} MB")
+        if len(html) > MOST_BYTES:
+            say(f"note: many mail servers refuse more than {MOST_BYTES / 1e6:.0f} MB; less is shown by --html-seconds")
 
     def _data(self) -> dict[str, Any]:
         from nststab.media.embedded import CODING
@@ -114,7 +130,7 @@ class Report:
             "subtitle": f"{context.command_path}, {datetime.date.today().isoformat()}",
             "findings": self.findings,
             "measures": list(MEASURES),
-            "styles": [style_json(style) for style in self.styles],
+            "styles": list(self.styles),
             "scenes": [{**scene.data, "video": f"video-{number}"} for number, scene in enumerate(self.scenes)],
             "tables": [
                 {"title": table.title, "columns": list(table.columns), "rows": list(table.rows), "note": table.note}
@@ -128,7 +144,7 @@ class Report:
 
 
 def command_line(context: click.Context) -> str:
-    """The command as it was given, files by their names alone: a report says nothing about the machine."""
+    """The command as it was given, files by their names alone: where they lie is nobody's business."""
     words = [context.command_path]
     for parameter in context.command.params:
         name = parameter.name or ""
@@ -140,14 +156,14 @@ def command_line(context: click.Context) -> str:
             if isinstance(parameter, click.Option):
                 words.append(max(parameter.opts, key=len))
             if not (isinstance(parameter, click.Option) and parameter.is_flag):
-                words.append(_word(one))
+                separator = "x" if isinstance(parameter.type, FrameSize) else ","
+                words.append(shlex.quote(_plain(one, separator)))
     return " ".join(words)
 
 
-def _word(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ",".join(map(_word, value))
+def _plain(value: Any, separator: str = ",") -> str:
+    if isinstance(value, tuple | list):
+        return separator.join(map(_plain, value))
     if isinstance(value, Fraction):
-        return f"{float(value):g}"
-    text = Path(value).name if isinstance(value, Path) or "/" in str(value) else str(value)
-    return f"'{text}'" if " " in text else text
+        return f"{float(value):.10g}"
+    return Path(value).name or "." if isinstance(value, Path) or "/" in str(value) else str(value)

@@ -1,13 +1,12 @@
 """nststab score."""
 
-import math
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from nststab.cli.clips import CLIP_PATH, STANDARD, excerpt_options, open_source
+from nststab.cli.clips import CLIP_PATH, STANDARD, excerpt_options, open_source, told_names
 from nststab.cli.common import (
     COUNT,
     NearestChoice,
@@ -16,7 +15,6 @@ from nststab.cli.common import (
     frames_of,
     network_option,
     overwrite_option,
-    print_table,
     progress,
     say,
     seed_option,
@@ -29,13 +27,14 @@ from nststab.cli.limits import failures, limit_options
 from nststab.cli.optimizing import Distances
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from nststab.cli.build import Machine
     from nststab.cli.flow_source import FlowSource
+    from nststab.cli.score_report import ScoreReport
     from nststab.evaluate.pairing import Pairing
-    from nststab.evaluate.score import ClipScore, ScoreMeter, ScoreSettings
+    from nststab.evaluate.score import ScoreMeter
     from nststab.evaluate.stability import FrameLosses
     from nststab.flow import FlowFunction
     from nststab.report.recorder import SceneRecorder
@@ -104,9 +103,9 @@ def command(original: Path, stylized: tuple[Path, ...], **options: Any) -> None:
     steady and what is not.
     """
     from nststab.cli.build import machine
+    from nststab.cli.score_results import decisive, print_scores, write_json
     from nststab.evaluate.pairing import Pairing
-    from nststab.evaluate.results import versions
-    from nststab.evaluate.score import UNITS, ScoreMeter, ScoreSettings, ranks
+    from nststab.evaluate.score import ScoreMeter, ScoreSettings, ranks
 
     _refuse_misuse(original, stylized, options)
     source, clips, masks = _opened(original, stylized, options)
@@ -115,40 +114,28 @@ def command(original: Path, stylized: tuple[Path, ...], **options: Any) -> None:
     where = machine(options["device"], "float32")
     meter = ScoreMeter(len(clips), settings, _losses(pairing, where, options))
     numbering, flow = _flow(options)
-    names = _names(stylized)
-    with _recorder(source, names, options) as recorder:
+    names = told_names(stylized)
+    with _report(source, names, options) as report:
+        recorder = None if report is None else report.recorder
         frames = _measured(pairing, meter, numbering, flow, recorder, cuts=not options["no_cuts"])
         own, *scores = meter.result()
-        if recorder is not None:
-            from nststab.cli.html_report import clip_scene
-
-            scene = clip_scene(source, recorder, None if options["style"] is None else 0)
-    for note in dict.fromkeys(note for clip in (source, *clips) for note in clip.notes):
-        say(f"note: {note}")
-    for clip in clips:
-        if clip.width * clip.height > pairing.width * pairing.height:
-            say(f"note: {clip.path}: scaled from {clip.width}x{clip.height}, which steadies a clip a little")
-    rows = [
-        {"path": str(path), "rank": place, **score.as_row()}
-        for path, place, score in zip(stylized, ranks(scores), scores, strict=True)
-    ]
-    _print(own, dict(zip(map(str, stylized), scores, strict=True)), options["json_file"] == STANDARD)
-    decisive = _settings(pairing, settings, where, options)
-    if recorder is not None:
-        from nststab.cli.score_report import write_score_report
-
-        settings_said = {**decisive["settings"], "seed": decisive["seed"]}
-        write_score_report(scene, own, dict(zip(names, scores, strict=True)), settings_said, options)
-    if options["json_file"] is not None:
-        found = {
-            "original": str(original),
-            "frames": frames,
-            "shots": meter.shots,
-            "input": own.as_row(),
-            "clips": rows,
-            "units": UNITS,
-        }
-        _write_json({**decisive, **found, "versions": versions()}, options["json_file"])
+        for note in dict.fromkeys(note for clip in (source, *clips) for note in clip.notes):
+            say(f"note: {note}")
+        for clip in clips:
+            if clip.width * clip.height > pairing.width * pairing.height:
+                say(f"note: {clip.path}: scaled from {clip.width}x{clip.height}, which steadies a clip a little")
+        rows = [
+            {"path": str(path), "rank": place, **score.as_row()}
+            for path, place, score in zip(stylized, ranks(scores), scores, strict=True)
+        ]
+        found = dict(zip(names, scores, strict=True))
+        print_scores(own, found, options["json_file"] == STANDARD)
+        decided = decisive(pairing, settings, numbering, where, options)
+        if options["json_file"] is not None:
+            said = {"original": str(original), "frames": frames, "shots": meter.shots}
+            write_json({**decided, **said, "input": own.as_row(), "clips": rows}, options["json_file"])
+        if report is not None:  # last: the figures are there whatever becomes of it
+            report.write(own, found, {**decided["settings"], "seed": decided["seed"]})
     failed = [text for row in rows for text in failures(row["path"], row, options)]
     if failed:
         raise click.ClickException("; ".join(failed))
@@ -243,89 +230,12 @@ def _measured(
     return done
 
 
-def _recorder(
+def _report(
     source: "Clip", names: "Sequence[str]", options: "Mapping[str, Any]"
-) -> "AbstractContextManager[SceneRecorder | None]":
-    """What records the beginning of the clips for --html."""
+) -> "AbstractContextManager[ScoreReport | None]":
+    """What records the beginning of the clips for --html, and writes it."""
     if options["html"] is None:
         return nullcontext()
-    from nststab.cli.score_report import score_recorder
+    from nststab.cli.score_report import score_report
 
-    return score_recorder(source, names, options)
-
-
-def _names(paths: "Iterable[str | Path]") -> list[str]:
-    """The clips by their files' names, where these tell them apart."""
-    full = [str(path) for path in paths]
-    short = [Path(path).name for path in full]
-    return short if len(set(short)) == len(short) else full
-
-
-def _settings(
-    pairing: "Pairing", settings: "ScoreSettings", where: "Machine", options: "Mapping[str, Any]"
-) -> dict[str, Any]:
-    """The seed, and what else decides the figures."""
-    import torch
-
-    from nststab.cli.perceptual import perceptual_name
-
-    patches = settings.stability.of_frames(pairing.height, pairing.width)
-    said = {
-        "width": pairing.width,
-        "height": pairing.height,
-        "patches": settings.patches,
-        "patch_size": patches.size,
-        "radius": patches.radius,
-        "masks": options["masks"] is not None,
-        "gaps": list(settings.gaps),
-        "loss_every": settings.loss_every,
-        "flow": "files" if options["flow"] else options["flow_method"] or _FLOW,
-        "cuts": not options["no_cuts"],
-        "style": options["style"] and Path(options["style"]).name,
-        "perceptual_network": perceptual_name(options),
-        "limit": options["limit"],
-        **{name: None if options[name] is None else float(options[name]) for name in ("start", "duration", "fps")},
-        "device": where.device.type,
-        "threads": torch.get_num_threads(),
-    }
-    return {"settings": said, "seed": settings.seed}
-
-
-def _print(own: "ClipScore", clips: "Mapping[str, ClipScore]", stderr: bool) -> None:
-    """The table, and what it does not say by itself."""
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    from nststab.evaluate.score import table
-    from nststab.report.findings import HARDLY_CHANGED
-
-    text = table(own, list(zip(_names(clips), clips.values(), strict=True)))
-    shown = Table(box=SIMPLE, show_edge=False, pad_edge=False, collapse_padding=True)
-    shown.add_column(text.columns[0], overflow="fold")
-    for column in text.columns[1:]:
-        shown.add_column(column.replace(" ", "\n"), justify="right", no_wrap=True)
-    for row in text.rows:
-        shown.add_row(*row)
-    print_table(shown, stderr)
-    say(f"note: {text.note}")
-    for name, score in clips.items():
-        if score.stability.content_loss < HARDLY_CHANGED:
-            say(f"note: {name} is hardly more than the input (content loss {score.stability.content_loss:.3f})")
-    if not own.stability.n:
-        say("note: no patch was measured: the frames, or what the masks leave of them, are too small")
-    if math.isnan(own.stability.style_loss):
-        say("note: style was not measured (--style): a clip may be steady because it does little")
-
-
-def _write_json(content: "Mapping[str, Any]", target: str) -> None:
-    import json
-
-    from nststab.durable import write_durably
-    from nststab.evaluate.results import without_nan
-
-    text = json.dumps(without_nan(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    if target == STANDARD:
-        click.echo(text, nl=False)
-    else:
-        write_durably(Path(target), text.encode())
-        say(target)
+    return score_report(source, names, options)

@@ -12,10 +12,9 @@ HARDLY_CHANGED = 0.1
 compressed copy 0.01."""
 
 
-def findings(rows: Mapping[str, Row]) -> list[str]:
-    """Which of the stylized clips is the steadiest by SSIM, and by how much; `rows` begin with the input's own."""
-    (_, own), *others = rows.items()
-    known = [pair for pair in others if _value(pair[1], "ssim") is not None]
+def findings(own: Row, others: Mapping[str, Row]) -> list[str]:
+    """Which of the stylized clips, by their names, is the steadiest by SSIM, and by how much; `own`: the input's."""
+    known = [pair for pair in others.items() if _value(pair[1], "ssim") is not None]
     known.sort(key=lambda pair: -float(pair[1]["ssim"]))
     said = []
     if len(known) > 1:
@@ -29,9 +28,9 @@ def findings(rows: Mapping[str, Row]) -> list[str]:
             "input, which is the most that can be had."
         )
     said += [
-        f"{name} is hardly more than the input (content loss {row['content_loss']:.3f}): its steadiness says little."
-        for name, row in others
-        if (_value(row, "content_loss") or math.inf) < HARDLY_CHANGED
+        f"{name} is hardly more than the input (content loss {loss:.3f}): its steadiness says little."
+        for name, row in others.items()
+        if (loss := _value(row, "content_loss")) is not None and loss < HARDLY_CHANGED
     ]
     return said
 

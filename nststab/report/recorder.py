@@ -47,6 +47,7 @@ class SceneRecorder:
         curves: of each clip by the keys of `MEASURES` a number for each frame, None where nothing was measured.
         shown, heats: of each clip the frames, and how far each differs from the one before where motion explains it.
         shots: the first frames of the shots.
+        passed: how many frames there were, with those after the last that was recorded.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class SceneRecorder:
         self.shown = [StoredFrames(folder / f"{number}.frames") for number in range(len(names))]
         self.heats = [StoredFrames(folder / f"{number}.heat") for number in range(len(names))]
         self.shots: list[int] = []
+        self.passed = 0
         self.crops, self.failures = CropFinder(), FailureFinder()
         self._times, self._size = times, size
         self._previous: list[Tensor] | None = None
@@ -87,6 +89,7 @@ class SceneRecorder:
 
         Of more clips than it has names it takes the first.
         """
+        self.passed += 1
         if self.full:
             return
         frames = frames[: len(self.names)]

@@ -105,15 +105,17 @@ def experiment(name: str, options: Mapping[str, Any], where: "Machine | None" = 
     options: of the command, by click's names. where: the machine, if its arithmetic decides the figures. settings: what
     decides them beside the options, JSON values: `styles` with a digest of each, names of sequences, ...
 
-    Raises a usage error where results stand already and -y was not said, or the unfinished parts are of other settings.
+    Raises a usage error where results stand already, no unfinished parts beside them, and -y was not said; and where
+    the unfinished parts are of other settings.
     """
     from nststab.evaluate.results import Parts, versions
-    from nststab.jobs import OtherSettings, open_job
+    from nststab.jobs import OtherSettings, begun, open_job
 
     if not options["output"]:  # such as a shell's variable that is not set; Path would take it for the current folder
         raise click.UsageError("-o: expected a folder, got an empty name")
     folder = Path(options["output"])
-    if (folder / "results.json").exists() and not options["yes"]:
+    # unfinished parts beside results are those of a run that went wrong after them, with its report
+    if (folder / "results.json").exists() and not begun(folder / _UNFINISHED) and not options["yes"]:
         raise click.UsageError(f"{folder} holds results; say -y to overwrite them")
     if folder.exists() and not folder.is_dir():
         raise click.UsageError(f"-o {folder}: expected a folder, a file stands there")

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -42,9 +43,11 @@ if TYPE_CHECKING:
 
     from nststab.baselines.gatys import Keep
     from nststab.cli.build import IterationReport, OptimizerOptions
-    from nststab.cli.evaluate.stability_scenes import KeptFrames, Scenes
+    from nststab.cli.evaluate.stability_scenes import KeptFrames, Prepared, Scenes
+    from nststab.cli.style_source import StyleSource
     from nststab.datasets import DavisSequence
     from nststab.evaluate.stability import StabilitySettings
+    from nststab.flow import FlowFunction
     from nststab.metrics import Patches
 
 _Measured = dict[str, dict[str, dict[str, Any]]]  # figures by style, sequence and method
@@ -73,7 +76,7 @@ def command(**options: Any) -> None:
     --html writes a report that can be sent to anyone: the sequences in step, their curves, what is steady and what is
     not.
     """
-    check_html(options)
+    check_html(options, made=Path(options["output"]))
     from nststab.cli.build import machine
     from nststab.evaluate import table1
     from nststab.evaluate.stability import StabilitySettings
@@ -89,6 +92,7 @@ def command(**options: Any) -> None:
     styles = sources(options["styles"])
     where, optimizer = machine(options["device"], options["precision"]), optimizer_of(options)
     who = candidates(styles, options["methods"], where, optimizer)
+    report = _prepared(styles, optimizer, options)
     cheated = next((method for method in options["methods"] if method not in OPTIMISERS), options["methods"][0])
     decided = {
         "patch_size": settings.of_frames(size, size).size,
@@ -111,11 +115,6 @@ def command(**options: Any) -> None:
         rows = [row for style, sequences in measured.items() for row in table1.style_rows(style, sequences, run.seed)]
         means, gain = table1.mean_rows(rows, run.seed), table1.gain(rows, run.seed)
         table = table1.table(rows, means, gain, cheated)
-        if options["html"]:
-            from nststab.cli.evaluate.stability_scenes import write_stability_report
-
-            scenes = work.scenes(who, clips, optimizer)
-            write_stability_report(scenes, list(styles.values()), rows, means, table, run.settings)
         run.finish(
             rows,
             table,
@@ -125,6 +124,11 @@ def command(**options: Any) -> None:
             gain=gain,
             units=table1.UNITS,
         )
+        if report is not None:  # last: the results are there whatever becomes of it
+            from nststab.cli.evaluate.stability_scenes import write_stability_report
+
+            scenes = work.scenes(who, clips, report.flow)
+            write_stability_report(scenes, report.styles, rows, means, table, run.settings)
 
 
 class _Clip:
@@ -208,10 +212,9 @@ class _Measurement:
         )
         return {name: row.as_row() for name, row in rows.items()}
 
-    def scenes(self, who: "Sequence[Candidate]", clips: Sequence[_Clip], optimizer: "OptimizerOptions") -> "Scenes":
+    def scenes(self, who: "Sequence[Candidate]", clips: Sequence[_Clip], flow: "FlowFunction") -> "Scenes":
         """What makes the scenes of the report."""
         from nststab.cli.evaluate.stability_scenes import Scenes
-        from nststab.cli.html_report import report_flow
 
         assert self.kept is not None
         candidates = {(one.style, one.method): one for one in who}
@@ -221,7 +224,6 @@ class _Measurement:
             assert self.kept is not None
             return self.kept.read(_part(one, clip), clip.frames, lambda: one.stylizer(max(clip.shape))(clip.content()))
 
-        flow = report_flow(self.options["methods"], self.options, optimizer)
         styles, methods = list(dict.fromkeys(one.style for one in who)), self.options["methods"]
         return Scenes(clips, styles, methods, made, self.patches, self.settings, flow, self.options)
 
@@ -241,6 +243,17 @@ class _Measurement:
 
         pairs = self.run.parts.get(f"patches {clip.name}", find)
         return [Patches(corners(previous), corners(current), size) for previous, current, size in pairs]
+
+
+def _prepared(
+    styles: "Mapping[str, StyleSource]", optimizer: "OptimizerOptions", options: Mapping[str, Any]
+) -> "Prepared | None":
+    """What a report needs, if one is asked for: what is missing is said before hours of work."""
+    if not options["html"]:
+        return None
+    from nststab.cli.evaluate.stability_scenes import prepared
+
+    return prepared(styles, optimizer, options)
 
 
 def _kept(run: Run, options: Mapping[str, Any]) -> "KeptFrames | None":

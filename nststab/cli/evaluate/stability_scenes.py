@@ -7,12 +7,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
-from nststab.cli.common import progress
-from nststab.cli.html_report import MOST_BYTES, QUICK, Report, scene_recorder, shown_seconds
+from nststab.cli.build import OptimizerOptions
+from nststab.cli.common import frames_of, progress, say
+from nststab.cli.html_report import (
+    MOST_BYTES,
+    QUICK,
+    Report,
+    report_flow,
+    require_report,
+    scene_recorder,
+    shown_seconds,
+    style_json,
+)
 from nststab.cli.style_source import StyleSource
 from nststab.evaluate.results import Row, Table
 from nststab.evaluate.stability import CONTENT, StabilityMeter, StabilitySettings
@@ -23,6 +33,20 @@ from nststab.media.timing import PICTURE_RATE
 from nststab.metrics import Patches
 from nststab.report.findings import findings
 from nststab.report.scene import Scene, make_scene
+
+
+class Prepared(NamedTuple):
+    """What a report needs besides what is measured: the styles as `style_json` has them, and the flow to draw with."""
+
+    styles: list[dict[str, Any]]
+    flow: FlowFunction
+
+
+def prepared(styles: Mapping[str, StyleSource], optimizer: OptimizerOptions, options: Mapping[str, Any]) -> Prepared:
+    """Looks for all of it; raises ValueError or OSError for what is missing."""
+    require_report()
+    flow = report_flow(options["methods"], options, optimizer)
+    return Prepared([style_json(source) for source in styles.values()], flow)
 
 
 class Clip(Protocol):
@@ -55,6 +79,7 @@ class KeptFrames:
         wanted = min(count, self._count)
         paths = [self._folder / part / f"{number:06d}.png" for number in range(wanted)]
         if not all(path.is_file() for path in paths):
+            say(f"{part}: the report needs {frames_of(wanted)} that an earlier run did not keep; stylizing them again")
             shutil.rmtree(self._folder / part, ignore_errors=True)
             for _ in itertools.islice(self.keep(part, make()), wanted):
                 pass
@@ -106,20 +131,20 @@ def most_frames(options: Mapping[str, Any]) -> int:
 
 def write_stability_report(
     scenes: Scenes,
-    sources: Sequence[StyleSource],
+    styles: Sequence[Mapping[str, Any]],
     rows: Sequence[Row],
     means: Sequence[Row],
     table: Table,
     settings: Mapping[str, Any],
 ) -> None:
     """Writes the report with as many scenes as `MOST_BYTES` hold: first where methods differ most, then least."""
-    names = [CONTENT, *scenes.methods]
-    said = findings({row["method"]: row for row in means if row["method"] in names})
+    figures = {row["method"]: row for row in means}
+    said = findings(figures[CONTENT], {method: figures[method] for method in scenes.methods})
     title = ", ".join(clip.name for clip in scenes.clips) if len(scenes.clips) < 4 else f"{len(scenes.clips)} sequences"
-    report = Report(title, sources, said, [table], settings)
+    report = Report(title, styles, said, [table], settings)
     wanted = list(itertools.product(scenes.styles, scenes.clips))
     found: dict[tuple[str, str], Scene] = {}
-    size = 0
+    size = len(report.html())
     with progress("report", len(wanted)) as advance:
         for style, clip in _telling(wanted, rows, scenes.methods):
             scene = scenes.of(style, clip)
