@@ -31,13 +31,13 @@ def browser() -> Iterator[Chrome]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = Chrome(options, Service(DRIVER))
     try:
-        driver.set_script_timeout(20)
+        driver.set_script_timeout(60)
         yield driver
     finally:
         driver.quit()
 
 
-def wait(condition: Callable[[], Any], what: str, seconds: float = 10) -> Any:
+def wait(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
     """The first true value of `condition`; AssertionError after so many seconds without one."""
     end = time.monotonic() + seconds
     while True:
