@@ -1,5 +1,6 @@
 """What a report records while frames pass by: their curves, pictures and shots."""
 
+import base64
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from nststab.evaluate.stability import CONTENT, StabilityMeter, StabilitySettings
 from nststab.flow_pairs import FlowPair
+from nststab.images import read_picture
 from nststab.report.recorder import SceneRecorder
 from nststab.report.scene import make_scene
 
@@ -96,6 +98,27 @@ def test_boxes_are_in_the_pixels_of_the_clips_that_are_shown(tmp_path: Path) -> 
         assert (scene["width"], scene["height"]) == ((24, 16) if size == 24 else (WIDTH, HEIGHT))
     assert boxes[0] == boxes[2]
     assert boxes[1] == [[pytest.approx(side / 2, abs=0.06) for side in box] for box in boxes[0]]
+
+
+def test_a_failure_of_the_flow_in_a_large_clip_is_framed_in_a_small_picture(tmp_path: Path) -> None:
+    frame = torch.full((1, 3, 200, 2000), 0.2)
+    frame[..., 50:150, 1020:1120] = 0.6
+    backward = torch.zeros(1, 2, 200, 2000)
+    backward[:, 0, 20:180, 1000:1150] = 120
+    found = recorder(tmp_path, 2, 240)
+    trust = torch.ones(1, 1, 200, 2000)
+    for flow in (None, FlowPair(-backward, backward, trust, trust)):
+        found.update([frame, frame], None, flow)
+    (failure,) = make_scene("scene", found, still).data["failures"]
+    path = tmp_path / "mask.png"
+    path.write_bytes(base64.b64decode(failure["mask"].split(",")[1]))
+    shown = read_picture(path).rgb
+    assert shown.shape == (1, 3, 24, 240)  # the size of the shown clip, so the box fits both
+    black = (shown[0, 0] == 0).nonzero().tolist()  # the line around the white one; all else is trusted
+    x, y, width, _ = failure["box"]
+    assert min(column for _, column in black) == pytest.approx(x - 2, abs=1)
+    assert max(column for _, column in black) == pytest.approx(x + width + 1, abs=1)
+    assert min(row for row, _ in black) == pytest.approx(max(0, y - 2), abs=1)
 
 
 def test_no_frame_is_no_scene(tmp_path: Path) -> None:

@@ -126,11 +126,13 @@ def _occlusion(occlusion: Occlusion) -> Json:
 
 
 def _failure(failure: Failure, scale: float) -> Json:
-    left, top, wide, high = failure.box
-    place = left - failure.region[0], top - failure.region[1], wide, high
+    left, top, across, down = failure.region
+    share = min(1.0, _LARGEST / max(across, down))
+    x, y, wide, high = failure.box
+    place = round((x - left) * share), round((y - top) * share), round(wide * share), round(high * share)
 
     def shown(picture: Tensor) -> Tensor:
-        return _small(_outlined(picture, place))
+        return _outlined(_small(picture), place)  # in this order: a thin line would fade
 
     cells = [
         {"clip": number, "previous": data_uri(".jpg", shown(before)), "current": data_uri(".jpg", shown(after))}
