@@ -44,7 +44,6 @@ def train_style(
     target = style_target(vgg, resize(read_picture(painting).rgb, style_size).to(DEVICE), weights.style_layers)
     loss = PerceptualLoss(vgg, target, weights)
     folder.mkdir(parents=True, exist_ok=True)
-    save_target(style.target, target, {"perceptual": vgg.fingerprint, "style_size": style_size})
 
     def train(method: str, network: TransformationNetwork, stage: Stage, settings: TrainingSettings) -> None:
         # the state belongs to this painting, these photographs and this network to begin with, and serves no other
@@ -65,6 +64,7 @@ def train_style(
     moving = VideoData(held_out, clips).clips(4, torch.Generator().manual_seed(0))
     video = VideoSettings(temporal_weight=50.0)
     train("recurrent", network, VideoStage(VideoData(seen, clips), loss, video, settings, DEVICE, moving), settings)
+    save_target(style.target, target, {"perceptual": vgg.fingerprint, "style_size": style_size})
 
 
 if __name__ == "__main__":

@@ -208,3 +208,4 @@ def test_train_style(
     assert {path: path.read_bytes() for path in own.glob("*.safetensors")} == before
     with pytest.raises(OtherSettings, match=r"independent\.state belongs to a run with other settings"):
         example("train_style", monkeypatch, photos / "2.png", *arguments[1:])
+    assert {path: path.read_bytes() for path in own.glob("*.safetensors")} == before
