@@ -520,6 +520,19 @@ def test_stills_lead_to_their_place(driver: Chrome, show: Open) -> None:
     assert on_show(driver, ".outline") == []
 
 
+def test_pixels_that_are_not_square_have_their_shape_everywhere(
+    driver: Chrome, show: Open, videos: list[bytes]
+) -> None:
+    show(report([scene(NAMES, 0, TIMES, 0.96) | {"aspect": 2.0}]), videos[:1])
+
+    def shapes(css: str) -> set[float]:
+        return {round(each.rect["width"] / each.rect["height"], 1) for each in on_show(driver, css)}
+
+    assert shapes("canvas") == {round(2 * WIDTH / HEIGHT, 1)}
+    driver.execute_script("document.querySelector('.stills').scrollIntoView()")
+    tools.wait(lambda: shapes(".strip img") == {2.0}, "stills of square pictures, twice as wide")
+
+
 def hostile(value: Json) -> Json:
     """Every text that a stranger may have written, replaced."""
     if isinstance(value, dict):

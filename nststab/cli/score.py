@@ -153,6 +153,8 @@ def _refuse_misuse(original: Path, stylized: tuple[Path, ...], options: "Mapping
     check_html(options, clips)
     if options["json_file"] not in (None, STANDARD):
         check_written("--json", options["json_file"], options["yes"], clips)
+        if options["html"] is not None and Path(options["json_file"]).absolute() == Path(options["html"]).absolute():
+            raise click.UsageError(f"--json and --html name the same file, {options['html']}")
 
 
 def _opened(

@@ -10,13 +10,15 @@ function fitStrip(strip) {
     return;
   }
   const images = [...strip.querySelectorAll("img")];
-  const own = Math.max(...images.map((image) => image.naturalWidth));
+  const aspect = Number(strip.closest(".stills").dataset.aspect); // of a pixel
+  const own = aspect * Math.max(...images.map((image) => image.naturalWidth));
   if (!(own > 0)) return;
   const step = Math.max(2, Math.round(window.devicePixelRatio || 1));
   const room = (strip.clientWidth - 3 * (images.length - 1)) / images.length / own;
   const scale = Math.min(room, ENLARGED, LARGEST / own);
   for (const image of images) {
     image.style.width = `${own * (scale < 1 ? scale : Math.floor(scale * step) / step)}px`;
+    image.style.aspectRatio = (image.naturalWidth * aspect) / image.naturalHeight;
     image.classList.toggle("enlarged", scale >= 1);
   }
 }
@@ -103,6 +105,6 @@ const KINDS = [
 /** The figures of a scene; `onshow(marks)` leads to the clips: frames and the box in each. */
 function stills(scene, onshow) {
   return KINDS.filter(([key]) => scene[key].length > 0).map(([key, title, make, text]) =>
-    el("section", { class: `stills ${key}` }, el("h3", { text: title }), el("p", { class: "caption", text }),
+    el("section", { class: `stills ${key}`, "data-aspect": scene.aspect }, el("h3", { text: title }), el("p", { class: "caption", text }),
       ...scene[key].map((found) => make(scene, found, onshow))));
 }
