@@ -240,6 +240,29 @@ def test_what_does_not_fit_into_a_mail_is_named(davis: Run, monkeypatch: pytest.
     assert f"1 of 2 scenes, to stay below 0 MB: {missing} in wave" in found["left_out"][-1]
 
 
+def test_a_report_stays_below_what_a_mail_takes_where_more_than_a_scene_fits(
+    davis: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nststab.cli.evaluate import stability_scenes
+
+    done(davis("-o out --html out.html"))
+    most = Path("out.html").stat().st_size - 1
+    monkeypatch.setattr(stability_scenes, "MOST_BYTES", most)
+    done(davis("-o out --html out.html -y"))
+    assert len(report("out.html")["scenes"]) == 1
+    assert Path("out.html").stat().st_size <= most
+    monkeypatch.setattr(stability_scenes, "MOST_BYTES", round(1.1 * most))
+    done(davis("-o out --html out.html -y"))
+    assert len(report("out.html")["scenes"]) == 2
+
+
+def test_a_file_that_is_too_large_for_a_mail_is_told_of(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "mail" not in done(run(f"{SCORE} --html out.html")).stderr
+    monkeypatch.setattr("nststab.cli.html_report.MOST_BYTES", 10_000)
+    stderr = done(run(f"{SCORE} --html out.html -y")).stderr
+    assert stderr.splitlines()[-1].startswith("note: many mail servers refuse more than 0 MB")
+
+
 def test_a_report_changes_no_figure(davis: Run) -> None:
     done(davis("-o plain"))
     done(davis("-o shown --html out.html"))

@@ -314,6 +314,9 @@ def test_keys_move_the_clips(driver: Chrome, show: Open) -> None:
     assert find(driver, "#keys").is_displayed()
     press(driver, Keys.ESCAPE)
     assert not find(driver, "#keys").is_displayed()
+    find(driver, "#help").click()
+    find(driver, "#keys button").click()
+    tools.wait(lambda: not find(driver, "#keys").is_displayed(), "a list that its button closes")
 
 
 def test_keys_stay_with_what_has_its_own(driver: Chrome, show: Open) -> None:
