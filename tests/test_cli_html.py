@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 from torch import Tensor
 
+from nststab.baselines import gatys
 from nststab.cli import group
 from nststab.cli.evaluate import stability as stability_command
 from nststab.images import read_picture, write_picture
@@ -353,6 +354,29 @@ def test_frames_that_an_earlier_run_did_not_keep_are_made_again(davis: Run, monk
         for path in ("out.html", "other.html")
     ]
     assert curves[0] == curves[1]
+
+
+def test_an_optimisation_for_the_report_alone_goes_on_after_a_kill(davis: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = gatys.optimize
+    calls = 0
+
+    def optimize(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == kill:
+            raise OSError("the power went off")
+        return made(*arguments, **options)
+
+    with monkeypatch.context() as broken:
+        broken.setattr("nststab.cli.evaluate.run.Run.finish", failing)
+        assert davis("-o out --methods gatys --iterations 1").exit_code == 1
+    monkeypatch.setattr(gatys, "optimize", optimize)
+    kill = COUNT + 3  # in the second sequence
+    assert "the power went off" in davis("-o out --methods gatys --iterations 1 --html out.html").stderr
+    kill, calls = -1, 0
+    done(davis("-o out --methods gatys --iterations 1 --html out.html"))
+    assert calls == COUNT - 2
+    assert not Path("out/unfinished").exists()
 
 
 @pytest.mark.parametrize("missing", ["cv2", "av"])

@@ -48,11 +48,12 @@ class Run:
         """
         if method not in OPTIMISERS or self.parts.done(part):
             return self.parts.get(part, lambda: compute(None))
-        with self._keeping(part) as keep:
+        with self.keeping(part) as keep:
             return self.parts.get(part, lambda: compute(keep))
 
     @contextmanager
-    def _keeping(self, part: str) -> "Iterator[Keep]":
+    def keeping(self, part: str) -> "Iterator[Keep]":
+        """What keeps each frame's result of an optimisation until the block ends well."""
         from nststab.jobs import open_job
 
         with open_job(self.folder / _UNFINISHED / "frames", {"part": part}, restart=True) as job:

@@ -1,7 +1,7 @@
 """nststab evaluate stability."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -222,10 +222,18 @@ class _Measurement:
         def made(style: str, method: str, clip: Any) -> "Iterator[Tensor]":
             one = candidates[style, method]
             assert self.kept is not None
-            return self.kept.read(_part(one, clip), clip.frames, lambda: one.stylizer(max(clip.shape))(clip.content()))
+            return self.kept.read(_part(one, clip), clip.frames, lambda: self._again(one, clip))
 
         styles, methods = list(dict.fromkeys(one.style for one in who)), self.options["methods"]
         return Scenes(clips, styles, methods, made, self.patches, self.settings, flow, self.options)
+
+    def _again(self, one: Candidate, clip: _Clip) -> "Generator[Tensor, None, None]":
+        """What a candidate makes of a clip; after a kill an optimisation goes on here as well."""
+        if one.method not in OPTIMISERS:
+            yield from one.stylizer(max(clip.shape))(clip.content())
+            return
+        with self.run.keeping(_part(one, clip)) as keep:
+            yield from one.stylizer(max(clip.shape), keep=keep)(clip.content())
 
     def patches(self, clip: _Clip) -> "list[Patches]":
         """Those of each pair, searched for once: they are the same for all styles and methods."""

@@ -3,7 +3,7 @@
 import itertools
 import math
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,15 +74,16 @@ class KeptFrames:
                 write_picture(folder / f"{number:06d}.png", frame)
             yield frame
 
-    def read(self, part: str, count: int, make: Callable[[], Iterable[Tensor]]) -> Iterator[Tensor]:
+    def read(self, part: str, count: int, make: Callable[[], Generator[Tensor, None, None]]) -> Iterator[Tensor]:
         """The kept frames of a sequence of `count`; made again where an earlier run did not keep them."""
         wanted = min(count, self._count)
         paths = [self._folder / part / f"{number:06d}.png" for number in range(wanted)]
         if not all(path.is_file() for path in paths):
             say(f"{part}: the report needs {frames_of(wanted)} that an earlier run did not keep; stylizing them again")
             shutil.rmtree(self._folder / part, ignore_errors=True)
-            for _ in itertools.islice(self.keep(part, make()), wanted):
-                pass
+            with closing(make()) as frames:
+                for _ in itertools.islice(self.keep(part, frames), wanted):
+                    pass
         return (read_picture(path).rgb for path in paths)
 
 
