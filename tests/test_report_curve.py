@@ -262,6 +262,13 @@ def test_no_value_at_all_is_drawn_too(frames: int | None) -> None:
     assert not tinted(shown(running, area)[..., :355]).any()
 
 
+def test_no_value_is_a_dash_and_not_the_box_of_a_letter_that_the_font_lacks() -> None:
+    running, area = curve(5, ["a"])
+    running.add([math.nan])
+    drawn_rows = rows_of((shown(running, area)[..., 355:] - area[..., 355:]).abs().amax(0) > 0.02)
+    assert 1 <= len(drawn_rows) <= STYLE.text // 4
+
+
 def test_the_least_size_holds_all_names() -> None:
     height, width = STYLE.least_size(6)
     area = paper(height, width)

@@ -99,7 +99,7 @@ def test_the_values_are_printed() -> None:
     canvas = layout(3).render(noise(3, 3, 48, 176), [0.874, -0.02, math.nan])
     assert has_text(canvas, "0.87", rgb(ON_DARK[SERIES[0]]))
     assert has_text(canvas, "-0.02", rgb(ON_DARK[SERIES[1]]))
-    assert has_text(canvas, "–")
+    assert has_text(canvas, "-")
     assert not has_text(canvas, "0.88", rgb(ON_DARK[SERIES[0]]))
 
 

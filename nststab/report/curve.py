@@ -72,7 +72,7 @@ class RunningCurve:
         self._lines.draw(area)
         for index, (value, color) in enumerate(zip(self._values, self._colors, strict=True)):
             known = not math.isnan(value)
-            text = text_cover(f"{value:.2f}" if known else "–", self._style.text)
+            text = text_cover(f"{value:.2f}" if known else "-", self._style.text)
             blend(area, text, self._row(index), area.shape[-1] - text.shape[-1], color if known else FAINT)
 
     def _row(self, index: int) -> int:
