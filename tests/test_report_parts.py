@@ -70,6 +70,17 @@ def test_the_steadiest_is_named_first_with_what_it_gains_and_costs() -> None:
     ]
 
 
+def test_of_many_clips_the_second_and_the_last_are_compared() -> None:
+    said = findings(row(30, 0.9), {name: row(20 + place, 0.5 + place / 10) for place, name in enumerate("dcbx")})
+    assert [line[:10] for line in said[:-1]] == ["x is the s", "x against ", "x against "]
+    said = findings(row(30, 1.0), {name: row(20 + place, 0.5 + place / 10) for place, name in enumerate("edcba")})
+    assert said[:2] == [
+        "a is the steadiest: +0.100 SSIM, +1.0 dB PSNR against b.",
+        "a against e: +0.400 SSIM, +4.0 dB PSNR.",
+    ]
+    assert len(said) == 3
+
+
 def test_what_was_not_measured_is_not_said() -> None:
     assert findings(row(math.nan, math.nan), {"a": row(math.nan, math.nan)}) == []
     (said,) = findings(row(30, 0.9), {"a": row(20, 0.5)})

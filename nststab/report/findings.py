@@ -11,6 +11,9 @@ HARDLY_CHANGED = 0.1
 """A content loss below it says that a clip is hardly more than its input: networks and optimisers have 0.4 to 1, a
 compressed copy 0.01."""
 
+_RIVALS = 2
+"""As many are compared with the steadiest besides the second; of more only the least steady is."""
+
 
 def findings(own: Row, others: Mapping[str, Row]) -> list[str]:
     """Which of the stylized clips, by their names, is the steadiest by SSIM, and by how much; `own`: the input's."""
@@ -20,7 +23,8 @@ def findings(own: Row, others: Mapping[str, Row]) -> list[str]:
     if len(known) > 1:
         (name, best), (other, second), *rest = known
         said.append(f"{name} is the steadiest: {_difference(best, second)} against {other}.")
-        said += [f"{name} against {other}: {_difference(best, row)}." for other, row in rest]
+        shown = rest if len(rest) <= _RIVALS else rest[-1:]  # the table has all of them
+        said += [f"{name} against {other}: {_difference(best, row)}." for other, row in shown]
     if known and _value(own, "ssim") is not None:
         name, best = known[0]
         said.append(
