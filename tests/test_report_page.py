@@ -640,6 +640,23 @@ def test_fits_a_phone_and_a_desk(driver: Chrome, show: Open, count: int) -> None
     assert tools.canvas_counters(driver) == [0] * count
 
 
+def test_wide_strips_stand_below_each_other_on_a_phone(driver: Chrome, show: Open) -> None:
+    show(report([scene(NAMES, 0, TIMES[:4], 0.16) | {"aspect": 4.0 * HEIGHT / WIDTH}]), [video(3, TIMES[:4], 0.16)])
+    tools.resize(driver, 390, 844, phone=True)
+    tools.wait(lambda: len({panel.rect["x"] for panel in on_show(driver, ".panel")}) == 1, "one column")
+
+
+def test_a_clip_that_is_enlarged_is_scrolled_into_sight(driver: Chrome, show: Open) -> None:
+    show(
+        report([scene(NAMES, 0, TIMES[:4], 0.16)], findings=["a sentence", *["another"] * 12]),
+        [video(3, TIMES[:4], 0.16)],
+    )
+    press(driver, "2")
+    below = "return document.querySelector('.panels').getBoundingClientRect().bottom"
+    bar = "return document.getElementById('bar').getBoundingClientRect().top"
+    tools.wait(lambda: driver.execute_script(below) <= driver.execute_script(bar), "the whole clip above the bar")
+
+
 def test_a_video_that_does_not_play_is_told_of_and_the_rest_works(driver: Chrome, show: Open) -> None:
     show(report([scene(NAMES, 0, TIMES, 0.96)]), [b"no video"])
     assert "could not play" in find(driver, "#scene .alert").text

@@ -6,7 +6,7 @@ const CAPTION = 52; // pixels below a picture, about
 /** Columns and width of panels: about as large as they can be and still all in sight, rather beside than below each other. */
 function bestGrid(count, width, height, ratio) {
   if (width < 600) {
-    const columns = count <= 2 && ratio > 1 ? 1 : Math.min(2, count);
+    const columns = (count <= 2 && ratio > 1) || ratio > 2.5 ? 1 : Math.min(2, count);
     return { columns, size: (width - GAP * (columns - 1)) / columns };
   }
   const sizes = [];

@@ -89,8 +89,10 @@ function openScene(scene, report, root, bar) {
     if (index !== null && !everything.has(index)) return;
     if (index === null) view.other = null;
     else if (index === view.other) view.other = view.solo;
+    const enlarged = view.solo === null && index !== null;
     view.solo = index;
     update();
+    if (enlarged && stage.getBoundingClientRect().bottom > innerHeight - document.getElementById("bar").offsetHeight) scrollToClips();
   }
 
   function onsolo(index) {
@@ -123,6 +125,11 @@ function openScene(scene, report, root, bar) {
     view.marks = marks;
     seek(marks[marks.length - 1].frame);
     panels.update();
+    scrollToClips();
+  }
+
+  /** As high on the screen as the room for the panels is reckoned. */
+  function scrollToClips() {
     top.scrollIntoView({ block: "start", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
   }
 
