@@ -174,7 +174,7 @@ def test_more_clips_than_colours_are_named_not_shown(run: Run) -> None:
     found = report("out.html")
     assert len(found["scenes"][0]["clips"]) == 7
     assert len(found["tables"][0]["rows"]) == 8
-    assert "1 more clips: copy6" in found["left_out"][-1]
+    assert "one more clip: copy6" in found["left_out"][-1]
 
 
 def test_a_report_is_small_and_says_so(run: Run, tmp_path: Path) -> None:

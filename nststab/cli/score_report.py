@@ -44,7 +44,8 @@ class ScoreReport:
         )
         unseen = list(scores)[len(self.recorder.names) - 1 :]
         if unseen:
-            report.left_out.append(f"The pictures and curves of {len(unseen)} more clips: {', '.join(unseen)}.")
+            count = "one more clip" if len(unseen) == 1 else f"{len(unseen)} more clips"
+            report.left_out.append(f"The pictures and curves of {count}: {', '.join(unseen)}.")
         report.write(self.file)
 
 
