@@ -299,6 +299,7 @@ def test_wrong_usage_is_refused_before_any_work(run: Run, arguments: str, messag
 def test_flow_that_was_asked_for_is_used_where_no_method_needs_it(run: Run) -> None:
     result = done(run(f"{COMPARE} --html out.html --flow-method dis --methods independent"))
     assert "flow: dis" in result.stderr
+    assert report("out.html")["settings"]["flow"] == "dis"
     assert run(f"{COMPARE} -y --flow-method dis --methods independent").exit_code == 2
 
 

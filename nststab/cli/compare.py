@@ -59,7 +59,7 @@ def command(source: Path, styles: tuple[str, ...], methods: tuple[str, ...], pat
     check_html(options, [source])
     from nststab.cli.build import machine, measuring_losses, stylizer
     from nststab.cli.comparison import Panels, comparison_recorder, print_stability, write_comparison_report
-    from nststab.cli.html_report import report_flow, style_json
+    from nststab.cli.html_report import report_flow, report_flow_name, style_json
     from nststab.cli.planned_jobs import clip_job
     from nststab.cli.planning import planned
     from nststab.cli.resuming import passes_folder
@@ -112,4 +112,5 @@ def command(source: Path, styles: tuple[str, ...], methods: tuple[str, ...], pat
         print_stability(rows, stderr=options["output"] == STANDARD)
         say(f"{name_of(options['output'])}: {frames_of(result.frames)}")
         if recorder is not None:  # last: the clip and its figures are there whatever becomes of the report
-            write_comparison_report(clip, pictures, rows, meter.settings, recorder, options)
+            told = report_flow_name(methods, options, optimizer)
+            write_comparison_report(clip, pictures, rows, meter.settings, recorder, told, options)

@@ -82,9 +82,13 @@ def write_comparison_report(
     rows: Mapping[str, Mapping[str, Any]],
     measured: StabilitySettings,
     recorder: SceneRecorder,
+    flow: str,
     options: Mapping[str, Any],
 ) -> None:
-    """Writes the report of what was recorded, with the `rows` of the whole clip; `styles` as `style_json` has them."""
+    """Writes the report of what was recorded, with the `rows` of the whole clip.
+
+    `styles` are as `style_json` has them; `flow` says how the flow was estimated.
+    """
     patches = measured.of_frames(clip.height, clip.width)
     settings = {
         "width": clip.width,
@@ -92,6 +96,7 @@ def write_comparison_report(
         "patches": patches.count,
         "patch_size": patches.size,
         "radius": patches.radius,
+        "flow": flow,
         "seed": measured.seed,
         "perceptual_network": perceptual_name(options),
     }

@@ -56,10 +56,21 @@ def scene_recorder(names: Sequence[str], times: Times, options: Mapping[str, Any
 
 def report_flow(methods: Sequence[str], options: Mapping[str, Any], optimizer: OptimizerOptions) -> FlowFunction:
     """The flow that ruder uses, or that was asked for; else a quick one. OSError where it cannot be estimated here."""
-    if "ruder" in methods or any(options.get(name) for name in ("flow", "flow_method", "flow_cache")):
+    if _takes_its_flow(methods, options):
         return optimizer.flow.function()
     require_estimator(QUICK)
     return ESTIMATORS[QUICK]
+
+
+def report_flow_name(methods: Sequence[str], options: Mapping[str, Any], optimizer: OptimizerOptions) -> str:
+    """How the flow of `report_flow` is estimated, as --flow-method names it; "files" where it is read."""
+    if not _takes_its_flow(methods, options):
+        return QUICK
+    return optimizer.flow.method if optimizer.flow.files is None else "files"
+
+
+def _takes_its_flow(methods: Sequence[str], options: Mapping[str, Any]) -> bool:
+    return "ruder" in methods or any(options.get(name) for name in ("flow", "flow_method", "flow_cache"))
 
 
 def clip_scene(clip: Clip, recorder: SceneRecorder, style: int | None) -> Scene:
@@ -89,6 +100,8 @@ def style_json(source: StyleSource) -> dict[str, Any]:
     picture = None if path is None else resize(read_picture(path).rgb, _THUMBNAIL)
     text = [str(card[key]) for key in ("title", "artist", "year") if card.get(key) not in (None, "", "unknown")]
     name = Path(source.text).stem if style is None else style.name
+    if [part.lower().replace(" ", "_") for part in text] == [name]:  # says nothing more
+        text = []
     return {
         "name": name,
         "image": None if picture is None else data_uri(".jpg", picture),

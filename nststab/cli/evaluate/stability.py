@@ -128,7 +128,8 @@ def command(**options: Any) -> None:
             from nststab.cli.evaluate.stability_scenes import write_stability_report
 
             scenes = work.scenes(who, clips, report.flow)
-            write_stability_report(scenes, report.styles, rows, means, table, run.settings)
+            settings_said = {**run.settings, "flow_method": report.flow_name}
+            write_stability_report(scenes, report.styles, rows, means, table, settings_said)
 
 
 class _Clip:

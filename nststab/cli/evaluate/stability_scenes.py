@@ -18,6 +18,7 @@ from nststab.cli.html_report import (
     QUICK,
     Report,
     report_flow,
+    report_flow_name,
     require_report,
     scene_recorder,
     shown_seconds,
@@ -36,17 +37,19 @@ from nststab.report.scene import Scene, make_scene
 
 
 class Prepared(NamedTuple):
-    """What a report needs besides what is measured: the styles as `style_json` has them, and the flow to draw with."""
+    """What a report needs besides what is measured: the styles as `style_json` has them, the flow, its name."""
 
     styles: list[dict[str, Any]]
     flow: FlowFunction
+    flow_name: str
 
 
 def prepared(styles: Mapping[str, StyleSource], optimizer: OptimizerOptions, options: Mapping[str, Any]) -> Prepared:
     """Looks for all of it; raises ValueError or OSError for what is missing."""
     require_report()
-    flow = report_flow(options["methods"], options, optimizer)
-    return Prepared([style_json(source) for source in styles.values()], flow)
+    methods = options["methods"]
+    flow, name = report_flow(methods, options, optimizer), report_flow_name(methods, options, optimizer)
+    return Prepared([style_json(source) for source in styles.values()], flow, name)
 
 
 class Clip(Protocol):
