@@ -1,7 +1,8 @@
 """Screenshots of an HTML report: python benchmarks/report_screenshots.py REPORT.html OUT/ [FRAME].
 
 Needs Debian's chromium and chromium-driver, and the extra `dev`. Writes OUT/report_SIZE_SCHEME.jpg: three sizes, light
-and dark, at the FRAME (default: the middle) of the first scene, the dark ones with half of the heat map.
+and dark, at the FRAME (default: the middle) of the first scene, the dark ones with half of the heat map; and
+OUT/report_failures.jpg, where the flow of the last scene that has such places is wrong.
 """
 
 import io
@@ -29,7 +30,7 @@ set(heat, arguments[1] * heat.max);
 
 
 def main(report: Path, output: Path, frame: int | None = None) -> None:
-    """Writes six pictures."""
+    """Writes seven pictures, or six where no scene has a failure of the flow."""
     output.mkdir(parents=True, exist_ok=True)
     options = ChromeOptions()
     options.binary_location = shutil.which("chromium") or ""
@@ -37,18 +38,35 @@ def main(report: Path, output: Path, frame: int | None = None) -> None:
         options.add_argument(flag)
     driver = Chrome(options, Service(shutil.which("chromedriver")))
     try:
+        driver.get(report.resolve().as_uri())
         for (name, (width, height)), scheme in itertools.product(SIZES.items(), ("light", "dark")):
-            size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": name == "phone"}
-            media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-            driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-            driver.get(report.resolve().as_uri())
+            show(driver, width, height, scheme)
+            driver.refresh()
             driver.execute_script(MOVE, frame, 0.5 if scheme == "dark" else 0)
             time.sleep(2)  # until the frame is decoded
-            shot = np.asarray(Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB"))
-            write_picture(output / f"report_{name}_{scheme}.jpg", from_uint8(shot.copy()))
+            save(driver.get_screenshot_as_png(), output / f"report_{name}_{scheme}.jpg")
+        show(driver, 1440, 900, "light")
+        for tab in driver.find_elements("css selector", "[role=tab]"):
+            tab.click()
+            time.sleep(1)
+            driver.execute_script("document.querySelector('#bar').style.visibility = 'hidden'")  # it would cover them
+            for stills in driver.find_elements("css selector", ".stills.failures"):
+                save(stills.screenshot_as_png, output / "report_failures.jpg")
     finally:
         driver.quit()
+
+
+def show(driver: Chrome, width: int, height: int, scheme: str) -> None:
+    """Shows the page in a window of this size and colour scheme."""
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+
+
+def save(screenshot: bytes, path: Path) -> None:
+    """Writes a screenshot as a JPEG."""
+    write_picture(path, from_uint8(np.array(Image.open(io.BytesIO(screenshot)).convert("RGB"))))
 
 
 if __name__ == "__main__":
