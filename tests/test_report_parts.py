@@ -61,7 +61,7 @@ def row(psnr: float, ssim: float, style: float | None = None, content: float = 1
 
 
 def test_the_steadiest_is_named_first_with_what_it_gains_and_costs() -> None:
-    said = findings(row(30, 0.9), {"a": row(20, 0.5, 0.4), "b": row(23.2, 0.625, 0.38), "c": row(22, 0.6, 0.8)})
+    said = findings(row(30, 0.9, 4), {"a": row(20, 0.5, 0.4), "b": row(23.2, 0.625, 0.38), "c": row(22, 0.6, 0.8)})
     assert said == [
         "b is the steadiest: +0.025 SSIM, +1.2 dB PSNR, -52% style loss against c.",
         "b against a: +0.125 SSIM, +3.2 dB PSNR, -5% style loss.",
@@ -71,9 +71,9 @@ def test_the_steadiest_is_named_first_with_what_it_gains_and_costs() -> None:
 
 
 def test_of_many_clips_the_second_and_the_last_are_compared() -> None:
-    said = findings(row(30, 0.9), {name: row(20 + place, 0.5 + place / 10) for place, name in enumerate("dcbx")})
+    said = findings(row(30, 0.9, 4), {name: row(20 + place, 0.5 + place / 10) for place, name in enumerate("dcbx")})
     assert [line[:10] for line in said[:-1]] == ["x is the s", "x against ", "x against "]
-    said = findings(row(30, 1.0), {name: row(20 + place, 0.5 + place / 10) for place, name in enumerate("edcba")})
+    said = findings(row(30, 1.0, 4), {name: row(20 + place, 0.5 + place / 10) for place, name in enumerate("edcba")})
     assert said[:2] == [
         "a is the steadiest: +0.100 SSIM, +1.0 dB PSNR against b.",
         "a against e: +0.400 SSIM, +4.0 dB PSNR.",
@@ -83,9 +83,19 @@ def test_of_many_clips_the_second_and_the_last_are_compared() -> None:
 
 def test_what_was_not_measured_is_not_said() -> None:
     assert findings(row(math.nan, math.nan), {"a": row(math.nan, math.nan)}) == []
-    (said,) = findings(row(30, 0.9), {"a": row(20, 0.5)})
-    assert said.startswith("Corresponding patches of adjacent frames have an SSIM of 0.500")
-    assert "style" not in " ".join(findings(row(30, 0.9), {"a": row(20, 0.5), "b": row(21, 0.6, math.nan)}))
+    assert "style" not in " ".join(findings(row(30, 0.9, 4), {"a": row(20, 0.5), "b": row(21, 0.6, math.nan)}))
+
+
+def test_one_clip_is_set_beside_its_input() -> None:
+    said = findings(row(30, 0.9, 4), {"a": row(20, 0.5, 1)})
+    assert said[0] == "a has an SSIM of 0.500, the input 0.900."
+    assert said[1].startswith("Corresponding patches of adjacent frames have an SSIM of 0.500 and 20.0 dB PSNR in a")
+    assert len(said) == 2
+
+
+def test_steadiness_without_style_is_called_in_doubt() -> None:
+    said = findings(row(30, 0.9), {"a": row(20, 0.5)})
+    assert said[-1] == "Style was not measured: a clip may be steady because it does little."
 
 
 def test_a_copy_is_exposed() -> None:

@@ -27,10 +27,13 @@ def findings(own: Row, others: Mapping[str, Row]) -> list[str]:
         said += [f"{name} against {other}: {_difference(best, row)}." for other, row in shown]
     if known and _value(own, "ssim") is not None:
         name, best = known[0]
+        said += [f"{name} has an SSIM of {best['ssim']:.3f}, the input {own['ssim']:.3f}."] * (len(known) == 1)
         said.append(
             f"Corresponding patches of adjacent frames have {_figures(best)} in {name}, and {_figures(own)} in the "
             "input, which is the most that can be had."
         )
+    if known and _value(own, "style_loss") is None:
+        said.append("Style was not measured: a clip may be steady because it does little.")
     said += [
         f"{name} is hardly more than the input (content loss {loss:.3f}): its steadiness says little."
         for name, row in others.items()
