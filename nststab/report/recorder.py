@@ -8,7 +8,6 @@ from typing import Protocol
 
 from torch import Tensor
 
-from nststab import metrics
 from nststab.flow_pairs import FlowPair
 from nststab.images import resize
 from nststab.metrics import Patches
@@ -127,8 +126,8 @@ class SceneRecorder:
         if before is not None:
             values["change"] = 255 * float((frame - before).abs().mean())
         if before is not None and flow is not None:
-            values["warp"] = metrics.warping_error(before, frame, flow.backward, flow.trusted).error
-            heat = unexplained_change(before, frame, flow.backward, flow.trusted)
+            heat = unexplained_change(before, frame, flow.backward, trusted := flow.trusted)
+            values["warp"] = float(heat.square().sum() / trusted.sum())  # as `warping_error`, of which heat is the root
         for key, curve in self.curves[number].items():
             value = values.get(key, math.nan)
             curve.append(float(f"{value:.4g}") if math.isfinite(value) else None)

@@ -102,8 +102,8 @@ def _crop(crop: Crop, scale: float) -> Json:
     cells = [
         {
             "clip": number,
-            "previous": data_uri(".jpg", cell.previous),
-            "current": data_uri(".jpg", cell.current),
+            "previous": data_uri(".jpg", _small(cell.previous)),
+            "current": data_uri(".jpg", _small(cell.current)),
             "psnr": round(cell.psnr, 2),
             "ssim": round(cell.ssim, 4),
         }
