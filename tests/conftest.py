@@ -75,3 +75,18 @@ def refused_in_one_line(run: Callable[[str], Result], arguments: str, code: int,
     assert line.startswith("Error: ")
     assert message in line
     assert set(Path().rglob("*")) == before
+
+
+def noise(count: int, channels: int, height: int, width: int) -> list[Tensor]:
+    """Pictures (1, C, H, W) that never look like the paper or the ink of a layout."""
+    generator = torch.Generator().manual_seed(0)
+    return [0.2 + 0.5 * torch.rand(1, channels, height, width, generator=generator) for _ in range(count)]
+
+
+def corner(canvas: Tensor, picture: Tensor) -> tuple[int, int]:
+    """Where a picture stands in a canvas, pixel by pixel."""
+    height, width = picture.shape[-2:]
+    for y, x in (canvas[0, 0] == picture[0, 0, 0, 0]).nonzero().tolist():
+        if torch.equal(canvas[..., y : y + height, x : x + width], picture):
+            return y, x
+    raise AssertionError("the picture is not in the canvas")

@@ -10,29 +10,15 @@ from torch import Tensor
 from nststab.report.canvas import FAINT, INK, ON_DARK, PAPER, SMALLEST_TEXT, rgb, shortened, text_cover
 from nststab.report.heat import heat_colors
 from nststab.report.layout import ComparisonLayout
+from tests.conftest import corner, noise
 
 NAMES = ["input", "independent", "recurrent", "ruder", "gatys", "mixed with previous"]
 SERIES = [0, 2, 1, 3, 4, 5]
 SIZES = [(17, 31), (1, 1), (32, 32), (144, 176), (61, 33), (90, 160)]
 
 
-def noise(count: int, channels: int, height: int, width: int) -> list[Tensor]:
-    """Noise that never looks like paper or ink."""
-    generator = torch.Generator().manual_seed(0)
-    return [0.2 + 0.5 * torch.rand(1, channels, height, width, generator=generator) for _ in range(count)]
-
-
 def layout(count: int, frames: int | None = 5, differences: bool = False) -> ComparisonLayout:
     return ComparisonLayout(NAMES[:count], SERIES[:count], frames, differences)
-
-
-def corner(canvas: Tensor, picture: Tensor) -> tuple[int, int]:
-    """Where a picture stands in a canvas, pixel by pixel."""
-    height, width = picture.shape[-2:]
-    for y, x in (canvas[0, 0] == picture[0, 0, 0, 0]).nonzero().tolist():
-        if torch.equal(canvas[..., y : y + height, x : x + width], picture):
-            return y, x
-    raise AssertionError("the picture is not in the canvas")
 
 
 def has_text(canvas: Tensor, text: str, color: Tensor | float = FAINT) -> bool:

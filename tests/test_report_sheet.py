@@ -1,29 +1,14 @@
 import pytest
 import torch
-from torch import Tensor
 
 from nststab.images import text_mask
 from nststab.report.canvas import PAPER
 from nststab.report.sheet import contact_sheet
-
-
-def pictures(count: int, height: int, width: int) -> list[Tensor]:
-    """Noise that never looks like paper or ink."""
-    generator = torch.Generator().manual_seed(0)
-    return [0.2 + 0.5 * torch.rand(1, 3, height, width, generator=generator) for _ in range(count)]
-
-
-def corner(canvas: Tensor, picture: Tensor) -> tuple[int, int]:
-    """Where a picture stands in a canvas, pixel by pixel."""
-    height, width = picture.shape[-2:]
-    for y, x in (canvas[0, 0] == picture[0, 0, 0, 0]).nonzero().tolist():
-        if torch.equal(canvas[..., y : y + height, x : x + width], picture):
-            return y, x
-    raise AssertionError("the picture is not in the canvas")
+from tests.conftest import corner, noise
 
 
 def test_a_contact_sheet_shows_rows_of_pictures_of_any_size_under_their_labels() -> None:
-    small, large = pictures(2, 20, 31)[0], pictures(3, 40, 25)[2]
+    small, large = noise(2, 3, 20, 31)[0], noise(3, 3, 40, 25)[2]
     canvas = contact_sheet([[small, large], [large.flip(-1), small.flip(-1)]], ["photos", "step 100"])
     assert canvas.shape[-2] % 2 == canvas.shape[-1] % 2 == 0
     (y1, x1), (y2, x2) = corner(canvas, small), corner(canvas, large)
@@ -39,7 +24,7 @@ def test_a_contact_sheet_shows_rows_of_pictures_of_any_size_under_their_labels()
 
 
 def test_a_sheet_does_not_hold_on_to_the_network_s_graph() -> None:
-    picture = pictures(1, 8, 8)[0].requires_grad_()
+    picture = noise(1, 3, 8, 8)[0].requires_grad_()
     assert not contact_sheet([[picture]], ["a"]).requires_grad
     assert not contact_sheet([[picture]], [""]).requires_grad
 
@@ -65,4 +50,4 @@ def test_letters_differ_and_none_is_cut_off() -> None:
 
 
 def test_the_background_is_dark() -> None:
-    assert contact_sheet([pictures(1, 9, 9)], [""])[0, :, -1, -1].tolist() == pytest.approx([PAPER] * 3)
+    assert contact_sheet([noise(1, 3, 9, 9)], [""])[0, :, -1, -1].tolist() == pytest.approx([PAPER] * 3)
