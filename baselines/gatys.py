@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nststab.errors import NststabError
 from nststab.losses import PerceptualLoss
 
 Objective = Callable[[Tensor], Mapping[str, Tensor]]
@@ -66,15 +67,15 @@ class GatysSettings:
 
     def __post_init__(self) -> None:
         if self.optimizer not in ("lbfgs", "adam"):
-            raise ValueError(f"expected the optimizer lbfgs or adam, got {self.optimizer}")
+            raise NststabError(f"expected the optimizer lbfgs or adam, got {self.optimizer}")
         if self.init not in ("content", "noise"):
-            raise ValueError(f"expected to start from content or noise, got {self.init}")
+            raise NststabError(f"expected to start from content or noise, got {self.init}")
         for name in ("iterations", "learning_rate", "tolerance", "coarse_iterations"):
             if not getattr(self, name) >= 0:
-                raise ValueError(f"expected {name} of at least 0, got {getattr(self, name)}")
+                raise NststabError(f"expected {name} of at least 0, got {getattr(self, name)}")
 
 
-class Diverged(ValueError):
+class Diverged(NststabError):
     """The loss was not finite, or grew, before any iterate was better than the start."""
 
 
@@ -146,7 +147,7 @@ class Gatys:
             start = self._start(frame)
             if start.shape != frame.shape:
                 expected, got = ("x".join(map(str, x.shape[:-3:-1])) for x in (frame, start))
-                raise ValueError(f"expected a start picture of the frame's size {expected}, got {got}")
+                raise NststabError(f"expected a start picture of the frame's size {expected}, got {got}")
             return _resized(start, content.shape[-2:])
         if self._settings.init == "content":
             return content

@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nststab.durable import read_tensor, write_tensor
-from nststab.flow import FlowFunction
-from nststab.flow_pairs import FlowPair, flow_ahead
+from nststab.errors import NststabError
+from nststab.flow.estimators import FlowFunction
+from nststab.flow.pairs import FlowPair, flow_ahead
 from nststab.losses import PerceptualLoss
+from nststab.storage.durable import read_tensor, write_tensor
 from nststab.warp import warp
 
 from .gatys import Callback, Gatys, GatysSettings, objective, optimize
@@ -50,11 +51,11 @@ class MultiPassSettings:
     def __post_init__(self) -> None:
         for name, least in (("later_iterations", 0), ("temporal_weight", 0), ("passes", 1)):
             if not getattr(self, name) >= least:
-                raise ValueError(f"expected {name} of at least {least}, got {getattr(self, name)}")
+                raise NststabError(f"expected {name} of at least {least}, got {getattr(self, name)}")
         if self.temporal_from is not None and self.temporal_from < 2:
-            raise ValueError(f"expected temporal_from of at least 2, got {self.temporal_from}")
+            raise NststabError(f"expected temporal_from of at least 2, got {self.temporal_from}")
         if not 0 <= self.blend <= 1:
-            raise ValueError(f"expected blend from 0 to 1, got {self.blend}")
+            raise NststabError(f"expected blend from 0 to 1, got {self.blend}")
 
     def has_temporal_loss(self, number: int) -> bool:
         """Whether pass `number`, 2 or later, has the temporal loss."""
@@ -131,7 +132,7 @@ class MultiPass:
             shot.keep_frame(index, frame, pairs.get(1))
             shot.keep_result(index, 1, self._gatys.stylize(frame))
         if index + 1 < done:
-            raise ValueError(f"{shot.folder}: expected the {done} frames of an earlier run, got {index + 1}")
+            raise NststabError(f"{shot.folder}: expected the {done} frames of an earlier run, got {index + 1}")
         return index + 1
 
     def _improve(self, shot: "_Shot", index: int, number: int) -> Tensor:
@@ -186,7 +187,7 @@ class _Shot:
         """Raises ValueError if another frame is kept; a finished shot's are gone."""
         path = self._frame_path(index)
         if path.exists() and not torch.equal(read_tensor(path), frame.cpu()):
-            raise ValueError(f"{path}: expected the frame that an earlier run kept here, got another")
+            raise NststabError(f"{path}: expected the frame that an earlier run kept here, got another")
 
     def keep_frame(self, index: int, frame: Tensor, pair: FlowPair | None) -> None:
         """Keeps a frame (1, 3, H, W) and the flows between the previous one and it; their masks follow from them."""

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from nststab.flow import FlowFunction
-from nststab.flow_pairs import FlowPair, flow_ahead
+from nststab.errors import NststabError
+from nststab.flow.estimators import FlowFunction
+from nststab.flow.pairs import FlowPair, flow_ahead
 from nststab.losses import PerceptualLoss, ruder_temporal_loss
 from nststab.warp import warp
 
@@ -40,9 +41,9 @@ class RuderSettings:
     def __post_init__(self) -> None:
         for name in ("later_iterations", "temporal_weight"):
             if not getattr(self, name) >= 0:
-                raise ValueError(f"expected {name} of at least 0, got {getattr(self, name)}")
+                raise NststabError(f"expected {name} of at least 0, got {getattr(self, name)}")
         if self.long_term[:1] != (1,) or list(self.long_term) != sorted(set(self.long_term)):
-            raise ValueError(f"expected long_term to rise from 1, as in (1, 2, 4), got {self.long_term}")
+            raise NststabError(f"expected long_term to rise from 1, as in (1, 2, 4), got {self.long_term}")
 
 
 class Ruder:

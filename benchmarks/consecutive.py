@@ -9,9 +9,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from nststab.images import write_picture
 from nststab.report.sheet import contact_sheet
-from nststab.video import open_clip
+from nststab.video.clip import open_clip
+from nststab.video.images import write_picture
 
 AMPLIFIED = 4
 

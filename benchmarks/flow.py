@@ -22,9 +22,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from nststab.flow import FlowFunction, deepflow, dis
-from nststab.flow_files import read_flo
-from nststab.images import read_picture, to_uint8
+from nststab.flow.estimators import FlowFunction, deepflow, dis
+from nststab.flow.files import read_flo
+from nststab.video.images import read_picture, to_uint8
 from nststab.warp import reliability
 
 WRONG = 3.0  # pixels

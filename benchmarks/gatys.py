@@ -29,13 +29,13 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from nststab.assets import demo_clip, find_style, perceptual_weights
 from nststab.baselines.gatys import Gatys, GatysSettings, objective, optimize
-from nststab.images import read_picture, replacing, resize, write_picture
 from nststab.losses import LossSettings, PerceptualLoss, style_target
-from nststab.stylizer import FeedForward, load_checkpoint, read_tensors
+from nststab.networks.checkpoints import FeedForward, load_checkpoint, read_tensors
+from nststab.styles.shipped import demo_clip, find_style, perceptual_weights
 from nststab.vgg import PerceptualNetwork, normalization
-from nststab.video import open_clip
+from nststab.video.clip import open_clip
+from nststab.video.images import read_picture, replacing, resize, write_picture
 
 SETTINGS = LossSettings()
 DTYPES = ("float32", "bfloat16")

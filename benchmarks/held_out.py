@@ -19,14 +19,14 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from nststab.assets import styles
 from nststab.baselines.gatys import Gatys, GatysSettings
-from nststab.cli.perceptual import perceptual_network
-from nststab.cli.style_source import style_source
-from nststab.datasets import PhotoFolder
-from nststab.durable import write_durably
+from nststab.datasets.folders import PhotoFolder
 from nststab.losses import LossSettings, PerceptualLoss
-from nststab.stylizer import FeedForward
+from nststab.networks.checkpoints import FeedForward
+from nststab.networks.perceptual import perceptual_network
+from nststab.storage.durable import write_durably
+from nststab.styles.shipped import styles
+from nststab.styles.source import style_source
 
 SIDE = 256
 Terms = Mapping[str, float]

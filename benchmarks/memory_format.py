@@ -9,10 +9,10 @@ import time
 
 import torch
 
-from nststab.assets import perceptual_weights
 from nststab.losses import LossSettings, PerceptualLoss, style_target
-from nststab.networks import NetworkConfig, TransformationNetwork
-from nststab.stylizer import autocast, read_tensors
+from nststab.networks.checkpoints import autocast, read_tensors
+from nststab.networks.transformation import NetworkConfig, TransformationNetwork
+from nststab.styles.shipped import perceptual_weights
 from nststab.vgg import PerceptualNetwork, normalization
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}

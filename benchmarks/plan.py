@@ -83,9 +83,9 @@ import shutil, sys
 from pathlib import Path
 import torch
 import torch.nn.functional as F
-from nststab.assets import find_style
-from nststab.images import write_picture
-from nststab.video import convert_clip, open_clip
+from nststab.styles.shipped import find_style
+from nststab.video.images import write_picture
+from nststab.video.clip import convert_clip, open_clip
 
 noise = torch.Generator().manual_seed(0)
 coarse = torch.rand(1, 3, 18, 32, generator=noise)

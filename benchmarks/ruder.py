@@ -20,18 +20,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nststab.assets import demo_clip, find_style, perceptual_weights
 from nststab.baselines.gatys import Gatys, GatysSettings
 from nststab.baselines.multipass import MultiPass, MultiPassSettings
 from nststab.baselines.ruder import Ruder, RuderSettings, long_term_masks
-from nststab.flow import FlowFunction, cached, deepflow
-from nststab.flow_pairs import FlowPair, flow_ahead
-from nststab.images import read_picture, resize, write_picture
+from nststab.flow.estimators import FlowFunction, cached, deepflow
+from nststab.flow.pairs import FlowPair, flow_ahead
 from nststab.losses import LossSettings, PerceptualLoss, style_target
 from nststab.metrics import warping_error
-from nststab.stylizer import read_tensors
+from nststab.networks.checkpoints import read_tensors
+from nststab.styles.shipped import demo_clip, find_style, perceptual_weights
 from nststab.vgg import PerceptualNetwork, normalization
-from nststab.video import open_clip
+from nststab.video.clip import open_clip
+from nststab.video.images import read_picture, resize, write_picture
 
 DISTANCES = (1, 2, 4)
 Pairs = list[Mapping[int, FlowPair]]  # of each frame

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nststab.assets import Style, styles
-from nststab.durable import write_durably
+from nststab.storage.durable import write_durably
+from nststab.styles.shipped import Style, styles
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "styles" / "README.md"
 MARK = "<!-- the styles: benchmarks/style_cards.py writes all that follows -->\n"

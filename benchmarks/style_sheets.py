@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nststab.assets import demo_clip, find_style, styles
-from nststab.images import write_picture
+from nststab.networks.checkpoints import FeedForward, load_checkpoint
 from nststab.report.sheet import contact_sheet
-from nststab.stylizer import FeedForward, load_checkpoint
-from nststab.video import open_clip
+from nststab.styles.shipped import demo_clip, find_style, styles
+from nststab.video.clip import open_clip
+from nststab.video.images import write_picture
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "styles"
 APART = (4, 24, 44)

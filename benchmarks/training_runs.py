@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from nststab.cli.perceptual import perceptual_network
-from nststab.datasets import DavisSequence
-from nststab.evaluate.stability import StabilitySettings, measure, perceptual_losses
+from nststab.datasets.folders import DavisSequence
 from nststab.losses import LossSettings, PerceptualLoss
-from nststab.stylizer import FeedForward, load_checkpoint
+from nststab.measure.stability import StabilitySettings, measure, perceptual_losses
+from nststab.networks.checkpoints import FeedForward, load_checkpoint
+from nststab.networks.perceptual import perceptual_network
 
 SIZE, FRAMES, PATCHES = 432, 12, 6
 MOVING = ("camel", "bmx-trees", "dog", "soapbox", "kite-surf")

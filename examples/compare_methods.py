@@ -10,19 +10,19 @@ from pathlib import Path
 
 from torch import Tensor
 
-from nststab.assets import NETWORKS, find_style, perceptual_weights
-from nststab.evaluate.intervals import mean_of_known
-from nststab.evaluate.results import Table
-from nststab.evaluate.stability import CONTENT, StabilityMeter, StabilitySettings, in_step, perceptual_losses
-from nststab.flow import dis
-from nststab.flow_pairs import FlowPair
+from nststab.experiments.results import Table
+from nststab.flow.estimators import dis
+from nststab.flow.pairs import FlowPair
 from nststab.losses import LossSettings, PerceptualLoss
+from nststab.measure.intervals import mean_of_known
+from nststab.measure.stability import CONTENT, StabilityMeter, StabilitySettings, in_step, perceptual_losses
+from nststab.networks.checkpoints import FeedForward, load_checkpoint, load_perceptual, load_target
 from nststab.report.colors import series_of
 from nststab.report.heat import unexplained_change
 from nststab.report.layout import ComparisonLayout
 from nststab.shots import by_shot
-from nststab.stylizer import FeedForward, load_checkpoint, load_perceptual, load_target
-from nststab.video import Clip, convert_clip, open_clip
+from nststab.styles.shipped import NETWORKS, find_style, perceptual_weights
+from nststab.video.clip import Clip, convert_clip, open_clip
 
 
 def compare_methods(source: Clip, output: str, style: str, differences: bool = False) -> Table:

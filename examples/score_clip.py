@@ -8,17 +8,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nststab.assets import perceptual_weights
-from nststab.evaluate.pairing import Pairing
-from nststab.evaluate.results import Table
-from nststab.evaluate.score import ContentLoss, ScoreMeter, ScoreSettings, score, table
-from nststab.evaluate.stability import Loss, perceptual_losses
-from nststab.flow import dis
-from nststab.images import read_picture, resize
+from nststab.experiments.results import Table
+from nststab.flow.estimators import dis
 from nststab.losses import LossSettings, PerceptualLoss, style_target
+from nststab.measure.pairing import Pairing
+from nststab.measure.score import ContentLoss, ScoreMeter, ScoreSettings, score, table
+from nststab.measure.stability import Loss, perceptual_losses
+from nststab.networks.checkpoints import load_perceptual
 from nststab.shots import split_shots
-from nststab.stylizer import load_perceptual
-from nststab.video import open_clip
+from nststab.styles.shipped import perceptual_weights
+from nststab.video.clip import open_clip
+from nststab.video.images import read_picture, resize
 
 
 def score_clips(original: Path, stylized: Sequence[Path], style: Path | None) -> Table:

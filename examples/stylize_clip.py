@@ -7,10 +7,10 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from nststab.assets import find_style
+from nststab.networks.checkpoints import FeedForward, load_checkpoint
 from nststab.shots import by_shot
-from nststab.stylizer import FeedForward, load_checkpoint
-from nststab.video import convert_clip, open_clip
+from nststab.styles.shipped import find_style
+from nststab.video.clip import convert_clip, open_clip
 
 
 def main(clip: Path, output: str, style: str = "the_great_wave") -> None:

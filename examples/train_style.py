@@ -13,15 +13,15 @@ from pathlib import Path
 
 import torch
 
-from nststab.assets import NETWORKS, Style, find_style, perceptual_weights
-from nststab.datasets import PhotoFolder
-from nststab.images import read_picture, resize
+from nststab.datasets.folders import PhotoFolder
+from nststab.datasets.synthetic import SyntheticSettings
 from nststab.losses import LossSettings, PerceptualLoss, style_target
-from nststab.networks import TransformationNetwork, transfer_recurrence
-from nststab.stages import ImageStage, VideoData, VideoSettings, VideoStage
-from nststab.stylizer import Checkpoint, load_checkpoint, load_perceptual, save_checkpoint, save_target
-from nststab.synthetic import SyntheticSettings
-from nststab.train import Stage, TrainingSettings, fit, training_identity
+from nststab.networks.checkpoints import Checkpoint, load_checkpoint, load_perceptual, save_checkpoint, save_target
+from nststab.networks.transformation import TransformationNetwork, transfer_recurrence
+from nststab.styles.shipped import NETWORKS, Style, find_style, perceptual_weights
+from nststab.train.loop import Stage, TrainingSettings, fit, training_identity
+from nststab.train.stages import ImageStage, VideoData, VideoSettings, VideoStage
+from nststab.video.images import read_picture, resize
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 

@@ -7,6 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from nststab.errors import NststabError
+
 LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of R, G and B in the luminance Y of YIQ and YUV: ITU-R BT.601."""
 
@@ -24,7 +26,7 @@ def preserve_color(stylized: Tensor, content: Tensor) -> Tensor:
     """
     if stylized.shape != content.shape or stylized.ndim != 4 or stylized.shape[1] != 3:
         shapes = f"{tuple(stylized.shape)} and {tuple(content.shape)}"
-        raise ValueError(f"expected two pictures (N, 3, H, W) of one size, got {shapes}")
+        raise NststabError(f"expected two pictures (N, 3, H, W) of one size, got {shapes}")
     light = _luminance(stylized)  # (N, 1, H, W)
     chrominance = content - _luminance(content)  # (N, 3, H, W)
     room = torch.where(chrominance > 0, 1 - light, light)  # to the end of the range on the side it goes to

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from nststab.errors import NststabError
 from nststab.vgg import PerceptualNetwork
 from nststab.warp import warp
 
@@ -143,16 +144,18 @@ def blend(targets: Sequence[StyleTarget], weights: Sequence[float]) -> dict[str,
             matrices of different networks.
     """
     if not targets or len(targets) != len(weights):
-        raise ValueError(f"expected one weight for each style, got {len(targets)} styles and {len(weights)} weights")
+        raise NststabError(f"expected one weight for each style, got {len(targets)} styles and {len(weights)} weights")
     if not (min(weights) >= 0 and 0 < sum(weights) < math.inf):
-        raise ValueError(f"expected weights of at least 0 and one above it, got {', '.join(map(str, weights))}")
+        raise NststabError(f"expected weights of at least 0 and one above it, got {', '.join(map(str, weights))}")
     layers = [layer for layer in targets[0] if all(layer in target for target in targets)]
     if not layers:
-        raise ValueError("the styles have no layer in common")
+        raise NststabError("the styles have no layer in common")
     for layer in layers:
         sizes = {target[layer].shape[-1] for target in targets}
         if len(sizes) > 1:
-            raise ValueError(f"expected Gram matrices of one size at {layer}, got {', '.join(map(str, sorted(sizes)))}")
+            raise NststabError(
+                f"expected Gram matrices of one size at {layer}, got {', '.join(map(str, sorted(sizes)))}"
+            )
     parts = [weight / sum(weights) for weight in weights]
     return {
         layer: torch.stack([part * target[layer] for part, target in zip(parts, targets, strict=True)]).sum(dim=0)
@@ -180,7 +183,7 @@ class PerceptualLoss:
     ) -> None:
         missing = [layer for layer in settings.style_layers if layer not in style]
         if missing:
-            raise ValueError(f"the style has no Gram matrix at {', '.join(missing)}; it has {', '.join(style)}")
+            raise NststabError(f"the style has no Gram matrix at {', '.join(missing)}; it has {', '.join(style)}")
         self.network = network
         self.settings = settings
         self.dtype = dtype

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
+from nststab.errors import NststabError
 from nststab.warp import warp
 
 Levels = NDArray[np.float64]
@@ -33,7 +34,7 @@ REC709 = (0.2126, 0.7152, 0.0722)
 def _levels(image: Tensor) -> Levels:
     """The image (1, 3, H, W) as whole numbers 0 .. 255, (3, H, W): sums of their products are exact in float64."""
     if image.ndim != 4 or image.shape[:2] != (1, 3):
-        raise ValueError(f"expected one RGB image (1, 3, H, W), got {tuple(image.shape)}")
+        raise NststabError(f"expected one RGB image (1, 3, H, W), got {tuple(image.shape)}")
     levels: Levels = image[0].detach().cpu().double().clamp(0, 1).mul(255).round().numpy()
     return levels
 
@@ -77,7 +78,7 @@ class PatchSettings:
 
     def __post_init__(self) -> None:
         if self.count < 1 or self.size < SSIM_WINDOW or self.radius < 0:
-            raise ValueError(f"expected count >= 1, size >= {SSIM_WINDOW} and radius >= 0, got {self}")
+            raise NststabError(f"expected count >= 1, size >= {SSIM_WINDOW} and radius >= 0, got {self}")
 
     @classmethod
     def scaled(cls, height: int, width: int, count: int = 1) -> "PatchSettings":
@@ -110,7 +111,7 @@ def corresponding_patches(
     previous, current: content frames (1, 3, H, W). foreground: their masks (1, 1, H, W), above 0 = foreground.
     """
     if previous.shape != current.shape:
-        raise ValueError(f"expected frames of one size, got {tuple(previous.shape)} and {tuple(current.shape)}")
+        raise NststabError(f"expected frames of one size, got {tuple(previous.shape)} and {tuple(current.shape)}")
     size = settings.size
     height, width = previous.shape[-2:]
     if min(height, width) < size:
@@ -129,7 +130,7 @@ def _clear_corners(foreground: Tensor | None, height: int, width: int, size: int
     if foreground is None:
         return np.ones((height - size + 1, width - size + 1), dtype=np.bool_)
     if foreground.shape != (1, 1, height, width):
-        raise ValueError(f"expected a foreground mask (1, 1, {height}, {width}), got {tuple(foreground.shape)}")
+        raise NststabError(f"expected a foreground mask (1, 1, {height}, {width}), got {tuple(foreground.shape)}")
     clear: NDArray[np.bool_] = _box_sums((foreground[0, 0] > 0).cpu().numpy().astype(np.float64), size) == 0
     return clear
 
@@ -249,7 +250,7 @@ def drift_slopes(means: Tensor) -> DriftSlopes:
     A clip's first frames, before a recurrent stylizer has settled, are for the caller to leave out.
     """
     if means.ndim != 2 or means.shape[1] != 3:
-        raise ValueError(f"expected the mean R, G and B of frames (T, 3), got {tuple(means.shape)}")
+        raise NststabError(f"expected the mean R, G and B of frames (T, 3), got {tuple(means.shape)}")
     if len(means) < 2:
         return DriftSlopes(*[math.nan] * 4)
     levels = 255 * with_brightness(means.detach().cpu().double())  # (T, 4)

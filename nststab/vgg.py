@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nststab.errors import NststabError
+
 Pooling = Literal["max", "average"]
 
 
@@ -53,7 +55,7 @@ def _plan(state_dict: Mapping[str, Tensor]) -> list[_Convolution]:
     for index in indices:
         step = index - before
         if step not in (2, 3):
-            raise ValueError(
+            raise NststabError(
                 f"expected convolutions 2 or 3 places apart as in VGG, found features.{before} and features.{index}"
             )
         block, number = (block + 1, 1) if step == 3 else (block, number + 1)
@@ -67,13 +69,13 @@ def _indices(state_dict: Mapping[str, Tensor]) -> list[int]:
     expected = "expected VGG-16 or VGG-19 weights (torchvision's features.N.weight), without batch normalisation"
     names = [key.removesuffix(".weight").removeprefix("features.") for key in state_dict if _is_weight(key)]
     if "0" not in names or not all(name.isdecimal() for name in names):  # others have features.conv0 or features.0.0
-        raise ValueError(f"{expected}, got {', '.join(list(state_dict)[:3]) or 'no tensors'}")
+        raise NststabError(f"{expected}, got {', '.join(list(state_dict)[:3]) or 'no tensors'}")
     indices = sorted(map(int, names))
     channels = 3
     for index in indices:
         weight, bias = state_dict[f"features.{index}.weight"], state_dict.get(f"features.{index}.bias")
         if weight.shape[1:] != (channels, 3, 3) or bias is None or bias.shape != weight.shape[:1]:
-            raise ValueError(f"{expected}, got features.{index} of shape {tuple(weight.shape)}")
+            raise NststabError(f"{expected}, got features.{index} of shape {tuple(weight.shape)}")
         channels = len(weight)
     return indices
 
@@ -106,7 +108,7 @@ class PerceptualNetwork(nn.Module):
     ) -> None:
         super().__init__()
         if pooling not in ("max", "average"):
-            raise ValueError(f"expected max or average pooling, got {pooling}")
+            raise NststabError(f"expected max or average pooling, got {pooling}")
         self.pooling = pooling
         self._pool = F.max_pool2d if pooling == "max" else F.avg_pool2d
         self._convolutions = _plan(state_dict)
@@ -138,7 +140,7 @@ class PerceptualNetwork(nn.Module):
         """Raises ValueError where the weights do not reach all of `layers`."""
         missing = sorted(set(layers) - set(self.layers))
         if missing:
-            raise ValueError(
+            raise NststabError(
                 f"these weights have no layer {', '.join(missing)}; they reach {self.layers[0]} to {self.layers[-1]}"
             )
 
@@ -158,7 +160,7 @@ class PerceptualNetwork(nn.Module):
                 break
             if convolution.pooled:
                 if min(x.shape[-2:]) < 2:
-                    raise ValueError(
+                    raise NststabError(
                         f"images of {images.shape[-1]}x{images.shape[-2]} pixels are too small for {convolution.layer}"
                     )
                 x = self._pool(x, 2)

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from nststab.errors import NststabError
+
 
 def warp(image: Tensor, flow: Tensor) -> Tensor:
     """Sample `image` bilinearly at x + flow(x), replicating the border.
@@ -21,7 +23,7 @@ def warp(image: Tensor, flow: Tensor) -> Tensor:
     """
     n, c, h, w = image.shape
     if flow.ndim != 4 or flow.shape[1:] != (2, h, w) or flow.shape[0] not in (1, n):
-        raise ValueError(f"expected a flow of shape ({n}, 2, {h}, {w}) for this image, got {tuple(flow.shape)}")
+        raise NststabError(f"expected a flow of shape ({n}, 2, {h}, {w}) for this image, got {tuple(flow.shape)}")
     columns, rows = _grid(flow)
     x = (columns + flow[:, 0]).clamp(0, w - 1)  # (N, H, W)
     y = (rows + flow[:, 1]).clamp(0, h - 1)
@@ -122,7 +124,7 @@ def reliability(flow: Tensor, opposite: Tensor) -> Tensor:
         ValueError: where the two flows differ in shape.
     """
     if flow.shape != opposite.shape:
-        raise ValueError(f"expected two flows of one shape, got {tuple(flow.shape)} and {tuple(opposite.shape)}")
+        raise NststabError(f"expected two flows of one shape, got {tuple(flow.shape)} and {tuple(opposite.shape)}")
     gone = leaves_frame(flow)
     # What leaves the frame counts as 0, not as -1, whatever the opposite flow says at the border.
     return smooth_mask(disoccluded(flow, opposite) & ~gone, gone | motion_boundaries(flow))

@@ -12,8 +12,8 @@ import torch
 from click.testing import Result
 from torch import Tensor
 
-from nststab.images import write_picture
 from nststab.vgg import PerceptualNetwork
+from nststab.video.images import write_picture
 
 _PLAN = {
     "0": (3, 4),

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from nststab.images import encode_picture
-from nststab.media.embedded import encode_clip
 from nststab.report.atlas import Atlas
+from nststab.video.embedded import encode_clip
+from nststab.video.images import encode_picture
 from tests import browser as tools
 
 HEIGHT, WIDTH = 64, 96

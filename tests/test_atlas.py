@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from nststab.media.embedded import encode_clip
 from nststab.report.atlas import Atlas, Rect
-from nststab.video import open_clip
+from nststab.video.clip import open_clip
+from nststab.video.embedded import encode_clip
 
 
 def inside(rect: Rect, atlas: Atlas) -> bool:

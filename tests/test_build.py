@@ -9,18 +9,33 @@ import torch
 from click.testing import CliRunner
 from torch import Tensor
 
-from nststab.assets import find_style
 from nststab.baselines.gatys import Gatys
 from nststab.baselines.ruder import RuderSettings
 from nststab.cli import group
-from nststab.cli.build import Machine, OptimizerOptions, _losses, _start, later_iterations, perceptual_loss, stylizer
-from nststab.cli.perceptual import layers_of, perceptual_network
-from nststab.cli.style_source import Style, chosen_style, style_source
 from nststab.color import preserve_color
-from nststab.images import read_picture, resize, write_picture
 from nststab.losses import LossSettings, style_target
-from nststab.networks import NetworkConfig, TransformationNetwork
-from nststab.stylizer import Checkpoint, FeedForward, Precision, load_checkpoint, save_checkpoint, save_target
+from nststab.methods.build import (
+    Machine,
+    OptimizerOptions,
+    _losses,
+    _start,
+    later_iterations,
+    perceptual_loss,
+    stylizer,
+)
+from nststab.networks.checkpoints import (
+    Checkpoint,
+    FeedForward,
+    Precision,
+    load_checkpoint,
+    save_checkpoint,
+    save_target,
+)
+from nststab.networks.perceptual import layers_of, perceptual_network
+from nststab.networks.transformation import NetworkConfig, TransformationNetwork
+from nststab.styles.shipped import find_style
+from nststab.styles.source import Style, chosen_style, style_source
+from nststab.video.images import read_picture, resize, write_picture
 
 CPU = torch.device("cpu")
 MACHINE = Machine(CPU, "float32")
@@ -216,7 +231,7 @@ def test_the_style_picture_is_scaled_with_the_scales(picture: Path, monkeypatch:
         said.extend(arguments)
         return Gatys(*arguments)
 
-    monkeypatch.setattr("nststab.cli.build.Gatys", spy)
+    monkeypatch.setattr("nststab.methods.build.Gatys", spy)
     with click.Context(group):  # it explains what it does to who asks for it
         stylizer("gatys", style_source(str(picture)), OptimizerOptions(scales=3), 128, MACHINE)
     loss, coarse = said[0], said[6]

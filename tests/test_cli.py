@@ -15,27 +15,29 @@ import pytest
 from click.testing import CliRunner, Result
 
 import nststab
-from nststab import assets, video
 from nststab.baselines.gatys import GatysSettings
 from nststab.baselines.multipass import MultiPassSettings
 from nststab.baselines.ruder import RuderSettings
-from nststab.cli import group, html, style_sheet
-from nststab.cli.build import OptimizerOptions
+from nststab.cli import group, html
 from nststab.cli.common import Setting
-from nststab.cli.flow_source import FlowSource
-from nststab.evaluate import distortions, table1
-from nststab.evaluate.distortions import DistortionSettings
-from nststab.evaluate.drift import DriftSettings
-from nststab.evaluate.gram_trace import GramTraceSettings
-from nststab.evaluate.speed import SpeedSettings
-from nststab.evaluate.stability import StabilitySettings
-from nststab.evaluate.theorem import TheoremSettings
+from nststab.datasets.synthetic import SyntheticSettings
+from nststab.experiments import distortions, table1
+from nststab.experiments.distortions import DistortionSettings
+from nststab.experiments.drift import DriftSettings
+from nststab.experiments.gram_trace import GramTraceSettings
+from nststab.experiments.speed import SpeedSettings
+from nststab.experiments.theorem import TheoremSettings
+from nststab.flow.source import FlowSource
 from nststab.losses import LossSettings
-from nststab.networks import MARGIN
-from nststab.recipe import Recipe
-from nststab.stages import VideoSettings
-from nststab.synthetic import SyntheticSettings
-from nststab.train import TrainingSettings
+from nststab.measure.stability import StabilitySettings
+from nststab.methods.build import OptimizerOptions
+from nststab.networks.transformation import MARGIN
+from nststab.styles import shipped as assets
+from nststab.tasks import style_sheet
+from nststab.train.loop import TrainingSettings
+from nststab.train.recipe import Recipe
+from nststab.train.stages import VideoSettings
+from nststab.video import clip as video
 
 
 def commands(command: click.Command = group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -16,11 +16,11 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from nststab.cli import group
-from nststab.images import write_picture
 from nststab.losses import LossSettings, style_target
-from nststab.networks import NetworkConfig, TransformationNetwork
-from nststab.stylizer import Checkpoint, save_checkpoint
+from nststab.networks.checkpoints import Checkpoint, save_checkpoint
+from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.vgg import PerceptualNetwork
+from nststab.video.images import write_picture
 from tests.conftest import tiny_state_dict
 
 Run = Callable[[str], Result]

@@ -19,13 +19,13 @@ from safetensors.torch import save_file
 
 from nststab.cli import group
 from nststab.cli.clips import FrameSize, Rate, Time, told_names
-from nststab.images import read_picture, write_picture
 from nststab.losses import LossSettings, style_target
-from nststab.media.pipes import read_y4m
-from nststab.networks import NetworkConfig, TransformationNetwork
-from nststab.stylizer import Checkpoint, save_checkpoint
+from nststab.networks.checkpoints import Checkpoint, save_checkpoint
+from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.vgg import PerceptualNetwork
-from nststab.video import check_output, open_clip
+from nststab.video.clip import check_output, open_clip
+from nststab.video.images import read_picture, write_picture
+from nststab.video.pipes import read_y4m
 from tests.conftest import tiny_state_dict
 
 Run = Callable[..., Result]

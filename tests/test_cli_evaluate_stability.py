@@ -16,14 +16,14 @@ from nststab import metrics
 from nststab.baselines import gatys
 from nststab.cli import group
 from nststab.cli.evaluate import stability as stability_command
-from nststab.evaluate import table1
-from nststab.evaluate.stability import CONTENT
-from nststab.images import write_picture
+from nststab.experiments import table1
 from nststab.losses import LossSettings, style_target
+from nststab.measure.stability import CONTENT
 from nststab.metrics import PSNR_CAP
-from nststab.networks import NetworkConfig, TransformationNetwork
-from nststab.stylizer import Checkpoint, FeedForward, save_checkpoint
+from nststab.networks.checkpoints import Checkpoint, FeedForward, save_checkpoint
+from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.vgg import PerceptualNetwork
+from nststab.video.images import write_picture
 from tests.conftest import tiny_state_dict
 
 Run = Callable[..., Result]

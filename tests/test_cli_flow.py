@@ -9,11 +9,12 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from nststab.cli import flow_source, group
-from nststab.flow import deepflow
-from nststab.flow_colors import flow_colors
-from nststab.flow_files import read_flo, read_mask, write_flo
-from nststab.images import read_picture, write_picture
+from nststab.cli import group
+from nststab.flow import source as flow_source
+from nststab.flow.colors import flow_colors
+from nststab.flow.estimators import deepflow
+from nststab.flow.files import read_flo, read_mask, write_flo
+from nststab.video.images import read_picture, write_picture
 from nststab.warp import reliability
 
 Run = Callable[..., Result]

@@ -10,11 +10,12 @@ from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nststab.cli import flow_source, group
+from nststab.cli import group
 from nststab.cli.common import NearestChoice
-from nststab.flow import ESTIMATORS, dis
-from nststab.flow_files import read_flo, write_flo
-from nststab.images import read_picture, write_picture
+from nststab.flow import source as flow_source
+from nststab.flow.estimators import ESTIMATORS, dis
+from nststab.flow.files import read_flo, write_flo
+from nststab.video.images import read_picture, write_picture
 
 Run = Callable[[str], Result]
 RUDER = "--style style.png --method ruder --iterations 2,1 --vgg-weights vgg.safetensors"

@@ -20,12 +20,12 @@ from torch import Tensor
 from nststab.baselines import gatys
 from nststab.cli import group
 from nststab.cli.evaluate import stability as stability_command
-from nststab.images import read_picture, write_picture
 from nststab.losses import LossSettings, style_target
-from nststab.networks import NetworkConfig, TransformationNetwork
-from nststab.stylizer import Checkpoint, save_checkpoint
+from nststab.networks.checkpoints import Checkpoint, save_checkpoint
+from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.vgg import PerceptualNetwork
-from nststab.video import convert_clip, open_clip
+from nststab.video.clip import convert_clip, open_clip
+from nststab.video.images import read_picture, write_picture
 from tests.conftest import tiny_state_dict
 
 Run = Callable[[str], Result]
@@ -231,7 +231,7 @@ def test_each_sequence_is_a_scene(davis: Run, tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit_into_a_mail_is_named(davis: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nststab.cli.evaluate import stability_scenes
+    from nststab.experiments import stability_scenes
 
     monkeypatch.setattr(stability_scenes, "MOST_BYTES", 1)
     done(davis("-o out --html out.html"))
@@ -244,7 +244,7 @@ def test_what_does_not_fit_into_a_mail_is_named(davis: Run, monkeypatch: pytest.
 def test_a_report_stays_below_what_a_mail_takes_where_more_than_a_scene_fits(
     davis: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nststab.cli.evaluate import stability_scenes
+    from nststab.experiments import stability_scenes
 
     done(davis("-o out --html out.html"))
     most = Path("out.html").stat().st_size - 1
@@ -259,7 +259,7 @@ def test_a_report_stays_below_what_a_mail_takes_where_more_than_a_scene_fits(
 
 def test_a_file_that_is_too_large_for_a_mail_is_told_of(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "mail" not in done(run(f"{SCORE} --html out.html")).stderr
-    monkeypatch.setattr("nststab.cli.html_report.MOST_BYTES", 10_000)
+    monkeypatch.setattr("nststab.report.html.MOST_BYTES", 10_000)
     stderr = done(run(f"{SCORE} --html out.html -y")).stderr
     assert stderr.splitlines()[-1].startswith("note: many mail servers refuse more than 0 MB")
 
@@ -317,7 +317,7 @@ def failing(*_: object, **__: object) -> None:
 def test_what_was_measured_outlives_a_report_that_fails(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = {COMPARE: done(run(COMPARE)).stdout, SCORE: done(run(SCORE)).stdout}
     Path("out.mp4").unlink()
-    monkeypatch.setattr("nststab.cli.html_report.make_scene", failing)
+    monkeypatch.setattr("nststab.report.html.make_scene", failing)
     for command, more in ((COMPARE, ""), (SCORE, "--json out.json")):
         result = run(f"{command} --html out.html {more}")
         assert (result.exit_code, result.stdout) == (1, plain[command])
@@ -329,13 +329,13 @@ def test_what_was_measured_outlives_a_report_that_fails(run: Run, monkeypatch: p
 
 def test_an_experiment_goes_on_with_its_report_alone(davis: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr("nststab.cli.evaluate.stability_scenes.make_scene", failing)
+        broken.setattr("nststab.experiments.stability_scenes.make_scene", failing)
         result = davis("-o out --html out/report.html --methods independent")
     assert result.exit_code == 1
     assert "no room for a report; finished parts are kept in out/unfinished" in result.stderr
     results = Path("out/results.json").read_bytes()
     with monkeypatch.context() as finished:
-        finished.setattr("nststab.cli.evaluate.common.Candidate.stylizer", failing)
+        finished.setattr("nststab.experiments.cli_common.Candidate.stylizer", failing)
         done(davis("-o out --html out/report.html --methods independent"))
     assert Path("out/results.json").read_bytes() == results
     assert len(report("out/report.html")["scenes"]) == 2
@@ -345,7 +345,7 @@ def test_an_experiment_goes_on_with_its_report_alone(davis: Run, monkeypatch: py
 
 def test_frames_that_an_earlier_run_did_not_keep_are_made_again(davis: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr("nststab.cli.evaluate.run.Run.finish", failing)
+        broken.setattr("nststab.experiments.run.Run.finish", failing)
         assert davis("-o out").exit_code == 1
     result = done(davis("-o out --html out.html"))
     assert f"wave recurrent swan: the report needs {COUNT} frames that an earlier run did not keep" in result.stderr
@@ -369,7 +369,7 @@ def test_an_optimisation_for_the_report_alone_goes_on_after_a_kill(davis: Run, m
         return made(*arguments, **options)
 
     with monkeypatch.context() as broken:
-        broken.setattr("nststab.cli.evaluate.run.Run.finish", failing)
+        broken.setattr("nststab.experiments.run.Run.finish", failing)
         assert davis("-o out --methods gatys --iterations 1").exit_code == 1
     monkeypatch.setattr(gatys, "optimize", optimize)
     kill = COUNT + 3  # in the second sequence
@@ -384,7 +384,7 @@ def test_an_optimisation_for_the_report_alone_goes_on_after_a_kill(davis: Run, m
 def test_what_a_report_needs_is_missed_before_the_work(
     davis: Run, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
-    for name in [name for name in sys.modules if name.startswith("nststab.media.")]:
+    for name in [name for name in sys.modules if name.startswith("nststab.video.")]:
         monkeypatch.delitem(sys.modules, name)  # they have found it already
     monkeypatch.setitem(sys.modules, missing, None)
     result = davis("-o out --html out.html")

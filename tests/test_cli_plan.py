@@ -15,17 +15,18 @@ from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nststab import networks
-from nststab import plan as planning_model
-from nststab.cli import footprints, group, planned_jobs, planning
-from nststab.cli.build import OptimizerOptions
+from nststab.cli import group
 from nststab.cli.clips import open_source
-from nststab.images import write_picture
 from nststab.losses import LossSettings, style_target
 from nststab.memory import Resident
-from nststab.networks import NetworkConfig, TransformationNetwork
-from nststab.stylizer import Checkpoint, save_checkpoint
+from nststab.methods.build import OptimizerOptions
+from nststab.networks import transformation as networks
+from nststab.networks.checkpoints import Checkpoint, save_checkpoint
+from nststab.networks.transformation import NetworkConfig, TransformationNetwork
+from nststab.tasks import footprints, planned_jobs, planning
+from nststab.tasks import plan as planning_model
 from nststab.vgg import PerceptualNetwork
+from nststab.video.images import write_picture
 
 ROOT = Path(__file__).resolve().parents[1]
 Run = Callable[[str], Result]

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from nststab.cli import group
 from nststab.cli.limits import failures
-from nststab.flow_files import write_flo
-from nststab.images import write_picture
+from nststab.flow.files import write_flo
 from nststab.losses import LossSettings, style_target
-from nststab.networks import NetworkConfig, TransformationNetwork
-from nststab.stylizer import Checkpoint, save_checkpoint
+from nststab.networks.checkpoints import Checkpoint, save_checkpoint
+from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.vgg import PerceptualNetwork
-from nststab.video import convert_clip, open_clip
+from nststab.video.clip import convert_clip, open_clip
+from nststab.video.images import write_picture
 from tests.conftest import tiny_state_dict
 
 Run = Callable[[str], Result]

@@ -10,12 +10,12 @@ import torch
 from click.testing import CliRunner, Result
 from torch import Tensor
 
-from nststab import assets
 from nststab.cli import group
-from nststab.cli.style_sheet import FRAMES, labelled
-from nststab.images import read_picture, resize, write_picture
-from nststab.networks import NetworkConfig, TransformationNetwork
-from nststab.stylizer import Checkpoint, FeedForward, load_checkpoint, save_checkpoint
+from nststab.networks.checkpoints import Checkpoint, FeedForward, load_checkpoint, save_checkpoint
+from nststab.networks.transformation import NetworkConfig, TransformationNetwork
+from nststab.styles import shipped as assets
+from nststab.tasks.style_sheet import FRAMES, labelled
+from nststab.video.images import read_picture, resize, write_picture
 
 Run = Callable[..., Result]
 NAMES = ("candy", "udnie")  # in the order of the shelf

@@ -17,15 +17,17 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nststab import assets
-from nststab.cli import build, flow_source, group
-from nststab.cli.style_source import StyleSource
-from nststab.images import read_picture, write_picture
+from nststab.cli import group
+from nststab.flow import source as flow_source
 from nststab.losses import LossSettings, style_target
-from nststab.networks import NetworkConfig, TransformationNetwork
-from nststab.stylizer import Checkpoint, FeedForward, load_checkpoint, save_checkpoint
+from nststab.methods import build
+from nststab.networks.checkpoints import Checkpoint, FeedForward, load_checkpoint, save_checkpoint
+from nststab.networks.transformation import NetworkConfig, TransformationNetwork
+from nststab.styles import shipped as assets
+from nststab.styles.source import StyleSource
 from nststab.vgg import PerceptualNetwork
-from nststab.video import open_clip
+from nststab.video.clip import open_clip
+from nststab.video.images import read_picture, write_picture
 from tests.conftest import tiny_state_dict
 
 Run = Callable[..., Result]
@@ -376,7 +378,7 @@ def test_a_server_without_libgl_is_told_what_to_install(
 
 
 def test_folders_work_without_av(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("nststab.media.reader", "nststab.media.writer"):
+    for name in ("nststab.video.reader", "nststab.video.writer"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "av", None)
     done(run(f"stylize film -o out/ {RECURRENT}"))

@@ -15,13 +15,13 @@ from click.testing import CliRunner, Result
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from nststab import networks
 from nststab.cli import group
-from nststab.images import read_picture, write_picture
 from nststab.losses import LossSettings
-from nststab.networks import NetworkConfig, TransformationNetwork
-from nststab.stages import ImageStage
-from nststab.stylizer import load_checkpoint
+from nststab.networks import transformation as networks
+from nststab.networks.checkpoints import load_checkpoint
+from nststab.networks.transformation import NetworkConfig, TransformationNetwork
+from nststab.train.stages import ImageStage
+from nststab.video.images import read_picture, write_picture
 from tests.conftest import refused_in_one_line, tiny_state_dict
 
 Run = Callable[[str], Result]

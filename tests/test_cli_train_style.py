@@ -17,21 +17,26 @@ from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nststab import assets, recipe
-from nststab.cli import group, planning, training_figures, training_plan, training_style
-from nststab.cli.planned_jobs import training_job
-from nststab.cli.planning import DoesNotFit, Job, estimated
-from nststab.cli.training_start import distance
-from nststab.evaluate import table1
-from nststab.images import read_picture, resize, write_picture
+from nststab.cli import group
+from nststab.experiments import table1
 from nststab.losses import LossSettings, style_target
-from nststab.networks import NetworkConfig, TransformationNetwork, make_recurrent, with_margin
-from nststab.plan import Footprint, Plan, Probe, Seconds
-from nststab.recipe import Recipe, StageSettings
-from nststab.stages import ImageStage, VideoStage
-from nststab.stylizer import Checkpoint, load_checkpoint, load_target, save_checkpoint, save_target
-from nststab.train import TrainingSettings
+from nststab.networks.checkpoints import Checkpoint, load_checkpoint, load_target, save_checkpoint, save_target
+from nststab.networks.transformation import NetworkConfig, TransformationNetwork, make_recurrent, with_margin
+from nststab.styles import shipped as assets
+from nststab.tasks import planning
+from nststab.tasks.plan import Footprint, Plan, Probe, Seconds
+from nststab.tasks.planned_jobs import training_job
+from nststab.tasks.planning import DoesNotFit, Job, estimated
+from nststab.train import figures as training_figures
+from nststab.train import plan as training_plan
+from nststab.train import recipe
+from nststab.train import style as training_style
+from nststab.train.loop import TrainingSettings
+from nststab.train.recipe import Recipe, StageSettings
+from nststab.train.stages import ImageStage, VideoStage
+from nststab.train.start import distance
 from nststab.vgg import PerceptualNetwork
+from nststab.video.images import read_picture, resize, write_picture
 from tests.conftest import refused_in_one_line, tiny_state_dict
 
 Run = Callable[[str], Result]
@@ -386,7 +391,7 @@ def test_smaller_crops_are_said_and_kept_by_a_run_that_goes_on(run: Run, monkeyp
 
 def test_without_pyav_all_but_stability_is_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
-    monkeypatch.delitem(sys.modules, "nststab.media.reader", raising=False)
+    monkeypatch.delitem(sys.modules, "nststab.video.reader", raising=False)
     monkeypatch.setattr(training_style, "_MOVING", 3)
     result = done(run(STYLE))
     assert (

@@ -12,8 +12,8 @@ from nststab.baselines.multipass import MultiPass, MultiPassSettings
 from nststab.baselines.ruder import Ruder, RuderSettings
 from nststab.color import PreserveColor
 from nststab.losses import LossSettings, PerceptualLoss, style_target
-from nststab.networks import NetworkConfig, TransformationNetwork
-from nststab.stylizer import FeedForward, Stylizer
+from nststab.networks.checkpoints import FeedForward, Stylizer
+from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.vgg import PerceptualNetwork
 
 FEW = GatysSettings(iterations=2)

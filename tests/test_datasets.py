@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from nststab.datasets import DavisSequence, PhotoFolder, SintelClips
-from nststab.flow_files import write_flo
-from nststab.images import write_picture
+from nststab.datasets.folders import DavisSequence, PhotoFolder, SintelClips
+from nststab.flow.files import write_flo
+from nststab.video.images import write_picture
 from nststab.warp import warp
 
 

@@ -15,9 +15,9 @@ from skimage.filters import unsharp_mask
 from torch import Tensor
 
 from nststab.cli import group
-from nststab.datasets import DavisSequence
-from nststab.evaluate import distortions
-from nststab.evaluate.distortions import (
+from nststab.datasets.folders import DavisSequence
+from nststab.experiments import distortions
+from nststab.experiments.distortions import (
     DistortionSettings,
     Pairs,
     Region,
@@ -28,8 +28,8 @@ from nststab.evaluate.distortions import (
     patch_size,
     row,
 )
-from nststab.images import write_picture
 from nststab.metrics import ssim
+from nststab.video.images import write_picture
 
 SIZE = 32
 REGION = Region("swan", 0, 9, 11)

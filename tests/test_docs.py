@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nststab.assets import styles
+from nststab.styles.shipped import styles
 
 ROOT = Path(__file__).parents[1]
 PAGES = (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"))

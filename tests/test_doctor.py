@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from nststab import assets
-from nststab.cli import checks, doctor, group
-from nststab.cli.checks import Finding
+from nststab.cli import doctor, group
+from nststab.styles import shipped as assets
+from nststab.tasks import checks
+from nststab.tasks.checks import Finding
 
 ROOT = Path(__file__).resolve().parents[1]
 PIP = f"{shlex.quote(sys.executable)} -m pip"
@@ -117,7 +118,7 @@ def test_an_opencv_without_a_system_library(monkeypatch: pytest.MonkeyPatch, tmp
 
 def test_a_missing_av(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
-    monkeypatch.delitem(sys.modules, "nststab.media.reader", raising=False)
+    monkeypatch.delitem(sys.modules, "nststab.video.reader", raising=False)
     result = run()
     assert result.exit_code == 1
     said = lines(result)

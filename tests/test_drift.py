@@ -15,12 +15,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from nststab.cli import group
-from nststab.evaluate.drift import DriftSettings, foreign, measure, noisy, parts, passing, slope_errors
-from nststab.evaluate.drift_report import draw, row, table
-from nststab.images import write_picture
+from nststab.experiments.drift import DriftSettings, foreign, measure, noisy, parts, passing, slope_errors
+from nststab.experiments.drift_report import draw, row, table
 from nststab.metrics import DriftSlopes, drift_slopes
-from nststab.networks import NetworkConfig, TransformationNetwork
-from nststab.stylizer import Checkpoint, save_checkpoint
+from nststab.networks.checkpoints import Checkpoint, save_checkpoint
+from nststab.networks.transformation import NetworkConfig, TransformationNetwork
+from nststab.video.images import write_picture
 
 SHORT = DriftSettings(frames=80, noise=0.01, loop=5)
 
@@ -292,8 +292,8 @@ def test_a_picture_has_no_loop() -> None:
 @pytest.fixture(scope="module")
 def style(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two tiny networks and the Gram targets of a real style."""
-    from nststab.assets import find_style
-    from nststab.stylizer import load_target
+    from nststab.networks.checkpoints import load_target
+    from nststab.styles.shipped import find_style
 
     folder = tmp_path_factory.mktemp("styles") / "tiny"
     folder.mkdir()
@@ -342,7 +342,7 @@ def test_the_command_measures_and_repeats_itself(tmp_path: Path, style: Path, cl
 
 
 def test_a_killed_run_goes_on(tmp_path: Path, style: Path, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import nststab.evaluate.drift as drift
+    import nststab.experiments.drift as drift
 
     arguments = (clip, "--styles", style, "--frames", 24, "--size", 40, "--methods", "recurrent")
     whole = run(*arguments, "-o", tmp_path / "whole")

@@ -17,10 +17,10 @@ from av.stream import Disposition
 from PIL import Image
 from torch import Tensor
 
-from nststab.images import write_picture
-from nststab.media.reader import VideoReader, open_input
-from nststab.media.timing import excerpt
-from nststab.video import Clip, Frame, convert_clip, open_clip
+from nststab.video.clip import Clip, Frame, convert_clip, open_clip
+from nststab.video.images import write_picture
+from nststab.video.reader import VideoReader, open_input
+from nststab.video.timing import excerpt
 
 WIDTH, HEIGHT, COUNT, RATE = 64, 48, 8, 10
 COLOUR = (200, 80, 40)

@@ -13,14 +13,16 @@ import torch.nn.functional as F
 from click.testing import CliRunner
 from torch import Tensor
 
-from nststab import recipe
-from nststab.assets import NETWORKS, demo_clip, find_style
-from nststab.cli import group, training_figures, training_plan
-from nststab.images import write_picture
-from nststab.jobs import OtherSettings
-from nststab.recipe import Recipe, StageSettings
-from nststab.stylizer import load_checkpoint, load_target
-from nststab.video import open_clip
+from nststab.cli import group
+from nststab.networks.checkpoints import load_checkpoint, load_target
+from nststab.storage.jobs import OtherSettings
+from nststab.styles.shipped import NETWORKS, demo_clip, find_style
+from nststab.train import figures as training_figures
+from nststab.train import plan as training_plan
+from nststab.train import recipe
+from nststab.train.recipe import Recipe, StageSettings
+from nststab.video.clip import open_clip
+from nststab.video.images import write_picture
 from tests.test_cli_train_style import two_seconds_a_step
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from nststab.flow import FloFolder
-from nststab.flow_files import write_flo
-from nststab.flow_pairs import flow_ahead
+from nststab.flow.estimators import FloFolder
+from nststab.flow.files import write_flo
+from nststab.flow.pairs import flow_ahead
 from nststab.shots import by_shot
 
 NAMES = ("forward_1_2", "forward_2_3", "forward_1_3", "backward_2_1", "backward_3_2", "backward_3_1")

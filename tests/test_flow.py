@@ -14,10 +14,10 @@ import pytest
 import torch
 from torch import Tensor
 
-import nststab.flow
-from nststab.flow import ESTIMATORS, FlowFunction, cached, deepflow, dis, require_estimator, trim_cache
-from nststab.flow_files import read_flo, read_mask, write_flo, write_mask
-from nststab.flow_pairs import flow_ahead
+import nststab.flow.estimators
+from nststab.flow.estimators import ESTIMATORS, FlowFunction, cached, deepflow, dis, require_estimator, trim_cache
+from nststab.flow.files import read_flo, read_mask, write_flo, write_mask
+from nststab.flow.pairs import flow_ahead
 from nststab.warp import reliability, warp
 
 
@@ -194,7 +194,7 @@ def test_the_cache_computes_once_per_content(tmp_path: Path, monkeypatch: pytest
     flow(first.view(1, 3, 7, 6), second.view(1, 3, 7, 6))
     cached(counted, tmp_path / "cache", "other")(first, second)
     assert counted.calls == 5
-    monkeypatch.setattr(nststab.flow, "_opencv_version", lambda: "another")
+    monkeypatch.setattr(nststab.flow.estimators, "_opencv_version", lambda: "another")
     flow(first, second)
     assert counted.calls == 6
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nststab.flow_colors import color_wheel, flow_colors, largest_motion
+from nststab.flow.colors import color_wheel, flow_colors, largest_motion
 
 # What computeColor of Middlebury's colorcode.cpp, compiled, gives for (u, v) divided by 5.
 PUBLISHED = {

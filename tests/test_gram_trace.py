@@ -18,22 +18,22 @@ from safetensors.torch import save_file
 from scipy import stats
 from torch import Tensor
 
-from nststab import assets
-from nststab.assets import measured_instability
 from nststab.baselines import gatys
 from nststab.cli import group
 from nststab.cli.evaluate import gram_trace as command_module
-from nststab.cli.style_prediction import basis, placed
-from nststab.evaluate import gram_trace
-from nststab.evaluate.figures import drawing
-from nststab.evaluate.gram_trace import measure
-from nststab.evaluate.labels import label_points
-from nststab.evaluate.trace_line import LAYERS, Line, Measured, Prediction, as_json, fit_line, line_of, read_measured
-from nststab.images import read_picture, write_picture
+from nststab.experiments import gram_trace
+from nststab.experiments.figures import drawing
+from nststab.experiments.gram_trace import measure
+from nststab.experiments.labels import label_points
+from nststab.experiments.trace_line import LAYERS, Line, Measured, Prediction, as_json, fit_line, line_of, read_measured
 from nststab.losses import LossSettings, style_target
-from nststab.networks import NetworkConfig, TransformationNetwork
-from nststab.stylizer import Checkpoint, save_checkpoint
+from nststab.networks.checkpoints import Checkpoint, save_checkpoint
+from nststab.networks.transformation import NetworkConfig, TransformationNetwork
+from nststab.styles import shipped as assets
+from nststab.styles.prediction import basis, placed
+from nststab.styles.shipped import measured_instability
 from nststab.vgg import PerceptualNetwork
+from nststab.video.images import read_picture, write_picture
 from tests.conftest import tiny_state_dict
 
 Run = Callable[..., Result]
@@ -457,7 +457,7 @@ def test_a_killed_run_goes_on_to_the_same(run: Run, monkeypatch: pytest.MonkeyPa
 
 def test_frames_that_changed_are_not_gone_on_with(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("nststab.evaluate.gram_trace.row", lambda *_: 1 / 0)
+        patch.setattr("nststab.experiments.gram_trace.row", lambda *_: 1 / 0)
         run(f"{EXPERIMENT} -o out")
     shutil.copy("street/0.png", "road/1.png")
     result = run(f"{EXPERIMENT} -o out")
@@ -525,7 +525,7 @@ def test_two_methods_stand_side_by_side(run: Run) -> None:
 
 
 def test_the_traces_of_a_card_stand_for_a_picture(run: Run, tiny_vgg: PerceptualNetwork, monkeypatch: Any) -> None:
-    from nststab.cli import perceptual
+    from nststab.networks import perceptual
 
     monkeypatch.setattr(perceptual, "perceptual_weights", lambda: Path("vgg.safetensors"))
     save_style(Path("candy"), 3, tiny_vgg, picture=False)
@@ -637,7 +637,7 @@ def test_the_layer_of_the_smaller_residuals_predicts() -> None:
 def test_styles_predicts_from_what_an_experiment_wrote(
     run: Run, monkeypatch: pytest.MonkeyPatch, tiny_vgg: PerceptualNetwork
 ) -> None:
-    from nststab.cli import perceptual
+    from nststab.networks import perceptual
 
     assert run(f"{EXPERIMENT} -q -o out").exit_code == 0
     monkeypatch.setattr(perceptual, "perceptual_weights", lambda: Path("vgg.safetensors"))

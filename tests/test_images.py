@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nststab.images import (
+from nststab.video.images import (
     ALPHA_SUFFIXES,
     PICTURE_SUFFIXES,
     encode_picture,

@@ -13,12 +13,13 @@ from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nststab import flow_files
 from nststab.cli import group
-from nststab.durable import DiskQueue, write_durably
-from nststab.flow import ESTIMATORS, deepflow, trim_cache
-from nststab.images import write_picture
-from nststab.jobs import (
+from nststab.flow import files as flow_files
+from nststab.flow.estimators import ESTIMATORS, deepflow, trim_cache
+from nststab.losses import LossSettings, style_target
+from nststab.networks.checkpoints import save_target
+from nststab.storage.durable import DiskQueue, write_durably
+from nststab.storage.jobs import (
     Job,
     OtherSettings,
     content_hash,
@@ -27,9 +28,8 @@ from nststab.jobs import (
     overwrites,
     unfinished,
 )
-from nststab.losses import LossSettings, style_target
-from nststab.stylizer import save_target
 from nststab.vgg import PerceptualNetwork
+from nststab.video.images import write_picture
 from tests.conftest import tiny_state_dict
 
 Run = Callable[..., Result]

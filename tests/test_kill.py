@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nststab.images import write_picture
 from nststab.losses import LossSettings, style_target
-from nststab.networks import NetworkConfig, TransformationNetwork
-from nststab.stylizer import Checkpoint, save_checkpoint
+from nststab.networks.checkpoints import Checkpoint, save_checkpoint
+from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.vgg import PerceptualNetwork
+from nststab.video.images import write_picture
 from tests.conftest import tiny_state_dict
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,10 +32,10 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="ne
 SERVER = """
 import dataclasses, json, os, signal, sys, time
 import av, cv2, rich.progress, safetensors.torch, torch, torch._dynamo
-import nststab.cli.build, nststab.cli.train, nststab.cli.flow, nststab.cli.stylize, nststab.cli.optimize
-import nststab.cli.resuming, nststab.cli.training_log, nststab.cli.flow_source, nststab.stages, nststab.media.writer
-from nststab import networks
-from nststab.cli import training
+import nststab.methods.build, nststab.cli.train, nststab.cli.flow, nststab.cli.stylize, nststab.cli.optimize
+import nststab.tasks.resuming, nststab.train.log, nststab.flow.source, nststab.train.stages, nststab.video.writer
+from nststab.networks import transformation as networks
+from nststab.train import training
 from nststab.cli import group
 tiny, settings = networks.NetworkConfig(widths=(4, 6, 8), blocks=1), training.training_settings
 networks.NetworkConfig = lambda: tiny

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nststab.networks import (
+from nststab.networks.transformation import (
     NetworkConfig,
     TransformationNetwork,
     interpolate,

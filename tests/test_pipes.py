@@ -14,10 +14,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from nststab.media.pipes import PipeReader, RawFormat, RawWriter, Y4MWriter, read_pipe, read_raw, read_y4m
-from nststab.media.reader import SCALING
-from nststab.media.yuv import Pixels, planes_to_rgb, rgb_to_444
-from nststab.video import open_clip
+from nststab.video.clip import open_clip
+from nststab.video.pipes import PipeReader, RawFormat, RawWriter, Y4MWriter, read_pipe, read_raw, read_y4m
+from nststab.video.reader import SCALING
+from nststab.video.yuv import Pixels, planes_to_rgb, rgb_to_444
 
 RATE = Fraction(30000, 1001)
 

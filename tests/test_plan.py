@@ -15,11 +15,21 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from nststab.assets import perceptual_weights
 from nststab.losses import LossSettings, PerceptualLoss, style_target
 from nststab.memory import Resident
-from nststab.plan import Footprint, Plan, Probe, Seconds, largest_size, noise, peak_memory, probe, saved_for_backward
-from nststab.stylizer import read_tensors
+from nststab.networks.checkpoints import read_tensors
+from nststab.styles.shipped import perceptual_weights
+from nststab.tasks.plan import (
+    Footprint,
+    Plan,
+    Probe,
+    Seconds,
+    largest_size,
+    noise,
+    peak_memory,
+    probe,
+    saved_for_backward,
+)
 from nststab.vgg import PerceptualNetwork, Pooling, normalization
 
 
@@ -103,7 +113,7 @@ def test_counting_leaves_threads_and_random_state_alone() -> None:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """A clock that stands still until somebody advances it."""
     now = [0.0]
-    monkeypatch.setattr("nststab.plan.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("nststab.tasks.plan.time.monotonic", lambda: now[0])
     return now
 
 

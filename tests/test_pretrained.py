@@ -15,8 +15,8 @@ import torchvision.models
 from click.testing import CliRunner
 
 from nststab.cli import group
-from nststab.cli.pretrained import NETWORKS, pretrained
-from nststab.images import write_picture
+from nststab.networks.pretrained import NETWORKS, pretrained
+from nststab.video.images import write_picture
 
 
 @pytest.fixture

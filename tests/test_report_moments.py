@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from nststab.flow_colors import flow_colors
-from nststab.flow_pairs import FlowPair
+from nststab.flow.colors import flow_colors
+from nststab.flow.pairs import FlowPair
 from nststab.metrics import Patches
 from nststab.report.crops import Crop, CropFinder
 from nststab.report.failures import Failure, FailureFinder

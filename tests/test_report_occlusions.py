@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nststab.flow import FlowFunction, dis
+from nststab.flow.estimators import FlowFunction, dis
 from nststab.report.occlusions import GAPS, MOST_PLACES, Occlusion, find_occlusions
 
 HEIGHT, WIDTH, SIDE, TOP = 64, 96, 16, 24

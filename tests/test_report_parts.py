@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from nststab.images import write_picture
 from nststab.report.colors import SERIES, series_of
 from nststab.report.findings import findings
 from nststab.report.stored import StoredFrames
 from nststab.report.times import shown_times
-from nststab.video import convert_clip, open_clip
+from nststab.video.clip import convert_clip, open_clip
+from nststab.video.images import write_picture
 
 
 def test_stored_frames_come_back_in_any_order_to_8_bits(tmp_path: Path, generator: torch.Generator) -> None:

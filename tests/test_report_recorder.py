@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from nststab.evaluate.stability import CONTENT, StabilityMeter, StabilitySettings
-from nststab.flow_pairs import FlowPair
-from nststab.images import read_picture
+from nststab.flow.pairs import FlowPair
+from nststab.measure.stability import CONTENT, StabilityMeter, StabilitySettings
 from nststab.report.recorder import SceneRecorder
 from nststab.report.scene import make_scene
+from nststab.video.images import read_picture
 
 HEIGHT, WIDTH = 32, 48
 TENTH = Fraction(1, 10)

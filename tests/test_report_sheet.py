@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from nststab.images import text_mask
 from nststab.report.canvas import PAPER
 from nststab.report.sheet import contact_sheet
+from nststab.video.images import text_mask
 from tests.conftest import corner, noise
 
 

@@ -11,13 +11,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from nststab.cli.common import COUNT, methods_option, setting
-from nststab.cli.evaluate.common import counting, optimizing_options, sources
-from nststab.cli.evaluate.run import Run, decided, digests, experiment, show
-from nststab.evaluate import results
-from nststab.evaluate.figures import drawing
-from nststab.evaluate.intervals import bootstrap_interval, mean_of_known
-from nststab.evaluate.results import Parts, Results, Table
-from nststab.jobs import content_hash
+from nststab.experiments import results
+from nststab.experiments.cli_common import counting, optimizing_options, sources
+from nststab.experiments.figures import drawing
+from nststab.experiments.results import Parts, Results, Table
+from nststab.experiments.run import Run, decided, digests, experiment, show
+from nststab.measure.intervals import bootstrap_interval, mean_of_known
+from nststab.storage.jobs import content_hash
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

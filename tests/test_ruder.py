@@ -9,9 +9,9 @@ from torch import Tensor
 
 from nststab.baselines.gatys import Gatys, GatysSettings, Keep
 from nststab.baselines.ruder import Ruder, RuderSettings, long_term_masks, tied
-from nststab.layers import Layer, affine, render_layers
+from nststab.datasets.layers import Layer, affine, render_layers
 from nststab.losses import LossSettings, PerceptualLoss, style_target
-from nststab.stylizer import Stylizer
+from nststab.networks.checkpoints import Stylizer
 from nststab.vgg import PerceptualNetwork
 from nststab.warp import reliability, warp
 

@@ -16,19 +16,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nststab import metrics
-from nststab.assets import demo_clip, find_style, perceptual_weights
-from nststab.evaluate import stability
-from nststab.evaluate.pairing import Counterparts, Pairing
-from nststab.evaluate.score import ClipScore, ContentLoss, ScoreMeter, ScoreSettings, ranks, score, table
-from nststab.evaluate.stability import FrameLosses, perceptual_losses
-from nststab.flow import FlowFunction
-from nststab.flow_pairs import FlowPair
-from nststab.images import write_picture
+from nststab.flow.estimators import FlowFunction
+from nststab.flow.pairs import FlowPair
 from nststab.losses import LossSettings, PerceptualLoss, content_loss
+from nststab.measure import stability
+from nststab.measure.pairing import Counterparts, Pairing
+from nststab.measure.score import ClipScore, ContentLoss, ScoreMeter, ScoreSettings, ranks, score, table
+from nststab.measure.stability import FrameLosses, perceptual_losses
+from nststab.networks.checkpoints import FeedForward, load_checkpoint, load_target, read_tensors
 from nststab.shots import split_shots
-from nststab.stylizer import FeedForward, load_checkpoint, load_target, read_tensors
+from nststab.styles.shipped import demo_clip, find_style, perceptual_weights
 from nststab.vgg import PerceptualNetwork
-from nststab.video import Clip, convert_clip, open_clip
+from nststab.video.clip import Clip, convert_clip, open_clip
+from nststab.video.images import write_picture
 
 Clips = Sequence[Sequence[Tensor]]
 

@@ -24,12 +24,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nststab.baselines.gatys import Gatys, GatysSettings
 from nststab.cli import group
-from nststab.cli.evaluate import speed_tasks
-from nststab.cli.evaluate.speed_tasks import CLIP, TEXTURE, Task, alone, networks_in_step
-from nststab.evaluate import fresh_process, speed
-from nststab.evaluate.flop import flop_of
-from nststab.evaluate.fresh_process import in_fresh_process
-from nststab.evaluate.speed import (
+from nststab.experiments import fresh_process, speed, speed_tasks
+from nststab.experiments.fresh_process import in_fresh_process
+from nststab.experiments.speed import (
     WARM_UP,
     AddedMemory,
     IterationReport,
@@ -46,13 +43,15 @@ from nststab.evaluate.speed import (
     spread,
     table,
 )
-from nststab.flow import dis
-from nststab.images import write_picture
+from nststab.experiments.speed_tasks import CLIP, TEXTURE, Task, alone, networks_in_step
+from nststab.flow.estimators import dis
 from nststab.losses import LossSettings, PerceptualLoss, style_target
+from nststab.measure.flop import flop_of
 from nststab.memory import reset_peak
-from nststab.networks import NetworkConfig, TransformationNetwork
-from nststab.stylizer import Checkpoint, Stylizer, save_checkpoint
+from nststab.networks.checkpoints import Checkpoint, Stylizer, save_checkpoint
+from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.vgg import PerceptualNetwork
+from nststab.video.images import write_picture
 from tests.conftest import tiny_state_dict
 
 CPU = torch.device("cpu")

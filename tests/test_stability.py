@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from nststab import metrics
-from nststab.evaluate import stability
-from nststab.evaluate.stability import CONTENT, StabilityMeter, StabilitySettings
+from nststab.measure import stability
+from nststab.measure.stability import CONTENT, StabilityMeter, StabilitySettings
 
 SETTINGS = StabilitySettings(patches=4, patch_size=12, radius=3, seed=1)
 

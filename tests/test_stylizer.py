@@ -16,8 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nststab.networks import NetworkConfig, TransformationNetwork
-from nststab.stylizer import (
+from nststab.networks.checkpoints import (
     FORMAT,
     TARGET_FORMAT,
     Checkpoint,
@@ -29,6 +28,7 @@ from nststab.stylizer import (
     save_checkpoint,
     save_target,
 )
+from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.vgg import Normalization, PerceptualNetwork, Pooling
 from tests.conftest import tiny_state_dict
 

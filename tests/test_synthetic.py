@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from nststab.layers import FlowClip, Layer, render_layers
-from nststab.synthetic import SyntheticSettings, make_clip
+from nststab.datasets.layers import FlowClip, Layer, render_layers
+from nststab.datasets.synthetic import SyntheticSettings, make_clip
 from nststab.warp import warp
 
 SCENE = SyntheticSettings(height=48, width=56, noise=0, light=0)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nststab.evaluate import paper, table1
-from nststab.evaluate.figures import drawing
-from nststab.evaluate.intervals import bootstrap_interval
-from nststab.evaluate.stability import CONTENT, sanity_checks
+from nststab.experiments import paper, table1
+from nststab.experiments.figures import drawing
+from nststab.measure.intervals import bootstrap_interval
+from nststab.measure.stability import CONTENT, sanity_checks
 
 BLURRED = "blurred (sigma 1)"
 Measured = Mapping[str, Mapping[str, Mapping[str, Any]]]

@@ -9,8 +9,8 @@ import torch
 from click.testing import CliRunner, Result
 
 from nststab.cli import group
-from nststab.evaluate import theorem
-from nststab.evaluate.theorem import (
+from nststab.experiments import theorem
+from nststab.experiments.theorem import (
     Case,
     TheoremSettings,
     counterexample,
@@ -23,7 +23,7 @@ from nststab.evaluate.theorem import (
     random_points,
     style_case,
 )
-from nststab.images import write_picture
+from nststab.video.images import write_picture
 
 SETTINGS = TheoremSettings(starts=3)
 

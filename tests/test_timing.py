@@ -13,10 +13,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nststab.images import write_picture
-from nststab.media.reader import VideoReader
-from nststab.media.timing import WHOLE, at_rate, count_at_rate, cut, excerpt, retimed
-from nststab.video import convert_clip, open_clip
+from nststab.video.clip import convert_clip, open_clip
+from nststab.video.images import write_picture
+from nststab.video.reader import VideoReader
+from nststab.video.timing import WHOLE, at_rate, count_at_rate, cut, excerpt, retimed
 
 UNIT = Fraction(1, 1000)
 

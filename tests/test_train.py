@@ -11,15 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from nststab.datasets import PhotoFolder
-from nststab.images import write_picture
-from nststab.jobs import OtherSettings
-from nststab.layers import FlowClip
+from nststab.datasets.folders import PhotoFolder
+from nststab.datasets.layers import FlowClip
+from nststab.datasets.synthetic import SyntheticSettings
 from nststab.losses import LossSettings, PerceptualLoss, style_target, temporal_loss
-from nststab.networks import NetworkConfig, TransformationNetwork, make_recurrent, with_margin
-from nststab.stages import ImageStage, VideoData, VideoSettings, VideoStage
-from nststab.synthetic import SyntheticSettings
-from nststab.train import (
+from nststab.networks.transformation import NetworkConfig, TransformationNetwork, make_recurrent, with_margin
+from nststab.storage.jobs import OtherSettings
+from nststab.train.loop import (
     SKIPPED_IN_A_ROW,
     Stage,
     TrainingDiverged,
@@ -28,7 +26,9 @@ from nststab.train import (
     fit,
     training_identity,
 )
+from nststab.train.stages import ImageStage, VideoData, VideoSettings, VideoStage
 from nststab.vgg import PerceptualNetwork
+from nststab.video.images import write_picture
 from tests.conftest import tiny_state_dict
 
 CPU = torch.device("cpu")

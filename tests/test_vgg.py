@@ -9,8 +9,8 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torchvision.models.vgg import cfgs, make_layers
 
-from nststab.assets import perceptual_weights
-from nststab.stylizer import read_tensors
+from nststab.networks.checkpoints import read_tensors
+from nststab.styles.shipped import perceptual_weights
 from nststab.vgg import CAFFE, TORCHVISION, Normalization, PerceptualNetwork, normalization
 from tests.conftest import tiny_state_dict
 

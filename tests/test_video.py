@@ -17,9 +17,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from nststab._threads import Ahead, Behind
-from nststab.images import read_picture, write_picture
-from nststab.video import Clip, check_output, convert_clip, open_clip
+from nststab.video.clip import Clip, check_output, convert_clip, open_clip
+from nststab.video.images import read_picture, write_picture
+from nststab.video.threads import Ahead, Behind
 
 UNEVEN = [0, 40, 50, 130, 170, 290, 300, 330, 420, 500]  # milliseconds
 RATE = 44100
@@ -622,7 +622,7 @@ def test_an_error_in_the_middle_of_the_source_reaches_the_caller(tmp_path: Path)
 
 
 def test_a_failing_encoder_reaches_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nststab.media.writer import VideoWriter
+    from nststab.video.writer import VideoWriter
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -690,7 +690,7 @@ def test_the_pictures_of_a_stylizer_that_reads_its_shot_to_the_end_are_not_held(
 
 def test_pictures_need_no_av(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = make_clip(tmp_path / "clip.mp4")
-    for name in [name for name in sys.modules if name == "av" or name.startswith(("av.", "nststab.media"))]:
+    for name in [name for name in sys.modules if name == "av" or name.startswith(("av.", "nststab.video"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "av", None)
     source = open_clip(make_folder(tmp_path / "in"))

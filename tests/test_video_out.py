@@ -15,11 +15,11 @@ import torch
 from PIL import Image, ImageSequence
 from torch import Tensor
 
-from nststab.media.audio import AudioTrack
-from nststab.media.gif import GifEncoder
-from nststab.media.reader import VideoReader
-from nststab.media.timing import WHOLE, Excerpt, Source
-from nststab.media.writer import VideoWriter
+from nststab.video.audio import AudioTrack
+from nststab.video.gif import GifEncoder
+from nststab.video.reader import VideoReader
+from nststab.video.timing import WHOLE, Excerpt, Source
+from nststab.video.writer import VideoWriter
 
 UNEVEN = [0, 40, 60, 130, 170, 290, 310, 330, 420, 500]  # milliseconds
 LAST = 80

@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 import nststab
-from nststab.cli.common import run_options, say, verbosity_options
+from nststab.cli.common import logged, run_options, say, verbosity_options
 from nststab.cli.groups import LazyGroup
+from nststab.errors import NststabError, SettingError
 
 
 class RootGroup(LazyGroup):
@@ -36,16 +37,18 @@ class RootGroup(LazyGroup):
 
     def invoke(self, ctx: click.Context) -> object:
         try:
-            with warnings.catch_warnings(), _usage_errors_of_one_line():
+            with warnings.catch_warnings(), logged(run_options(ctx)), _usage_errors_of_one_line():
                 warnings.showwarning = lambda message, *_args, **_options: say(f"note: {_one_line(message)}")
                 return super().invoke(ctx)
         except (click.exceptions.Exit, click.Abort):  # RuntimeErrors of click's own
             raise
-        except (ValueError, OSError, MemoryError, RuntimeError) as error:
+        except (NststabError, OSError, MemoryError, RuntimeError) as error:
             text_unread = isinstance(error, BrokenPipeError) and error.filename is None  # as by `nststab doctor | head`
-            if run_options(ctx).debug or text_unread:
+            message = _message(error)
+            if run_options(ctx).debug or text_unread or message is None:
                 raise
-            raise click.ClickException("; ".join([_message(error), *getattr(error, "__notes__", ())])) from error
+            told = "; ".join([message, *getattr(error, "__notes__", ())])
+            raise (click.UsageError if isinstance(error, SettingError) else click.ClickException)(told) from error
 
 
 @contextmanager
@@ -59,12 +62,13 @@ def _usage_errors_of_one_line() -> Iterator[None]:
         raise
 
 
-def _message(error: Exception) -> str:
+def _message(error: Exception) -> str | None:
+    """An error that a user can mend in one line; None for a fault of ours, which shows its traceback."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
+        return f"out of memory; smaller frames need less ({_one_line(error)[:200]})"
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
-        return f"out of memory; smaller frames need less ({_one_line(error)[:200]})"
-    return _one_line(error) or type(error).__name__
+    return (_one_line(error) or type(error).__name__) if isinstance(error, NststabError | OSError) else None
 
 
 def _one_line(text: object) -> str:

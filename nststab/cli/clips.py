@@ -13,7 +13,7 @@ import click
 from nststab.cli.common import given, setting
 
 if TYPE_CHECKING:
-    from nststab.video import Clip
+    from nststab.video.clip import Clip
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 STANDARD = "-"  # standard input, or standard output
@@ -119,7 +119,7 @@ def excerpt_options(command: Command) -> Command:
 
 def open_source(source: Path, options: Mapping[str, Any]) -> "Clip":
     """The clip that INPUT and those of the options --size, --start, --duration, --fps and --raw-size name."""
-    from nststab.video import RawFormat, open_clip
+    from nststab.video.clip import RawFormat, open_clip
 
     part = given(**{name: options.get(name) for name in ("start", "duration", "fps")})
     if options.get("raw_size") is not None:

@@ -1,6 +1,7 @@
 """Options, progress bars and messages that the commands share."""
 
 import difflib
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,34 @@ def run_options(ctx: click.Context | None = None) -> RunOptions:
     context = (ctx or click.get_current_context()).find_root()
     options: RunOptions = context.meta.setdefault(_KEY, RunOptions())
     return options
+
+
+class _Console(logging.Handler):
+    """Shows what the library logs: notes and what it does, unless -q; details with -v."""
+
+    def __init__(self, options: RunOptions) -> None:
+        super().__init__()
+        self._options = options
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._options.quiet or (record.levelno < logging.INFO and not self._options.verbose):
+            return
+        note = "note: " if record.levelno == logging.WARNING else ""
+        click.echo(note + record.getMessage(), err=True)
+
+
+@contextmanager
+def logged(options: RunOptions) -> Iterator[None]:
+    """Shows the library's log on stderr while a command runs."""
+    library, console = logging.getLogger("nststab"), _Console(options)
+    before = library.level
+    library.addHandler(console)
+    library.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        library.removeHandler(console)
+        library.setLevel(before)
 
 
 def say(text: str) -> None:

@@ -57,17 +57,17 @@ def command(source: Path, styles: tuple[str, ...], methods: tuple[str, ...], pat
     measured = (*_MEASUREMENT, *_FLOW) if options["html"] or options["differences"] else _MEASUREMENT
     refuse_unused({**options, **dict.fromkeys(measured)}, used or methods)
     check_html(options, [source])
-    from nststab.cli.build import machine, measuring_losses, stylizer
-    from nststab.cli.comparison import Panels, comparison_recorder, print_stability, write_comparison_report
-    from nststab.cli.html_report import report_flow, report_flow_name, style_json
-    from nststab.cli.planned_jobs import clip_job
-    from nststab.cli.planning import planned
-    from nststab.cli.resuming import passes_folder
-    from nststab.cli.style_source import chosen_style
-    from nststab.evaluate.stability import CONTENT, StabilityMeter, StabilitySettings
+    from nststab.measure.stability import CONTENT, StabilityMeter, StabilitySettings
+    from nststab.methods.build import machine, measuring_losses, stylizer
     from nststab.report.colors import series_of
+    from nststab.report.html import report_flow, report_flow_name, style_json
     from nststab.report.layout import ComparisonLayout
-    from nststab.video import convert_clip
+    from nststab.styles.source import chosen_style
+    from nststab.tasks.comparison import Panels, comparison_recorder, print_stability, write_comparison_report
+    from nststab.tasks.planned_jobs import clip_job
+    from nststab.tasks.planning import planned
+    from nststab.tasks.resuming import passes_folder
+    from nststab.video.clip import convert_clip
 
     clip = checked_clip(source, options)
     if options["html"] and clip.kind == "picture":

@@ -15,10 +15,10 @@ from nststab.cli.common import device_options, overwrite_option, say, verbosity_
 @verbosity_options
 def command(**options: Any) -> None:
     """Stylize the bundled clip with the recurrent network, then say where the result is."""
-    from nststab.assets import demo_clip
-    from nststab.cli.build import OptimizerOptions
-    from nststab.cli.style_source import style_source
     from nststab.cli.stylize import run
+    from nststab.methods.build import OptimizerOptions
+    from nststab.styles.shipped import demo_clip
+    from nststab.styles.source import style_source
 
     options |= {"size": None, "no_audio": False, "no_cuts": False, "preserve_color": False}
     run(demo_clip(), style_source("the_great_wave"), "recurrent", OptimizerOptions(), options)

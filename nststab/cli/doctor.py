@@ -12,8 +12,8 @@ from typing import Any
 import click
 
 import nststab
-from nststab.cli.checks import CHECKS, PIP, Check, Finding, examine, reason, reinstall
 from nststab.cli.common import verbosity_options
+from nststab.tasks.checks import CHECKS, PIP, Check, Finding, examine, reason, reinstall
 
 # Modules, and the requirements they come from, as pyproject.toml states them.
 PACKAGES = {
@@ -107,7 +107,7 @@ def _numbers(version: str) -> list[int]:
 
 def _opencv() -> Any:
     """Through flow.py, which knows what a failed import leaves behind, and what to install."""
-    from nststab.flow import require_estimator
+    from nststab.flow.estimators import require_estimator
 
     require_estimator("dis")
     return sys.modules["cv2"]

@@ -28,9 +28,9 @@ from nststab.cli.groups import NearestGroup
 from nststab.cli.optimizing import Distances
 
 if TYPE_CHECKING:
-    from nststab.flow import FlowFunction
-    from nststab.flow_pairs import FlowPair
-    from nststab.video import Clip
+    from nststab.flow.estimators import FlowFunction
+    from nststab.flow.pairs import FlowPair
+    from nststab.video.clip import Clip
 
 _OURS = re.compile(r"(forward_\d+_\d+\.flo|backward_\d+_\d+\.flo|reliable_\d+_\d+\.pgm)")
 
@@ -75,13 +75,13 @@ def estimate(
     """
     from contextlib import nullcontext
 
-    from nststab.cli.flow_source import flow_source
-    from nststab.cli.planned_jobs import flow_job
-    from nststab.cli.planning import planned
-    from nststab.cli.resuming import comes_again, going_on, settings_of
-    from nststab.durable import sync
-    from nststab.flow import require_estimator
-    from nststab.jobs import overwrites
+    from nststab.flow.estimators import require_estimator
+    from nststab.flow.source import flow_source
+    from nststab.storage.durable import sync
+    from nststab.storage.jobs import overwrites
+    from nststab.tasks.planned_jobs import flow_job
+    from nststab.tasks.planning import planned
+    from nststab.tasks.resuming import comes_again, going_on, settings_of
 
     folder = Path(output)
     refuse_overwriting(folder, plan or yes or overwrites(folder))
@@ -120,7 +120,7 @@ def _estimate(clip: "Clip", folder: Path, flow: "FlowFunction", distances: tuple
     from contextlib import closing
     from itertools import islice
 
-    from nststab.flow_pairs import flow_ahead
+    from nststab.flow.pairs import flow_ahead
 
     if done:
         yield done
@@ -139,7 +139,7 @@ def _estimate(clip: "Clip", folder: Path, flow: "FlowFunction", distances: tuple
 
 def _complete(folder: Path, frames: int, distances: tuple[int, ...]) -> int:
     """How many of the finished `frames` have all their files, and none behind one that lost them with the machine."""
-    from nststab.flow_files import read_flo, read_mask
+    from nststab.flow.files import read_flo, read_mask
 
     for number in range(2, frames + 1):
         try:
@@ -163,7 +163,7 @@ def _prepare(folder: Path) -> None:
 
 def _write(folder: Path, first: int, second: int, pair: "FlowPair") -> None:
     """The four files of a pair of frames, by their numbers."""
-    from nststab.flow_files import write_flo, write_mask
+    from nststab.flow.files import write_flo, write_mask
 
     forward, backward, forward_mask, backward_mask = _files(folder, first, second)
     write_flo(forward, pair.forward)
@@ -191,7 +191,7 @@ def mask(forward: Path, backward: Path, output: str, yes: bool) -> None:
 
     255 is trust, 0 none: out of the frame, hidden in the other frame, or at the edge of a motion.
     """
-    from nststab.flow_files import read_flo, write_mask
+    from nststab.flow.files import read_flo, write_mask
     from nststab.warp import reliability
 
     path = Path(output)
@@ -220,9 +220,9 @@ def show(source: Path, output: str, maximum: float | None, yes: bool) -> None:
     Colours are Middlebury's (Baker et al. 2007). What is longer than --max PIXELS is darkened. Of a folder all .flo
     files are shown, in the folder OUT.
     """
-    from nststab.flow_colors import flow_colors, largest_motion
-    from nststab.flow_files import read_flo
-    from nststab.images import PICTURE_SUFFIXES, write_picture
+    from nststab.flow.colors import flow_colors, largest_motion
+    from nststab.flow.files import read_flo
+    from nststab.video.images import PICTURE_SUFFIXES, write_picture
 
     files, pictures = _files_to_show(source, Path(output))
     if source.is_file() and Path(output).suffix.lower() not in PICTURE_SUFFIXES:

@@ -25,8 +25,8 @@ def command(content: Path, style_images: tuple[str, ...], no_temporal: bool, **o
     STYLE_IMAGE may also be the name of a shipped style, or a checkpoint; several are blended. After a kill the
     same command goes on.
     """
-    from nststab.cli.style_source import chosen_style
-    from nststab.video import kind_of
+    from nststab.styles.source import chosen_style
+    from nststab.video.clip import kind_of
 
     method = "gatys" if no_temporal or kind_of(content) == "picture" else "ruder"
     refuse_unused(options, (method,))

@@ -23,7 +23,7 @@ from nststab.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from nststab.cli.build import OptimizerOptions
+    from nststab.methods.build import OptimizerOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -193,8 +193,8 @@ def optimizer_options(command: Command) -> Command:
 
 def collect(options: dict[str, Any]) -> "OptimizerOptions":
     """Takes the options of `optimizer_options` out of a command's keyword arguments."""
-    from nststab.cli.build import OptimizerOptions
-    from nststab.cli.flow_source import flow_source
+    from nststab.flow.source import flow_source
+    from nststab.methods.build import OptimizerOptions
 
     init = options["init"]
     known = init in (None, "content", "noise") or init.startswith("style:") or Path(init).is_file()

@@ -30,15 +30,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from nststab.cli.build import Machine
-    from nststab.cli.flow_source import FlowSource
-    from nststab.cli.score_report import ScoreReport
-    from nststab.evaluate.pairing import Pairing
-    from nststab.evaluate.score import ScoreMeter
-    from nststab.evaluate.stability import FrameLosses
-    from nststab.flow import FlowFunction
+    from nststab.flow.estimators import FlowFunction
+    from nststab.flow.source import FlowSource
+    from nststab.measure.pairing import Pairing
+    from nststab.measure.score import ScoreMeter
+    from nststab.measure.stability import FrameLosses
+    from nststab.methods.build import Machine
     from nststab.report.recorder import SceneRecorder
-    from nststab.video import Clip
+    from nststab.tasks.score_report import ScoreReport
+    from nststab.video.clip import Clip
 
 _FLOW = "dis"  # safer than deepflow where motion is fast, as it is over several frames (docs/flow.md), and faster
 
@@ -102,10 +102,10 @@ def command(original: Path, stylized: tuple[Path, ...], **options: Any) -> None:
     the style as well. --html writes a report that can be sent to anyone: the clips in step, their curves, what is
     steady and what is not.
     """
-    from nststab.cli.build import machine
-    from nststab.cli.score_results import decisive, print_scores, write_json
-    from nststab.evaluate.pairing import Pairing
-    from nststab.evaluate.score import ScoreMeter, ScoreSettings, ranks
+    from nststab.measure.pairing import Pairing
+    from nststab.measure.score import ScoreMeter, ScoreSettings, ranks
+    from nststab.methods.build import machine
+    from nststab.tasks.score_results import decisive, print_scores, write_json
 
     _refuse_misuse(original, stylized, options)
     source, clips, masks = _opened(original, stylized, options)
@@ -161,7 +161,7 @@ def _opened(
     original: Path, stylized: tuple[Path, ...], options: "Mapping[str, Any]"
 ) -> "tuple[Clip, list[Clip], Clip | None]":
     """The clips in their own sizes: the part of the original that was stylized with its masks, all of the others."""
-    from nststab.video import open_clip
+    from nststab.video.clip import open_clip
 
     part = {name: options[name] for name in ("start", "duration", "fps", "raw_size")}
     source = open_source(original, part)
@@ -181,12 +181,12 @@ def _opened(
 
 def _losses(pairing: "Pairing", where: "Machine", options: "Mapping[str, Any]") -> "FrameLosses":
     """Content loss, and style loss where the style is known, with weights of one."""
-    from nststab.cli.build import measuring_losses
-    from nststab.cli.perceptual import layers_of, perceptual_network
-    from nststab.cli.style_source import style_source
-    from nststab.evaluate.score import ContentLoss
-    from nststab.evaluate.stability import perceptual_losses
     from nststab.losses import LossSettings
+    from nststab.measure.score import ContentLoss
+    from nststab.measure.stability import perceptual_losses
+    from nststab.methods.build import measuring_losses
+    from nststab.networks.perceptual import layers_of, perceptual_network
+    from nststab.styles.source import style_source
 
     if options["style"] is not None:
         return measuring_losses(style_source(options["style"]), options, max(pairing.width, pairing.height), where)
@@ -197,8 +197,8 @@ def _losses(pairing: "Pairing", where: "Machine", options: "Mapping[str, Any]") 
 
 def _flow(options: "Mapping[str, Any]") -> "tuple[FlowSource, FlowFunction]":
     """Where the flow comes from, and the flow between two frames; it is kept only where that is asked for."""
-    from nststab.cli.flow_source import flow_source
-    from nststab.flow import ESTIMATORS, require_estimator
+    from nststab.flow.estimators import ESTIMATORS, require_estimator
+    from nststab.flow.source import flow_source
 
     method = options["flow_method"] or (None if options["flow"] else _FLOW)
     source = flow_source(options["flow"], method, options["flow_cache"])
@@ -218,7 +218,7 @@ def _measured(
     cuts: bool,
 ) -> int:
     """Feeds the meter with all frames, and gives their number."""
-    from nststab.evaluate.score import score
+    from nststab.measure.score import score
     from nststab.shots import split_shots
 
     count = "an unknown number of frames" if pairing.frame_count is None else frames_of(pairing.frame_count)
@@ -238,6 +238,6 @@ def _report(
     """What records the beginning of the clips for --html, and writes it."""
     if options["html"] is None:
         return nullcontext()
-    from nststab.cli.score_report import score_report
+    from nststab.tasks.score_report import score_report
 
     return score_report(source, names, options)

@@ -10,7 +10,7 @@ from nststab.cli.clips import CLIP_PATH, nearest_file
 from nststab.cli.common import COUNT, device_options, overwrite_option, print_table, setting, verbosity_options
 
 if TYPE_CHECKING:
-    from nststab.assets import Style
+    from nststab.styles.shipped import Style
 
 _OF_SHEETS = ("size", "yes", "device", "precision")
 
@@ -47,11 +47,11 @@ def command(subjects: tuple[str, ...], sheet: str | None, **options: Any) -> Non
         _show_shipped()
     for style in found:
         if not isinstance(style, Path):
-            from nststab.cli.style_card import show_card
+            from nststab.styles.card import show_card
 
             show_card(style)
     if pictures := [picture for picture in found if isinstance(picture, Path)]:
-        from nststab.cli.style_prediction import predict
+        from nststab.styles.prediction import predict
 
         predict(pictures)
 
@@ -60,7 +60,7 @@ def _sheet(subjects: Sequence[str], sheet: str, options: dict[str, Any]) -> None
     if len(subjects) != 1:
         raise click.UsageError(f"--sheet takes one INPUT, got {len(subjects)}")
     source = CLIP_PATH.convert(subjects[0], None, None)
-    from nststab.cli.style_sheet import draw_sheet
+    from nststab.tasks.style_sheet import draw_sheet
 
     draw_sheet(source, Path(sheet), options)
 
@@ -75,7 +75,7 @@ def _refuse_of_sheets() -> None:
 
 def _subject(text: str) -> "Style | Path":
     """The picture, the folder's style or the shipped style that `text` names; a usage error where there is none."""
-    from nststab.assets import UnknownStyle, find_style, style_in
+    from nststab.styles.shipped import UnknownStyle, find_style, style_in
 
     path = Path(text)
     if path.is_file():
@@ -96,7 +96,7 @@ def _subject(text: str) -> "Style | Path":
 def _show_shipped() -> None:
     from rich.table import Table
 
-    from nststab.assets import styles
+    from nststab.styles.shipped import styles
 
     table = Table()
     for title in ("style", "artist", "year", "Gram\ntrace", "network", "PSNR", "SSIM", "MB"):

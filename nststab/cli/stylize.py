@@ -32,11 +32,11 @@ from nststab.cli.optimizing import OptimizerCommand, collect, optimizer_options,
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nststab.cli.build import Machine, OptimizerOptions
-    from nststab.cli.resuming import Work
-    from nststab.cli.style_source import Style
-    from nststab.stylizer import Stylizer
-    from nststab.video import Clip
+    from nststab.methods.build import Machine, OptimizerOptions
+    from nststab.networks.checkpoints import Stylizer
+    from nststab.styles.source import Style
+    from nststab.tasks.resuming import Work
+    from nststab.video.clip import Clip
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -90,18 +90,18 @@ def command(source: Path, styles: tuple[str, ...], method: str, **options: Any) 
     its size, timing and audio. With ruder and gatys the same command goes on after a kill.
     """
     refuse_unused(options, (method,))
-    from nststab.cli.style_source import chosen_style
+    from nststab.styles.source import chosen_style
 
     run(source, chosen_style(styles, options["style_weights"]), method, collect(options), options)
 
 
 def run(source: Path, style: "Style", method: str, optimizer: "OptimizerOptions", options: dict[str, Any]) -> None:
     """Reads, stylizes and writes; `options` are those of `clip_options` and `device_options`."""
-    from nststab.cli.build import machine, stylizer
-    from nststab.cli.planned_jobs import clip_job
-    from nststab.cli.planning import planned
-    from nststab.cli.resuming import Work, passes_folder
-    from nststab.video import convert_clip
+    from nststab.methods.build import machine, stylizer
+    from nststab.tasks.planned_jobs import clip_job
+    from nststab.tasks.planning import planned
+    from nststab.tasks.resuming import Work, passes_folder
+    from nststab.video.clip import convert_clip
 
     output = options["output"]
     goes_on = method in OPTIMISERS and output != STANDARD
@@ -156,7 +156,7 @@ def run(source: Path, style: "Style", method: str, optimizer: "OptimizerOptions"
 
 def _counted(clip: "Clip", method: str, optimizer: "OptimizerOptions") -> tuple[str, int | None]:
     """What the bar counts, and to where: what takes some time, but not the whole."""
-    from nststab.cli.build import loop_settings
+    from nststab.methods.build import loop_settings
 
     if method not in OPTIMISERS:
         return "frames", clip.frame_count
@@ -172,7 +172,7 @@ def _work(
     clip: "Clip", method: str, style: "Style", options: dict[str, Any], where: "Machine"
 ) -> "AbstractContextManager[Work]":
     """What remembers the finished optimisations of this command."""
-    from nststab.cli.resuming import Work, comes_again, resumable, settings_of
+    from nststab.tasks.resuming import Work, comes_again, resumable, settings_of
 
     if not comes_again(clip):
         say("note: what comes through a pipe cannot be read again: after a kill the work begins anew")
@@ -184,9 +184,9 @@ def _work(
 
 def checked_clip(source: Path, options: dict[str, Any], goes_on: bool = False) -> "Clip":
     """The clip, opened, once it is clear that the output can be written; `goes_on`: over unfinished work of its own."""
-    from nststab.cli.resuming import comes_again
-    from nststab.jobs import overwrites
-    from nststab.video import check_output
+    from nststab.storage.jobs import overwrites
+    from nststab.tasks.resuming import comes_again
+    from nststab.video.clip import check_output
 
     if options.get("raw") and options["output"] != STANDARD:
         raise click.UsageError(f"--raw is for video to -, got {options['output']}")
@@ -217,7 +217,7 @@ def colored(stylizer: "Stylizer", options: dict[str, Any], folder: Path | None =
     The frames that it has not given back wait in `folder`, if there is one, and in memory otherwise.
     """
     from nststab.color import PreserveColor
-    from nststab.durable import DiskQueue
+    from nststab.storage.durable import DiskQueue
 
     if not options["preserve_color"]:
         return stylizer

@@ -33,10 +33,10 @@ from nststab.cli.train_style import command as style
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nststab.cli.training import Training, Work
-    from nststab.networks import TransformationNetwork
-    from nststab.stylizer import Checkpoint
-    from nststab.train import TrainingSettings
+    from nststab.networks.checkpoints import Checkpoint
+    from nststab.networks.transformation import TransformationNetwork
+    from nststab.train.loop import TrainingSettings
+    from nststab.train.training import Training, Work
 
 _CHECKPOINT = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -108,15 +108,15 @@ def image(style_image: Path, style_size: int, start_from: str | None, **options:
     """
     import torch
 
-    from nststab.cli.perceptual import perceptual_network
-    from nststab.cli.planned_jobs import training_job
-    from nststab.cli.planning import planned
-    from nststab.cli.training import Training, training_machine, training_settings
-    from nststab.cli.training_start import independent_network
-    from nststab.datasets import PhotoFolder
-    from nststab.images import read_picture, resize
+    from nststab.datasets.folders import PhotoFolder
     from nststab.losses import LossSettings, style_target
-    from nststab.networks import MARGIN, NetworkConfig, TransformationNetwork, with_margin
+    from nststab.networks.perceptual import perceptual_network
+    from nststab.networks.transformation import MARGIN, NetworkConfig, TransformationNetwork, with_margin
+    from nststab.tasks.planned_jobs import training_job
+    from nststab.tasks.planning import planned
+    from nststab.train.start import independent_network
+    from nststab.train.training import Training, training_machine, training_settings
+    from nststab.video.images import read_picture, resize
 
     output = _output(options)
     where = training_machine(options)
@@ -150,16 +150,16 @@ def video(
     Back-propagation goes through all frames of a clip; the flow between them is exact. A recurrent checkpoint is
     trained further: a short run on larger crops, after a long one on small ones, brings the style loss down.
     """
-    from nststab.cli.perceptual import perceptual_network
-    from nststab.cli.planned_jobs import training_job
-    from nststab.cli.planning import planned
-    from nststab.cli.training import Training, training_machine, training_settings
-    from nststab.datasets import PhotoFolder, SintelClips
+    from nststab.datasets.folders import PhotoFolder, SintelClips
+    from nststab.datasets.synthetic import SyntheticSettings
     from nststab.losses import LossSettings
-    from nststab.networks import make_recurrent, with_margin
-    from nststab.stages import VideoSettings
-    from nststab.stylizer import load_checkpoint
-    from nststab.synthetic import SyntheticSettings
+    from nststab.networks.checkpoints import load_checkpoint
+    from nststab.networks.perceptual import perceptual_network
+    from nststab.networks.transformation import make_recurrent, with_margin
+    from nststab.tasks.planned_jobs import training_job
+    from nststab.tasks.planning import planned
+    from nststab.train.stages import VideoSettings
+    from nststab.train.training import Training, training_machine, training_settings
 
     output = _output(options)
     where = training_machine(options)
@@ -201,8 +201,8 @@ def average(first: Path, second: Path, share: float | None, **options: Any) -> N
     Where SECOND was trained further from FIRST with other weights of the loss, it lies between them in style, content
     and stability: so one can have as much of each as wanted without another training.
     """
-    from nststab.networks import interpolate
-    from nststab.stylizer import Checkpoint, load_checkpoint, save_checkpoint
+    from nststab.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+    from nststab.networks.transformation import interpolate
 
     output = _output({**options, "plan": False})
     share = 0.5 if share is None else share
@@ -215,7 +215,7 @@ def average(first: Path, second: Path, share: float | None, **options: Any) -> N
 
 def _gram_targets(path: Path, checkpoint: "Checkpoint") -> "Mapping[str, Tensor]":
     """A checkpoint's own, or those that stand beside it in the folder of a style."""
-    from nststab.stylizer import load_target
+    from nststab.networks.checkpoints import load_target
 
     beside = path.with_name("target.safetensors")
     return load_target(beside)[0] if not checkpoint.style and beside.is_file() else checkpoint.style
@@ -240,7 +240,7 @@ def _train(
     restart: bool,
 ) -> None:
     """Trains a stage and writes the checkpoint, with the Gram targets that the next stage needs."""
-    from nststab.stylizer import Checkpoint, save_checkpoint
+    from nststab.networks.checkpoints import Checkpoint, save_checkpoint
 
     record = training.run(network, work, settings, output, restart).record
     save_checkpoint(output, Checkpoint(network, training.target, record))

@@ -25,8 +25,8 @@ from nststab.cli.common import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nststab.cli.training_folder import StyleFolder
-    from nststab.cli.training_style import StyleTraining
+    from nststab.train.folder import StyleFolder
+    from nststab.train.style import StyleTraining
 
 
 @click.command("style", short_help="Train both networks of an own style, with one command.")
@@ -64,13 +64,13 @@ def command(style_image: Path, photos: Path, output: Path, **options: Any) -> No
     them, and ends with figures and a contact sheet, NAME/sheet.jpg. A killed run goes on when the same command is given
     again.
     """
-    from nststab.cli.evaluate.common import davis_sequences
-    from nststab.cli.training_card import style_card
-    from nststab.cli.training_folder import StyleFolder
-    from nststab.cli.training_plan import plan_lines
-    from nststab.evaluate.gram_trace import traces
-    from nststab.evaluate.table1 import SIZE
-    from nststab.images import read_picture
+    from nststab.experiments.cli_common import davis_sequences
+    from nststab.experiments.gram_trace import traces
+    from nststab.experiments.table1 import SIZE
+    from nststab.train.card import style_card
+    from nststab.train.folder import StyleFolder
+    from nststab.train.plan import plan_lines
+    from nststab.video.images import read_picture
 
     folder = StyleFolder(output)
     if not options["plan"]:
@@ -98,14 +98,14 @@ def _training(
     style_image: Path, picture: "Tensor", photos: Path, folder: "StyleFolder", options: Mapping[str, Any]
 ) -> "StyleTraining":
     """The training with all that it needs, and crops that fit into memory; says what it begins with."""
-    from nststab.cli.perceptual import perceptual_network
-    from nststab.cli.training import Training, training_machine
-    from nststab.cli.training_start import starting_style
-    from nststab.cli.training_style import StyleTraining
-    from nststab.datasets import PhotoFolder
-    from nststab.images import resize
+    from nststab.datasets.folders import PhotoFolder
     from nststab.losses import LossSettings, style_target
-    from nststab.recipe import Recipe
+    from nststab.networks.perceptual import perceptual_network
+    from nststab.train.recipe import Recipe
+    from nststab.train.start import starting_style
+    from nststab.train.style import StyleTraining
+    from nststab.train.training import Training, training_machine
+    from nststab.video.images import resize
 
     own = given(style_weight=options["style_weight"], style_size=options["style_size"])
     recipe = replace(Recipe(), **own).scaled(options["effort"] or 1.0)
@@ -132,9 +132,9 @@ def _measure(training: "StyleTraining", davis: Path | None) -> dict[str, Any]:
     """The figures of the card; writes the sheet."""
     import torch
 
-    from nststab.cli.style_source import style_source
-    from nststab.cli.training_figures import StyleNetworks, davis_footage, demo_footage
-    from nststab.images import write_picture
+    from nststab.styles.source import style_source
+    from nststab.train.figures import StyleNetworks, davis_footage, demo_footage
+    from nststab.video.images import write_picture
 
     networks = StyleNetworks(
         style_source(str(training.folder.folder)),

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nststab.images import text_mask
+from nststab.video.images import text_mask
 
 PAPER = 0.07  # the background, dark so that it does not outshine the frames
 INK = 0.92

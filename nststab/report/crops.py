@@ -7,6 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from nststab.errors import NststabError
 from nststab.metrics import Patches
 from nststab.report.moments import HALF_A_SECOND, Box, Moment, ShortList, cut, overlap
 
@@ -77,7 +78,7 @@ class CropFinder:
         Raises ValueError where there is no clip beside the input, or they do not fit each other.
         """
         if not 2 <= len(previous) == len(current) == len(scores):
-            raise ValueError(
+            raise NststabError(
                 "expected the input and a clip or more, with scores of each, got "
                 f"{len(previous)} and {len(current)} frames and {len(scores)} scores"
             )

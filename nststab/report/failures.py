@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nststab.flow_colors import flow_colors
-from nststab.flow_pairs import FlowPair
-from nststab.images import from_uint8, to_uint8
+from nststab.flow.colors import flow_colors
+from nststab.flow.pairs import FlowPair
 from nststab.report.moments import HALF_A_SECOND, Box, Moment, ShortList, cut, window_means
+from nststab.video.images import from_uint8, to_uint8
 from nststab.warp import warp
 
 # Measured with dis on eight sequences of DAVIS at 432 pixels, and looked at. The worst window of a pair of frames

@@ -5,6 +5,7 @@ import functools
 import torch
 from torch import Tensor
 
+from nststab.errors import NststabError
 from nststab.warp import warp
 
 BRIGHTEST = 64 / 255  # the change that has the brightest colour; few styles flicker by more
@@ -29,7 +30,7 @@ def unexplained_change(previous: Tensor, current: Tensor, backward: Tensor, mask
 def heat_colors(change: Tensor) -> Tensor:
     """A change (1, 1, H, W) in inferno's colours: (1, 3, H, W) in [0, 1], black at 0, brightest from `BRIGHTEST` on."""
     if change.ndim != 4 or change.shape[:2] != (1, 1):
-        raise ValueError(f"expected the change of one frame (1, 1, H, W), got {tuple(change.shape)}")
+        raise NststabError(f"expected the change of one frame (1, 1, H, W), got {tuple(change.shape)}")
     entry = (change.detach().flatten() * (255 / BRIGHTEST)).round().clamp(0, 255).int()  # (HW)
     return _colors().to(change.device).index_select(1, entry).view(1, 3, *change.shape[-2:])
 

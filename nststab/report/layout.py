@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nststab.errors import NststabError
 from nststab.report.arrangement import CurveLimits, Parts, Rect, arrange
 from nststab.report.canvas import FAINT, INK, ON_DARK, PAPER, SMALLEST_TEXT, blend, fill, rgb, shortened, text_cover
 from nststab.report.curve import CurveStyle, RunningCurve
@@ -29,9 +30,9 @@ class ComparisonLayout:
 
     def __init__(self, names: Sequence[str], series: Sequence[int], frames: int | None, differences: bool) -> None:
         if not names or len(names) != len(series):
-            raise ValueError(f"expected a colour for each clip, got {len(names)} names and {len(series)} colours")
+            raise NststabError(f"expected a colour for each clip, got {len(names)} names and {len(series)} colours")
         if not all(0 <= number < len(ON_DARK) for number in series):
-            raise ValueError(f"expected colours from 0 to {len(ON_DARK) - 1}, got {', '.join(map(str, series))}")
+            raise NststabError(f"expected colours from 0 to {len(ON_DARK) - 1}, got {', '.join(map(str, series))}")
         self._names, self._colors = list(names), [ON_DARK[number] for number in series]
         self._frames, self._differences = frames, differences
         self._page: _Page | None = None  # made when the frames' size is known
@@ -63,15 +64,15 @@ class ComparisonLayout:
         count = len(self._names)
         got = [len(values) for values in (frames, ssims, *([] if changes is None else [changes]))]
         if any(number != count for number in got):
-            raise ValueError(f"expected one of each for {count} clips, got {', '.join(map(str, got))}")
+            raise NststabError(f"expected one of each for {count} clips, got {', '.join(map(str, got))}")
         if changes is not None and not self._differences:
-            raise ValueError("expected no changes in a layout without differences")
+            raise NststabError("expected no changes in a layout without differences")
         height, width = self._page.size if self._page else frames[0].shape[-2:]
         for pictures, channels in ((frames, 3), (changes or (), 1)):
             for picture in pictures:
                 expected = (1, channels, height, width)
                 if picture.shape != expected:
-                    raise ValueError(f"expected pictures of one size, {expected}, got {tuple(picture.shape)}")
+                    raise NststabError(f"expected pictures of one size, {expected}, got {tuple(picture.shape)}")
 
 
 class _Page:

@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nststab.flow import FlowFunction
-from nststab.images import resize
+from nststab.errors import NststabError
+from nststab.flow.estimators import FlowFunction
 from nststab.report.moments import HALF_A_SECOND, Box, cut
+from nststab.video.images import resize
 from nststab.warp import disoccluded, leaves_frame, reliability, warp
 
 # Measured with dis on ten sequences of DAVIS, 50 to 100 frames each: 4 to 5 s on one core, for at most 4 flows in each
@@ -82,7 +83,7 @@ def find_occlusions(
     """
     lengths = [len(clip) for clip in clips]
     if len(set(lengths)) != 1:
-        raise ValueError(f"expected clips of one length, got {lengths} frames")
+        raise NststabError(f"expected clips of one length, got {lengths} frames")
 
     @functools.lru_cache(maxsize=2 * max(GAPS) + 2)
     def small(index: int) -> Tensor:

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
+from nststab.errors import NststabError
+
 Json = Any
 
 # In the order of their definitions: a script uses what stands before it, and the last one starts the page.
@@ -27,7 +29,7 @@ def report_html(data: Mapping[str, Json], videos: Sequence[bytes]) -> str:
     """
     for scene in data["scenes"]:
         if scene["video"] not in {f"video-{number}" for number in range(len(videos))}:
-            raise ValueError(
+            raise NststabError(
                 f"expected each scene's video among {len(videos)}, got {scene['video']} for {scene['name']}"
             )
     style = "".join(_part(f"{name}.css") for name in STYLES)

@@ -8,13 +8,13 @@ from typing import Protocol
 
 from torch import Tensor
 
-from nststab.flow_pairs import FlowPair
-from nststab.images import resize
+from nststab.flow.pairs import FlowPair
 from nststab.metrics import Patches
 from nststab.report.crops import CropFinder
 from nststab.report.failures import FailureFinder
 from nststab.report.heat import unexplained_change
 from nststab.report.stored import StoredFrames
+from nststab.video.images import resize
 
 MEASURES = (
     {"key": "ssim", "name": "SSIM of corresponding patches", "unit": "", "better": "higher"},

@@ -10,9 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from nststab.flow import FlowFunction
-from nststab.images import encode_picture, resize
-from nststab.media.timing import Timed
+from nststab.errors import NststabError
+from nststab.flow.estimators import FlowFunction
 from nststab.report.atlas import Atlas
 from nststab.report.colors import series_of
 from nststab.report.crops import Crop
@@ -21,6 +20,8 @@ from nststab.report.heat import heat_colors
 from nststab.report.moments import Box
 from nststab.report.occlusions import Occlusion, find_occlusions
 from nststab.report.recorder import SceneRecorder
+from nststab.video.images import encode_picture, resize
+from nststab.video.timing import Timed
 
 Json = dict[str, Any]
 _LARGEST = 240  # pixels of a still; stills.js shows none larger
@@ -52,10 +53,10 @@ def make_scene(
     `flow` is asked where something may have been hidden and come back. style: its number in the report's list. aspect:
     the shape of a pixel, width by height. Raises ValueError where nothing was recorded.
     """
-    from nststab.media.embedded import encode_clip
+    from nststab.video.embedded import encode_clip
 
     if not recorder.times:
-        raise ValueError(f"{name}: expected frames to report on, got none")
+        raise NststabError(f"{name}: expected frames to report on, got none")
     height, width = recorder.shown[0][0].shape[-2:]
     atlas = Atlas(len(recorder.names), width, height)
     end = recorder.times[-1][0] + recorder.times[-1][1]

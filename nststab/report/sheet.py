@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nststab.errors import NststabError
 from nststab.report.canvas import INK, PAPER, SMALLEST_TEXT, text_cover
 
 
@@ -19,7 +20,7 @@ def contact_sheet(rows: Sequence[Sequence[Tensor]], labels: Sequence[str]) -> Te
     Raises ValueError where a row is empty, or there is not one label for each.
     """
     if not rows or len(rows) != len(labels) or not all(rows):
-        raise ValueError(f"expected pictures and a label for each row, got {len(rows)} rows and {len(labels)} labels")
+        raise NststabError(f"expected pictures and a label for each row, got {len(rows)} rows and {len(labels)} labels")
     cell = [max(picture.shape[axis] for row in rows for picture in row) for axis in (-2, -1)]
     text = max(SMALLEST_TEXT, round(math.sqrt(cell[0] * cell[1]) / 20))
     gap = max(2, text // 3)

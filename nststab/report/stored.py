@@ -7,7 +7,8 @@ from typing import overload
 import numpy as np
 from torch import Tensor
 
-from nststab.images import from_uint8, to_uint8
+from nststab.errors import NststabError
+from nststab.video.images import from_uint8, to_uint8
 
 
 class StoredFrames(Sequence[Tensor]):
@@ -23,7 +24,7 @@ class StoredFrames(Sequence[Tensor]):
         """Keeps a frame, rounded to 8 bits. Raises ValueError for another size than the first one's."""
         pixels = to_uint8(frame)
         if self._shape and self._shape != pixels.shape:
-            raise ValueError(f"expected frames of shape {self._shape} as the first, got {pixels.shape}")
+            raise NststabError(f"expected frames of shape {self._shape} as the first, got {pixels.shape}")
         self._shape = pixels.shape
         with self._path.open("ab") as file:
             file.write(pixels.tobytes())

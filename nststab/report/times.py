@@ -5,9 +5,9 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import count, islice, takewhile
 
-from nststab.media.streams import is_pipe
-from nststab.media.timing import PICTURE_RATE
-from nststab.video import Clip
+from nststab.video.clip import Clip
+from nststab.video.streams import is_pipe
+from nststab.video.timing import PICTURE_RATE
 
 Times = list[tuple[Fraction, Fraction]]
 """Of each frame its time, from 0 on, and its duration, in seconds."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nststab.cli.common import COUNT, device_options, methods_option, progress, setting, verbosity_options
-from nststab.cli.evaluate.common import (
+from nststab.experiments.cli_common import (
     Candidate,
     announce,
     candidates,
@@ -22,14 +22,14 @@ from nststab.cli.evaluate.common import (
     sources,
     styles_option,
 )
-from nststab.cli.evaluate.run import davis_digest, digests, experiment
+from nststab.experiments.run import davis_digest, digests, experiment
 
 if TYPE_CHECKING:
-    from nststab.datasets import DavisSequence
-    from nststab.evaluate.distortions import DistortionSettings, Region
-    from nststab.evaluate.results import Parts
-    from nststab.evaluate.stability import FrameLosses
-    from nststab.stylizer import Stylizer
+    from nststab.datasets.folders import DavisSequence
+    from nststab.experiments.distortions import DistortionSettings, Region
+    from nststab.experiments.results import Parts
+    from nststab.measure.stability import FrameLosses
+    from nststab.networks.checkpoints import Stylizer
 
 _REMEMBER = ("recurrent", "ruder")  # methods whose result depends on the frame before
 
@@ -52,9 +52,9 @@ def command(**options: Any) -> None:
     f(d(c))) stands beside SSIM(c, d(c)). For recurrent and ruder d(c) follows c in a clip of two frames; the other
     methods see each by itself. --limit bounds the frames of each sequence that patches are drawn from.
     """
-    from nststab.cli.build import machine, measuring_losses
-    from nststab.evaluate.distortions import SIZE, DistortionSettings, draw_regions, patch_size, row
-    from nststab.evaluate.distortions_report import draw, table
+    from nststab.experiments.distortions import SIZE, DistortionSettings, draw_regions, patch_size, row
+    from nststab.experiments.distortions_report import draw, table
+    from nststab.methods.build import machine, measuring_losses
 
     settings = DistortionSettings(options["patches"] or DistortionSettings().patches, options["seed"] or 0)
     side = options["size"] or SIZE
@@ -117,8 +117,8 @@ def _measure(
     losses: "Mapping[str, FrameLosses]",
 ) -> "dict[tuple[str, str, str, float], list[Any]]":
     """What was measured of every region, by style, method, distortion and strength; the input is a method, too."""
-    from nststab.evaluate.distortions import Pairs, distorted, measure
-    from nststab.evaluate.stability import CONTENT, unchanged
+    from nststab.experiments.distortions import Pairs, distorted, measure
+    from nststab.measure.stability import CONTENT, unchanged
 
     everyone: dict[tuple[str, str], Stylizer] = {}
     for style in losses:

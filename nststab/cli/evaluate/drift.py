@@ -20,7 +20,7 @@ from nststab.cli.common import (
     setting,
     verbosity_options,
 )
-from nststab.cli.evaluate.common import (
+from nststab.experiments.cli_common import (
     Candidate,
     announce,
     candidates,
@@ -32,15 +32,15 @@ from nststab.cli.evaluate.common import (
     sources,
     styles_option,
 )
-from nststab.cli.evaluate.run import Run, digests, experiment
+from nststab.experiments.run import Run, digests, experiment
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from nststab.baselines.gatys import Keep
-    from nststab.evaluate.drift import DriftSettings
-    from nststab.evaluate.results import Parts
-    from nststab.evaluate.stability import FrameLosses
+    from nststab.experiments.drift import DriftSettings
+    from nststab.experiments.results import Parts
+    from nststab.measure.stability import FrameLosses
 
 
 @click.command("drift", short_help="Hundreds of frames: drift, ghosts, cuts.")
@@ -62,9 +62,9 @@ def command(source: Path | None, **options: Any) -> None:
     mirrored negative slides in and vanishes, and a cut leads to that negative. The first frames of a clip are looped
     forwards and backwards. Without INPUT it is the bundled clip.
     """
-    from nststab.cli.build import machine, measuring_losses
-    from nststab.evaluate.drift import foreign
-    from nststab.evaluate.drift_report import draw, table
+    from nststab.experiments.drift import foreign
+    from nststab.experiments.drift_report import draw, table
+    from nststab.methods.build import machine, measuring_losses
 
     styles = sources(options["styles"])
     where = machine(options["device"], options["precision"])
@@ -89,8 +89,8 @@ def command(source: Path | None, **options: Any) -> None:
 
 def _material(source: Path | None, options: Mapping[str, Any]) -> "tuple[list[Tensor], DriftSettings]":
     """The first frames of INPUT, as many as are looped, and the settings; both have the number that there is."""
-    from nststab.assets import demo_clip
-    from nststab.evaluate.drift import DriftSettings
+    from nststab.experiments.drift import DriftSettings
+    from nststab.styles.shipped import demo_clip
 
     fixed = given(**{name: options[name] for name in ("frames", "size", "noise", "seed")})
     settings = DriftSettings(**fixed, loop=options["limit"])
@@ -107,7 +107,7 @@ def _digest(clip: "Sequence[Tensor]") -> str:
 
 def _announce(parts: "Parts", who: Sequence[Candidate], still: "Tensor", settings: "DriftSettings") -> int:
     """Says how many frames are left to stylize, and gives their number."""
-    from nststab.evaluate.drift import parts as all_parts
+    from nststab.experiments.drift import parts as all_parts
 
     work, losses = [], 0
     of_windows = {"still": 2 * settings.window, "loop": 2 * settings.period}
@@ -129,9 +129,9 @@ def _rows(
     counted: "Callable[[Iterator[Tensor]], Iterator[Tensor]]",
 ) -> Iterator[dict[str, Any]]:
     """Of each style the input as it is, which has no drift of its own, and then its methods."""
-    from nststab.evaluate.drift import measure, parts
-    from nststab.evaluate.drift_report import row
-    from nststab.evaluate.stability import CONTENT, unchanged
+    from nststab.experiments.drift import measure, parts
+    from nststab.experiments.drift_report import row
+    from nststab.measure.stability import CONTENT, unchanged
 
     def part(name: str, one: Candidate | None, frame_losses: "FrameLosses", keep: "Keep | None") -> dict[str, Any]:
         if one is None:

@@ -13,7 +13,7 @@ import click
 
 from nststab.cli.clips import CLIP_PATH
 from nststab.cli.common import device_options, methods_option, progress, setting, verbosity_options
-from nststab.cli.evaluate.common import (
+from nststab.experiments.cli_common import (
     announce,
     candidates,
     counting,
@@ -25,16 +25,16 @@ from nststab.cli.evaluate.common import (
     style_name,
     styles_option,
 )
-from nststab.cli.evaluate.run import Run, digests, experiment
+from nststab.experiments.run import Run, digests, experiment
 
 if TYPE_CHECKING:
     from nststab.baselines.gatys import Keep
-    from nststab.cli.build import Machine
-    from nststab.cli.evaluate.common import Candidate
-    from nststab.cli.style_source import StyleSource
-    from nststab.evaluate.stability import FrameLosses
-    from nststab.stylizer import Stylizer
-    from nststab.video import Clip
+    from nststab.experiments.cli_common import Candidate
+    from nststab.measure.stability import FrameLosses
+    from nststab.methods.build import Machine
+    from nststab.networks.checkpoints import Stylizer
+    from nststab.styles.source import StyleSource
+    from nststab.video.clip import Clip
 
 
 class StyledClip(click.ParamType):  # type: ignore[type-arg]
@@ -83,10 +83,10 @@ def command(
         raise click.UsageError("expected VIDEOs of a fixed camera, or --clips")
     if styles and not videos:
         raise click.UsageError("--styles needs VIDEOs of a fixed camera")
-    from nststab.cli.build import machine
-    from nststab.cli.style_traces import style_traces
-    from nststab.evaluate import gram_trace
-    from nststab.evaluate.stability import unchanged
+    from nststab.experiments import gram_trace
+    from nststab.measure.stability import unchanged
+    from nststab.methods.build import machine
+    from nststab.tasks.style_traces import style_traces
 
     where, optimizer = machine(options["device"], options["precision"]), optimizer_of(options)
     defaults = gram_trace.GramTraceSettings()
@@ -158,7 +158,7 @@ def _measured(
     measurements: Sequence[Measurement], limit: int, run: Run
 ) -> dict[tuple[str, str], dict[str, dict[str, Any]]]:
     """Of each style and method what was measured, by video."""
-    from nststab.evaluate.gram_trace import measure
+    from nststab.experiments.gram_trace import measure
 
     left = [measurement for measurement in measurements if not run.parts.done(measurement.name)]
     found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
@@ -177,7 +177,7 @@ def _measured(
 
 
 def _ours(candidate: "Candidate", video: str, clip: "Clip", options: Mapping[str, Any]) -> Measurement:
-    from nststab.cli.build import measuring_losses
+    from nststab.methods.build import measuring_losses
 
     side = max(clip.width, clip.height)
     return Measurement(
@@ -194,8 +194,8 @@ def _theirs(
     style: str, source: "StyleSource", video: str, clip: "Clip", options: Mapping[str, Any], where: "Machine"
 ) -> Measurement:
     """A clip that is stylized already; without its content it has a style loss only."""
-    from nststab.cli.build import measuring_losses
-    from nststab.evaluate.gram_trace import CLIPS
+    from nststab.experiments.gram_trace import CLIPS
+    from nststab.methods.build import measuring_losses
 
     side = max(clip.width, clip.height)
     losses = partial(measuring_losses, source, options, side, where)
@@ -208,7 +208,7 @@ def _no_losses() -> "FrameLosses":
 
 def _foreign(clips: Sequence[tuple[str, Path]]) -> "dict[str, tuple[StyleSource, dict[str, Clip]]]":
     """The clips of others by style, beside what the style is taken from."""
-    from nststab.cli.style_source import style_source
+    from nststab.styles.source import style_source
 
     by_picture: dict[str, list[Path]] = {}
     for picture, path in clips:
@@ -236,8 +236,8 @@ def _named(what: str, paths: Sequence[Path]) -> dict[str, Path]:
 
 def _opened(path: Path, size: int | None) -> "Clip":
     """The clip at its own size, or at `size` where that is smaller."""
-    from nststab.media.streams import is_pipe
-    from nststab.video import open_clip
+    from nststab.video.clip import open_clip
+    from nststab.video.streams import is_pipe
 
     if is_pipe(path):
         raise click.UsageError(f"{path}: expected a file or a folder, which can be read more than once, got a pipe")
@@ -253,6 +253,6 @@ def _length(clip: "Clip", limit: int) -> int:
 
 def _digests(clips: "Mapping[str, Clip]") -> dict[str, str]:
     """What tells the clips' contents apart."""
-    from nststab.jobs import content_hash
+    from nststab.storage.jobs import content_hash
 
     return {name: content_hash(clip.pictures or clip.path) for name, clip in clips.items()}

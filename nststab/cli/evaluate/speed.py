@@ -22,14 +22,14 @@ from nststab.cli.common import (
     verbosity_options,
     vgg_option,
 )
-from nststab.cli.evaluate.common import StyleNames, candidates, output_options, seconds_of, sources
-from nststab.cli.evaluate.run import digests, experiment
+from nststab.experiments.cli_common import StyleNames, candidates, output_options, seconds_of, sources
+from nststab.experiments.run import digests, experiment
 
 if TYPE_CHECKING:
-    from nststab.cli.build import Machine
-    from nststab.cli.evaluate.speed_tasks import Task
-    from nststab.evaluate.results import Row
-    from nststab.evaluate.speed import Measured, SpeedSettings
+    from nststab.experiments.results import Row
+    from nststab.experiments.speed import Measured, SpeedSettings
+    from nststab.experiments.speed_tasks import Task
+    from nststab.methods.build import Machine
 
 FLOW = ("deepflow", "dis")
 _LEAST_SIDE = 16
@@ -84,11 +84,11 @@ def command(**options: Any) -> None:
     """
     import torch
 
-    from nststab.cli.build import machine
-    from nststab.cli.checks import processor
-    from nststab.cli.evaluate.speed_tasks import Task, available_content
-    from nststab.evaluate.speed import SpeedSettings, draw, flow_row, table
-    from nststab.flow import require_estimator
+    from nststab.experiments.speed import SpeedSettings, draw, flow_row, table
+    from nststab.experiments.speed_tasks import Task, available_content
+    from nststab.flow.estimators import require_estimator
+    from nststab.methods.build import machine
+    from nststab.tasks.checks import processor
 
     asked = {"frames": options["limit"], "iterations": options["measured_iterations"], "sizes": options["size"]}
     where = machine(options["device"], options["precision"])
@@ -135,7 +135,7 @@ def command(**options: Any) -> None:
 
 
 def _one_style(styles: Sequence[str] | None) -> str:
-    from nststab.assets import styles as shipped
+    from nststab.styles.shipped import styles as shipped
 
     if styles is None:
         return shipped()[0].name
@@ -161,9 +161,9 @@ class Part(NamedTuple):
 
 def _parts(task: "Task", methods: Sequence[str]) -> Iterator[Part]:
     """Size by size: the networks in step, each method by itself, the flows in step."""
-    from nststab.cli.evaluate.speed_tasks import alone, flows_in_step, frames_alone, networks_in_step
-    from nststab.evaluate.fresh_process import in_fresh_process
-    from nststab.evaluate.speed import WARM_UP
+    from nststab.experiments.fresh_process import in_fresh_process
+    from nststab.experiments.speed import WARM_UP
+    from nststab.experiments.speed_tasks import alone, flows_in_step, frames_alone, networks_in_step
 
     rounds = WARM_UP + task.settings.frames
     networks = [method for method in methods if method not in OPTIMISERS]
@@ -181,7 +181,7 @@ def _parts(task: "Task", methods: Sequence[str]) -> Iterator[Part]:
 
 def _announce(task: "Task", left: Sequence[Part]) -> None:
     """Says what is left to measure and how long that takes, after a probe of each method at the smallest size."""
-    from nststab.cli.planning import duration
+    from nststab.tasks.planning import duration
 
     if not left:
         return
@@ -201,7 +201,7 @@ def _announce(task: "Task", left: Sequence[Part]) -> None:
 
 
 def _rows(found: Mapping[str, Any], task: "Task", style: str, where: "Machine", methods: Sequence[str]) -> "list[Row]":
-    from nststab.evaluate.speed import PAPER_ITERATIONS, method_row
+    from nststab.experiments.speed import PAPER_ITERATIONS, method_row
 
     rows = []
     for method in methods:
@@ -227,7 +227,7 @@ def _network(found: Mapping[str, Any], method: str, size: int) -> "Measured":
 
 def _ratios(found: Mapping[str, Any], task: "Task", methods: Sequence[str]) -> "list[Row]":
     """Of the recurrent to the independent network's time, which measures what the memory of a frame costs."""
-    from nststab.evaluate.speed import ratio_row
+    from nststab.experiments.speed import ratio_row
 
     if not {"recurrent", "independent"} <= set(methods):
         return []
@@ -241,7 +241,7 @@ def _note(rows: "Sequence[Row]", where: "Machine", settings: "SpeedSettings") ->
     """What the table's figures count."""
     import torch
 
-    from nststab.evaluate.speed import matrix_side
+    from nststab.experiments.speed import matrix_side
 
     rates = [row["matrix_gflop_per_second"] for row in rows]
     precisions = " and ".join(dict.fromkeys(row["precision"] for row in rows))

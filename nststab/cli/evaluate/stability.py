@@ -20,7 +20,8 @@ from nststab.cli.common import (
     setting,
     verbosity_options,
 )
-from nststab.cli.evaluate.common import (
+from nststab.cli.html import check_html, html_options
+from nststab.experiments.cli_common import (
     Candidate,
     announce,
     candidates,
@@ -35,20 +36,19 @@ from nststab.cli.evaluate.common import (
     sources,
     styles_option,
 )
-from nststab.cli.evaluate.run import Run, davis_digest, digests, experiment
-from nststab.cli.html import check_html, html_options
+from nststab.experiments.run import Run, davis_digest, digests, experiment
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from nststab.baselines.gatys import Keep
-    from nststab.cli.build import IterationReport, OptimizerOptions
-    from nststab.cli.evaluate.stability_scenes import KeptFrames, Prepared, Scenes
-    from nststab.cli.style_source import StyleSource
-    from nststab.datasets import DavisSequence
-    from nststab.evaluate.stability import StabilitySettings
-    from nststab.flow import FlowFunction
+    from nststab.datasets.folders import DavisSequence
+    from nststab.experiments.stability_scenes import KeptFrames, Prepared, Scenes
+    from nststab.flow.estimators import FlowFunction
+    from nststab.measure.stability import StabilitySettings
+    from nststab.methods.build import IterationReport, OptimizerOptions
     from nststab.metrics import Patches
+    from nststab.styles.source import StyleSource
 
 _Measured = dict[str, dict[str, dict[str, Any]]]  # figures by style, sequence and method
 
@@ -77,9 +77,9 @@ def command(**options: Any) -> None:
     not.
     """
     check_html(options, made=Path(options["output"]))
-    from nststab.cli.build import machine
-    from nststab.evaluate import table1
-    from nststab.evaluate.stability import StabilitySettings
+    from nststab.experiments import table1
+    from nststab.measure.stability import StabilitySettings
+    from nststab.methods.build import machine
 
     settings = StabilitySettings(**given(patches=options["patches"], seed=options["seed"]))
     size = options["size"] or table1.SIZE
@@ -125,7 +125,7 @@ def command(**options: Any) -> None:
             units=table1.UNITS,
         )
         if report is not None:  # last: the results are there whatever becomes of it
-            from nststab.cli.evaluate.stability_scenes import write_stability_report
+            from nststab.experiments.stability_scenes import write_stability_report
 
             scenes = work.scenes(who, clips, report.flow)
             settings_said = {**run.settings, "flow_method": report.flow_name}
@@ -161,7 +161,7 @@ class _Measurement:
 
     def of(self, who: "Sequence[Candidate]", clips: Sequence[_Clip]) -> _Measured:
         """All figures by style, sequence and method, those of finished parts and those that are made now."""
-        from nststab.evaluate.table1 import LOSS_FRAMES
+        from nststab.experiments.table1 import LOSS_FRAMES
 
         todo = [(one, clip) for one in who for clip in clips if not self.run.parts.done(_part(one, clip))]
         left = [(one, [clip.frames for other, clip in todo if other is one]) for one in who]
@@ -191,10 +191,10 @@ class _Measurement:
         keep: "Keep | None",
     ) -> dict[str, Any]:
         """Of a candidate on a clip, of the input, and of the cheats if they are made of this candidate."""
-        from nststab.cli.build import measuring_losses
-        from nststab.evaluate.copies import copies
-        from nststab.evaluate.stability import measure, sanity_checks, spread
-        from nststab.evaluate.table1 import LOSS_FRAMES
+        from nststab.experiments.copies import copies
+        from nststab.experiments.table1 import LOSS_FRAMES
+        from nststab.measure.stability import measure, sanity_checks, spread
+        from nststab.methods.build import measuring_losses
 
         content, copied, given_in = copies(clip.content(), 3)
         stylized = counted(one.stylizer(max(clip.shape), report, keep)(given_in))
@@ -215,7 +215,7 @@ class _Measurement:
 
     def scenes(self, who: "Sequence[Candidate]", clips: Sequence[_Clip], flow: "FlowFunction") -> "Scenes":
         """What makes the scenes of the report."""
-        from nststab.cli.evaluate.stability_scenes import Scenes
+        from nststab.experiments.stability_scenes import Scenes
 
         assert self.kept is not None
         candidates = {(one.style, one.method): one for one in who}
@@ -240,7 +240,7 @@ class _Measurement:
         """Those of each pair, searched for once: they are the same for all styles and methods."""
         import torch
 
-        from nststab.evaluate.stability import find_patches
+        from nststab.measure.stability import find_patches
         from nststab.metrics import Patches
 
         def find() -> list[Any]:
@@ -260,7 +260,7 @@ def _prepared(
     """What a report needs, if one is asked for: what is missing is said before hours of work."""
     if not options["html"]:
         return None
-    from nststab.cli.evaluate.stability_scenes import prepared
+    from nststab.experiments.stability_scenes import prepared
 
     return prepared(styles, optimizer, options)
 
@@ -269,7 +269,7 @@ def _kept(run: Run, options: Mapping[str, Any]) -> "KeptFrames | None":
     """What keeps the frames that a report will show."""
     if not options["html"]:
         return None
-    from nststab.cli.evaluate.stability_scenes import KeptFrames, most_frames
+    from nststab.experiments.stability_scenes import KeptFrames, most_frames
 
     return KeptFrames(run.shown, most_frames(options))
 

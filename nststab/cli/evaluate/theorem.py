@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nststab.cli.common import given, progress, say, setting, verbosity_options
-from nststab.cli.evaluate.common import output_options, sources, styles_option
-from nststab.cli.evaluate.run import digests, experiment
+from nststab.experiments.cli_common import output_options, sources, styles_option
+from nststab.experiments.run import digests, experiment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nststab.cli.style_source import StyleSource
-    from nststab.evaluate.theorem import Case
+    from nststab.experiments.theorem import Case
+    from nststab.styles.source import StyleSource
 
 
 @click.command("theorem", short_help="The minima of the style objective.")
@@ -36,7 +36,7 @@ def command(methods: str | None, limit: str | None, **options: Any) -> None:
             say(f"note: {flag} has no effect, nothing is stylized")
     import torch
 
-    from nststab.evaluate.theorem import TheoremSettings, counterexample, draw, measure, plane, random_cases, table
+    from nststab.experiments.theorem import TheoremSettings, counterexample, draw, measure, plane, random_cases, table
 
     settings = TheoremSettings(**given(starts=options["starts"], size=options["size"], seed=options["seed"]))
     styles = sources(options["styles"])
@@ -58,8 +58,8 @@ def _style_cases(styles: "Mapping[str, StyleSource]", size: int) -> "list[Case]"
     """The Gram matrix of each style at the layer; a usage error for one that has neither it nor a picture."""
     import torch
 
-    from nststab.cli.perceptual import perceptual_network
-    from nststab.evaluate.theorem import STYLE_LAYER, style_case
+    from nststab.experiments.theorem import STYLE_LAYER, style_case
+    from nststab.networks.perceptual import perceptual_network
 
     network = perceptual_network(None, torch.device("cpu"))
     cases = []

@@ -1,0 +1,1 @@
+"""Photographs, MPI Sintel, DAVIS and synthetic clips."""

@@ -1,0 +1,9 @@
+"""What a user can mend; anything else that is raised is a fault of ours."""
+
+
+class NststabError(ValueError):
+    """An input, an output or a state of files that the caller can mend; its message is one line that says how."""
+
+
+class SettingError(NststabError):
+    """A setting that is wrong, or that contradicts another one."""

@@ -1,0 +1,152 @@
+"""How unstable a style will be, by the trace of its Gram matrix: the fitted line of Figure 3 and what it predicts.
+
+The line is straight in the trace, not in its logarithm: pictures that share the style's Gram matrix lie on a sphere of
+radius sqrt(tr G) in feature space (Gupta et al. 2017, Theorem 1), so the mean squared difference of two that have
+nothing else in common is proportional to tr G.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from nststab.errors import NststabError
+
+LAYERS = ("relu1_1", "relu2_1")
+CONFIDENCE = 0.95
+_EXACT = 7  # points: up to here all permutations are counted, 7! = 5040
+_LEAST = 3  # points through which a line leaves a residual
+
+
+class Prediction(NamedTuple):
+    """The instability of a style, and the bounds between which that of 95 % of such styles lies."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Line:
+    """Least squares line of instability on trace; NaN where there are too few points.
+
+    Attributes:
+        residual_error: standard error of the residuals, n - 2 degrees of freedom.
+        spearman, p: rank correlation, and how likely chance alone gives as strong a one (two-sided).
+        range: the smallest and the largest trace.
+        centre, spread: mean of the traces, and the root of the sum of their squared distances to it.
+    """
+
+    slope: float
+    intercept: float
+    residual_error: float
+    spearman: float
+    p: float
+    n: int
+    range: tuple[float, float]
+    centre: float
+    spread: float
+
+    def predict(self, trace: float) -> Prediction:
+        """The value on the line and its 95 % prediction interval, for an error that is normal and the same anywhere."""
+        value = self.intercept + self.slope * trace
+        if not self.residual_error >= 0:
+            return Prediction(value, math.nan, math.nan)
+        distance = (trace - self.centre) / self.spread
+        error = self.residual_error * math.sqrt(1 + 1 / self.n + distance**2)
+        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, self.n - 2)) * error
+        return Prediction(value, value - half, value + half)
+
+
+def fit_line(traces: Sequence[float], instabilities: Sequence[float]) -> Line:
+    """The line through styles, one trace and one instability each, and their rank correlation.
+
+    Raises ValueError where their numbers differ or there are none.
+    """
+    if len(traces) != len(instabilities) or not len(traces):
+        raise NststabError(f"expected as many traces as instabilities, got {len(traces)} and {len(instabilities)}")
+    x, y = np.array(traces, np.float64), np.array(instabilities, np.float64)
+    n, bounds, centre = len(x), (float(x.min()), float(x.max())), float(x.mean())
+    spread = math.sqrt(float(((x - centre) ** 2).sum()))
+    if n < _LEAST or spread == 0:
+        return Line(math.nan, math.nan, math.nan, math.nan, math.nan, n, bounds, centre, spread)
+    slope = float((x - centre) @ (y - y.mean())) / spread**2
+    intercept = float(y.mean()) - slope * centre
+    residual_error = math.sqrt(float(((y - intercept - slope * x) ** 2).sum()) / (n - 2))
+    return Line(slope, intercept, residual_error, *rank_correlation(x, y), n, bounds, centre, spread)
+
+
+def rank_correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
+    """Spearman's coefficient and its p-value: of all permutations for up to seven pairs, else SciPy's.
+
+    SciPy's t distribution calls three pairs in order certain (p = 0), where chance gives them one time in three.
+    """
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return math.nan, math.nan
+    found = stats.spearmanr(x, y)
+    if len(x) > _EXACT:
+        return float(found.statistic), float(found.pvalue)
+    ranks = stats.rankdata(y) - (len(y) + 1) / 2
+    test = stats.permutation_test(
+        (stats.rankdata(x),),
+        lambda order, axis: (order * ranks).sum(axis),
+        permutation_type="pairings",
+        n_resamples=math.inf,
+        vectorized=True,
+    )
+    return float(found.statistic), float(test.pvalue)
+
+
+def correlation(line: Line) -> str:
+    """The rank correlation of a line, for people."""
+    return f"ρ = {line.spearman:.2f} (p {'< 0.001' if line.p < 0.001 else f'= {line.p:.3f}'})"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The styles that were measured, and the lines through them by layer."""
+
+    lines: Mapping[str, Line]
+    instabilities: Mapping[str, float]  # by style
+    method: str
+    size: int
+    videos: Sequence[str]
+    date: str
+
+    @property
+    def layer(self) -> str:
+        """The layer whose line leaves the smaller residuals."""
+        return min(self.lines, key=lambda layer: self.lines[layer].residual_error)
+
+
+def read_measured(path: Path, method: str = "independent") -> Measured:
+    """What a `results.json` of the experiment says of a method; ValueError where it is none or has too few styles."""
+    content = json.loads(path.read_text("utf-8"))
+    try:
+        fit = content["fit"][method]
+        lines = {layer: line_of(fit[layer]) for layer in LAYERS}
+        settings = content["settings"]
+        size, videos, date = int(settings["size"]), list(settings["videos"]), str(content["date"])
+        rows = [row for row in content["rows"] if row["method"] == method]
+        instabilities = {row["style"]: float(row["instability"]) for row in rows}
+    except (KeyError, TypeError) as error:
+        raise NststabError(f"{path}: expected results of gram-trace with a line of {method} ({error!r})") from error
+    return Measured(lines, instabilities, method, size, videos, date)
+
+
+def line_of(content: Mapping[str, Any]) -> Line:
+    """The line that `as_json` wrote; null in place of a figure raises TypeError."""
+    low, high = content["range"]
+    figures = {name: float(content[name]) for name in Line.__annotations__ if name not in ("n", "range")}
+    return Line(n=int(content["n"]), range=(float(low), float(high)), **figures)
+
+
+def as_json(line: Line) -> dict[str, Any]:
+    """The line's figures as JSON values."""
+    return asdict(line) | {"range": list(line.range)}

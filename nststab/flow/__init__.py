@@ -1,0 +1,1 @@
+"""Optical flow: estimated, kept, read from files, drawn."""

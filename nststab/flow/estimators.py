@@ -1,0 +1,252 @@
+"""Optical flow between two frames: estimated, or read from files, and a cache that any flow function can have."""
+
+import hashlib
+import re
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nststab.errors import NststabError
+from nststab.flow.files import read_flo, write_flo
+from nststab.video.images import to_uint8
+
+FlowFunction = Callable[[Tensor, Tensor], Tensor]
+"""Two frames (1, 3, H, W) in [0, 1] to the flow (1, 2, H, W) from the first to the second, in pixels, x then y."""
+
+MINIMUM_SIDE = 64
+"""DeepFlow's pyramid of a smaller picture has too few levels: at 32 pixels it finds less than half of the motion."""
+
+_CACHE_FORMAT = 1
+_FLOW_NAME = re.compile(r"(forward|backward)_(\d+)_(\d+)\.flo")
+
+_cv2_lock = threading.Lock()
+
+
+def deepflow(first: Tensor, second: Tensor) -> Tensor:
+    """DeepFlow (Weinzaepfel et al. 2013) from `first` to `second`, by OpenCV: (1, 2, H, W) in pixels, x then y.
+
+    OpenCV's version works on 8-bit luma and has no DeepMatching term, unlike the one of Ruder et al. 2016. A side under
+    `MINIMUM_SIDE` is padded by replication for it.
+
+    Raises:
+        ValueError: where the frames are not (1, 3, H, W) and of one size.
+        OSError: where OpenCV with its contributed modules cannot be loaded.
+    """
+    _check(first, second)
+    return _calculate(_contributed_module().createOptFlow_DeepFlow(), first, second)
+
+
+def dis(first: Tensor, second: Tensor) -> Tensor:
+    """Dense inverse search (Kroeger et al. 2016) from `first` to `second`, by OpenCV: as `deepflow`, and raises so.
+
+    Several times as fast. Unlike OpenCV's preset, which stops at half of the resolution, it goes on to the full one: of
+    the presets and their variations that had the least error on MPI-Sintel (docs/flow.md).
+    """
+    _check(first, second)
+    cv2 = _opencv()
+    method = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    method.setFinestScale(0)
+    return _calculate(method, first, second)
+
+
+ESTIMATORS: Mapping[str, FlowFunction] = {"deepflow": deepflow, "dis": dis}
+"""The ways to estimate flow, by the names that `--flow-method` takes."""
+
+
+def require_estimator(name: str) -> None:
+    """Raises OSError, saying what to install, where this one of `ESTIMATORS` cannot run."""
+    _contributed_module() if name == "deepflow" else _opencv()
+
+
+def _check(first: Tensor, second: Tensor) -> None:
+    if first.shape != second.shape or first.ndim != 4 or first.shape[:2] != (1, 3):
+        raise NststabError(
+            f"expected two frames of one shape (1, 3, H, W), got {tuple(first.shape)} and {tuple(second.shape)}"
+        )
+
+
+def _calculate(method: Any, first: Tensor, second: Tensor) -> Tensor:
+    """What OpenCV's `method` finds between two frames, padded to the size it needs."""
+    height, width = first.shape[-2:]
+    (top, bottom), (left, right) = margins = _margins(height), _margins(width)
+    padded = [np.pad(_luma(frame), margins, mode="edge") for frame in (first, second)]
+    flow = method.calc(padded[0], padded[1], None)  # (H, W, 2)
+    flow = flow[top : flow.shape[0] - bottom, left : flow.shape[1] - right]
+    return torch.from_numpy(flow).permute(2, 0, 1).unsqueeze(0).contiguous().to(first.device)
+
+
+def _luma(frame: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The 8-bit grey picture (H, W) of a frame, weighted as in ITU-R BT.601."""
+    weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    return to_uint8((frame.detach().float().cpu() * weights).sum(dim=1, keepdim=True))[..., 0]
+
+
+def _margins(side: int) -> tuple[int, int]:
+    missing = max(0, MINIMUM_SIDE - side)
+    return missing // 2, missing - missing // 2
+
+
+def _opencv() -> Any:
+    """`cv2`, imported only now; where that fails, an OSError which says what to install."""
+    with _cv2_lock:
+        try:
+            import cv2
+        except ModuleNotFoundError as error:
+            raise OSError(f"optical flow needs OpenCV ({error}): pip install opencv-contrib-python") from error
+        except ImportError as error:
+            # OpenCV's loader leaves this mark when it fails, and the next import would report a recursion instead.
+            vars(sys).pop("OpenCV_LOADER", None)
+            package = "libglib2.0-0" if re.search(r"lib(glib|gthread)-2", str(error)) else "libgl1"
+            raise OSError(
+                f"OpenCV cannot be loaded ({error}): install the Debian package {package}, or "
+                "pip uninstall opencv-contrib-python and pip install opencv-contrib-python-headless"
+            ) from error
+    return cv2
+
+
+def _contributed_module() -> Any:
+    """`cv2.optflow`; where it is missing, an OSError which says what to install."""
+    contributed = getattr(_opencv(), "optflow", None)
+    if not hasattr(contributed, "createOptFlow_DeepFlow"):
+        raise OSError(
+            "this OpenCV has no DeepFlow (cv2.optflow), another OpenCV package took its place: pip uninstall "
+            "opencv-python opencv-python-headless, then pip install --force-reinstall opencv-contrib-python"
+        )
+    return contributed
+
+
+class FloFolder:
+    """A flow function which reads the `.flo` files of a folder under the names of Ruder's program.
+
+    Frames count from 1: forward_1_2.flo leads from frame 1 to frame 2, backward_2_1.flo from 2 to 1, forward_1_3.flo
+    from 1 to 3. Numbers may have leading zeros. Which number a frame has is known by the object, so the frames must
+    come out of `numbered` and reach the function unchanged; they are not kept alive by this.
+
+    Raises:
+        OSError: there is no such folder. ValueError: it holds no such file.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._paths: dict[str, Path] = {}
+        for path in sorted(folder.iterdir()):
+            if match := _FLOW_NAME.fullmatch(path.name):
+                self._paths[f"{match[1]}_{int(match[2])}_{int(match[3])}.flo"] = path
+        if not self._paths:
+            raise NststabError(
+                f"{folder}: expected flows named forward_1_2.flo, backward_2_1.flo and so on, found none"
+            )
+        self._frames: dict[int, tuple[int, weakref.ref[Tensor]]] = {}  # by id; a tensor has no hash of its content
+
+    def numbered(self, frames: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Pass the frames of a clip on and count them from 1, so that the flows between them are found.
+
+        Raises ValueError where the first one has another size than the flows: before any work is done on it.
+        """
+        for number, frame in enumerate(frames, 1):
+            if number == 1:
+                _read(next(iter(self._paths.values())), frame)
+            known = self._find(frame) is not None
+            passed = frame.detach() if known else frame  # one picture shown twice needs two numbers
+            forget = partial(self._frames.pop, id(passed))  # the reference itself, passed on, is pop's default
+            self._frames[id(passed)] = number, weakref.ref(passed, forget)
+            yield passed
+            del frame, passed
+
+    def __call__(self, first: Tensor, second: Tensor) -> Tensor:
+        """The flow between two frames (1, 3, H, W) of `numbered`.
+
+        Raises:
+            OSError: its file is missing. ValueError: it has another size, is damaged, or a frame is not known.
+        """
+        numbers = self._find(first), self._find(second)
+        if numbers[0] is None or numbers[1] is None:
+            raise NststabError(f"{self.folder}: expected two frames of the clip that was numbered, got another frame")
+        return _read(self._path(numbers[0], numbers[1]), first)
+
+    def _path(self, first: int, second: int) -> Path:
+        name = f"{'forward' if first < second else 'backward'}_{first}_{second}.flo"
+        if name not in self._paths:
+            distances = ",".join(str(distance) for distance in sorted({1, abs(second - first)}))
+            raise FileNotFoundError(
+                f"{self.folder / name}: no such file; expected the flow from frame {first} to frame {second}, which "
+                f"nststab flow estimate --distances {distances} writes"
+            )
+        return self._paths[name]
+
+    def _find(self, frame: Tensor) -> int | None:
+        number, reference = self._frames.get(id(frame), (None, None))
+        return number if reference is not None and reference() is frame else None
+
+
+def _read(path: Path, frame: Tensor) -> Tensor:
+    """The flow in a file, on the frame's device; ValueError where it has another size than the frame."""
+    flow = read_flo(path)
+    if flow.shape[-2:] != frame.shape[-2:]:
+        (height, width), (got_height, got_width) = frame.shape[-2:], flow.shape[-2:]
+        raise NststabError(
+            f"{path}: expected {width}x{height} as the frames have, got a flow of {got_width}x{got_height}"
+        )
+    return flow.to(frame.device)
+
+
+def cached(flow: FlowFunction, folder: Path, name: str) -> FlowFunction:
+    """Keep what `flow` computes as `.flo` files in `folder`, which is made when the first one is written.
+
+    An entry is found by the bytes of both frames, the method's `name` and the version of OpenCV. One which cannot be
+    read is computed again. The function may be called by several threads and processes at once.
+    """
+
+    def lookup(first: Tensor, second: Tensor) -> Tensor:
+        path = folder / f"{_fingerprint(name, first, second)}.flo"
+        with suppress(OSError, ValueError):
+            stored = read_flo(path)
+            if stored.shape[-2:] == first.shape[-2:]:
+                path.touch()  # `trim_cache` removes what was not used for longest
+                return stored.to(first.device)
+        computed = flow(first, second)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_flo(path, computed)
+        return computed
+
+    return lookup
+
+
+def trim_cache(folder: Path, limit: int) -> None:
+    """Remove the least recently used flows from a cache folder until it holds no more than `limit` bytes.
+
+    What killed processes left half written counts as well.
+    """
+    entries = [(path.stat(), path) for pattern in ("*.flo", "*.part") for path in folder.glob(pattern)]
+    excess = sum(status.st_size for status, _ in entries) - limit
+    for status, path in sorted(entries, key=lambda entry: entry[0].st_mtime):
+        if excess <= 0:
+            break
+        path.unlink(missing_ok=True)
+        excess -= status.st_size
+
+
+def _fingerprint(name: str, *frames: Tensor) -> str:
+    digest = hashlib.blake2b(repr((_CACHE_FORMAT, name, _opencv_version())).encode(), digest_size=20)
+    for frame in frames:
+        digest.update(repr((tuple(frame.shape), str(frame.dtype))).encode())
+        digest.update(frame.detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def _opencv_version() -> str:
+    """The version of the installed OpenCV, found without importing it."""
+    for distribution in ("opencv-contrib-python", "opencv-contrib-python-headless"):
+        with suppress(PackageNotFoundError):
+            return version(distribution)
+    return "none"

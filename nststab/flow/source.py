@@ -1,0 +1,56 @@
+"""Where the optical flow comes from: estimated and kept in the cache, or read from files."""
+
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from nststab.errors import SettingError
+from nststab.flow.estimators import ESTIMATORS, FloFolder, FlowFunction, cached, require_estimator, trim_cache
+
+log = logging.getLogger(__name__)
+
+CACHE_BYTES = 4 << 30  # about 2,400 pairs at 432x240, both directions
+
+
+@dataclass(frozen=True)
+class FlowSource:
+    """An estimator with its cache folder, by default the user's; or a folder of `.flo` files."""
+
+    method: str = "deepflow"
+    cache: Path | None = None
+    files: FloFolder | None = None
+
+    def function(self) -> FlowFunction:
+        """The flow between two frames; OSError at once where it cannot be estimated here."""
+        if self.files is not None:
+            log.info(f"flow: the files of {self.files.folder}")
+            return self.files
+        require_estimator(self.method)
+        folder = cache_folder(self.cache)
+        trim_cache(folder, CACHE_BYTES)
+        (log.debug if self.method == "deepflow" else log.info)(f"flow: {self.method}")
+        log.debug(f"flows are kept in {folder}")
+        return cached(ESTIMATORS[self.method], folder, self.method)
+
+    def numbered(self, frames: Iterator[Tensor]) -> Iterator[Tensor]:
+        """The frames of a whole clip, before it is cut into shots: files are found by the frames' numbers."""
+        return frames if self.files is None else self.files.numbered(frames)
+
+
+def flow_source(files: Path | None, method: str | None, cache: Path | None) -> FlowSource:
+    """What --flow, --flow-method and --flow-cache say; a usage error where they contradict each other."""
+    if files is None:
+        return FlowSource(method or "deepflow", cache)
+    for flag, value in (("--flow-method", method), ("--flow-cache", cache)):
+        if value is not None:
+            raise SettingError(f"{flag} has no effect with --flow, which reads the flow from files")
+    return FlowSource(files=FloFolder(files))
+
+
+def cache_folder(given: Path | None = None) -> Path:
+    """Where flows are kept: the folder that was given, or one in the user's cache."""
+    return given or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nststab" / "flow"

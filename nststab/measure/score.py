@@ -1,0 +1,271 @@
+"""How stable are clips that any program made? Every figure stands beside the losses that expose a cheat.
+
+Patches and flicker as in `stability`; warping error and drift besides. Everything streams: as many frames are held as
+the longest gap reaches back, and a few numbers for each frame.
+"""
+
+import math
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from nststab import metrics
+from nststab.experiments.results import Json, Table
+from nststab.flow.estimators import FlowFunction
+from nststab.flow.pairs import FlowPair, flow_ahead
+from nststab.losses import content_loss
+from nststab.measure.pairing import Counterparts
+from nststab.measure.stability import (
+    CONTENT,
+    FrameLosses,
+    MethodStability,
+    PairScores,
+    StabilityMeter,
+    StabilitySettings,
+)
+from nststab.metrics import DriftSlopes
+from nststab.vgg import PerceptualNetwork
+
+Flows = Mapping[int, FlowPair]  # by gap: between the frame that lies so far back and this one
+
+UNITS = {
+    "psnr": "dB",
+    "ssim": "1",
+    "warp_error": "mean square, of a range of 1",
+    "trusted": "share of pixels",
+    "flicker": "levels of 255",
+    "drift": "levels of 255 per frame",
+}
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """Patches of each pair of frames, their seed, and the gaps in frames over which the warping error is taken.
+
+    Losses are those of the second frame and of each `loss_every`-th after it: they take longer than all the rest, and
+    change little from frame to frame.
+    """
+
+    patches: int = 10
+    gaps: tuple[int, ...] = (1, 5)
+    loss_every: int = 5
+    seed: int = 0
+
+    @property
+    def stability(self) -> StabilitySettings:
+        return StabilitySettings(self.patches, seed=self.seed)
+
+
+@dataclass(frozen=True)
+class ClipScore:
+    """The figures of one clip, NaN for what could not be measured.
+
+    Attributes:
+        stability: PSNR and SSIM of corresponding patches, flicker on still pixels, losses.
+        warp_errors: by gap, mean squared error over the trusted pixels of all pairs, of a range of 1.
+        trusted: by gap, the share of these pixels.
+        slopes: of brightness and colour, the common slope of all shots.
+    """
+
+    stability: MethodStability
+    warp_errors: Mapping[int, float]
+    trusted: Mapping[int, float]
+    slopes: DriftSlopes
+
+    def as_row(self) -> dict[str, Json]:
+        """All figures as JSON values in the units of `UNITS`; warp_error and trusted are those of the shortest gap."""
+        nearest = min(self.warp_errors)
+        return {
+            "psnr": self.stability.psnr,
+            "ssim": self.stability.ssim,
+            "warp_error": self.warp_errors[nearest],
+            "trusted": self.trusted[nearest],
+            "flicker": self.stability.flicker,
+            "drift": self.slopes.largest,
+            "content_loss": self.stability.content_loss,
+            "style_loss": self.stability.style_loss,
+            "n": self.stability.n,
+            "warp_errors": {str(gap): error for gap, error in self.warp_errors.items()},
+            "trusted_pixels": {str(gap): share for gap, share in self.trusted.items()},
+            "drift_slopes": self.slopes._asdict(),
+        }
+
+
+class _Series:
+    """What is added up of one clip while its frames pass by."""
+
+    def __init__(self, gaps: Sequence[int]) -> None:
+        self.pairs: dict[int, list[metrics.WarpingError]] = {gap: [] for gap in gaps}
+        self.shots: list[list[list[float]]] = []  # of each shot the mean R, G, B of its frames
+
+    def warp_error(self, gap: int) -> float:
+        """Over all trusted pixels, so that a pair with few of them counts little."""
+        known = [pair for pair in self.pairs[gap] if pair.trusted > 0]
+        total = math.fsum(pair.trusted for pair in known)
+        return math.fsum(pair.error * pair.trusted for pair in known) / total if known else math.nan
+
+    def trusted(self, gap: int) -> float:
+        shares = [pair.trusted for pair in self.pairs[gap]]
+        return math.fsum(shares) / len(shares) if shares else math.nan
+
+    def slopes(self) -> DriftSlopes:
+        """The least-squares slopes common to all shots, each of which has a level of its own."""
+        shots = [torch.tensor(shot, dtype=torch.float64) for shot in self.shots if len(shot) > 1]  # each (T, 3)
+        weights = [len(shot) * (len(shot) ** 2 - 1) for shot in shots]  # 12 times the sum of squares of its times
+        found = [metrics.drift_slopes(shot) for shot in shots]
+        if not found:
+            return DriftSlopes(*[math.nan] * 4)
+        means = (
+            math.fsum(weight * slope for weight, slope in zip(weights, of_shots, strict=True)) / sum(weights)
+            for of_shots in zip(*found, strict=True)
+        )
+        return DriftSlopes(*means)
+
+
+class Watcher(Protocol):
+    """Sees what is measured, frame by frame, such as `report.recorder.SceneRecorder`."""
+
+    def start_shot(self) -> None: ...
+    def update(self, frames: Sequence[Tensor], pair: PairScores | None, flow: FlowPair | None) -> None: ...
+
+
+class ScoreMeter:
+    """Measures clips beside their original while frames pass by, all at the same patches and trusted pixels."""
+
+    def __init__(self, clips: int, settings: ScoreSettings, frame_losses: FrameLosses | None = None) -> None:
+        self.settings = settings
+        measured = range(1, sys.maxsize, settings.loss_every)
+        self._meter = StabilityMeter(settings.stability, frame_losses, loss_frames=measured)
+        self._names = [CONTENT, *map(str, range(clips))]
+        self._series = [_Series(settings.gaps) for _ in self._names]
+        self._before: deque[list[Tensor]] = deque(maxlen=max(settings.gaps))
+
+    @property
+    def shots(self) -> int:
+        """How many there were."""
+        return len(self._series[0].shots)
+
+    @property
+    def pair(self) -> PairScores | None:
+        """As `StabilityMeter.pair`."""
+        return self._meter.pair
+
+    def start_shot(self) -> None:
+        """Forget the frames before: no pair spans a cut."""
+        self._meter.start_shot()
+        self._before.clear()
+        for series in self._series:
+            series.shots.append([])
+
+    def update(
+        self, content: Tensor, stylized: Sequence[Tensor], flows: Flows, foreground: Tensor | None = None
+    ) -> None:
+        """Take the next frame (1, 3, H, W), its counterpart in each clip, its flows and foreground (1, 1, H, W)."""
+        frames = [content, *stylized]
+        self._meter.update(content, dict(zip(self._names[1:], stylized, strict=True)), foreground)
+        for gap in self.settings.gaps:
+            if gap in flows:
+                backward, mask = flows[gap].backward, flows[gap].trusted
+                for series, previous, current in zip(self._series, self._before[-gap], frames, strict=True):
+                    error = metrics.warping_error(previous, current, backward, mask)
+                    series.pairs[gap].append(error)
+        for series, frame in zip(self._series, frames, strict=True):
+            series.shots[-1].append(frame.double().mean((0, 2, 3)).tolist())
+        self._before.append(frames)
+
+    def result(self) -> list[ClipScore]:
+        """The original's own figures, which nothing can surpass honestly, then those of each clip."""
+        rows = self._meter.result()
+        return [
+            ClipScore(
+                rows[name],
+                {gap: series.warp_error(gap) for gap in self.settings.gaps},
+                {gap: series.trusted(gap) for gap in self.settings.gaps},
+                series.slopes(),
+            )
+            for name, series in zip(self._names, self._series, strict=True)
+        ]
+
+
+def score(
+    shots: Iterable[Iterable[Tensor]],
+    counterparts: Callable[[], Counterparts],
+    meter: ScoreMeter,
+    flow: FlowFunction,
+    watcher: Watcher | None = None,
+) -> Iterator[int]:
+    """Feed the meter with the original's shots, and give the number of frames that are done after each.
+
+    shots: the frames (1, 3, H, W) between two cuts, as `split_shots` gives them; neither a pair of frames nor a flow
+    spans one. counterparts: what belongs to the next frame, such as `Pairing.counterparts`. watcher: is shown the
+    frames, the original's first, with what was measured of them and the flow over one frame.
+    """
+    done = 0
+    for shot in shots:
+        meter.start_shot()
+        if watcher is not None:
+            watcher.start_shot()
+        with closing(flow_ahead(shot, flow, meter.settings.gaps)) as frames:
+            for content, flows in frames:
+                made = counterparts()
+                meter.update(content, made.stylized, flows, made.foreground)
+                if watcher is not None:
+                    watcher.update([content, *made.stylized], meter.pair, flows.get(1))
+                done += 1
+                yield done
+
+
+def ranks(scores: Sequence[ClipScore]) -> list[int | None]:
+    """The place of each clip by the SSIM of corresponding patches, 1 the best; equals share one, None: no SSIM."""
+    values = [score.stability.ssim for score in scores]
+    return [None if math.isnan(own) else 1 + sum(other > own for other in values) for own in values]
+
+
+def table(own: ClipScore, clips: Sequence[tuple[str, ClipScore]]) -> Table:
+    """The figures of clips by their names, the best first and numbered, below those of the original itself."""
+    places = ranks([score for _, score in clips])
+    rows = [{"clip": CONTENT, **_figures(own, own)}]
+    for place, (name, score) in sorted(zip(places, clips, strict=True), key=lambda item: item[0] or len(clips) + 1):
+        rows.append({"clip": name if len(clips) == 1 else f"{place or '-'} {name}", **_figures(score, own)})
+    shares = [f"{share:.0%} over {gap} frame{'s' * (gap > 1)}" for gap, share in own.trusted.items() if share > 0]
+    note = f"pixels with a flow to be trusted: {', '.join(shares) or 'none'}"
+    return Table("", list(rows[0]), [list(row.values()) for row in rows], note)
+
+
+def _figures(score: ClipScore, own: ClipScore) -> dict[str, str]:
+    """What the table shows of a clip, by column; - for what could not be measured."""
+    row, style = score.stability, own.stability.style_loss
+    figures = {
+        "PSNR dB": f"{row.psnr:.2f}",
+        "SSIM": f"{row.ssim:.3f}",
+        **{f"warp {gap}": f"{error:.5f}" for gap, error in score.warp_errors.items()},
+        "flicker": f"{row.flicker:.2f}",
+        "drift": f"{score.slopes.largest:.3f}",
+    }
+    if not math.isnan(style):
+        figures |= {"style loss": f"{row.style_loss:.3f}", "of input": f"{row.style_loss / style:.0%}"}
+    figures["content loss"] = f"{row.content_loss:.3f}"
+    return {name: figure.replace("nan", "-") for name, figure in figures.items()}
+
+
+class ContentLoss:
+    """The content loss alone, for `perceptual_losses`: eq. (2) of Gupta et al. 2017 with a weight of one."""
+
+    def __init__(self, network: PerceptualNetwork, layers: tuple[str, ...]) -> None:
+        network.require(layers)
+        self._network = network
+        self._layers = layers
+
+    def content_targets(self, images: Tensor) -> dict[str, Tensor]:
+        targets: dict[str, Tensor] = self._network(images, self._layers)
+        return targets
+
+    def __call__(self, images: Tensor, content_targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        features = self._network(images, self._layers)
+        return {"content": torch.stack([content_loss(features[j], content_targets[j]) for j in self._layers]).sum()}

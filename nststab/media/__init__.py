@@ -1,1 +1,0 @@
-"""The formats behind video.py: codecs, pipes, timing, palettes. Only reader, writer and what they use need av."""

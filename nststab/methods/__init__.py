@@ -1,0 +1,1 @@
+"""The stylizers, and where they are built."""

@@ -1,0 +1,1 @@
+"""Architectures, their weights in files, and the perceptual network's."""

@@ -1,0 +1,251 @@
+"""What stylizes: the protocol, the feed-forward stylizer, and the files of networks and Gram targets."""
+
+import json
+import pickle
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from nststab.errors import NststabError
+from nststab.networks.transformation import NetworkConfig, TransformationNetwork
+from nststab.storage.durable import write_durably
+from nststab.vgg import PerceptualNetwork, Pooling, normalization
+
+Precision = Literal["float32", "bfloat16", "float16"]
+FORMAT = "nststab-network-1"
+TARGET_FORMAT = "nststab-target-1"
+
+
+class Stylizer(Protocol):
+    """A stream of frames (1, 3, H, W) in, as many frames out; state lives in the call, so a new shot is a new call."""
+
+    def __call__(self, frames: Iterable[Tensor]) -> Iterator[Tensor]: ...
+
+
+class FeedForward:
+    """Stylizes with a transformation network, p_t = f(c_t) or p_t = f(p_{t-1}, c_t) (Gupta et al. 2017, section 4).
+
+    Frames come back in float32 on the CPU, whatever the `device` and the `precision` of the network's arithmetic.
+    """
+
+    def __init__(
+        self, network: TransformationNetwork, device: torch.device | str = "cpu", precision: Precision = "float32"
+    ) -> None:
+        self._network = network.to(device).eval()
+        self._device = torch.device(device)
+        self._precision = precision
+
+    def __call__(self, frames: Iterable[Tensor]) -> Iterator[Tensor]:
+        previous: Tensor | None = None
+        for frame in frames:
+            current = self._stylize(frame, previous)
+            previous = current if self._network.config.recurrent else None
+            yield current.cpu()
+
+    def _stylize(self, frame: Tensor, previous: Tensor | None) -> Tensor:
+        with torch.no_grad(), autocast(self._device, self._precision):
+            stylized: Tensor = self._network(frame.to(self._device), previous)
+        return stylized
+
+
+def autocast(device: torch.device | str, precision: Precision) -> torch.autocast:
+    """Arithmetic of `precision` on `device`; the parameters stay in float32."""
+    dtype = getattr(torch, precision)
+    return torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network with the Gram targets of its style and the record of its training.
+
+    Attributes:
+        style: layer -> Gram matrix (1, C, C), divided by C·H·W; `gatys` and `ruder` need no image beside these. Empty
+            where they are kept in a file of their own (`save_target`).
+        training: settings, seed, data and last losses, as JSON values.
+    """
+
+    network: TransformationNetwork
+    style: Mapping[str, Tensor] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint, dtype: torch.dtype = torch.float16) -> None:
+    """Writes a `.safetensors` file, whole or not at all, with the network's settings in its metadata.
+
+    Raises:
+        ValueError: another suffix. OSError: the file cannot be written.
+    """
+    tensors = _named("network", checkpoint.network.state_dict()) | _named("style", checkpoint.style)
+    network = json.dumps(asdict(checkpoint.network.config))
+    _write(path, tensors, checkpoint.training, {"format": FORMAT, "network": network}, dtype)
+
+
+def save_target(path: Path, target: Mapping[str, Tensor], training: Mapping[str, Any]) -> None:
+    """Writes the Gram targets of a style, layer -> (1, C, C), to a `.safetensors` file as `save_checkpoint` does.
+
+    Both networks of a style share them. `training` says what they were computed with: "perceptual", the network's
+    fingerprint, and "style_size", the picture's longest side.
+
+    Raises:
+        ValueError: another suffix. OSError: the file cannot be written.
+    """
+    _write(path, _named("style", target), training, {"format": TARGET_FORMAT}, torch.float16)
+
+
+def _write(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    training: Mapping[str, Any],
+    metadata: Mapping[str, str],
+    dtype: torch.dtype,
+) -> None:
+    if path.suffix != ".safetensors":
+        raise NststabError(f"networks and targets are kept in .safetensors files, got {path.name}")
+    narrow = {name: _narrowed(value.detach().cpu(), dtype) for name, value in tensors.items()}
+    write_durably(path, _in_order(save(narrow, {**metadata, "training": json.dumps(dict(training))})))
+
+
+def _named(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors by the names that they have in a file: those of its `part`."""
+    return {f"{part}.{name}": value for name, value in tensors.items()}
+
+
+def _part(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The float32 tensors of a file's `part`, by their own names."""
+    prefix = f"{part}."
+    return {name.removeprefix(prefix): value.float() for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _in_order(file: bytes) -> bytes:
+    """A `.safetensors` file with its header sorted: safetensors writes metadata in an order of chance.
+
+    So one training gives one file, to the byte.
+    """
+    end = 8 + int.from_bytes(file[:8], "little")
+    header = json.dumps(json.loads(file[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # aligned, as the format asks for
+    return len(header).to_bytes(8, "little") + header + file[end:]
+
+
+def _narrowed(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """`value` in `dtype`, as it is where that overflows: Gram matrices of some styles come near float16's 65504."""
+    narrow = value.to(dtype)
+    return (narrow if torch.equal(narrow.isfinite(), value.isfinite()) else value).contiguous()
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Reads a `.safetensors` checkpoint, or a `.pth` with the same tensors (never unpickling code).
+
+    Raises:
+        FileNotFoundError: there is no such file. ValueError: it is no checkpoint, or one of another architecture.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no such checkpoint: {path}")
+    tensors, metadata = read_tensors(path)
+    weights = _part("network", tensors)
+    if not weights or metadata.get("format", FORMAT) != FORMAT:
+        raise NststabError(
+            f"{path} holds no transformation network of nststab (expected tensors named network.* and format {FORMAT})"
+        )
+    try:
+        config = _config(json.loads(metadata["network"])) if "network" in metadata else _infer_config(weights)
+        network = TransformationNetwork(config)
+        network.load_state_dict(weights)
+    except (KeyError, IndexError, TypeError, RuntimeError, ValueError) as error:
+        raise NststabError(
+            f"{path} holds the weights of another architecture: {str(error).splitlines()[-1].strip()}"
+        ) from error
+    return Checkpoint(network, _part("style", tensors), _training(path, metadata.get("training", "{}")))
+
+
+def load_perceptual(path: Path, pooling: Pooling = "max") -> PerceptualNetwork:
+    """Reads the weights of a VGG, such as `assets.perceptual_weights()`, with the normalisation that goes with them.
+
+    Raises:
+        FileNotFoundError: there is no such file. ValueError: it holds no weights, or those of another network.
+    """
+    tensors, metadata = read_tensors(path)
+    try:
+        return PerceptualNetwork(tensors, normalization(tensors, metadata), pooling)
+    except ValueError as error:
+        raise NststabError(f"{path}: {error}") from error
+
+
+def load_target(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Reads what `save_target` wrote: the Gram targets, and the record of what they were computed with.
+
+    Raises:
+        FileNotFoundError: there is no such file. ValueError: it holds no Gram targets, or damaged ones.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file of Gram targets: {path}")
+    tensors, metadata = read_tensors(path)
+    target = _part("style", tensors)
+    if not target or metadata.get("format") != TARGET_FORMAT:
+        raise NststabError(
+            f"{path} holds no Gram targets of nststab (expected tensors named style.* and format {TARGET_FORMAT})"
+        )
+    for layer, gram in target.items():
+        if gram.ndim != 3 or gram.shape != (1, gram.shape[-1], gram.shape[-1]) or not bool(gram.isfinite().all()):
+            raise NststabError(f"{path}: expected a finite Gram matrix (1, C, C) at {layer}, got {tuple(gram.shape)}")
+    return target, _training(path, metadata.get("training", "{}"))
+
+
+def _training(path: Path, text: str) -> dict[str, Any]:
+    """The record of the training, which must be a JSON object."""
+    try:
+        return dict(json.loads(text))
+    except (TypeError, ValueError) as error:
+        raise NststabError(f"the training record of {path} is damaged: {text[:40]!r}") from error
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors by name and metadata of a `.safetensors`, or of a `.pth` with `weights_only=True`.
+
+    Raises:
+        ValueError: a file of another kind, a damaged one, or a pickle that wants to run code.
+    """
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, "pt") as file:
+                return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+        except SafetensorError as error:
+            raise NststabError(f"{path} is not a readable .safetensors file: {error}") from error
+    if path.suffix not in (".pth", ".pt"):
+        raise NststabError(f"expected weights in a .safetensors, .pth or .pt file, got {path.name}")
+    loaded = _unpickle(path)
+    if not isinstance(loaded, dict) or not all(isinstance(name, str) for name in loaded):
+        raise NststabError(f"expected a dictionary of named tensors in {path}")
+    if not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise NststabError(f"expected nothing but tensors in {path}")
+    return loaded, {}
+
+
+def _unpickle(path: Path) -> Any:
+    """What a `.pth` holds; ValueError where it is damaged or wants to run code."""
+    with path.open("rb") as file, warnings.catch_warnings(action="ignore"):  # about the protocol of a damaged file
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise NststabError(f"refused to load {path}: it holds more than tensors, or is no checkpoint") from error
+        except Exception as error:  # a damaged pickle can raise anything: KeyError, AssertionError, struct.error, ...
+            raise NststabError(f"refused to load {path}: it is damaged, or no checkpoint") from error
+
+
+def _config(values: Mapping[str, Any]) -> NetworkConfig:
+    return NetworkConfig(**{**values, "widths": tuple(values["widths"])})
+
+
+def _infer_config(weights: Mapping[str, Tensor]) -> NetworkConfig:
+    """A `.pth` has no metadata; the shapes tell the same."""
+    convolutions = [weights[f"encoder.{i}.convolution.weight"] for i in range(3)]
+    narrow, middle, wide = (len(weight) for weight in convolutions)
+    blocks = len({name.split(".")[1] for name in weights if name.startswith("blocks.")})
+    return NetworkConfig(convolutions[0].shape[1] == 6, (narrow, middle, wide), blocks)

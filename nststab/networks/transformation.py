@@ -1,0 +1,193 @@
+"""The transformation network, plain and recurrent: Gupta et al. 2017, section 4, after Johnson et al. 2016."""
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nststab.errors import NststabError
+
+STRIDE = 4  # two stride-2 convolutions: the network works on multiples of 4
+MARGIN = 16  # of the networks that are trained: as good as 32, where 8 still leave half of what a border shows
+MINIMUM = 8  # reflecting 4 pixels needs 5, reflecting 1 pixel behind the stride needs 2 of 4
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """What a checkpoint needs to rebuild its network.
+
+    `margin` is how many pixels a frame is reflected by on each side before the network and cut off after it: next to
+    its border a network draws otherwise than within, so the border is drawn where nobody sees it.
+    """
+
+    recurrent: bool = False
+    widths: tuple[int, int, int] = (32, 64, 128)
+    blocks: int = 5
+    margin: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.widths) != 3 or min(self.widths) < 1 or min(self.blocks, self.margin) < 0:
+            raise NststabError(f"expected three positive widths, and at least 0 blocks and margin, got {self}")
+
+
+class InstanceNorm(nn.Module):
+    """Affine instance normalisation of (N, C, H, W)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(channels))
+        self.shift = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.instance_norm(x, weight=self.scale, bias=self.shift)
+
+
+class ConvolutionBlock(nn.Module):
+    """Reflection padding, convolution, instance normalisation; optionally upsampled before and a ReLU behind."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, upsample: bool = False, relu: bool = True
+    ) -> None:
+        super().__init__()
+        self.padding = kernel // 2
+        self.upsample = upsample
+        self.relu = relu
+        # no bias: the normalisation's shift is one
+        self.convolution = nn.Conv2d(inputs, outputs, kernel, stride, bias=False)
+        self.normalization = InstanceNorm(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.upsample:
+            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+        x = self.normalization(self.convolution(reflect(x, self.padding)))
+        return F.relu(x) if self.relu else x
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions around a shortcut, no ReLU after the sum (Johnson et al. 2016)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = ConvolutionBlock(channels, channels, 3)
+        self.second = ConvolutionBlock(channels, channels, 3, relu=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual: Tensor = self.second(self.first(x))
+        return x + residual
+
+
+class TransformationNetwork(nn.Module):
+    """Frame in, stylized frame out; the recurrent kind also sees the previous stylized frame: p_t = f(p_{t-1}, c_t).
+
+    Gupta et al. 2017, section 4.1. Two stride-2 convolutions, residual blocks, two nearest-neighbour upsamplings, RGB
+    by a sigmoid as in Dumoulin et al. 2017. Any size goes in and comes out: odd and tiny ones are padded by
+    replication, then cropped.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        narrow, middle, wide = config.widths
+        self.encoder = nn.Sequential(
+            ConvolutionBlock(6 if config.recurrent else 3, narrow, 9),
+            ConvolutionBlock(narrow, middle, 3, stride=2),
+            ConvolutionBlock(middle, wide, 3, stride=2),
+        )
+        self.blocks = nn.Sequential(*(ResidualBlock(wide) for _ in range(config.blocks)))
+        self.decoder = nn.Sequential(
+            ConvolutionBlock(wide, middle, 3, upsample=True),
+            ConvolutionBlock(middle, narrow, 3, upsample=True),
+        )
+        self.output = nn.Conv2d(narrow, 3, 9)
+
+    def forward(self, frame: Tensor, previous: Tensor | None = None) -> Tensor:
+        """Stylizes `frame` (N, 3, H, W) in [0, 1]; `previous` is the stylized frame before it, of the same shape.
+
+        None stands for the first frame of a shot: zeros, as in the paper. An independent network takes no `previous`.
+        """
+        if self.config.recurrent:
+            frame = torch.cat((frame, torch.zeros_like(frame) if previous is None else previous), dim=1)  # (N, 6, H, W)
+        elif previous is not None:
+            raise NststabError("an independent network takes no previous frame")
+        height, width = frame.shape[-2:]
+        top, left = (min(self.config.margin, side - 1) for side in (height, width))  # so far a frame can be reflected
+        x = F.pad(frame, (left, left, top, top), mode="reflect")
+        x = F.pad(x, (0, _missing(x.shape[-1]), 0, _missing(x.shape[-2])), mode="replicate")
+        x = self.decoder(self.blocks(self.encoder(x)))
+        with torch.autocast(x.device.type, enabled=False):  # bf16 has too few bits for the 256 levels of a picture
+            x = torch.sigmoid(self.output(reflect(x.to(self.output.weight.dtype), 4)))
+        return x[..., top : top + height, left : left + width]
+
+
+def make_recurrent(network: TransformationNetwork) -> TransformationNetwork:
+    """A recurrent network which ignores the previous frame, so it draws what the independent `network` draws.
+
+    The weights of the three new input channels are zero; fine-tuning starts there.
+    """
+    if network.config.recurrent:
+        raise NststabError("expected an independent network, got a recurrent one")
+    recurrent = TransformationNetwork(replace(network.config, recurrent=True))
+    state = network.state_dict()
+    first = state["encoder.0.convolution.weight"]  # (C, 3, 9, 9)
+    state["encoder.0.convolution.weight"] = torch.cat((first, torch.zeros_like(first)), dim=1)
+    recurrent.load_state_dict(state)
+    return recurrent
+
+
+def transfer_recurrence(
+    network: TransformationNetwork, independent: TransformationNetwork, recurrent: TransformationNetwork
+) -> TransformationNetwork:
+    """`network` made recurrent, plus what fine-tuning changed when it made `recurrent` of `independent`.
+
+    The difference of the two is added tensor by tensor (Ilharco et al. 2023, task arithmetic): it holds how to use the
+    previous frame, of which little belongs to the style.
+
+    Raises:
+        ValueError: the networks are of different shapes, or of the wrong kind.
+    """
+    if not recurrent.config.recurrent:
+        raise NststabError("expected a recurrent network to take the recurrence from, got an independent one")
+    base, tuned = make_recurrent(independent).state_dict(), recurrent.state_dict()
+    result = make_recurrent(network)
+    state = result.state_dict()
+    shapes = [{name: value.shape for name, value in part.items()} for part in (state, base, tuned)]
+    if not shapes[0] == shapes[1] == shapes[2]:
+        raise NststabError("expected networks of the same widths and blocks to transfer the recurrence between")
+    for name, value in state.items():  # where the network is the base, the sum is `recurrent` without any rounding
+        state[name] = torch.where(value == base[name], tuned[name], value + (tuned[name] - base[name]))
+    result.load_state_dict(state)
+    return result
+
+
+def with_margin(network: TransformationNetwork, margin: int) -> TransformationNetwork:
+    """A copy of `network` that reflects frames by another margin: the weights do not depend on it."""
+    copy = TransformationNetwork(replace(network.config, margin=margin))
+    copy.load_state_dict(network.state_dict())
+    return copy
+
+
+def interpolate(first: TransformationNetwork, second: TransformationNetwork, share: float) -> TransformationNetwork:
+    """The network whose weights are (1 - share) times those of `first` and share times those of `second`.
+
+    Between two networks of one training it draws what lies between theirs (weight averaging, Izmailov et al. 2018).
+    Raises ValueError where they are not of one kind, or the share is not in [0, 1].
+    """
+    if first.config != second.config:
+        raise NststabError(f"expected networks of the same kind, got {first.config} and {second.config}")
+    if not 0 <= share <= 1:
+        raise NststabError(f"expected a share from 0 to 1, got {share}")
+    between = TransformationNetwork(first.config)
+    weights, others = first.state_dict(), second.state_dict()
+    between.load_state_dict({name: torch.lerp(value, others[name], share) for name, value in weights.items()})
+    return between
+
+
+def reflect(x: Tensor, padding: int) -> Tensor:
+    """Reflection padding of (N, C, H, W)."""
+    return F.pad(x, (padding, padding, padding, padding), mode="reflect")
+
+
+def _missing(length: int) -> int:
+    """Pixels to add so that `length` is a multiple of the stride, and large enough to be reflected after the stride."""
+    return max(-(-length // STRIDE) * STRIDE, MINIMUM) - length

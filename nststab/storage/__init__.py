@@ -1,0 +1,1 @@
+"""Whole files, kept work and what it belongs to."""

@@ -1,0 +1,95 @@
+"""Files that a kill or a lost machine leaves whole or not at all, and tensors in them."""
+
+import hashlib
+import os
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nststab.errors import NststabError
+
+_CHECKSUM = 16  # bytes of a digest behind each tensor
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a file, whole or not at all, also where the machine is lost just after; OSError names `path`.
+
+    Only one process at a time may write a file so.
+    """
+    part = path.with_name(path.name + ".part")  # a fixed name, so that kills leave one such file at most
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Have the system write a file, or the files of a folder, to the disk."""
+    for file in path.iterdir() if path.is_dir() else [path]:
+        if file.is_file():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+
+
+def write_tensor(path: Path, value: Tensor) -> None:
+    """Write a tensor durably, as a .npy file with a checksum behind it; OSError names `path`."""
+    file = BytesIO()
+    np.save(file, value.detach().cpu().contiguous().numpy(), allow_pickle=False)
+    data = file.getvalue()
+    write_durably(path, data + _checksum(data))
+
+
+def read_tensor(path: Path) -> Tensor:
+    """What `write_tensor` wrote, in memory of torch's own: its alignment may change the last bits of a result.
+
+    Raises OSError where it cannot be read, and ValueError where it is damaged.
+    """
+    stored = path.read_bytes()
+    data = stored[:-_CHECKSUM]
+    if _checksum(data) != stored[-_CHECKSUM:]:
+        raise NststabError(f"{path} is damaged")
+    return torch.from_numpy(np.load(BytesIO(data), allow_pickle=False)).clone()
+
+
+def _checksum(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=_CHECKSUM).digest()
+
+
+class DiskQueue:
+    """Tensors that wait in files of `folder`, which is made if it is missing: first in, first out.
+
+    It begins empty; what a killed process left there is written over. OSError where the disk takes no more.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._first = self._behind = 0
+
+    def append(self, value: Tensor) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_tensor(self._path(self._behind), value)
+        self._behind += 1
+
+    def popleft(self) -> Tensor:
+        """The one that waits for longest; IndexError where none does."""
+        if self._first == self._behind:
+            raise IndexError("pop from an empty queue")
+        path = self._path(self._first)
+        value = read_tensor(path)
+        path.unlink()
+        self._first += 1
+        return value
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number:06d}.npy"

@@ -1,0 +1,1 @@
+"""What a style can be."""

@@ -1,0 +1,279 @@
+"""What `nststab doctor` looks at once the packages can be imported: devices, codecs, what is shipped, room."""
+
+import importlib
+import os
+import platform
+import re
+import shlex
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from nststab.styles.shipped import Style
+
+PIP = f"{shlex.quote(sys.executable)} -m pip"
+# What each codec is good for; the four methods need those of an .mp4.
+_CODECS = (
+    ("libx264", "w", "H.264 out", True),
+    ("aac", "w", "AAC out", True),
+    ("libvpx-vp9", "w", "VP9 out (.webm)", False),
+    ("libopus", "w", "Opus out (.webm)", False),
+    ("gif", "w", "GIF out", False),
+    ("h264", "r", "H.264 in", True),
+    ("hevc", "r", "HEVC in", False),
+    ("vp9", "r", "VP9 in", False),
+    ("prores", "r", "ProRes in", False),
+    ("gif", "r", "GIF in", False),
+)
+_LEAST_BYTES = 1e9  # of memory and of disk; 432x240 needs this much
+
+State = Literal["ok", "not ok", "none"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: what was looked at, what was found, and what to do; `needed` says that the four methods need it."""
+
+    name: str
+    text: str
+    state: State = "ok"
+    advice: str = ""
+    needed: bool = True
+
+
+Check = Callable[[], Iterator[Finding]]
+
+
+def examine(check: Check) -> Iterator[Finding]:
+    """What a check finds; an exception in it is a finding too."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield from check()
+    except Exception as error:
+        yield Finding(check.__name__.strip("_"), reason(error), "not ok")
+
+
+def reason(error: Exception) -> str:
+    """An error in one line."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def reinstall(requirement: str) -> str:
+    """The command that brings a package which is broken."""
+    return f"{PIP} install --force-reinstall {shlex.quote(requirement)}"
+
+
+_INSTALL_AGAIN = f"{reinstall('nststab')} --no-deps"
+
+
+def processor() -> str:
+    """The processor's name, its threads that are used, and its widest instructions."""
+    import torch
+
+    model = platform.processor() or platform.machine()
+    listed = Path("/proc/cpuinfo")
+    if listed.is_file() and (match := re.search(r"model name\s*: (.+)", listed.read_text("utf-8"))):
+        model = match[1]
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"{model}, {torch.get_num_threads()} threads of {os.cpu_count()}, {capability}"
+
+
+def _processor() -> Iterator[Finding]:
+    yield Finding("cpu", processor())
+
+
+def _cuda() -> Iterator[Finding]:
+    import torch
+
+    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        properties = torch.cuda.get_device_properties(index)
+        yield Finding(f"cuda:{index}", f"{properties.name}, {properties.total_memory / 1e9:.1f} GB")
+    if torch.cuda.is_available():
+        return
+    if shutil.which("nvidia-smi") is None:
+        yield Finding("cuda", "no device", "none")
+        return
+    built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
+    advice = "compare `nvidia-smi` with https://pytorch.org/get-started/locally and install the torch that fits"
+    text = f"there is a driver, but torch, built {built}, finds no device"
+    yield Finding("cuda", text, "not ok", advice, needed=False)
+
+
+def _mps() -> Iterator[Finding]:
+    import torch
+
+    there = torch.backends.mps.is_available()
+    yield Finding("mps", "available" if there else "no device", "ok" if there else "none")
+
+
+def _arithmetic() -> Iterator[Finding]:
+    """What --device auto and --precision auto take."""
+    from nststab.methods.build import machine
+
+    chosen = machine("auto", "auto")
+    fast = chosen.precision != "float32"
+    text = f"{chosen.precision} on {chosen.device.type}" + ("" if fast else ": it has no 16-bit arithmetic")
+    yield Finding("arithmetic", text, "ok" if fast else "none")
+
+
+def _deepflow() -> Iterator[Finding]:
+    yield _estimated("deepflow")
+
+
+def _dis() -> Iterator[Finding]:
+    yield _estimated("dis")
+
+
+def _estimated(name: str) -> Finding:
+    """Whether flow is found in two small pictures, one of them the other shifted."""
+    import torch
+
+    from nststab.flow.estimators import ESTIMATORS
+
+    noise = torch.rand(1, 3, 20, 24, generator=torch.Generator().manual_seed(0))
+    texture = torch.nn.functional.interpolate(noise, scale_factor=4, mode="bicubic").clamp(0, 1)
+    flow = ESTIMATORS[name](texture[..., :-2], texture[..., 2:])  # (1, 2, 80, 94)
+    found = float(flow[:, 0, 8:-8, 8:-8].mean())
+    if abs(found + 2) > 0.2:
+        return Finding(name, f"expected a motion of -2 pixels in a test picture, found {found:.2f}", "not ok")
+    return Finding(name, "optical flow of a test picture is right")
+
+
+def _video() -> Iterator[Finding]:
+    from nststab.styles.shipped import demo_clip
+    from nststab.video.clip import open_clip
+
+    try:
+        frame = next(iter(open_clip(demo_clip()).frames())).rgb
+    except (OSError, ValueError) as error:
+        yield Finding("video", reason(error), "not ok", reinstall("av"))
+        return
+    yield Finding("video", f"the demo clip is read: {frame.shape[-1]}x{frame.shape[-2]}")
+
+
+def _codecs() -> Iterator[Finding]:
+    try:
+        codec = importlib.import_module("av").Codec
+    except Exception as error:
+        yield Finding("codecs", reason(error), "not ok", reinstall("av"))
+        return
+    for name, mode, purpose, needed in _CODECS:
+        try:
+            codec(name, mode)
+        except Exception as error:  # av's own error classes
+            yield Finding(purpose, reason(error), "not ok", f"{reinstall('av')} --only-binary av", needed)
+        else:
+            yield Finding(purpose, name, needed=needed)
+
+
+def _weights() -> Iterator[Finding]:
+    import torch
+
+    from nststab.networks.perceptual import perceptual_network
+    from nststab.styles.shipped import perceptual_weights
+
+    network = perceptual_network(None, torch.device("cpu"))
+    yield _shipped("VGG-16", perceptual_weights(), f"layers to {network.layers[-1]}")
+
+
+def _styles() -> Iterator[Finding]:
+    from nststab.styles.shipped import styles
+
+    for style in styles():
+        parts = {method: partial(_network, style, method) for method in style.methods}
+        if style.target.is_file():  # else the networks' files hold them
+            parts["Gram targets"] = partial(_targets, style)
+        for name, check in parts.items():
+            try:
+                yield check()
+            except Exception as error:  # the other styles may be sound
+                yield Finding(style.name, f"{name}: {reason(error)}", "not ok", _INSTALL_AGAIN)
+
+
+def _network(style: "Style", method: str) -> Finding:
+    from nststab.networks.checkpoints import load_checkpoint
+
+    path = style.checkpoint(method)
+    if load_checkpoint(path).network.config.recurrent != (method == "recurrent"):
+        return Finding(style.name, f"{path} is no network for {method}", "not ok", _INSTALL_AGAIN)
+    about = " ".join(str(style.card[field]) for field in ("artist", "year") if style.card.get(field))
+    return _shipped(style.name, path, f"{method}, {about}" if about else method)
+
+
+def _targets(style: "Style") -> Finding:
+    from nststab.networks.checkpoints import load_target
+
+    load_target(style.target)
+    return _shipped(style.name, style.target, "Gram targets")
+
+
+def _shipped(name: str, path: Path, text: str) -> Finding:
+    """Whether a file of weights is finite, and to the bit what the wheel brought, where that is on record."""
+    from base64 import urlsafe_b64encode
+    from hashlib import sha256
+
+    from nststab.networks.checkpoints import read_tensors
+
+    if not all(bool(value.isfinite().all()) for value in read_tensors(path)[0].values()):
+        return Finding(name, f"{path} holds values that are not finite", "not ok", _INSTALL_AGAIN)
+    for file in (file for wheel in metadata.distributions(name="nststab") for file in wheel.files or ()):
+        if file.hash is not None and Path(str(file.locate())) == path:
+            own = urlsafe_b64encode(sha256(path.read_bytes()).digest()).rstrip(b"=").decode()
+            if own != file.hash.value:
+                return Finding(name, f"{path} is not what was installed", "not ok", _INSTALL_AGAIN)
+            text += ", as installed"
+    return Finding(name, text)
+
+
+def _cache() -> Iterator[Finding]:
+    from nststab.flow.source import CACHE_BYTES, cache_folder
+
+    folder = cache_folder()
+    size = sum(path.stat().st_size for path in folder.glob("*.flo"))
+    parent = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        advice = "give --flow-cache DIR, or set XDG_CACHE_HOME"
+        yield Finding("flow cache", f"{folder} cannot be written: {reason(error)}", "not ok", advice)
+        return
+    yield Finding("flow cache", f"{folder}: {size / 1e9:.1f} GB, kept below {CACHE_BYTES / 1e9:.1f} GB")
+
+
+def _memory() -> Iterator[Finding]:
+    if not hasattr(os, "sysconf"):
+        yield Finding("memory", "unknown on this system", "none")
+        return
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    free = total
+    status = Path("/proc/meminfo")
+    if status.is_file() and (match := re.search(r"MemAvailable:\s*(\d+) kB", status.read_text("utf-8"))):
+        free = int(match[1]) * 1024
+    yield _room("memory", free, f"{free / 1e9:.1f} GB free of {total / 1e9:.1f} GB", "close other programs")
+
+
+def _disk() -> Iterator[Finding]:
+    usage = shutil.disk_usage(".")
+    text = f"{usage.free / 1e9:.1f} GB free of {usage.total / 1e9:.1f} GB in {Path.cwd()}"
+    yield _room("disk", usage.free, text, "make room, or write elsewhere")
+
+
+def _room(name: str, free: float, text: str, advice: str) -> Finding:
+    return Finding(name, text) if free >= _LEAST_BYTES else Finding(name, text, "not ok", advice)
+
+
+CHECKS: dict[str, tuple[Check, ...]] = {
+    "devices": (_processor, _cuda, _mps, _arithmetic),
+    "what works": (_deepflow, _dis, _video, _codecs),
+    "what is shipped": (_weights, _styles),
+    "room": (_cache, _memory, _disk),
+}

@@ -1,0 +1,82 @@
+"""A sheet of one picture, or of one frame of a clip, in every shipped style."""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from nststab.cli.clips import open_source
+from nststab.cli.common import progress, refuse_overwriting
+from nststab.errors import NststabError, SettingError
+from nststab.methods.build import Machine, machine
+from nststab.networks.checkpoints import FeedForward, load_checkpoint
+from nststab.report.sheet import contact_sheet
+from nststab.shots import split_shots
+from nststab.styles.shipped import styles
+from nststab.video.images import PICTURE_SUFFIXES, resize, write_picture
+
+log = logging.getLogger(__name__)
+
+SIZE = 512  # longest side of a picture on it
+FRAMES = 12  # of a clip; a recurrent network's first frames are not as steady, or as fine, as its later ones
+
+
+def draw_sheet(source: Path, output: Path, options: Mapping[str, Any]) -> None:
+    """Writes the picture `output`: the last of the frames of `source`, and the same in every style, under their names.
+
+    options: --size, --yes, --device and --precision, by click's names.
+    """
+    _check_output(source, output, options["yes"])
+    where = machine(options["device"], options["precision"])
+    frames = _frames(source, options["size"] or SIZE)
+    method = "recurrent" if len(frames) > 1 else "independent"
+    chosen = {style.name: style.checkpoint(method) for style in styles() if method in style.methods}
+    for style in styles():
+        if style.name not in chosen:
+            log.warning(f"{style.name} is left out, it has no {method} network")
+    if not chosen:
+        raise NststabError(f"no style with a {method} network is shipped")
+    panels = {"input": frames[-1]}
+    with progress(f"{method}, styles", len(chosen)) as advance:
+        for number, (name, checkpoint) in enumerate(chosen.items()):
+            panels[name] = _last(checkpoint, where, frames)
+            advance(number + 1)
+    write_picture(output, labelled(list(panels.values()), list(panels)))
+    log.info(f"{output}: {', '.join(chosen)}")
+
+
+def _check_output(source: Path, output: Path, yes: bool) -> None:
+    """Raises what speaks against writing there, before anything is computed."""
+    if output.suffix.lower() not in PICTURE_SUFFIXES:
+        known = ", ".join(sorted(PICTURE_SUFFIXES))
+        raise SettingError(f"--sheet: expected a picture ({known}), got {output.name}")
+    if not output.parent.is_dir():
+        raise FileNotFoundError(f"{output.parent}: the folder to write to does not exist")
+    refuse_overwriting(output, yes)
+    if output.exists() and source.exists() and output.samefile(source):
+        raise SettingError(f"{output} is read by this command; write to another name")
+
+
+def _frames(source: Path, size: int) -> list[Tensor]:
+    """The first frames of the first shot, no larger than `size`."""
+    frames = (frame.rgb for frame in islice(open_source(source, {}).frames(), FRAMES))
+    shots = split_shots(resize(frame, min(size, max(frame.shape[-2:]))) for frame in frames)
+    return list(next(shots))
+
+
+def _last(checkpoint: Path, where: Machine, frames: Sequence[Tensor]) -> Tensor:
+    """The last of the frames, stylized."""
+    *_, last = FeedForward(load_checkpoint(checkpoint).network, where.device, where.precision)(frames)
+    return last
+
+
+def labelled(pictures: Sequence[Tensor], labels: Sequence[str]) -> Tensor:
+    """Pictures in rows and columns, each under its own label: (1, 3, H, W)."""
+    panels = [contact_sheet([[picture]], [label]) for picture, label in zip(pictures, labels, strict=True)]
+    columns = math.ceil(len(panels) / math.isqrt(len(panels)))
+    rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
+    return contact_sheet(rows, [""] * len(rows))

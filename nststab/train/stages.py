@@ -1,0 +1,140 @@
+"""What the trainer trains: an image stage and a video stage (Gupta et al. 2017, sections 4 and 5)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nststab.datasets.folders import PhotoFolder, SintelClips
+from nststab.datasets.layers import FlowClip
+from nststab.datasets.synthetic import SyntheticSettings, make_clip
+from nststab.losses import PerceptualLoss, temporal_loss
+from nststab.networks.transformation import TransformationNetwork
+from nststab.train.loop import TrainingSettings, Validation
+
+
+class ImageStage:
+    """Photographs, content and style loss: Johnson et al. 2016.
+
+    `held_out` (N, 3, H, W) are the pictures of the validation.
+    """
+
+    def __init__(
+        self,
+        photos: PhotoFolder,
+        loss: PerceptualLoss,
+        settings: TrainingSettings,
+        device: torch.device,
+        held_out: Tensor,
+    ) -> None:
+        self._photos = photos
+        self._loss = loss
+        self._settings = settings
+        self._device = device
+        self._held_out = held_out
+
+    def batch(self, generator: torch.Generator) -> Tensor:
+        return self._photos.crops(self._settings.batch, self._settings.height, self._settings.width, generator)
+
+    def loss(self, network: TransformationNetwork, batch: Tensor) -> dict[str, Tensor]:
+        photos = batch.to(self._device)
+        return self._loss(network(photos), self._loss.content_targets(photos))
+
+    def validate(self, network: TransformationNetwork) -> Validation:
+        terms, rows = [], []
+        for photo in torch.split(self._held_out.to(self._device), 1):
+            output = network(photo)
+            terms.append(self._loss(output, self._loss.content_targets(photo)))
+            rows.append([photo.cpu(), output.float().cpu()])
+        return Validation(_mean(terms), rows)
+
+
+@dataclass(frozen=True)
+class VideoSettings:
+    """What the video stage adds.
+
+    `temporal_weight` weighs eq. (6) as written, summed over channels and divided by H·W, in the mean over pairs.
+    `sintel_share` of the clips are Sintel's where there are any.
+    """
+
+    temporal_weight: float = 100.0
+    sintel_share: float = 0.2
+
+
+@dataclass(frozen=True)
+class VideoData:
+    """Clips of the video stage: synthetic ones from photographs, mixed with Sintel's."""
+
+    photos: PhotoFolder
+    synthetic: SyntheticSettings
+    sintel: SintelClips | None = None
+    sintel_share: float = 0.0
+
+    def clips(self, count: int, generator: torch.Generator) -> FlowClip:
+        """`count` clips (N = count), determined by the generator."""
+        return FlowClip(
+            *(torch.cat(parts) for parts in zip(*(self._clip(generator) for _ in range(count)), strict=True))
+        )
+
+    def _clip(self, generator: torch.Generator) -> FlowClip:
+        size = self.synthetic
+        if self.sintel and float(torch.rand((), generator=generator)) < self.sintel_share:
+            return self.sintel.clip(size.height, size.width, generator, size.length)
+        indices = torch.randint(len(self.photos), (1 + size.cutouts[1],), generator=generator).tolist()
+        return make_clip([self.photos.photo(index) for index in indices], size, generator)
+
+
+class VideoStage:
+    """Clips, content, style and temporal loss, back-propagated through all the frames: Gupta et al. 2017, eq. (5)-(7).
+
+    The recurrence p_t = f(p_{t-1}, c_t) is unrolled over the whole clip, from p_0 = 0, and nothing is detached: the
+    temporal loss of a late frame reaches the first one. Content and style are means over frames, temporal over the
+    pairs that have flow.
+    """
+
+    def __init__(
+        self,
+        data: VideoData,
+        loss: PerceptualLoss,
+        video: VideoSettings,
+        settings: TrainingSettings,
+        device: torch.device,
+        held_out: FlowClip,
+    ) -> None:
+        self._data = data
+        self._loss = loss
+        self._video = video
+        self._settings = settings
+        self._device = device
+        self._held_out = held_out
+
+    def batch(self, generator: torch.Generator) -> FlowClip:
+        return self._data.clips(self._settings.batch, generator)
+
+    def loss(self, network: TransformationNetwork, batch: FlowClip) -> dict[str, Tensor]:
+        return self._unrolled(network, batch)[0]
+
+    def validate(self, network: TransformationNetwork) -> Validation:
+        terms, rows = [], []
+        for index in range(len(self._held_out.frames)):
+            clip = FlowClip(*(part[index : index + 1] for part in self._held_out))
+            term, pictures = self._unrolled(network, clip)
+            terms.append(term)
+            rows.append([*torch.split(clip.frames[0], 1)] + [picture.float().cpu() for picture in pictures])
+        return Validation(_mean(terms), rows)
+
+    def _unrolled(self, network: TransformationNetwork, clip: FlowClip) -> tuple[dict[str, Tensor], list[Tensor]]:
+        frames, forward, mask = (part.to(self._device) for part in clip)  # (N, T, 3, H, W), (N, T-1, 2 | 1, H, W)
+        pictures: list[Tensor] = []
+        for frame in frames.unbind(1):
+            pictures.append(network(frame, pictures[-1] if pictures else None))
+        stacked = torch.stack(pictures, dim=1)  # (N, T, 3, H, W)
+        terms = self._loss(stacked.flatten(0, 1), self._loss.content_targets(frames.flatten(0, 1)))
+        pairs = (stacked[:, 1:], stacked[:, :-1], forward, mask)
+        change = temporal_loss(*(part.flatten(0, 1) for part in pairs))
+        with_flow = mask.flatten(2).any(dim=2).float().mean().clamp_min(0.01)  # of Sintel's pairs not every one has
+        return terms | {"temporal": self._video.temporal_weight * change / with_flow}, pictures
+
+
+def _mean(terms: list[dict[str, Tensor]]) -> dict[str, float]:
+    return {name: sum(float(term[name]) for term in terms) / len(terms) for name in terms[0]}

@@ -1,0 +1,1 @@
+"""Clips in and out: files, folders and pipes, with their times, audio and alpha."""

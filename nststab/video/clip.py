@@ -1,0 +1,383 @@
+"""Clips in and out: video files, pictures and folders of pictures, with their timing, audio and alpha.
+
+The codecs stand in media/. They need av and are imported only where there is a video, so that folders of pictures work
+on a machine without it.
+"""
+
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import count, takewhile
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+
+from nststab.errors import NststabError
+from nststab.video.images import (
+    ALPHA_SUFFIXES,
+    PICTURE_SUFFIXES,
+    picture_size,
+    read_picture,
+    replacing,
+    resize,
+    resized_shape,
+    write_picture,
+)
+from nststab.video.picture_files import folder_pictures, is_pattern, pattern_pictures, shown
+from nststab.video.pipes import RawFormat as RawFormat
+from nststab.video.streams import STANDARD, STDOUT, PipedVideo, is_pipe, standard_output, y4m_file
+from nststab.video.threads import Ahead, Behind
+from nststab.video.timing import PICTURE_RATE, WHOLE, Excerpt, PictureTimes, Reader, Seconds, Source, excerpt
+
+Kind = Literal["video", "picture", "folder"]
+VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".gif", ".y4m"})  # what can be written
+_VIDEOS = ", ".join(sorted(VIDEO_SUFFIXES))
+_QUEUE = 4  # frames between two threads: enough to smooth their pace, little memory at 4K
+
+
+class Frame(NamedTuple):
+    """A frame: `rgb` (1, 3, H, W), `alpha` (1, 1, H, W) where there is one; `time` and `duration` in seconds."""
+
+    rgb: Tensor
+    alpha: Tensor | None = None
+    time: Fraction | None = None
+    duration: Fraction | None = None
+
+
+class _Beside(NamedTuple):
+    """A `Frame` without its picture."""
+
+    alpha: Tensor | None
+    time: Fraction | None
+    duration: Fraction | None
+
+
+class Conversion(NamedTuple):
+    """What `convert_clip` did: how many frames it wrote, and what the user should know about the result."""
+
+    frames: int
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Something to read frames from; made by `open_clip`. `width` and `height` are those of the frames it gives.
+
+    `frame_count` is None where it is not known beforehand. Pictures have times where `rate` (per second) is not None.
+    """
+
+    path: Path
+    kind: Kind
+    width: int
+    height: int
+    frame_count: int | None
+    size: int | None = None
+    pictures: tuple[Path, ...] = ()
+    reader: Reader | None = None
+    rate: Fraction | None = None
+
+    @property
+    def has_audio(self) -> bool:
+        """Whether there is an audio stream."""
+        return self.reader is not None and self.reader.has_audio
+
+    @property
+    def source(self) -> Source | None:
+        """What a writer must know of it; None for pictures without times."""
+        if self.reader is None and self.rate is not None:
+            return PictureTimes(self.path, self.rate)
+        return self.reader
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know about it, after a pass of `frames` also what could not be read."""
+        return [] if self.reader is None else self.reader.notes
+
+    def frames(self) -> Iterator[Frame]:
+        """The frames one by one, from the first; raises ValueError and OSError where one cannot be read.
+
+        What comes through a pipe can be read once only.
+        """
+        for frame in self._read():
+            if self.size is None:
+                yield frame
+            else:
+                alpha = frame.alpha if frame.alpha is None else resize(frame.alpha, self.size)
+                yield frame._replace(rgb=resize(frame.rgb, self.size), alpha=alpha)
+
+    def _read(self) -> Iterator[Frame]:
+        if self.reader is not None:
+            for rgb, time, duration in self.reader.frames():
+                yield Frame(rgb, None, time, duration)
+            return
+        shape = picture_size(self.pictures[0])
+        for number, path in enumerate(self.pictures):
+            picture = read_picture(path)
+            if picture.rgb.shape[2:] != shape:
+                raise NststabError(
+                    f"{path}: expected {shape[1]}x{shape[0]} pixels as in the first picture, "
+                    f"got {picture.rgb.shape[3]}x{picture.rgb.shape[2]}"
+                )
+            times = (None, None) if self.rate is None else (number / self.rate, 1 / self.rate)
+            yield Frame(picture.rgb, picture.alpha, *times)
+
+
+def kind_of(path: str | Path) -> Kind:
+    """What `open_clip` takes `path` for, by its name and what stands there; raises OSError if that is nothing."""
+    path = Path(path)
+    if is_pattern(path):
+        return "folder"
+    if is_pipe(path):  # what is missing is answered with the system's own words
+        return "video"
+    if path.is_dir():
+        return "folder"
+    return "picture" if path.suffix.lower() in PICTURE_SUFFIXES else "video"
+
+
+def open_clip(
+    path: str | Path,
+    size: int | None = None,
+    *,
+    start: Seconds | None = None,
+    duration: Seconds | None = None,
+    fps: Seconds | None = None,
+    raw: RawFormat | None = None,
+) -> Clip:
+    """Open a video file, a picture, pictures as a clip, or y4m or raw video from a pipe, scaled to `size` pixels.
+
+    Pictures are a folder's, those of a numbered pattern (`frames/%05d.png`), or those of a glob (`frames/*.png`), the
+    first and the last in natural order: 2 before 10. A file that has a pattern for its name is that file. The path `-`
+    is standard input: y4m if it says so, else bare rgb24 frames as `raw` describes them; its frames come only once.
+
+    Args:
+        size: the longest side of the frames; None keeps them as they are.
+        start: the first frame is the first whose time is not less, in seconds; it is shown from 0 on.
+        duration: frames at `start` + `duration` and later are left out.
+        fps: frames are dropped or repeated by their times to this constant rate (`at_rate` has the rule); pictures are
+            shown at this rate instead of 25 per second.
+
+    Raises:
+        OSError: the path is missing, or may not be read; or a numbered picture is missing between two.
+        ValueError: it is neither a video nor a picture, is damaged, or holds no frame in that time; or a picture that
+            stands alone is to be cut or retimed.
+    """
+    path, part = Path(path), excerpt(start, duration, fps)
+    kind = kind_of(path)
+    if kind == "folder":
+        pictures = pattern_pictures(path) if is_pattern(path) else folder_pictures(path)
+        return _picture_clip(path, pictures, size, part)
+    if is_pipe(path):
+        return _video_clip(PipedVideo(path, part, raw), size)
+    if raw is not None:
+        raise NststabError(f"{path}: expected raw frames from a pipe, got a file")
+    if kind == "picture":
+        if part != WHOLE:
+            raise NststabError(f"{path}: expected a clip for a start, a duration or a rate, got a picture")
+        return _clip(path, "picture", picture_size(path), 1, size, pictures=(path,))
+    with needs_av():
+        from nststab.video.reader import VideoReader
+    return _video_clip(VideoReader(path, part), size)
+
+
+def _video_clip(reader: Reader, size: int | None) -> Clip:
+    return _clip(reader.path, "video", (reader.height, reader.width), reader.frame_count, size, reader=reader)
+
+
+def _picture_clip(path: Path, pictures: tuple[Path, ...], size: int | None, part: Excerpt) -> Clip:
+    rate = part.fps or PICTURE_RATE
+    pictures = shown(pictures, part, rate, path)
+    clip = _clip(path, "folder", picture_size(pictures[0]), len(pictures), size, pictures=pictures)
+    return clip if part.fps is None else replace(clip, rate=rate)
+
+
+def _clip(
+    path: Path,
+    kind: Kind,
+    shape: tuple[int, int],
+    frame_count: int | None,
+    size: int | None,
+    pictures: tuple[Path, ...] = (),
+    reader: Reader | None = None,
+) -> Clip:
+    height, width = shape if size is None else resized_shape(*shape, size)
+    return Clip(path, kind, width, height, frame_count, size, pictures, reader)
+
+
+@contextmanager
+def needs_av() -> Iterator[None]:
+    """Turns the failure to import av into an OSError that says what to install."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "av":
+            raise
+        raise OSError("video files need the package av (PyAV); pictures and folders of them work without it") from error
+
+
+def check_output(source: Clip, output: str | Path) -> Kind:
+    """What `output` will be, or why it cannot be written; nothing is touched.
+
+    A path that ends in a slash, or is a folder, is a folder of pictures (as a `Path` drops the slash, pass a string).
+    The path `-` is standard output.
+
+    Raises:
+        OSError: the folder it should stand in is missing or may not be written to.
+        ValueError: no such format can be written, `source` does not fit into it, or it is the source itself.
+    """
+    path = Path(output)
+    if path == STANDARD:
+        if sys.stdout.isatty():
+            raise NststabError(f"{STDOUT} is a terminal: expected a pipe or a file to write video to")
+        return "video"
+    kind = _output_kind(path, str(output).endswith(("/", os.sep)))
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent}: the folder to write to does not exist")
+    if kind == "folder" and path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"{path}: expected a folder, and it is a file")
+    folder = path if path.is_dir() else path.parent
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"{folder}: no permission to write to this folder")
+    originals = {picture.parent for picture in source.pictures} if source.kind == "folder" else {source.path}
+    if path.exists() and any(original.exists() and path.samefile(original) for original in originals):
+        raise NststabError(f"{path}: the output is the input itself")
+    if kind == "picture" and source.kind != "picture":
+        raise NststabError(f"{path}: a clip does not fit into one picture; expected {_VIDEOS} or a folder (ends in /)")
+    return kind
+
+
+def _output_kind(path: Path, slash: bool) -> Kind:
+    if slash or path.is_dir():
+        return "folder"
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return "video"
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        return "picture"
+    known = ", ".join([*sorted(VIDEO_SUFFIXES), *sorted(PICTURE_SUFFIXES)])
+    got = path.suffix or "a name without a suffix"
+    raise NststabError(f"{path}: cannot write {got}; expected {known} or a folder (ends in /)")
+
+
+def convert_clip(
+    source: Clip,
+    output: str | Path,
+    stylize: Callable[[Iterator[Tensor]], Iterator[Tensor]],
+    *,
+    audio: bool = True,
+    raw: bool = False,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> Conversion:
+    """Read `source`, pass its frames through `stylize` and write them: whole or not at all, a folder frame by frame.
+
+    Decoding and encoding each have a thread; `stylize` runs in the caller's and must give one frame for each it takes,
+    all of one size, which need not be the source's. Frame times, the last duration and the audio (unless `audio` is
+    false) are the source's; a source without times is shown at 25 frames per second. Alpha is kept where the output
+    holds it and the size is the source's. To standard output goes y4m, or bare rgb24 pixels if `raw`, without audio.
+    `progress` is told how many frames are done, of how many if that is known.
+
+    Raises:
+        ValueError, OSError: as `open_clip` and `check_output` do, or if `stylize` gives fewer or more frames; and
+            whatever `stylize` raises.
+    """
+    kind = check_output(source, output)
+    path = Path(output)
+    notes: list[str] = []
+    taken: deque[_Beside] = deque()  # of what the stylizer has taken and not given back yet
+    done, transparent = 0, False
+    with (
+        _writer(kind, source, path, audio, raw, notes) as write,
+        Behind(write, _QUEUE) as encoding,
+        Ahead(source.frames(), _QUEUE) as decoded,
+        closing(_stylized(stylize, decoded, taken)) as stylized,
+    ):
+        for rgb in stylized:
+            if not taken:
+                raise NststabError(f"the stylizer gave more frames than the {done} it took")
+            frame = Frame(rgb, *taken.popleft())
+            transparent = transparent or frame.alpha is not None
+            encoding.put(frame)
+            done += 1
+            if progress is not None:
+                progress(done, source.frame_count)
+        if taken or next(decoded, None) is not None:
+            raise NststabError(f"the stylizer stopped after {done} frames, before the clip's end")
+    if transparent and kind != "folder" and path.suffix.lower() not in ALPHA_SUFFIXES:
+        notes.append(f"{path.suffix or STDOUT} holds no transparency: it was dropped")
+    return Conversion(done, notes + source.notes)
+
+
+def _stylized(
+    stylize: Callable[[Iterator[Tensor]], Iterator[Tensor]], decoded: Iterator[Frame], taken: deque[_Beside]
+) -> Generator[Tensor, None, None]:
+    """The stylizer's frames; `taken` remembers what belongs to each. A generator is closed before the decoder is.
+
+    The pictures themselves are not held here: a stylizer of several passes takes a whole shot before it gives a frame.
+    """
+
+    def frames() -> Iterator[Tensor]:
+        for rgb, alpha, time, duration in decoded:
+            taken.append(_Beside(alpha, time, duration))
+            yield rgb
+
+    stylized = stylize(frames())
+    try:
+        yield from stylized
+    finally:
+        close = getattr(stylized, "close", None)
+        if close is not None:
+            close()
+
+
+@contextmanager
+def _writer(
+    kind: Kind, source: Clip, output: Path, audio: bool, raw: bool, notes: list[str]
+) -> Iterator[Callable[[Frame], None]]:
+    """A function that writes a frame; a clip is finished when the block ends well, and removed when it does not."""
+    silent = output == STANDARD or kind == "folder" or output.suffix.lower() == ".y4m"
+    if silent and audio and source.has_audio:
+        notes.append(f"{'a folder' if kind == 'folder' else output.suffix or STDOUT} holds no audio: it was dropped")
+    if silent and kind == "video":
+        opened = standard_output(raw, source.source) if output == STANDARD else y4m_file(output, source.source)
+        with opened as plain:
+            yield lambda frame: plain.write(frame.rgb, frame.time, frame.duration)
+        notes += plain.notes
+    elif kind == "video":
+        with needs_av():
+            from nststab.video.writer import VideoWriter
+        with replacing(output) as temporary, VideoWriter(temporary, output, source.source, audio) as writer:
+            yield lambda frame: writer.write(frame.rgb, frame.time, frame.duration)
+        notes += writer.notes
+    elif kind == "folder":
+        with _new_folder(output):
+            numbers = count(1)
+            yield lambda frame: _write_picture(_frame_path(output, next(numbers)), frame)
+            for left in takewhile(Path.exists, (_frame_path(output, number) for number in numbers)):
+                left.unlink()  # of an earlier, longer clip: it would pass for the end of this one
+    else:
+        yield lambda frame: _write_picture(output, frame)
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[None]:
+    """Make a folder if there is none, and take it away again if nothing came into it."""
+    made = not folder.exists()
+    folder.mkdir(exist_ok=True)
+    try:
+        yield
+    finally:
+        if made:
+            with suppress(OSError):  # it has frames: they stay
+                folder.rmdir()
+
+
+def _frame_path(folder: Path, number: int) -> Path:
+    return folder / f"frame_{number:06d}.png"
+
+
+def _write_picture(path: Path, frame: Frame) -> None:
+    fits = frame.alpha is not None and frame.alpha.shape[2:] == frame.rgb.shape[2:]
+    write_picture(path, frame.rgb, frame.alpha if fits else None)

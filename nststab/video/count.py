@@ -1,0 +1,90 @@
+"""What a video file tells of its frames before they are decoded: how many it announces, and how many an excerpt has."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from nststab.video.timing import Excerpt, count_at_rate
+
+_QUICK = 2 << 30  # bytes that are read in a few seconds
+_UNSHOWN = {"vp8"}  # codecs with packets of their own for frames that are never shown
+
+
+class Announced(NamedTuple):
+    """What the header promises of a stream: how many frames, and when in seconds the last one is over, about."""
+
+    frames: int | None = None
+    end: Fraction | None = None
+
+
+def announced(container: Any, stream: Any, rate: Fraction) -> Announced:
+    """What the header promises, where it does: in MP4 and MOV, Matroska and WebM."""
+    if _has_index(container, stream):
+        ticks = [entry.timestamp for entry in stream.index_entries if not entry.is_discard]
+        last = (ticks[-1] - ticks[0] + (stream.start_time or 0)) * stream.time_base
+        return Announced(len(ticks), last + 1 / rate)
+    if "matroska" in container.format.name and (text := stream.metadata.get("DURATION")):
+        hours, minutes, seconds = text.split(":")
+        return Announced(end=int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds))
+    return Announced()
+
+
+def count(container: Any, stream: Any, part: Excerpt, origin: Fraction, rate: Fraction) -> int | None:
+    """How many frames an excerpt has, None if that takes decoding or long reading.
+
+    `container` stands at a key frame before it, `origin` is the time which counts as 0, `rate` the stream's.
+    """
+    times = _index_times(container, stream)
+    if times is None and container.size <= _QUICK and stream.codec_context.name not in _UNSHOWN:
+        times = _packet_times(container, stream, part, origin)
+    if times is None:
+        return None
+    shown = [time for time in times if time >= part.start and not part.is_over(time)]
+    if part.fps is None or not shown:
+        return len(shown) or None
+    end = max(shown) + 1 / rate
+    begin = min(shown) if part.start else Fraction(0)
+    end = end if part.end is None else min(end, part.end)
+    return count_at_rate(min(shown) - begin, end - begin, part.fps)
+
+
+def _has_index(container: Any, stream: Any) -> bool:
+    """Whether it is an MP4 or MOV with the whole index in front of us: one in fragments has not."""
+    return (
+        "mp4" in container.format.name
+        and bool(stream.frames)
+        and any(not entry.is_discard for entry in stream.index_entries)
+    )
+
+
+def _index_times(container: Any, stream: Any) -> list[Fraction] | None:
+    """The times at which the frames of an MP4 or MOV begin, if its index tells them.
+
+    It has the times of decoding. At an even rate, and without B-frames, those of showing are later by a constant.
+    """
+    if not _has_index(container, stream) or stream.start_time is None:
+        return None
+    ticks = [entry.timestamp for entry in stream.index_entries if not entry.is_discard]
+    even = len({after - before for before, after in pairwise(ticks)}) <= 1
+    if not ticks or (stream.codec_context.has_b_frames and not even):
+        return None
+    return [(tick - ticks[0] + stream.start_time) * stream.time_base for tick in ticks]
+
+
+def _packet_times(container: Any, stream: Any, part: Excerpt, origin: Fraction) -> list[Fraction] | None:
+    """The times of the packets from where the container stands to the excerpt's end, if all have one."""
+    times: list[Fraction] = []
+    for packet in _packets(container, stream):
+        time = packet.dts if container.format.name == "avi" else packet.pts
+        if time is None:
+            return None
+        if packet.dts is not None and part.is_over(packet.dts * packet.time_base - origin):
+            break  # what follows is shown later still
+        times.append(time * packet.time_base - origin)
+    return times
+
+
+def _packets(container: Any, stream: Any) -> Iterator[Any]:
+    """The packets with something in them that is to be shown."""
+    return (packet for packet in container.demux(stream) if packet.size and not packet.is_discard)

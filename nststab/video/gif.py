@@ -1,0 +1,172 @@
+"""Writes an animated GIF, frame by frame: palettes, timing and what stays of the frame before (it needs av)."""
+
+import struct
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from av.video.frame import VideoFrame
+from torch import Tensor
+
+from nststab.errors import NststabError
+from nststab.video.palette import SIZE, Dither, make_palette, noise, palette_error
+from nststab.video.timing import Source
+
+_TICKS = 100  # a second, in which GIF counts
+_SHORTEST = 2  # ticks: browsers show frames of one tick, or none, ten times as long
+_LARGEST = 65535  # of what is counted in 16 bits
+_STILL = 2  # a pixel whose channels change by no more, of 255, stays as it is
+_SAMPLES = 16384  # pixels that a palette is made for, at most
+_WORSE = (1.5, 10.0)  # a new palette is made when the squared error grew by this factor, and this much
+_TRANSPARENT = SIZE
+_LOOP = b"\x21\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00"  # for ever
+_GREYS = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 4, axis=1)
+
+
+class GifEncoder:
+    """Writes frames of `width` by `height` pixels to `path` as a GIF that is shown for ever.
+
+    A palette of 255 colours is kept until the picture needs another one, as after a cut, so that neither the palette
+    nor the dithering moves where the picture stands still; a pixel that hardly changes is not even written. Times are
+    rounded to 1/100 s without adding up. Frames less than 2/100 s after the one before are left out, which `notes`
+    tells, as it does that there is no audio.
+
+    Raises:
+        OSError: the file cannot be written.
+        ValueError: a size above 65535 pixels.
+    """
+
+    def __init__(self, path: Path, output: Path, source: Source, audio: bool, width: int, height: int) -> None:
+        if max(width, height) > _LARGEST:
+            raise NststabError(f"{output}: expected at most {_LARGEST} pixels a side in a GIF, got {width}x{height}")
+        self._notes: list[str] = []
+        self._width, self._height = width, height
+        self._noise = noise(height, width)
+        self._places = _samples(height * width)
+        # (H, W, 3): the pixels as they were when they were last written, and as they are shown; none are yet
+        self._seen = torch.full((height, width, 3), -256, dtype=torch.int16)
+        self._shown = self._seen.clone()
+        self._dither: Dither | None = None
+        self._error = 0.0
+        self._pending = b""  # the last frame's image, until its duration is known
+        self._start, self._end, self._at = Fraction(0), Fraction(0), 0
+        self._count = self._dropped = 0
+        if source.has_audio and audio:
+            self._notes.append("GIF holds no audio: it was dropped")
+        if source.aspect != 1:
+            self._notes.append(f"GIF viewers show pixels square: those of the source are {source.aspect}")
+        self._file = path.open("wb")
+        self._file.write(b"GIF89a" + struct.pack("<HH", width, height) + b"\x70\x00\x00" + _LOOP)
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know about the result."""
+        if not self._dropped:
+            return self._notes
+        dropped = f"{self._dropped} of {self._count} frames were left out"
+        return [*self._notes, f"GIF shows at most {_TICKS // _SHORTEST} frames per second: {dropped}"]
+
+    def write(self, pixels: Any, time: Fraction, duration: Fraction) -> None:
+        """Write a frame of bytes (H, W, 3), shown `duration` seconds from `time` on."""
+        self._start = time if self._count == 0 else self._start
+        self._end = time + duration - self._start
+        ticks = round((time - self._start) * _TICKS)
+        self._count += 1
+        if self._pending and ticks - self._at < _SHORTEST:
+            self._dropped += 1
+            return
+        self._flush(ticks)
+        self._pending, self._at = self._image(torch.from_numpy(pixels).short()), ticks
+
+    def finish(self) -> None:
+        """Write the last frame and the end."""
+        self._flush(max(round(self._end * _TICKS), self._at + _SHORTEST))
+        self._file.write(b"\x3b")
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _flush(self, ticks: int) -> None:
+        """Write the pending frame, which is shown until `ticks`."""
+        if self._pending:
+            keep, transparent = 1 << 2, 1
+            control = struct.pack("<BHB", keep | transparent, min(ticks - self._at, _LARGEST), _TRANSPARENT)
+            self._file.write(b"\x21\xf9\x04" + control + b"\x00" + self._pending)
+
+    def _image(self, pixels: Tensor) -> bytes:
+        """The blocks of an image: what is to be drawn of a frame (H, W, 3), and its palette."""
+        changed = ((pixels - self._seen).abs() > _STILL).any(2)
+        self._seen[changed] = pixels[changed]
+        dither = self._find_palette()
+        indices = dither(pixels[changed], self._noise[changed])
+        colours = dither.colours.short()[indices.long()]
+        indices[(colours == self._shown[changed]).all(1)] = _TRANSPARENT
+        self._shown[changed] = colours
+        drawn = torch.full(changed.shape, _TRANSPARENT, dtype=torch.uint8)
+        drawn[changed] = indices
+        top, bottom = _bounds((drawn != _TRANSPARENT).any(1))
+        left, right = _bounds((drawn != _TRANSPARENT).any(0))
+        place = struct.pack("<HHHH", left, top, right - left, bottom - top)
+        return b"\x2c" + place + b"\x87" + _table(dither.colours) + _lzw(drawn[top:bottom, left:right])
+
+    def _find_palette(self) -> Dither:
+        """The palette there is, or another if that has become much worse than it was when it was made."""
+        samples = self._seen.view(-1, 3)[self._places].float()
+        factor, more = _WORSE
+        if self._dither is None or palette_error(samples, self._dither.colours) > factor * self._error + more:
+            self._dither = Dither(make_palette(samples))
+            self._error = palette_error(samples, self._dither.colours)
+        return self._dither
+
+
+def _samples(count: int) -> Tensor:
+    """Which of so many pixels a palette is made for."""
+    if count <= _SAMPLES:
+        return torch.arange(count)
+    return torch.randint(count, (_SAMPLES,), generator=torch.Generator().manual_seed(0))
+
+
+def _bounds(changed: Tensor) -> tuple[int, int]:
+    """From which to which of the rows, or columns, something changed: one that stays the same if none did."""
+    places = changed.nonzero()
+    return (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 1)
+
+
+def _table(colours: Tensor) -> bytes:
+    """A table of 256 colours."""
+    table = torch.zeros(256, 3, dtype=torch.uint8)
+    table[: len(colours)] = colours.to(torch.uint8)
+    return table.numpy().tobytes()
+
+
+def _lzw(indices: Tensor) -> bytes:
+    """A picture's indices (H, W) as GIF's compressed blocks, which FFmpeg makes: its image without what is around."""
+    height, width = indices.shape
+    codec: Any = av.CodecContext.create("gif", "w")
+    codec.width, codec.height, codec.pix_fmt, codec.time_base = width, height, "pal8", Fraction(1, _TICKS)
+    codec.options = {"gifflags": "0"}
+    picture: Any = (indices.contiguous().numpy(), _GREYS)
+    frame = VideoFrame.from_ndarray(picture, format="pal8")
+    data = b"".join(bytes(packet) for packet in (*codec.encode(frame), *codec.encode(None)))
+    place = _after_table(13, data[10])
+    while data[place] == 0x21:  # extensions
+        place = _after_blocks(data, place + 2)
+    place = _after_table(place + 10, data[place + 9])
+    return data[place : _after_blocks(data, place + 1)]
+
+
+def _after_table(place: int, flags: int) -> int:
+    """Where a colour table that flags tell of ends."""
+    return place + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+
+
+def _after_blocks(data: bytes, place: int) -> int:
+    """Where a row of blocks ends: each tells its length first, and the last one is empty."""
+    while data[place]:
+        place += data[place] + 1
+    return place + 1

@@ -1,0 +1,252 @@
+"""Uncompressed video on pipes, without av: y4m (YUV4MPEG2) and raw rgb24, frame by frame, in and out."""
+
+import re
+from collections.abc import Generator
+from fractions import Fraction
+from types import TracebackType
+from typing import BinaryIO, NamedTuple, Self
+
+import numpy as np
+from torch import Tensor
+
+from nststab.errors import NststabError
+from nststab.video.images import from_uint8, to_uint8
+from nststab.video.yuv import Pixels, planes_to_rgb, rgb_to_444
+
+_MAGIC = b"YUV4MPEG2"
+_LONGEST_LINE = 1024  # bytes: longer headers than any program writes
+_LARGEST_SIDE = 32768  # a damaged header could ask for all the memory there is
+_DEFAULT_RATE = Fraction(25)  # where the header says nothing, as for pictures
+_PIXELS = re.compile(r"(420|422|411|444|mono)(jpeg|mpeg2|paldv)?(?:p?(9|1[0-6]))?")
+
+
+class RawFormat(NamedTuple):
+    """What frames without a header cannot tell: their size, and frames per second."""
+
+    width: int
+    height: int
+    fps: Fraction = _DEFAULT_RATE
+
+
+class PipeReader:
+    """Frames from a binary stream, each read once; made by `read_pipe`, `read_y4m` and `read_raw`.
+
+    `rate` is in frames per second and `aspect` the shape of a pixel; `pixels` is None for raw rgb24. `damaged` counts,
+    after a pass of `frames`, the frame in whose middle the stream ended: it is left out.
+
+    Raises:
+        ValueError: a size or a rate that cannot be.
+    """
+
+    def __init__(
+        self, file: BinaryIO, name: str, raw: RawFormat, aspect: Fraction, pixels: Pixels | None, begun: bytes = b""
+    ) -> None:
+        self.width, self.height, self.rate = raw
+        if not (1 <= self.width <= _LARGEST_SIDE and 1 <= self.height <= _LARGEST_SIDE):
+            raise NststabError(
+                f"{name}: expected frames of 1 to {_LARGEST_SIDE} pixels, got {self.width}x{self.height}"
+            )
+        if self.rate <= 0:
+            raise NststabError(f"{name}: expected a positive frame rate, got {self.rate}")
+        self.aspect, self.time_base = aspect, 1 / self.rate
+        self.damaged = 0
+        self._file, self._name, self._pixels, self._begun = file, name, pixels, begun
+
+    def frames(self) -> Generator[tuple[Tensor, Fraction, Fraction], None, None]:
+        """Every frame as (rgb (1, 3, H, W), time, duration) in seconds; raises ValueError if there is none."""
+        number = 0
+        while (data := self._next_frame()) is not None:
+            yield self._to_rgb(data), number / self.rate, 1 / self.rate
+            number += 1
+        if not number:
+            raise NststabError(f"{self._name}: the video ends before its first frame")
+
+    def _next_frame(self) -> bytes | None:
+        """The bytes of a frame, or None at the end."""
+        if self._pixels is not None and not self._begins():
+            return None
+        pixels, shape = self._pixels, (self.height, self.width)
+        size = self.height * self.width * 3 if pixels is None else pixels.byte_count(*shape)
+        data, self._begun = self._begun[:size], self._begun[size:]
+        data += _read(self._file, size - len(data))
+        if len(data) == size:
+            return data
+        self.damaged += bool(data) or pixels is not None
+        return None
+
+    def _begins(self) -> bool:
+        """Whether a y4m frame follows, whose first line is taken."""
+        line = self._file.readline(_LONGEST_LINE)
+        whole = line.endswith(b"\n")
+        if line and not (whole and line.split()[:1] == [b"FRAME"]):
+            if whole or not b"FRAME".startswith(line[:5]):
+                raise NststabError(f"{self._name}: expected a y4m frame to begin with FRAME, got {line[:16]!r}")
+            self.damaged += 1  # the stream ends within the line
+        return whole
+
+    def _to_rgb(self, data: bytes) -> Tensor:
+        if self._pixels is not None:
+            return planes_to_rgb(data, self.height, self.width, self._pixels)
+        return from_uint8(np.frombuffer(data, np.uint8).reshape(self.height, self.width, 3).copy())
+
+
+def read_pipe(file: BinaryIO, raw: RawFormat | None = None, name: str = "standard input") -> PipeReader:
+    """Frames from a stream: y4m if its first bytes say so, else raw rgb24, for which `raw` is needed.
+
+    `name` stands in the messages. Raises ValueError as `read_y4m` and `read_raw` do, or if it is neither.
+    """
+    begun = _read(file, len(_MAGIC))
+    if begun == _MAGIC:
+        return _read_header(file, name)
+    if raw is None:
+        got = repr(begun) if begun else "nothing"
+        raise NststabError(f"{name}: expected y4m video, got {got} (raw frames need their size to be told)")
+    return PipeReader(file, name, raw, Fraction(1), None, begun)
+
+
+def read_y4m(file: BinaryIO, name: str = "standard input") -> PipeReader:
+    """Frames from a y4m stream: 4:2:0, 4:2:2, 4:1:1, 4:4:4 or grey, 8 to 16 bits, any size.
+
+    Colours are converted by the range which XCOLORRANGE names (limited without it, but full for grey, as FFmpeg does),
+    and, as y4m names no matrix, by BT.709 above 576 lines or from 1280 columns on and BT.601 else, as players do.
+    Chroma samples lie on the left for 4:2:2, 4:1:1 and 420mpeg2, on the left and above for 420paldv, and amid their
+    pixels otherwise.
+
+    Raises:
+        ValueError: the header is broken or names no size, or a kind of pixel that is not known.
+    """
+    return read_pipe(file, None, name)
+
+
+def read_raw(file: BinaryIO, raw: RawFormat, name: str = "standard input") -> PipeReader:
+    """Frames from a stream of bare rgb24 pixels; raises ValueError for a size or rate that cannot be."""
+    return PipeReader(file, name, raw, Fraction(1), None)
+
+
+def _read(file: BinaryIO, size: int) -> bytes:
+    """`size` bytes, or fewer at the end: a pipe may hand out what there is instead of what was asked for."""
+    data = file.read(size)
+    while len(data) < size and (part := file.read(size - len(data))):
+        data += part
+    return data
+
+
+def _read_header(file: BinaryIO, name: str) -> PipeReader:
+    """The rest of the header line, after its first word."""
+    line = file.readline(_LONGEST_LINE)
+    if not line.endswith(b"\n"):
+        raise NststabError(f"{name}: expected a y4m header of one line, got {line[:40]!r}")
+    fields = line.decode("ascii", "replace").split()
+    values = {field[0]: field[1:] for field in fields if field[0] != "X"}
+    try:
+        width, height = int(values["W"]), int(values["H"])
+    except (KeyError, ValueError):
+        raise NststabError(f"{name}: expected a y4m header with a size (W640 H480), got {' '.join(fields)!r}") from None
+    rate = _ratio(values.get("F", "0:0"), name) or _DEFAULT_RATE
+    aspect = _ratio(values.get("A", "0:0"), name) or Fraction(1)
+    pixels = _read_pixels(values.get("C", "420jpeg"), fields, name)
+    return PipeReader(file, name, RawFormat(width, height, rate), aspect, pixels)
+
+
+def _ratio(text: str, name: str) -> Fraction:
+    """`30000:1001`; 0 for 0:0, which says that it is not known."""
+    match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", text, re.ASCII)
+    if match is None:
+        raise NststabError(f"{name}: expected a ratio (25:1) in the y4m header, got {text!r}")
+    above, below = map(int, match.groups())
+    return Fraction(above, below) if below else Fraction(0)
+
+
+def _read_pixels(text: str, fields: list[str], name: str) -> Pixels:
+    match = _PIXELS.fullmatch(text)
+    if match is None:
+        raise NststabError(f"{name}: expected y4m pixels of 420, 422, 411, 444 or mono in 8 to 16 bits, got {text!r}")
+    chroma, siting, depth = match.groups()
+    left = chroma != "420" or siting in ("mpeg2", "paldv")
+    full = "XCOLORRANGE=FULL" in fields or (chroma == "mono" and "XCOLORRANGE=LIMITED" not in fields)
+    return Pixels(chroma, (left, siting == "paldv"), int(depth or 8), full)
+
+
+class RawWriter:
+    """Writes frames to a binary stream as bare rgb24 pixels; the stream stays open. A context manager.
+
+    Raises:
+        OSError: the stream takes no more.
+        ValueError: a frame of another size than the first, or no frame at all.
+    """
+
+    def __init__(self, file: BinaryIO, name: str = "standard output") -> None:
+        self.notes: list[str] = []
+        self._file, self._name = file, name
+        self._size: tuple[int, int] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            if self._size is None:
+                raise NststabError(f"{self._name}: no frames to write")
+            self._file.flush()
+
+    def write(self, rgb: Tensor, time: Fraction | None, duration: Fraction | None) -> None:  # noqa: ARG002
+        """Write a frame (1, 3, H, W); its time and duration cannot be held."""
+        pixels = to_uint8(rgb)
+        self._check_size(rgb)
+        self._put(pixels.tobytes())
+
+    def _check_size(self, rgb: Tensor) -> None:
+        size = (rgb.shape[3], rgb.shape[2])
+        self._size = size if self._size is None else self._size
+        if size != self._size:
+            expected = f"{self._size[0]}x{self._size[1]}"
+            raise NststabError(
+                f"{self._name}: expected frames of {expected} pixels as the first, got {size[0]}x{size[1]}"
+            )
+
+    def _put(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:  # an unbuffered pipe takes what fits
+            view = view[self._file.write(view) :]
+
+
+class Y4MWriter(RawWriter):
+    """Writes frames to a binary stream as y4m: 4:4:4, 8 bits, limited range; the stream stays open. A context manager.
+
+    The matrix is BT.709 above 576 lines or from 1280 columns on, else BT.601: y4m cannot name it, and this is what
+    players assume. Every frame is written once and shown for 1/`rate` seconds; `notes` tells if that moves one by more
+    than half of this.
+    """
+
+    def __init__(
+        self, file: BinaryIO, rate: Fraction, aspect: Fraction = Fraction(1), name: str = "standard output"
+    ) -> None:
+        super().__init__(file, name)
+        self._rate, self._aspect = Fraction(rate), Fraction(aspect)
+        self._start: Fraction | None = None
+        self._count = 0
+
+    def write(self, rgb: Tensor, time: Fraction | None, duration: Fraction | None) -> None:  # noqa: ARG002
+        """Write a frame (1, 3, H, W); `time` is compared with the one it gets."""
+        if rgb.ndim != 4 or rgb.shape[:2] != (1, 3):
+            raise NststabError(f"expected one frame (1, 3, H, W), got a tensor of shape {tuple(rgb.shape)}")
+        self._check_size(rgb)
+        if self._count == 0:
+            rate, aspect = [f"{ratio.numerator}:{ratio.denominator}" for ratio in (self._rate, self._aspect)]
+            header = f"YUV4MPEG2 W{rgb.shape[3]} H{rgb.shape[2]} F{rate} Ip A{aspect} C444 XCOLORRANGE=LIMITED\n"
+            self._put(header.encode("ascii"))
+        self._put(b"FRAME\n" + rgb_to_444(rgb))
+        if time is not None:
+            self._compare(time)
+        self._count += 1
+
+    def _compare(self, time: Fraction) -> None:
+        self._start = time if self._start is None else self._start
+        moved = abs(time - self._start - self._count / self._rate) * self._rate
+        if moved > Fraction(1, 2) and not self.notes:
+            self.notes.append(
+                f"y4m holds one frame rate, here {float(self._rate):g}, and the source's frames are spaced unevenly: "
+                "each is written once, some more than half a frame off their time"
+            )

@@ -1,0 +1,199 @@
+"""Which part of a clip is shown, and at which rate: cuts a stream of timed frames and drops or repeats by time."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from math import floor, isfinite
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from torch import Tensor
+
+from nststab.errors import NststabError
+
+T = TypeVar("T")
+PICTURE_RATE = Fraction(25)  # of pictures, which have no timing of their own
+Seconds = float | Fraction
+Timed = tuple[T, Fraction, Fraction]  # something with the time at which it is shown, and for how long, in seconds
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """The part of a clip from `start` on for `duration` seconds (None: to its end), at `fps` (None: at its own times).
+
+    A frame belongs to it whose time is at least `start` and less than `start` + `duration`: excerpts that follow one
+    another share no frame and lose none.
+    """
+
+    start: Fraction = Fraction(0)
+    duration: Fraction | None = None
+    fps: Fraction | None = None
+
+    @property
+    def end(self) -> Fraction | None:
+        """The time in the clip at which it ends, in seconds; None for the clip's end."""
+        return None if self.duration is None else self.start + self.duration
+
+    def is_over(self, time: Fraction) -> bool:
+        """Whether `time` lies behind its end."""
+        return self.end is not None and time >= self.end
+
+
+WHOLE = Excerpt()
+
+
+class Source(Protocol):
+    """What the writer of a clip must know about where the frames come from.
+
+    `rate` is in frames per second, `time_base` the unit of the frame times, `aspect` the shape of a pixel. The audio in
+    `path` is told by times from `origin` on; of these the clip shows `start` to `end` (None: to its end), and `start`
+    is 0 in the clip. All times are in seconds.
+    """
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def rate(self) -> Fraction: ...
+    @property
+    def time_base(self) -> Fraction: ...
+    @property
+    def aspect(self) -> Fraction: ...
+    @property
+    def has_audio(self) -> bool: ...
+    @property
+    def origin(self) -> Fraction: ...
+    @property
+    def start(self) -> Fraction: ...
+    @property
+    def end(self) -> Fraction | None: ...
+
+
+@dataclass(frozen=True)
+class PictureTimes:
+    """The source that pictures are: `rate` per second, without audio."""
+
+    path: Path
+    rate: Fraction
+    aspect = Fraction(1)
+    origin = start = Fraction(0)
+    has_audio = False
+    end = None
+
+    @property
+    def time_base(self) -> Fraction:
+        """The unit of the frame times."""
+        return 1 / self.rate
+
+
+class Reader(Source, Protocol):
+    """A source of frames, all `width` by `height`; `frame_count` is None where it is not known beforehand.
+
+    `notes` says what the user should know of it, after a pass of `frames` also what could not be read.
+    """
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def frame_count(self) -> int | None: ...
+    @property
+    def notes(self) -> list[str]: ...
+    def frames(self) -> Iterator[Timed[Tensor]]: ...
+
+
+def excerpt(start: Seconds | None, duration: Seconds | None, fps: Seconds | None) -> Excerpt:
+    """The `Excerpt` that was asked for; floats are taken as the decimals they are written as: 0.1 is a tenth.
+
+    Raises ValueError for a negative start, a duration or rate that is not positive, infinity and NaN.
+    """
+    return Excerpt(
+        Fraction(0) if start is None else _exact(start, "a start in seconds, 0 or more", positive=False),
+        None if duration is None else _exact(duration, "a duration in seconds, more than 0"),
+        None if fps is None else _exact(fps, "a rate in frames per second, more than 0"),
+    )
+
+
+def _exact(value: Seconds, expected: str, positive: bool = True) -> Fraction:
+    if not isfinite(value) or value < 0 or (positive and value == 0):
+        raise NststabError(f"expected {expected}, got {value}")
+    return value if isinstance(value, Fraction) else Fraction(str(value))
+
+
+def cut(frames: Iterable[Timed[T]], part: Excerpt, name: str) -> Iterator[Timed[T]]:
+    """The frames of an excerpt at their times in the clip; the last one is shown to the excerpt's end at most.
+
+    Raises ValueError if there is none; `name` is what the message calls the clip.
+    """
+    found, passed = False, Fraction(0)
+    for item, time, duration in frames:
+        passed = time + duration
+        if part.is_over(time):
+            break
+        if time >= part.start:
+            found = True
+            yield item, time, duration if part.end is None else min(duration, part.end - time)
+    if not found:
+        raise empty_excerpt(name, part, passed)
+
+
+def empty_excerpt(name: str, part: Excerpt, passed: Fraction) -> ValueError:
+    """The error for an excerpt without a frame, of a clip whose last frame that was read is over at `passed`."""
+    if part.end is not None and passed > part.end:
+        return ValueError(f"{name}: expected a frame from {float(part.start):g} to {float(part.end):g} s, found none")
+    return ValueError(f"{name}: expected a start before the end at {float(passed):.3f} s, got {float(part.start):g} s")
+
+
+def retimed(frames: Iterable[Timed[T]], part: Excerpt) -> Iterator[Timed[T]]:
+    """The frames that `cut` gives: from 0 on, unless the excerpt begins with the clip, and at the rate asked for."""
+    return _from_zero(frames, part) if part.fps is None else at_rate(_from_zero(frames, part), part.fps)
+
+
+def _from_zero(frames: Iterable[Timed[T]], part: Excerpt) -> Iterator[Timed[T]]:
+    begin = None if part.start else Fraction(0)
+    for item, time, duration in frames:
+        begin = time if begin is None else begin
+        yield item, time - begin, duration
+
+
+def at_rate(frames: Iterable[Timed[T]], rate: Fraction) -> Iterator[Timed[T]]:
+    """Frames at a constant rate: dropped or repeated by their times, as FFmpeg's filter `fps` does (round=near).
+
+    Every time is rounded to the nearest multiple of 1 / `rate`, halves up. What is shown at n / `rate` is the last
+    frame whose rounded time is at most that; the first begins at its own, and the last one lasts to its rounded end.
+    Unlike in FFmpeg, there is one frame at least, even if all of them together are shorter than half of 1 / `rate`.
+    """
+    held: list[Timed[T]] = []  # the frame which is shown until the next one's time is known
+    following = 0  # the multiple of 1 / rate which comes next
+    given = False
+    for frame in frames:
+        place = _nearest(frame[1] * rate)
+        if not held:
+            following = place
+        for number in range(following, place):
+            yield held[0][0], number / rate, 1 / rate
+            given = True
+        following, held = max(following, place), [frame]
+    for item, time, duration in held:
+        end = _nearest((time + duration) * rate)
+        for number in range(following, max(end, following + (not given))):
+            yield item, number / rate, 1 / rate
+
+
+def converted(frames: Iterable[Timed[T]], convert: Callable[[T], Tensor]) -> Iterator[Timed[Tensor]]:
+    """What `convert` makes of frames; one that is repeated is converted once, and yet a tensor object of its own."""
+    before: list[tuple[T, Tensor]] = []
+    for item, time, duration in frames:
+        repeated = [tensor.view_as(tensor) for other, tensor in before if other is item]
+        tensor = repeated[0] if repeated else convert(item)
+        before = [(item, tensor)]
+        yield tensor, time, duration
+
+
+def count_at_rate(begin: Fraction, end: Fraction, rate: Fraction) -> int:
+    """How many frames `at_rate` makes of those shown from `begin` to `end`, in seconds."""
+    return max(1, _nearest(end * rate) - _nearest(begin * rate))
+
+
+def _nearest(value: Fraction) -> int:
+    return floor(value + Fraction(1, 2))

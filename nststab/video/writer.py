@@ -1,0 +1,97 @@
+"""Writes the frames of a clip to a video file, in the format that its name asks for (it needs av)."""
+
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from torch import Tensor
+
+from nststab.errors import NststabError
+from nststab.video.encoder import Format, VideoEncoder
+from nststab.video.gif import GifEncoder
+from nststab.video.images import to_uint8
+from nststab.video.reader import av_errors
+from nststab.video.timing import PICTURE_RATE, PictureTimes, Source
+
+# no B-frames: with them an .mp4 can hold neither uneven times nor the last frame's duration exactly
+_H264 = {"crf": "17", "preset": "medium", "bf": "0"}
+_VP9 = {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"}
+# Matroska would else move every time by the encoder delay at which copied audio begins, before 0
+_MATROSKA = {"avoid_negative_ts": "disabled"}
+# what players expect in an .mp4; Matroska takes every codec FFmpeg can name
+_MP4_AUDIO = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"})
+_WEBM_AUDIO = frozenset({"opus", "vorbis"})
+_FORMATS = {
+    ".mp4": Format("mp4", {"movflags": "faststart"}, "libx264", _H264, "yuv444p", True, _MP4_AUDIO, "aac"),
+    ".mkv": Format("matroska", _MATROSKA, "libx264", _H264, "yuv444p", True, None, "aac"),
+    ".webm": Format("webm", _MATROSKA, "libvpx-vp9", _VP9, "yuv420p", False, _WEBM_AUDIO, "libopus"),
+}
+
+
+class VideoWriter:
+    """Writes a clip to `temporary` in the format which the suffix of `output` names: .mp4, .mkv, .webm or .gif.
+
+    The first frame gives the size. Frame times, pixel shape and audio are those of `source`; without a source the
+    frames follow at 25 per second. `notes` tells what the format could not hold.
+
+    Raises:
+        OSError: the file cannot be written.
+        ValueError: a frame of another size than the first, a size which the codec cannot hold, or no frame at all.
+    """
+
+    def __init__(self, temporary: Path, output: Path, source: Source | None, audio: bool) -> None:
+        self._temporary, self._output, self._with_audio = temporary, output, audio
+        self._source = PictureTimes(output, PICTURE_RATE) if source is None else source
+        self._encoder: VideoEncoder | GifEncoder | None = None
+        self._size: tuple[int, int] | None = None
+        self._count = 0
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know about the result."""
+        return [] if self._encoder is None else self._encoder.notes
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._finish()
+        elif self._encoder is not None:
+            with suppress(Exception):  # an unfinished file is removed; what went wrong is already on its way
+                self._encoder.close()
+
+    def write(self, rgb: Tensor, time: Fraction | None, duration: Fraction | None) -> None:
+        """Encode a frame (1, 3, H, W), shown `duration` seconds from `time` on, and the audio up to it."""
+        pixels = to_uint8(rgb)
+        height, width, _ = pixels.shape
+        if self._size is not None and self._size != (width, height):
+            raise NststabError(
+                f"{self._output}: expected frames of {self._size[0]}x{self._size[1]} pixels "
+                f"as the first, got {width}x{height}"
+            )
+        time = self._count / self._source.rate if time is None else time
+        duration = 1 / self._source.rate if duration is None else duration
+        with av_errors(self._output, f"the video cannot be encoded at {width}x{height}"):
+            if self._encoder is None:
+                self._encoder = self._open(width, height)
+                self._size = (width, height)
+            self._encoder.write(pixels, time, duration)
+        self._count += 1
+
+    def _open(self, width: int, height: int) -> VideoEncoder | GifEncoder:
+        temporary, output, source, audio = self._temporary, self._output, self._source, self._with_audio
+        suffix = output.suffix.lower()
+        if suffix == ".gif":
+            return GifEncoder(temporary, output, source, audio, width, height)
+        return VideoEncoder(temporary, output, _FORMATS[suffix], source, audio, width, height)
+
+    def _finish(self) -> None:
+        if self._encoder is None:
+            raise NststabError(f"{self._output}: no frames to write")
+        with av_errors(self._output, "the video cannot be finished"):
+            self._encoder.finish()
