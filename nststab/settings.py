@@ -1,0 +1,214 @@
+"""Settings that stand once: fields of frozen dataclasses with type, default, range and a line of help.
+
+The command line's options and their help, the defaults in documents, the identity of kept work and the records in
+checkpoints are all made from these fields. No torch: `--help` must not wait for it.
+"""
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar, Union, get_args, get_origin
+
+from nststab.errors import SettingError
+
+S = TypeVar("S", bound="Settings")
+_KEY = "setting"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a field says of itself beside type and default.
+
+    Attributes:
+        help: one line.
+        least, most: bounds that are allowed; `above` is a bound that is not.
+        told: the default in words, where the value itself says little.
+        metavar: what stands for the value in the help.
+        decides: False for what changes nothing in the result, such as a folder for a cache.
+    """
+
+    help: str
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    told: str | None = None
+    metavar: str | None = None
+    decides: bool = True
+
+    @property
+    def range(self) -> str:
+        """The bounds in words, empty where there are none."""
+        parts = [
+            f"{word} {bound:g}"
+            for word, bound in (("above", self.above), ("at least", self.least), ("at most", self.most))
+            if bound is not None
+        ]
+        return " and ".join(parts)
+
+
+def setting(default: Any, help: str, **spec: Any) -> Any:
+    """A field of a settings dataclass; `spec` are the attributes of `Spec`. Another group of settings is no setting."""
+    return field(default=default, metadata={_KEY: Spec(help, **spec)})
+
+
+def group(cls: type[S]) -> S:
+    """A field that holds another dataclass of settings, with its defaults."""
+    made: S = field(default_factory=cls)  # as dataclasses.field does, it says the field's type
+    return made
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A field of a settings dataclass as `settings_of` finds it: its dotted name, type, default and spec."""
+
+    name: str
+    type: Any
+    default: Any
+    spec: Spec
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The values of a Literal, else none."""
+        return tuple(
+            value for part in _alternatives(self.type) if get_origin(part) is Literal for value in get_args(part)
+        )
+
+    @property
+    def item(self) -> Any:
+        """The type of one value: of an optional without None, of a tuple that of its items."""
+        kind = next(part for part in _alternatives(self.type) if part is not types.NoneType)
+        return get_args(kind)[0] if get_origin(kind) is tuple else kind
+
+    @property
+    def is_sequence(self) -> bool:
+        """Whether the value is a tuple."""
+        return any(get_origin(part) is tuple for part in _alternatives(self.type))
+
+    @property
+    def told_default(self) -> str:
+        """The default as help and documents tell it."""
+        return self.spec.told if self.spec.told is not None else _text(self.default)
+
+    def parse(self, text: str) -> Any:
+        """The value that a text stands for; raises SettingError where it is none, or out of range."""
+        if text == "none" and types.NoneType in _alternatives(self.type):
+            return None
+        if self.is_sequence:
+            return self.checked(tuple(self._parse_one(part.strip()) for part in text.split(",")))
+        return self.checked(self._parse_one(text.strip()))
+
+    def _parse_one(self, text: str) -> Any:
+        kind = self.item
+        try:
+            if kind is bool:
+                return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
+            return text if get_origin(kind) is Literal else kind(text)
+        except (KeyError, ValueError, ZeroDivisionError):
+            raise SettingError(f"{self.name}: expected {_type_name(kind)}, got {text!r}") from None
+
+    def checked(self, value: Any) -> Any:
+        """`value`, or a SettingError where it is out of range or none of the choices."""
+        if value is None:
+            return value
+        for one in value if self.is_sequence else (value,):
+            if self.choices and one not in self.choices:
+                raise SettingError(f"{self.name}: {one!r} is not one of its values; {did_you_mean(one, self.choices)}")
+            if isinstance(one, int | float | Fraction) and not isinstance(one, bool):
+                low, high, above = self.spec.least, self.spec.most, self.spec.above
+                inside = math.isfinite(one) and (low is None or one >= low) and (high is None or one <= high)
+                if not inside or (above is not None and one <= above):
+                    raise SettingError(
+                        f"{self.name}: expected {self.spec.range or 'a finite number'}, got {_text(one)}"
+                    )
+        return value
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The base of all settings: checks every field when one is made."""
+
+    def __post_init__(self) -> None:
+        for one in own_settings(type(self)):
+            one.checked(getattr(self, one.name))
+
+    def changed(self, **changes: Any) -> Self:
+        """With other values; None leaves a setting as it is."""
+        return replace(self, **{name: value for name, value in changes.items() if value is not None})
+
+    def with_text(self, name: str, text: str) -> Self:
+        """With the setting `name`, dotted where it lies in a group (`gatys.pooling`), as `text` says.
+
+        Raises SettingError for an unknown name, with the nearest, and for a value that is none.
+        """
+        known = {one.name: one for one in settings_of(type(self))}
+        if name not in known:
+            raise SettingError(f"there is no setting {name!r}; {did_you_mean(name, list(known))}")
+        return self._with(name.split("."), known[name].parse(text))
+
+    def _with(self, path: Sequence[str], value: Any) -> Self:
+        first, *rest = path
+        return replace(self, **{first: getattr(self, first)._with(rest, value) if rest else value})
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides a result, as JSON values by dotted name: what kept work is recognised by."""
+        found: dict[str, Any] = {}
+        for one in settings_of(type(self)):
+            if one.spec.decides:
+                value: Any = self
+                for part in one.name.split("."):
+                    value = getattr(value, part)
+                found[one.name] = _json(value)
+        return found
+
+
+def own_settings(cls: type[Settings]) -> Iterator[Setting]:
+    """The settings of a dataclass, without those of its groups."""
+    hints = typing.get_type_hints(cls)
+    for one in fields(cls):
+        if _KEY in one.metadata:
+            yield Setting(one.name, hints[one.name], one.default, one.metadata[_KEY])
+
+
+def settings_of(cls: type[Settings]) -> Iterator[Setting]:
+    """All settings of a dataclass, those of its groups by dotted names."""
+    yield from own_settings(cls)
+    hints = typing.get_type_hints(cls)
+    for one in fields(cls):
+        kind = hints[one.name]
+        if is_dataclass(kind) and isinstance(kind, type) and issubclass(kind, Settings):
+            for inner in settings_of(kind):
+                yield dataclasses.replace(inner, name=f"{one.name}.{inner.name}")
+
+
+def did_you_mean(name: object, known: Sequence[str]) -> str:
+    """A hint at the nearest of `known`, or all of them."""
+    nearest = difflib.get_close_matches(str(name), known, n=2)
+    return f"did you mean {' or '.join(nearest)}?" if nearest else f"choose from {', '.join(known)}"
+
+
+def _alternatives(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if get_origin(kind) in (types.UnionType, Union) else (kind,)
+
+
+def _type_name(kind: Any) -> str:
+    return {int: "a whole number", float: "a number", bool: "true or false", Fraction: "a number"}.get(kind, str(kind))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(_text, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_json(part) for part in value]
+    if isinstance(value, Fraction | Path):
+        return str(value)
+    return value
