@@ -60,9 +60,7 @@ def _option(setting: Setting) -> Callable[[Command], Command]:
         type=_Value(setting),
         default=None,
         metavar=setting.spec.metavar or ("|".join(setting.choices) if setting.choices else _metavar(setting)),
-        help=f"{setting.spec.help}  [default: {shown}]"
-        if setting.default is not None or setting.spec.told
-        else setting.spec.help,
+        help=setting.spec.help + (f"  [default: {shown}]" if has_default else ""),
     )
 
 
