@@ -40,6 +40,7 @@ LAYERS = {
     "metrics": 5,
     "settings": 5,
     "shots": 5,
+    "startup": 5,
     "vgg": 5,
     "warp": 5,
 }

@@ -12,6 +12,7 @@ import nststab
 from nststab.cli.common import logged, run_options, say, verbosity_options
 from nststab.cli.groups import LazyGroup
 from nststab.errors import NststabError, SettingError
+from nststab.startup import tune_process
 
 
 class RootGroup(LazyGroup):
@@ -92,4 +93,5 @@ def group() -> None:
 
 def main() -> None:
     """Entry point of the `nststab` script."""
+    tune_process()
     group.main(args=sys.argv[1:], prog_name="nststab")
