@@ -10,7 +10,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from nststab.experiments.results import Table
 from nststab.flow.estimators import dis
 from nststab.flow.pairs import FlowPair
 from nststab.losses import LossSettings, PerceptualLoss
@@ -21,6 +20,7 @@ from nststab.report.colors import series_of
 from nststab.report.heat import unexplained_change
 from nststab.report.layout import ComparisonLayout
 from nststab.shots import by_shot
+from nststab.storage.tables import Table
 from nststab.styles.shipped import NETWORKS, find_style, perceptual_weights
 from nststab.video.clip import Clip, convert_clip, open_clip
 

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nststab.experiments.results import Table
 from nststab.flow.estimators import dis
 from nststab.losses import LossSettings, PerceptualLoss, style_target
 from nststab.measure.pairing import Pairing
@@ -16,6 +15,7 @@ from nststab.measure.score import ContentLoss, ScoreMeter, ScoreSettings, score,
 from nststab.measure.stability import Loss, perceptual_losses
 from nststab.networks.checkpoints import load_perceptual
 from nststab.shots import split_shots
+from nststab.storage.tables import Table
 from nststab.styles.shipped import perceptual_weights
 from nststab.video.clip import open_clip
 from nststab.video.images import read_picture, resize

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from nststab.experiments.trace_line import LAYERS
 from nststab.losses import LossSettings
 from nststab.networks.checkpoints import Checkpoint, load_checkpoint, load_target, save_checkpoint
 from nststab.networks.perceptual import perceptual_network
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.styles import shipped as assets
 from nststab.styles.shipped import Style, UnknownStyle, demo_clip, find_style, perceptual_weights, style_in, styles
+from nststab.styles.trace_line import LAYERS
 from nststab.video.images import read_picture
 
 CARD = {"artist", "year", "rights", "data", "settings", "command", "losses", "figures", "gram_trace"}

@@ -21,7 +21,7 @@ from nststab.baselines.ruder import RuderSettings
 from nststab.cli import group, html
 from nststab.cli.common import Setting
 from nststab.datasets.synthetic import SyntheticSettings
-from nststab.experiments import distortions, table1
+from nststab.experiments import distortions
 from nststab.experiments.distortions import DistortionSettings
 from nststab.experiments.drift import DriftSettings
 from nststab.experiments.gram_trace import GramTraceSettings
@@ -29,6 +29,7 @@ from nststab.experiments.speed import SpeedSettings
 from nststab.experiments.theorem import TheoremSettings
 from nststab.flow.source import FlowSource
 from nststab.losses import LossSettings
+from nststab.measure.rows import DAVIS_SIZE
 from nststab.measure.stability import StabilitySettings
 from nststab.methods.build import OptimizerOptions
 from nststab.networks.transformation import MARGIN
@@ -192,7 +193,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
         "styles": "all that are shipped",
         "sequences": "all",
         "patches": StabilitySettings().patches,
-        "size": table1.SIZE,
+        "size": DAVIS_SIZE,
         "limit": "all",
         "iterations": f"{RuderSettings().gatys.iterations},{RuderSettings().later_iterations}",
         **{name: OPTIMIZERS[name] for name in ("flow_method", "flow_cache", "network", "vgg_weights", "seed")},

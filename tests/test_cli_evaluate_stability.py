@@ -16,8 +16,8 @@ from nststab import metrics
 from nststab.baselines import gatys
 from nststab.cli import group
 from nststab.cli.evaluate import stability as stability_command
-from nststab.experiments import table1
 from nststab.losses import LossSettings, style_target
+from nststab.measure.rows import CHEATS
 from nststab.measure.stability import CONTENT
 from nststab.metrics import PSNR_CAP
 from nststab.networks.checkpoints import Checkpoint, FeedForward, save_checkpoint
@@ -99,7 +99,7 @@ def test_the_table_of_two_networks(run: Run) -> None:
     assert {path.name for path in Path("out").iterdir()} == {"results.json", "table.md", "figure.png", "figure.svg"}
     found = results("out")
     assert [(row["style"], row["method"]) for row in found["rows"]] == [
-        ("wave", name) for name in (CONTENT, *METHODS, *table1.CHEATS)
+        ("wave", name) for name in (CONTENT, *METHODS, *CHEATS)
     ]
     for row in found["rows"]:
         assert row["n"] == 2 * (FRAMES - 1) * 3
@@ -126,9 +126,9 @@ def test_the_losses_expose_the_cheats(run: Run) -> None:
     found = rows("out")
     honest = found["independent"]
     assert found["copy of the input"]["psnr"] == found[CONTENT]["psnr"]
-    for cheat in table1.CHEATS[1:]:
+    for cheat in CHEATS[1:]:
         assert found[cheat]["psnr"] > honest["psnr"]
-    for cheat in table1.CHEATS:
+    for cheat in CHEATS:
         assert found[cheat]["style_loss"] > 1.5 * honest["style_loss"]
     assert (found["copy of the input"]["style_share"], found["copy of the input"]["content_loss"]) == (1, 0)
 
@@ -177,7 +177,7 @@ def test_all_four_methods_and_two_styles(run: Run) -> None:
 def test_a_picture_is_a_style_for_the_optimisers(run: Run) -> None:
     write_picture(Path("picture.png"), panning(3)[0])
     done(run("-o out --styles picture.png --methods gatys --limit 2 --iterations 1 --sequences dog"))
-    assert [row["method"] for row in results("out")["rows"]] == [CONTENT, "gatys", *table1.CHEATS]
+    assert [row["method"] for row in results("out")["rows"]] == [CONTENT, "gatys", *CHEATS]
     refused = run("-o no --styles picture.png")
     assert (refused.exit_code, "needs a trained style" in refused.stderr) == (2, True)
     assert not Path("no").exists()

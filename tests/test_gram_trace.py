@@ -25,13 +25,23 @@ from nststab.experiments import gram_trace
 from nststab.experiments.figures import drawing
 from nststab.experiments.gram_trace import measure
 from nststab.experiments.labels import label_points
-from nststab.experiments.trace_line import LAYERS, Line, Measured, Prediction, as_json, fit_line, line_of, read_measured
 from nststab.losses import LossSettings, style_target
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.styles import shipped as assets
 from nststab.styles.prediction import basis, placed
 from nststab.styles.shipped import measured_instability
+from nststab.styles.trace_line import (
+    LAYERS,
+    Line,
+    Measured,
+    Prediction,
+    as_json,
+    fit_line,
+    line_of,
+    read_measured,
+    traces,
+)
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import read_picture, write_picture
 from tests.conftest import tiny_state_dict
@@ -109,7 +119,7 @@ def test_the_trace_of_one_colour_is_the_mean_square_of_its_features(tiny_weights
     colour = torch.tensor([0.2, 0.5, 0.9])
     normalized = (colour - network.mean.flatten()) / network.std.flatten()
     features = (weights["features.0.weight"].sum((2, 3)) @ normalized + weights["features.0.bias"]).clamp_min(0)
-    found = gram_trace.traces(network, colour.view(1, 3, 1, 1).expand(1, 3, 6, 8))
+    found = traces(network, colour.view(1, 3, 1, 1).expand(1, 3, 6, 8))
     assert list(found) == ["relu1_1", "relu2_1"]
     assert found["relu1_1"] == pytest.approx(float(features.square().mean()), rel=1e-4)
 
@@ -117,7 +127,7 @@ def test_the_trace_of_one_colour_is_the_mean_square_of_its_features(tiny_weights
 def test_traces_are_taken_at_one_size(tiny_vgg: PerceptualNetwork) -> None:
     picture = torch.rand(1, 3, 24, 32, generator=torch.Generator().manual_seed(0))
     large = F.interpolate(picture, (384, 512), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
-    small, same = gram_trace.traces(tiny_vgg, picture), gram_trace.traces(tiny_vgg, large)
+    small, same = traces(tiny_vgg, picture), traces(tiny_vgg, large)
     assert small == pytest.approx(same, rel=1e-4)
     (features,) = tiny_vgg(large, ("relu2_1",)).values()
     flat = features[0].flatten(1)
@@ -408,8 +418,8 @@ def test_an_experiment_of_three_styles(run: Run, tiny_vgg: PerceptualNetwork) ->
         assert list(row["videos"]) == ["road", "street"]
         assert row["instability"] == pytest.approx(sum(row["videos"].values()) / 2)
         assert min(row["instability"], row["still"], row["style_loss"], row["content_loss"]) > 0
-        traces = gram_trace.traces(tiny_vgg, read_picture(Path(row["style"], "image.png")).rgb)
-        assert [row[f"trace_{layer}"] for layer in LAYERS] == pytest.approx([traces[layer] for layer in LAYERS])
+        expected = traces(tiny_vgg, read_picture(Path(row["style"], "image.png")).rgb)
+        assert [row[f"trace_{layer}"] for layer in LAYERS] == pytest.approx([expected[layer] for layer in LAYERS])
     assert found["input"]["instability"] == pytest.approx(2 * (0.005**2 + 1 / 255**2 / 12), rel=0.1)  # rounded
     fit = found["fit"]["independent"]
     assert fit["relu1_1"]["n"] == 3
@@ -649,7 +659,7 @@ def test_styles_predicts_from_what_an_experiment_wrote(
     lines = [line for line in result.stdout.splitlines() if line.startswith("│")]
     for line, path in zip(lines, ("new.png", "wave/image.png"), strict=True):
         cells = [cell.strip() for cell in line.split("│")[1:-1]]
-        trace = gram_trace.traces(tiny_vgg, read_picture(Path(path)).rgb)
+        trace = traces(tiny_vgg, read_picture(Path(path)).rgb)
         predicted = found.lines[found.layer].predict(trace[found.layer])
         assert cells[:3] == [Path(path).name, *(f"{trace[layer]:.1f}" for layer in LAYERS)]
         assert cells[3] == f"{max(0, predicted.value) * 1000:.2f}"

@@ -11,13 +11,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from nststab.cli.common import COUNT, methods_option, setting
-from nststab.experiments import results
 from nststab.experiments.cli_common import counting, optimizing_options, sources
 from nststab.experiments.figures import drawing
-from nststab.experiments.results import Parts, Results, Table
+from nststab.experiments.results import Parts, Results
 from nststab.experiments.run import Run, decided, digests, experiment, show
 from nststab.measure.intervals import bootstrap_interval, mean_of_known
+from nststab.storage import tables
 from nststab.storage.jobs import content_hash
+from nststab.storage.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -181,7 +182,7 @@ def test_what_says_the_same_as_the_default_goes_on(tmp_path: Path) -> None:
 
 def test_other_versions_do_not_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     call("-o", str(tmp_path / "toy"), "--fail")
-    monkeypatch.setattr(results, "versions", lambda: {"torch": "1.0"})
+    monkeypatch.setattr(tables, "versions", lambda: {"torch": "1.0"})
     refused = call("-o", str(tmp_path / "toy"))
     assert (refused.exit_code, "is 1.0" in refused.stderr) == (2, True)
 

@@ -10,6 +10,7 @@ import pytest
 
 from nststab.experiments import paper, table1
 from nststab.experiments.figures import drawing
+from nststab.measure import rows as measured_rows
 from nststab.measure.intervals import bootstrap_interval
 from nststab.measure.stability import CONTENT, sanity_checks
 
@@ -23,7 +24,7 @@ def figures(psnr: float | None, style_loss: float = 0.5, n: int = 3) -> dict[str
 
 
 def clip(independent: float | None, recurrent: float | None, ceiling: float = 40) -> dict[str, dict[str, Any]]:
-    cheats = {name: figures(ceiling - 5, 2.0) for name in table1.CHEATS}
+    cheats = {name: figures(ceiling - 5, 2.0) for name in measured_rows.CHEATS}
     return {
         CONTENT: figures(ceiling, 2.5),
         "independent": figures(independent),
@@ -37,12 +38,12 @@ NIGHT = {"swan": clip(30, 31), "dog": clip(26, 28), "camel": clip(25, 25)}
 
 
 def rows() -> list[Any]:
-    return [*table1.style_rows("wave", WAVE, 3), *table1.style_rows("night", NIGHT, 3)]
+    return [*measured_rows.style_rows("wave", WAVE, 3), *measured_rows.style_rows("night", NIGHT, 3)]
 
 
 def test_a_row_is_the_mean_of_its_sequences() -> None:
-    found = table1.style_rows("wave", WAVE, 3)
-    assert [row["method"] for row in found] == [CONTENT, "independent", "recurrent", *table1.CHEATS]
+    found = measured_rows.style_rows("wave", WAVE, 3)
+    assert [row["method"] for row in found] == [CONTENT, "independent", "recurrent", *measured_rows.CHEATS]
     row = found[1]
     assert (row["style"], row["psnr"], row["ssim"], row["n"]) == ("wave", 22, pytest.approx(0.44), 9)
     assert row["psnr_interval"] == bootstrap_interval([20, 22, 24], 3)
@@ -85,13 +86,13 @@ def test_the_gain_is_paired_and_stands_beside_the_papers() -> None:
 
 def test_one_method_alone_has_no_gain() -> None:
     alone = {name: {key: of[key] for key in of if key != "recurrent"} for name, of in WAVE.items()}
-    found = table1.style_rows("wave", alone)
+    found = measured_rows.style_rows("wave", alone)
     assert table1.gain(found) is None
     assert "gains" not in table1.table(found, table1.mean_rows(found), None, "independent").note
 
 
 def test_a_sequence_without_room_for_a_patch_counts_in_no_mean() -> None:
-    found = table1.style_rows("wave", {**WAVE, "crowd": clip(None, None)}, 3)
+    found = measured_rows.style_rows("wave", {**WAVE, "crowd": clip(None, None)}, 3)
     assert found[1]["psnr"] == 22
     assert found[1]["psnr_interval"] == bootstrap_interval([20, 22, 24], 3)
     assert math.isnan(found[1]["sequences"][3]["psnr"])
@@ -101,7 +102,7 @@ def test_a_sequence_without_room_for_a_patch_counts_in_no_mean() -> None:
 
 
 def test_nothing_measured_at_all_is_a_dash_and_draws(tmp_path: Path) -> None:
-    found = table1.style_rows("wave", {"crowd": clip(None, None)})
+    found = measured_rows.style_rows("wave", {"crowd": clip(None, None)})
     means = table1.mean_rows(found)
     assert table1.table(found, means, table1.gain(found), "independent").rows[1][1:3] == ("-", "-")
     with drawing(tmp_path) as figure:
@@ -123,7 +124,7 @@ def test_the_table_shows_intervals_and_means() -> None:
 
 
 def test_the_table_of_one_style_has_no_means() -> None:
-    found = table1.style_rows("wave", {"swan": WAVE["swan"]})
+    found = measured_rows.style_rows("wave", {"swan": WAVE["swan"]})
     table = table1.table(found, table1.mean_rows(found), table1.gain(found), "independent")
     assert "wave" in table.title
     assert [row[0] for row in table.rows][:2] == ["input: the ceiling", "independent"]
@@ -149,4 +150,4 @@ def test_the_figure_shows_every_method_and_the_ceiling(tmp_path: Path) -> None:
 
 
 def test_the_cheats_are_those_that_are_made() -> None:
-    assert tuple(sanity_checks([], [])) == table1.CHEATS
+    assert tuple(sanity_checks([], [])) == measured_rows.CHEATS

@@ -64,9 +64,9 @@ def command(style_image: Path, photos: Path, output: Path, **options: Any) -> No
     them, and ends with figures and a contact sheet, NAME/sheet.jpg. A killed run goes on when the same command is given
     again.
     """
-    from nststab.experiments.cli_common import davis_sequences
-    from nststab.experiments.gram_trace import traces
-    from nststab.experiments.table1 import SIZE
+    from nststab.datasets.folders import davis_sequences
+    from nststab.measure.rows import DAVIS_SIZE
+    from nststab.styles.trace_line import traces
     from nststab.train.card import style_card
     from nststab.train.folder import StyleFolder
     from nststab.train.plan import plan_lines
@@ -76,7 +76,7 @@ def command(style_image: Path, photos: Path, output: Path, **options: Any) -> No
     if not options["plan"]:
         folder.refuse_overwriting(options["yes"])
     if options["davis"]:
-        davis_sequences(options["davis"], None, SIZE)  # what is wrong there is said now, not after the training
+        davis_sequences(options["davis"], None, DAVIS_SIZE)  # what is wrong there is said now, not after the training
     picture = read_picture(style_image).rgb
     training = _training(style_image, picture, photos, folder, options)
     tell = click.echo if options["plan"] else say

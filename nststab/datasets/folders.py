@@ -3,7 +3,7 @@
 import copy
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nststab.datasets.layers import FlowClip
 from nststab.datasets.synthetic import draw_index, uniform
-from nststab.errors import NststabError
+from nststab.errors import NststabError, SettingError
 from nststab.flow.files import read_flo
 from nststab.video.images import PICTURE_SUFFIXES, read_picture, resize, resized_shape
 from nststab.warp import leaves_frame, motion_boundaries, smooth_mask
@@ -270,3 +270,18 @@ class DavisSequence:
         foreground = (read_picture(self._masks[index]).rgb > 0).any(1, keepdim=True).float()
         height, width = foreground.shape[-2:]
         return F.adaptive_max_pool2d(foreground, resized_shape(height, width, self._size)) > 0
+
+
+def davis_sequences(davis: Path, names: Sequence[str] | None, size: int) -> list[DavisSequence]:
+    """The sequences of DAVIS, all by default, scaled to a longest side; a SettingError for one that is not there."""
+    there = sorted(path.name for path in (davis / "JPEGImages" / "480p").glob("*/"))
+    if not there:
+        raise SettingError(f"--davis {davis}: expected DAVIS, with sequences in JPEGImages/480p, found none")
+    if names is None:
+        names = there
+    if not names:
+        raise SettingError("--sequences names none")
+    for name in names:
+        if name not in there:
+            raise SettingError(f"{davis} has no DAVIS sequence {name!r}; there is: {', '.join(there)}")
+    return [DavisSequence(davis, name, size) for name in names]

@@ -4,7 +4,6 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -26,7 +25,6 @@ from nststab.cli.optimizing import Iterations
 
 if TYPE_CHECKING:
     from nststab.baselines.gatys import Keep
-    from nststab.datasets.folders import DavisSequence
     from nststab.methods.build import Machine, OptimizerOptions
     from nststab.networks.checkpoints import Stylizer
     from nststab.styles.source import StyleSource
@@ -69,23 +67,6 @@ def davis_options(command: Command) -> Command:
         metavar="DIR",
         help="DAVIS 2016: the folder with JPEGImages and Annotations.",
     )(command)
-
-
-def davis_sequences(davis: Path, names: Sequence[str] | None, size: int) -> "list[DavisSequence]":
-    """The sequences of DAVIS, all by default, scaled to a longest side; a usage error for one that is not there."""
-    from nststab.datasets.folders import DavisSequence
-
-    there = sorted(path.name for path in (davis / "JPEGImages" / "480p").glob("*/"))
-    if not there:
-        raise click.UsageError(f"--davis {davis}: expected DAVIS, with sequences in JPEGImages/480p, found none")
-    if names is None:
-        names = there
-    if not names:
-        raise click.UsageError("--sequences names none")
-    for name in names:
-        if name not in there:
-            raise click.UsageError(f"{davis} has no DAVIS sequence {name!r}; there is: {', '.join(there)}")
-    return [DavisSequence(davis, name, size) for name in names]
 
 
 def size_option(default: object) -> Callable[[Command], Command]:
@@ -168,7 +149,7 @@ class Candidate:
 def sources(styles: Sequence[str] | None) -> "dict[str, StyleSource]":
     """The styles by their names in the rows; all shipped ones by default. A usage error where two have one name."""
     from nststab.styles.shipped import styles as shipped
-    from nststab.styles.source import style_source
+    from nststab.styles.source import style_name, style_source
 
     found: dict[str, StyleSource] = {}
     for text in styles if styles is not None else [style.name for style in shipped()]:
@@ -179,12 +160,6 @@ def sources(styles: Sequence[str] | None) -> "dict[str, StyleSource]":
     if not found:
         raise click.UsageError("--styles names none")
     return found
-
-
-def style_name(text: str) -> str:
-    """What the rows call a style: a file's name without its suffix, or a folder's."""
-    path = Path(text)
-    return path.name if path.is_dir() else path.stem
 
 
 def candidates(

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from nststab.experiments.distortions import DISTORTIONS, of_sequences
 from nststab.experiments.figures import COLORS
-from nststab.experiments.results import Row, Table
 from nststab.measure.intervals import bootstrap_interval, mean_of_known
 from nststab.measure.stability import CONTENT
+from nststab.storage.tables import Row, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from nststab.experiments.drift import DriftSettings
 from nststab.experiments.figures import COLORS
-from nststab.experiments.results import Row, Table
 from nststab.measure.stability import CONTENT
+from nststab.storage.tables import Row, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

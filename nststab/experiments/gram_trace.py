@@ -9,25 +9,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from nststab import metrics
 from nststab.errors import NststabError
 from nststab.experiments.figures import COLORS, OTHERS
 from nststab.experiments.labels import label_points
-from nststab.experiments.results import Row, Table
-from nststab.experiments.trace_line import LAYERS, Line, as_json, correlation, fit_line
 from nststab.measure.intervals import mean_of_known
 from nststab.measure.stability import FrameLosses, in_step
 from nststab.networks.checkpoints import Stylizer
-from nststab.video.images import resize
+from nststab.storage.tables import Row, Table
+from nststab.styles.trace_line import LAYERS, Line, as_json, correlation, fit_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from nststab.vgg import PerceptualNetwork
 
 Lines = Mapping[str, Line]  # by layer
 CLIPS = "clips"  # the method of clips that other programs stylized
@@ -45,13 +42,6 @@ class GramTraceSettings:
     limit: int = 100
     style_size: int = 512
     losses_every: int = 10
-
-
-def traces(network: "PerceptualNetwork", picture: Tensor) -> dict[str, float]:
-    """tr(ΦΦᵀ) / (C·H·W) of a style picture (1, 3, H, W) at relu1_1 and relu2_1, at longest side 512."""
-    with torch.no_grad():
-        features = network(resize(picture, GramTraceSettings.style_size).to(network.mean.device), LAYERS)
-    return {layer: metrics.gram_trace(features[layer]) for layer in LAYERS}
 
 
 def measure(frames: Iterable[Tensor], stylize: Stylizer | None, frame_losses: FrameLosses) -> dict[str, Any]:

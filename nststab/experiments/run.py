@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from nststab.baselines.gatys import Keep
     from nststab.datasets.folders import DavisSequence
     from nststab.experiments.figures import Draw
-    from nststab.experiments.results import Parts, Row, Table
+    from nststab.experiments.results import Parts
     from nststab.methods.build import Machine
+    from nststab.storage.tables import Row, Table
     from nststab.styles.source import StyleSource
 
 T = TypeVar("T")
@@ -113,8 +114,9 @@ def experiment(name: str, options: Mapping[str, Any], where: "Machine | None" = 
     Raises a usage error where results stand already, no unfinished parts beside them, and -y was not said; and where
     the unfinished parts are of other settings.
     """
-    from nststab.experiments.results import Parts, versions
+    from nststab.experiments.results import Parts
     from nststab.storage.jobs import OtherSettings, begun, open_job
+    from nststab.storage.tables import versions
 
     if not options["output"]:  # such as a shell's variable that is not set; Path would take it for the current folder
         raise SettingError("-o: expected a folder, got an empty name")

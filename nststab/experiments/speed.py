@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from nststab.experiments.figures import COLORS, OTHERS
-from nststab.experiments.results import Row, Table
 from nststab.flow.estimators import FlowFunction
 from nststab.flow.pairs import flow_ahead
 from nststab.measure.flop import FlopCounter
 from nststab.memory import reset_peak, resident
 from nststab.networks.checkpoints import Stylizer
+from nststab.storage.tables import Row, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

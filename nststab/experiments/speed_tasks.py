@@ -16,7 +16,7 @@ from torch import Tensor
 from nststab.baselines.gatys import Callback
 from nststab.cli.common import OPTIMISERS, run_options
 from nststab.datasets.synthetic import SyntheticSettings, make_clip
-from nststab.experiments.cli_common import Candidate, style_name
+from nststab.experiments.cli_common import Candidate
 from nststab.experiments.speed import (
     WARM_UP,
     AddedMemory,
@@ -34,7 +34,7 @@ from nststab.measure.flop import flop_of
 from nststab.methods.build import OptimizerOptions, machine
 from nststab.networks.checkpoints import Stylizer
 from nststab.styles.shipped import demo_clip
-from nststab.styles.source import style_source
+from nststab.styles.source import style_name, style_source
 from nststab.video.clip import open_clip
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, Protocol
 from torch import Tensor
 
 from nststab.cli.common import frames_of, progress
-from nststab.experiments.results import Row, Table
 from nststab.flow.estimators import ESTIMATORS, FlowFunction
 from nststab.flow.pairs import flow_ahead
 from nststab.measure.stability import CONTENT, StabilityMeter, StabilitySettings
@@ -32,6 +31,7 @@ from nststab.report.html import (
     style_json,
 )
 from nststab.report.scene import Scene, make_scene
+from nststab.storage.tables import Row, Table
 from nststab.styles.source import StyleSource
 from nststab.video.images import read_picture, write_picture
 from nststab.video.timing import PICTURE_RATE

@@ -6,69 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 from nststab.experiments import paper
 from nststab.experiments.figures import COLORS, OTHERS
-from nststab.experiments.results import Row, Table
 from nststab.measure.intervals import Interval, bootstrap_interval, mean_of_known
+from nststab.measure.rows import CHEATS, MEASURES, place_of
 from nststab.measure.stability import CONTENT
+from nststab.storage.tables import Row, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SIZE = 432  # longest side; the paper's 100x100 patches of 854x480 frames become 50x50
-LOSS_FRAMES = 10  # of each sequence at most: a frame's losses cost several times what stylizing it does
-CHEATS = ("copy of the input", "blurred (sigma 1)", "mixed with previous")  # those of `stability.sanity_checks`
 _MARKERS = {CHEATS[1]: "^", CHEATS[2]: "s"}
 UNITS = {"psnr": "dB", "flicker": "levels of 255", "style_loss": "unweighted", "content_loss": "unweighted"}
 
-Figures = Mapping[str, Any]
-"""What `MethodStability.as_row` gives: n, psnr, ssim, flicker, style_loss, content_loss; None is what has no value."""
-
-_MEASURES = ("psnr", "ssim", "flicker", "style_loss", "content_loss")
 _DIGITS = (("psnr", 2), ("ssim", 3))
 _MEAN = "mean of the styles"
-
-
-def style_rows(style: str, measured: Mapping[str, Mapping[str, Figures]], seed: int = 0) -> list[Row]:
-    """One row for each method of a style: means over its sequences, of which each counts the same.
-
-    measured: by sequence, then by method, the input's own (`CONTENT`) among them, and the cheats after the methods.
-    Intervals are of the mean over sequences; `style_share` is the style loss as a share of the input's own.
-    """
-    methods = sorted(next(iter(measured.values())), key=_place)
-    return [
-        _row({"style": style, "method": method}, _by_sequence(measured, method), measured, seed) for method in methods
-    ]
-
-
-def _place(method: str) -> int:
-    """The input, then the methods in their order, then the cheats."""
-    return 0 if method == CONTENT else 2 + CHEATS.index(method) if method in CHEATS else 1
-
-
-def _by_sequence(measured: Mapping[str, Mapping[str, Figures]], method: str) -> list[dict[str, Any]]:
-    return [
-        {"sequence": name, "n": figures[method]["n"], **{key: _number(figures[method][key]) for key in _MEASURES}}
-        for name, figures in measured.items()
-    ]
-
-
-def _row(
-    names: Mapping[str, str],
-    sequences: Sequence[Mapping[str, Any]],
-    measured: Mapping[str, Mapping[str, Figures]],
-    seed: int,
-) -> Row:
-    means = {key: mean_of_known(sequence[key] for sequence in sequences) for key in _MEASURES}
-    unstylized = mean_of_known(_number(figures[CONTENT]["style_loss"]) for figures in measured.values())
-    return {
-        **names,
-        **means,
-        "psnr_interval": bootstrap_interval([sequence["psnr"] for sequence in sequences], seed),
-        "ssim_interval": bootstrap_interval([sequence["ssim"] for sequence in sequences], seed),
-        "n": sum(sequence["n"] for sequence in sequences),
-        "style_share": means["style_loss"] / unstylized if unstylized else math.nan,
-        "sequences": list(sequences),
-    }
 
 
 def mean_rows(rows: Sequence[Row], seed: int = 0) -> list[Row]:
@@ -80,7 +31,7 @@ def mean_rows(rows: Sequence[Row], seed: int = 0) -> list[Row]:
             {
                 "method": method,
                 "styles": len(own),
-                **{key: mean_of_known(row[key] for row in own) for key in (*_MEASURES, "style_share")},
+                **{key: mean_of_known(row[key] for row in own) for key in (*MEASURES, "style_share")},
                 "psnr_interval": bootstrap_interval(_of_sequences(own, "psnr"), seed),
                 "ssim_interval": bootstrap_interval(_of_sequences(own, "ssim"), seed),
                 "n": sum(row["n"] for row in own),
@@ -113,10 +64,6 @@ def _of_sequences(rows: Sequence[Row], key: str) -> list[float]:
     return [
         mean_of_known(found) for found in zip(*([part[key] for part in row["sequences"]] for row in rows), strict=True)
     ]
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
 
 
 def table(rows: Sequence[Row], means: Sequence[Row], gained: Row | None, cheated: str) -> Table:
@@ -210,7 +157,7 @@ def _groups(rows: Sequence[Row], means: Sequence[Row]) -> dict[str, list[Row]]:
 def _lanes(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     """What stands side by side in the figure: each method, then the cheats in one. A copy of the input is its line."""
     names = dict.fromkeys(row["method"] for row in rows)
-    return [*((name,) for name in names if _place(name) == 1), CHEATS[1:]]
+    return [*((name,) for name in names if place_of(name) == 1), CHEATS[1:]]
 
 
 def _panel(axes: "Axes", groups: Mapping[str, Sequence[Row]], key: str) -> None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from nststab.errors import NststabError
-from nststab.experiments.results import Row, Table
+from nststab.storage.tables import Row, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from nststab import metrics
-from nststab.experiments.results import Json, Table
 from nststab.flow.estimators import FlowFunction
 from nststab.flow.pairs import FlowPair, flow_ahead
 from nststab.losses import content_loss
@@ -30,6 +29,7 @@ from nststab.measure.stability import (
     StabilitySettings,
 )
 from nststab.metrics import DriftSlopes
+from nststab.storage.tables import Json, Table
 from nststab.vgg import PerceptualNetwork
 
 Flows = Mapping[int, FlowPair]  # by gap: between the frame that lies so far back and this one

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nststab import metrics
 from nststab.errors import NststabError
-from nststab.experiments.copies import copies
+from nststab.measure.copies import copies
 from nststab.measure.intervals import mean_of_known
 from nststab.metrics import Patches, PatchSettings
 from nststab.networks.checkpoints import Stylizer

@@ -15,7 +15,6 @@ import click
 
 from nststab.cli.clips import FrameSize, told_names
 from nststab.cli.html import SECONDS, SIZE
-from nststab.experiments.results import Table, versions, without_nan
 from nststab.flow.estimators import ESTIMATORS, FlowFunction, require_estimator
 from nststab.methods.build import OptimizerOptions
 from nststab.report.page import report_html
@@ -23,6 +22,7 @@ from nststab.report.recorder import MEASURES, SceneRecorder
 from nststab.report.scene import Scene, data_uri, make_scene
 from nststab.report.times import Times
 from nststab.storage.durable import write_durably
+from nststab.storage.tables import Table, versions, without_nan
 from nststab.styles.shipped import style_in
 from nststab.styles.source import StyleSource
 from nststab.video.clip import Clip, needs_av

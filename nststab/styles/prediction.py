@@ -8,10 +8,9 @@ import torch
 from rich.table import Table
 
 from nststab.cli.common import print_table
-from nststab.experiments.gram_trace import traces
-from nststab.experiments.trace_line import LAYERS, Measured, Prediction, correlation, read_measured
 from nststab.networks.perceptual import perceptual_network
 from nststab.styles import shipped as assets
+from nststab.styles.trace_line import LAYERS, Measured, Prediction, correlation, read_measured, traces
 from nststab.video.images import read_picture
 
 _CHANCE = 0.05  # a correlation with a larger p-value may be none

@@ -190,3 +190,9 @@ def style_source(text: str) -> StyleSource:
 
 def _existing(path: Path | None) -> Path | None:
     return path if path and path.is_file() else None
+
+
+def style_name(text: str) -> str:
+    """What the rows call a style: a file's name without its suffix, or a folder's."""
+    path = Path(text)
+    return path.name if path.is_dir() else path.stem

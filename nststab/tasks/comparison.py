@@ -10,7 +10,6 @@ from rich.table import Table as RichTable
 from torch import Tensor
 
 from nststab.cli.common import print_table
-from nststab.experiments.results import Table
 from nststab.flow.estimators import FlowFunction
 from nststab.flow.pairs import FlowPair
 from nststab.measure.intervals import mean_of_known
@@ -23,6 +22,7 @@ from nststab.report.html import Report, clip_scene, scene_recorder, shown_second
 from nststab.report.layout import ComparisonLayout
 from nststab.report.recorder import SceneRecorder
 from nststab.report.times import shown_times
+from nststab.storage.tables import Table
 from nststab.video.clip import Clip
 
 

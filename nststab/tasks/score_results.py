@@ -14,7 +14,6 @@ from rich.table import Table
 
 from nststab.cli.clips import STANDARD
 from nststab.cli.common import print_table
-from nststab.experiments.results import versions, without_nan
 from nststab.flow.source import FlowSource
 from nststab.measure.pairing import Pairing
 from nststab.measure.score import UNITS, ClipScore, ScoreSettings, table
@@ -22,6 +21,7 @@ from nststab.methods.build import Machine
 from nststab.networks.perceptual import perceptual_name
 from nststab.report.findings import HARDLY_CHANGED
 from nststab.storage.durable import write_durably
+from nststab.storage.tables import versions, without_nan
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ def style_traces(
 
     options: --network and --vgg-weights, by click's names.
     """
-    from nststab.experiments.gram_trace import traces
     from nststab.networks.perceptual import perceptual_network
+    from nststab.styles.trace_line import traces
     from nststab.video.images import read_picture
 
     bundled = not (options["network"] or options["vgg_weights"])  # which the cards were written with
@@ -36,8 +36,8 @@ def style_traces(
 
 def _card_traces(source: "StyleSource", bundled: bool) -> Mapping[str, float]:
     """The traces that the card beside a style's networks tells."""
-    from nststab.experiments.trace_line import LAYERS
     from nststab.styles.shipped import Style
+    from nststab.styles.trace_line import LAYERS
 
     folder = source.folder
     if folder is None:

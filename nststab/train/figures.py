@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from nststab.cli.common import progress
-from nststab.experiments import table1
-from nststab.experiments.cli_common import davis_sequences
+from nststab.datasets.folders import davis_sequences
 from nststab.losses import LossSettings, PerceptualLoss, StyleTarget
+from nststab.measure.rows import DAVIS_SIZE, LOSS_FRAMES, style_rows
 from nststab.measure.stability import CONTENT, StabilitySettings, measure, perceptual_losses, spread
 from nststab.methods.build import Machine
 from nststab.networks.checkpoints import FeedForward
@@ -59,7 +59,7 @@ def demo_footage() -> Iterator[Footage]:
 
 def davis_footage(davis: Path) -> Iterator[Footage]:
     """The beginnings of all sequences of DAVIS that are there, by the protocol of the paper's Table 1."""
-    for sequence in davis_sequences(davis, None, table1.SIZE):
+    for sequence in davis_sequences(davis, None, DAVIS_SIZE):
         frames, masks = (itertools.islice(part, _DAVIS_FRAMES) for part in (sequence.frames(), sequence.masks()))
         yield Footage(sequence.name, list(frames), list(masks))
 
@@ -85,7 +85,7 @@ class StyleNetworks:
         with progress("measuring", None) as advance:
             for clip in footage:
                 stylized = {method: self.stylizer(method)(clip.frames) for method in NETWORKS}
-                chosen = spread(len(clip.frames), table1.LOSS_FRAMES)
+                chosen = spread(len(clip.frames), LOSS_FRAMES)
                 rows = measure(clip.frames, stylized, settings, clip.foreground, losses, loss_frames=chosen)
                 measured[clip.name] = {name: row.as_row() for name, row in rows.items()}
                 frames, masked = frames + len(clip.frames), clip.foreground is not None
@@ -93,14 +93,14 @@ class StyleNetworks:
                 advance(frames, note=clip.name)
         if not measured:
             return {}
-        means = {row["method"]: row for row in table1.style_rows("", measured, self.seed)}
+        means = {row["method"]: row for row in style_rows("", measured, self.seed)}
         print_stability(means)
         names = ", ".join(measured)
         told = _WHAT.format(
             clips=f"{names}, {frames} frames in all, at longest side {size}",
             where="background" if masked else "corresponding",
             patches=_PATCHES,
-            losses=table1.LOSS_FRAMES,
+            losses=LOSS_FRAMES,
         )
         return {"what": told, **{CEILING if name == CONTENT else name: _told(row) for name, row in means.items()}}
 

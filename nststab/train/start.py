@@ -5,11 +5,10 @@ from dataclasses import dataclass
 import torch
 
 from nststab.errors import SettingError
-from nststab.experiments.cli_common import style_name
 from nststab.losses import StyleTarget, style_loss
 from nststab.networks.transformation import TransformationNetwork, make_recurrent, transfer_recurrence, with_margin
 from nststab.styles.shipped import styles
-from nststab.styles.source import StyleSource, style_source
+from nststab.styles.source import StyleSource, style_name, style_source
 from nststab.vgg import PerceptualNetwork
 
 

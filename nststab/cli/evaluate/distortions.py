@@ -13,7 +13,6 @@ from nststab.experiments.cli_common import (
     announce,
     candidates,
     davis_options,
-    davis_sequences,
     limit_option,
     optimizer_of,
     optimizing_options,
@@ -52,6 +51,7 @@ def command(**options: Any) -> None:
     f(d(c))) stands beside SSIM(c, d(c)). For recurrent and ruder d(c) follows c in a clip of two frames; the other
     methods see each by itself. --limit bounds the frames of each sequence that patches are drawn from.
     """
+    from nststab.datasets.folders import davis_sequences
     from nststab.experiments.distortions import SIZE, DistortionSettings, draw_regions, patch_size, row
     from nststab.experiments.distortions_report import draw, table
     from nststab.methods.build import machine, measuring_losses

@@ -22,7 +22,6 @@ from nststab.experiments.cli_common import (
     output_options,
     size_option,
     sources,
-    style_name,
     styles_option,
 )
 from nststab.experiments.run import Run, digests, experiment
@@ -208,7 +207,7 @@ def _no_losses() -> "FrameLosses":
 
 def _foreign(clips: Sequence[tuple[str, Path]]) -> "dict[str, tuple[StyleSource, dict[str, Clip]]]":
     """The clips of others by style, beside what the style is taken from."""
-    from nststab.styles.source import style_source
+    from nststab.styles.source import style_name, style_source
 
     by_picture: dict[str, list[Path]] = {}
     for picture, path in clips:

@@ -26,10 +26,10 @@ from nststab.experiments.cli_common import StyleNames, candidates, output_option
 from nststab.experiments.run import digests, experiment
 
 if TYPE_CHECKING:
-    from nststab.experiments.results import Row
     from nststab.experiments.speed import Measured, SpeedSettings
     from nststab.experiments.speed_tasks import Task
     from nststab.methods.build import Machine
+    from nststab.storage.tables import Row
 
 FLOW = ("deepflow", "dis")
 _LEAST_SIDE = 16

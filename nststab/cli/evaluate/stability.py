@@ -27,7 +27,6 @@ from nststab.experiments.cli_common import (
     candidates,
     counting,
     davis_options,
-    davis_sequences,
     limit_option,
     optimizer_of,
     optimizing_options,
@@ -77,12 +76,14 @@ def command(**options: Any) -> None:
     not.
     """
     check_html(options, made=Path(options["output"]))
+    from nststab.datasets.folders import davis_sequences
     from nststab.experiments import table1
+    from nststab.measure.rows import DAVIS_SIZE, LOSS_FRAMES, style_rows
     from nststab.measure.stability import StabilitySettings
     from nststab.methods.build import machine
 
     settings = StabilitySettings(**given(patches=options["patches"], seed=options["seed"]))
-    size = options["size"] or table1.SIZE
+    size = options["size"] or DAVIS_SIZE
     sequences = davis_sequences(options["davis"], options["sequences"], size)
     clips = [_Clip(sequence, options["limit"]) for sequence in sequences]
     for clip in clips:
@@ -97,7 +98,7 @@ def command(**options: Any) -> None:
     decided = {
         "patch_size": settings.of_frames(size, size).size,
         "radius": settings.of_frames(size, size).radius,
-        "loss_frames": table1.LOSS_FRAMES,
+        "loss_frames": LOSS_FRAMES,
         "sequences": {clip.name: clip.frames for clip in clips},
         "davis": davis_digest(sequences, options["limit"]),
         "styles": digests(styles, options["methods"]),
@@ -112,7 +113,7 @@ def command(**options: Any) -> None:
                 "larger --size, or other --sequences"
             )
         measured = work.of(who, clips)
-        rows = [row for style, sequences in measured.items() for row in table1.style_rows(style, sequences, run.seed)]
+        rows = [row for style, sequences in measured.items() for row in style_rows(style, sequences, run.seed)]
         means, gain = table1.mean_rows(rows, run.seed), table1.gain(rows, run.seed)
         table = table1.table(rows, means, gain, cheated)
         run.finish(
@@ -161,7 +162,7 @@ class _Measurement:
 
     def of(self, who: "Sequence[Candidate]", clips: Sequence[_Clip]) -> _Measured:
         """All figures by style, sequence and method, those of finished parts and those that are made now."""
-        from nststab.experiments.table1 import LOSS_FRAMES
+        from nststab.measure.rows import LOSS_FRAMES
 
         todo = [(one, clip) for one in who for clip in clips if not self.run.parts.done(_part(one, clip))]
         left = [(one, [clip.frames for other, clip in todo if other is one]) for one in who]
@@ -191,8 +192,8 @@ class _Measurement:
         keep: "Keep | None",
     ) -> dict[str, Any]:
         """Of a candidate on a clip, of the input, and of the cheats if they are made of this candidate."""
-        from nststab.experiments.copies import copies
-        from nststab.experiments.table1 import LOSS_FRAMES
+        from nststab.measure.copies import copies
+        from nststab.measure.rows import LOSS_FRAMES
         from nststab.measure.stability import measure, sanity_checks, spread
         from nststab.methods.build import measuring_losses
 

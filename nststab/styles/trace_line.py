@@ -13,15 +13,28 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import stats
+from torch import Tensor
 
+from nststab import metrics
 from nststab.errors import NststabError
+from nststab.vgg import PerceptualNetwork
+from nststab.video.images import resize
 
+STYLE_SIZE = 512  # longest side of a style picture whose trace is taken
 LAYERS = ("relu1_1", "relu2_1")
 CONFIDENCE = 0.95
 _EXACT = 7  # points: up to here all permutations are counted, 7! = 5040
 _LEAST = 3  # points through which a line leaves a residual
+
+
+def traces(network: PerceptualNetwork, picture: Tensor) -> dict[str, float]:
+    """tr(ΦΦᵀ) / (C·H·W) of a style picture (1, 3, H, W) at relu1_1 and relu2_1, at longest side 512."""
+    with torch.no_grad():
+        features = network(resize(picture, STYLE_SIZE).to(network.mean.device), LAYERS)
+    return {layer: metrics.gram_trace(features[layer]) for layer in LAYERS}
 
 
 class Prediction(NamedTuple):

@@ -1,0 +1,56 @@
+"""Tables for people, and what results say of the program that made them."""
+
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import nststab
+
+Json = Any
+Row = Mapping[str, Json]
+
+_PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "opencv-contrib-python")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table for people: the same on the terminal and in Markdown. All columns but the first hold figures."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+    def markdown(self) -> str:
+        """The table in GitHub's Markdown, below its title and above its note, where it has them."""
+        lines = [
+            self.columns,
+            ["---", *["---:"] * (len(self.columns) - 1)],
+            *([cell.replace("|", "\\|") for cell in row] for row in self.rows),
+        ]
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        title = f"**{self.title}**" if self.title else ""
+        return "\n\n".join(part for part in (title, table, self.note) if part) + "\n"
+
+
+def versions() -> dict[str, str]:
+    """Of this package, of Python and of the packages that compute figures."""
+    found = {"nststab": nststab.__version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # such as OpenCV on a machine without it
+            continue
+    return found
+
+
+def without_nan(value: Json) -> Json:
+    """The same JSON value with null in place of every number that JSON cannot hold."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
