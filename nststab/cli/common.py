@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from nststab.listener import Advance, Listener, Progress, reported, silent
+
 if TYPE_CHECKING:
+    from rich.progress import TaskID
     from rich.table import Table
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -266,18 +269,11 @@ def refuse_overwriting(output: Path, yes: bool) -> None:
         raise click.UsageError(f"{output} exists; say -y to overwrite it")
 
 
-@contextmanager
-def progress(description: str, total: int | None) -> Iterator[Callable[..., None]]:
-    """A bar on stderr, shown only on a terminal and without -q; yields `advance(done, total=None, note="")`."""
+def console_listener() -> Listener:
+    """Draws the progress of tasks as bars on stderr, shown only on a terminal and without -q."""
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
     from rich.table import Column
 
     console = Console(stderr=True)
@@ -289,14 +285,28 @@ def progress(description: str, total: int | None) -> Iterator[Callable[..., None
         TimeRemainingColumn(table_column=Column(no_wrap=True)),
         TextColumn("{task.fields[note]}"),
     )
-    shown = console.is_terminal and not run_options().quiet
-    with Progress(*columns, console=console, disable=not shown, transient=True) as bar:
-        task = bar.add_task(description, total=total, note="")
+    if not console.is_terminal or run_options().quiet:
+        return silent
+    shown: dict[str, TaskID] = {}
+    bars = Bars(*columns, console=console, transient=True)
 
-        def advance(done: int | None = None, total: int | None = None, note: str | None = None) -> None:
-            changed: dict[str, Any] = given(completed=done, total=total, note=note)
-            bar.update(task, **changed)
+    def draw(at: Progress) -> None:
+        if at.task not in shown:
+            shown[at.task] = bars.add_task(at.task, total=at.total, note="")
+            bars.start()
+        bars.update(shown[at.task], completed=at.done, total=at.total, note=at.note)
+        if at.finished:
+            bars.remove_task(shown.pop(at.task))
+            if not shown:
+                bars.stop()
 
+    return draw
+
+
+@contextmanager
+def progress(description: str, total: int | None) -> Iterator[Advance]:
+    """A bar on stderr for a command's own loop, as `console_listener` draws it."""
+    with reported(console_listener(), description, total) as advance:
         yield advance
 
 
