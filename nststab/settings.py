@@ -12,6 +12,8 @@ import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from fractions import Fraction
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, Union, get_args, get_origin
 
@@ -57,9 +59,9 @@ def setting(default: Any, help: str, **spec: Any) -> Any:
     return field(default=default, metadata={_KEY: Spec(help, **spec)})
 
 
-def group(cls: type[S]) -> S:
-    """A field that holds another dataclass of settings, with its defaults."""
-    made: S = field(default_factory=cls)  # as dataclasses.field does, it says the field's type
+def group(cls: type[S], **changes: Any) -> S:
+    """A field that holds another dataclass of settings, with its defaults, or with others where `changes` says so."""
+    made: S = field(default_factory=partial(cls, **changes))  # as dataclasses.field does, it says the field's type
     return made
 
 
@@ -182,8 +184,10 @@ def settings_of(cls: type[Settings]) -> Iterator[Setting]:
     for one in fields(cls):
         kind = hints[one.name]
         if is_dataclass(kind) and isinstance(kind, type) and issubclass(kind, Settings):
+            defaults: Any = one.default_factory() if callable(one.default_factory) else kind()
             for inner in settings_of(kind):
-                yield dataclasses.replace(inner, name=f"{one.name}.{inner.name}")
+                default = attrgetter(inner.name)(defaults)
+                yield dataclasses.replace(inner, name=f"{one.name}.{inner.name}", default=default)
 
 
 def did_you_mean(name: object, known: Sequence[str]) -> str:

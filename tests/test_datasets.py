@@ -97,15 +97,30 @@ def test_hold_out_splits_without_overlap(photos: Path) -> None:
         PhotoFolder(photos / "deeper").hold_out()
 
 
-def test_no_photographs_and_unreadable_ones_are_errors(photos: Path, tmp_path: Path) -> None:
+def test_no_photographs_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="empty: no pictures"):
         PhotoFolder(tmp_path / "empty")
     with pytest.raises(OSError, match="nowhere"):
         PhotoFolder(tmp_path / "nowhere")
-    (photos / "broken.png").write_text("not a picture")
-    with pytest.raises(ValueError, match=r"broken\.png"):
-        PhotoFolder(photos).crops(100, 8, 8, seeded(0))
+
+
+def test_photographs_that_cannot_be_read_are_named_once_and_left_out(
+    photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = PhotoFolder(photos).crops(40, 8, 8, seeded(0))
+    (photos / "3.png").write_text("not a picture")
+    folder = PhotoFolder(photos)
+    crops = folder.crops(40, 8, 8, seeded(0))
+    assert crops.shape == before.shape
+    assert len(folder.center_crops(8, 8)) == 4
+    assert [message.split(": expected")[0] for message in caplog.messages] == [f"left out: {photos / '3.png'}"]
+    for path in folder.paths:
+        path.write_text("not a picture")
+    with pytest.raises(ValueError, match="no photograph can be read"):
+        PhotoFolder(photos).crops(1, 8, 8, seeded(0))
+    with pytest.raises(ValueError, match="no photograph can be read"):
+        PhotoFolder(photos).center_crops(8, 8)
 
 
 # MPI Sintel

@@ -14,16 +14,13 @@ from click.testing import CliRunner
 from torch import Tensor
 
 from nststab.cli import group
-from nststab.networks.checkpoints import load_checkpoint, load_target
-from nststab.storage.jobs import OtherSettings
 from nststab.styles.shipped import NETWORKS, demo_clip, find_style
-from nststab.train import figures as training_figures
-from nststab.train import plan as training_plan
-from nststab.train import recipe
-from nststab.train.recipe import Recipe, StageSettings
+from nststab.tasks import train_style
+from nststab.train import card as training_card
+from nststab.train.settings import ImageSettings, StyleSettings, VideoSettings
 from nststab.video.clip import open_clip
 from nststab.video.images import write_picture
-from tests.test_cli_train_style import two_seconds_a_step
+from tests.test_train_style import two_seconds_a_step
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -177,37 +174,16 @@ def photos(tmp_path: Path) -> Path:
 def test_train_style(
     clip: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    painting, own, expected = photos / "3.png", clip.with_name("own"), clip.with_name("expected")
-    steps = ("--image-steps", 2, "--video-steps", 1)
-    arguments = (painting, photos, own, "--start", STYLE, "--style-size", SIZE, "--size", 32, *steps)
-    example("train_style", monkeypatch, *arguments)
-    assert "recurrent 1 {'content': " in capsys.readouterr().out
-    # `nststab train style` with the same stages, which makes the same networks to the bit
-    stages = (StageSettings(2, 32), StageSettings(1, 32, frames=4, temporal_weight=50.0))
-    monkeypatch.setattr(recipe, "Recipe", lambda: Recipe(stages, style_size=SIZE))
-    monkeypatch.setattr(training_figures, "_DEMO_FRAMES", 2)
-    monkeypatch.setattr(training_figures, "_DEMO_SIZE", 48)
-    monkeypatch.setattr(training_plan, "estimated", two_seconds_a_step)
-    options = ("--start-from", STYLE, "--precision", "float32", "--device", "cpu", "-o", expected)
-    command("train", "style", painting, "--photos", photos, *options)
-    for method in NETWORKS:
-        networks = [load_checkpoint(folder / f"{method}.safetensors").network for folder in (own, expected)]
-        assert networks[0].config == networks[1].config
-        assert same(*(list(network.state_dict().values()) for network in networks))
-    targets = [load_target(folder / "target.safetensors") for folder in (own, expected)]
-    assert targets[0][1] == targets[1][1]
-    assert same(*(list(target.values()) for target, _ in targets))
-    # the folder is a style
-    made = [clip.with_name(f"of_{folder.name}") for folder in (own, expected)]
-    for folder, output in zip((own, expected), made, strict=True):
-        command("stylize", clip, "--style", folder, "--precision", "float32", "-o", f"{output}/")
-    assert same(frames(made[0]), frames(made[1]))
-    assert not same(frames(made[0]), frames(clip))
-    # the same command finds all done, and another painting is another training
-    before = {path: path.read_bytes() for path in own.glob("*.safetensors")}
-    example("train_style", monkeypatch, *arguments)
-    assert " 0 {" not in capsys.readouterr().out
-    assert {path: path.read_bytes() for path in own.glob("*.safetensors")} == before
-    with pytest.raises(OtherSettings, match=r"independent\.state belongs to a run with other settings"):
-        example("train_style", monkeypatch, photos / "2.png", *arguments[1:])
-    assert {path: path.read_bytes() for path in own.glob("*.safetensors")} == before
+    painting, own = photos / "3.png", clip.with_name("own")
+    small = StyleSettings(
+        image=ImageSettings(steps=2, height=32, width=32, style_size=SIZE),
+        video=VideoSettings(steps=1, height=32, width=32, length=2),
+    )
+    monkeypatch.setattr(train_style, "StyleSettings", lambda: small)
+    monkeypatch.setattr(training_card, "_DEMO_FRAMES", 2)
+    monkeypatch.setattr(training_card, "_DEMO_SIZE", 48)
+    monkeypatch.setattr(train_style, "estimated", two_seconds_a_step)
+    example("train_style", monkeypatch, painting, photos, own, "--effort", 1)
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == ["input", *NETWORKS]
+    command("stylize", clip, "--style", own, "-o", f"{clip.with_name('drawn')}/")  # the folder is a style
+    assert not same(frames(clip.with_name("drawn")), frames(clip))

@@ -30,19 +30,15 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="ne
 # Importing torch takes longer than these jobs, so one process imports all and forks a child for each run. That is safe
 # as long as it has no other thread. The networks are tiny, and a state is saved after every step.
 SERVER = """
-import dataclasses, json, os, signal, sys, time
+import json, os, signal, sys, time
 import av, cv2, rich.progress, safetensors.torch, torch, torch._dynamo
 import nststab.methods.build, nststab.cli.train, nststab.cli.flow, nststab.cli.stylize, nststab.cli.optimize
-import nststab.tasks.resuming, nststab.train.log, nststab.flow.source, nststab.train.stages, nststab.video.writer
+import nststab.tasks.resuming, nststab.tasks.train, nststab.flow.source, nststab.train.stages, nststab.video.writer
 from nststab.networks import transformation as networks
-from nststab.train import training
+from nststab.tasks import train
 from nststab.cli import group
-tiny, settings = networks.NetworkConfig(widths=(4, 6, 8), blocks=1), training.training_settings
-networks.NetworkConfig = lambda: tiny
-def often(*arguments):
-    of_training, loss = settings(*arguments)
-    return dataclasses.replace(of_training, save_seconds=0.0), loss
-training.training_settings = often
+tiny = networks.NetworkConfig(widths=(4, 6, 8), blocks=1)
+train.NetworkConfig = lambda: tiny
 print("ready", flush=True)
 for line in sys.stdin:
     assert len(os.listdir("/proc/self/task")) == 1, os.listdir("/proc/self/task")
@@ -151,7 +147,7 @@ def contents(path: Path) -> dict[str, bytes]:
     return {file.relative_to(path).as_posix(): file.read_bytes() for file in files if file.is_file()}
 
 
-TRAIN = "--photos photos --vgg-weights vgg.safetensors --height 32 --width 32 --precision float32"
+TRAIN = "--photos photos --vgg-weights vgg.safetensors --height 32 --width 32 --precision float32 --set save_seconds=0"
 OPTIMIZE = "--vgg-weights vgg.safetensors --iterations"
 JOBS = {
     "gatys": (f"stylize film --style style.png --method gatys {OPTIMIZE} 20 -o OUT/", ""),
@@ -178,7 +174,7 @@ def test_a_command_that_is_killed_goes_on_to_the_same_bytes(commands: Commands, 
         attempt += 1
         name = f"{job}_{attempt}"
         kept = f"{name}{suffix}.unfinished/{PASS if job == 'passes' else 'frames'}"
-        begun = Path(f"{name}.state" if job in ("image", "video") else kept)
+        begun = Path(f"{name}{suffix}.unfinished/state.pt" if job in ("image", "video") else kept)
         while True:
             moment = moments.uniform(0, 0.4) * undisturbed.seconds if killed < KILLS else None
             wait_for = begun if killed == 0 else None  # so that one at least has something to go on from

@@ -14,19 +14,21 @@ from torch import Tensor
 from nststab.datasets.folders import PhotoFolder
 from nststab.datasets.layers import FlowClip
 from nststab.datasets.synthetic import SyntheticSettings
+from nststab.errors import NststabError
 from nststab.losses import LossSettings, PerceptualLoss, style_target, temporal_loss
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork, make_recurrent, with_margin
-from nststab.storage.jobs import OtherSettings
+from nststab.storage.jobs import Job, open_job
 from nststab.train.loop import (
     SKIPPED_IN_A_ROW,
+    STATE,
     Stage,
     TrainingDiverged,
-    TrainingSettings,
     Validation,
     fit,
     training_identity,
 )
-from nststab.train.stages import ImageStage, VideoData, VideoSettings, VideoStage
+from nststab.train.settings import TrainingSettings, VideoSettings
+from nststab.train.stages import ImageStage, VideoData, VideoStage
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
 from tests.conftest import tiny_state_dict
@@ -37,6 +39,7 @@ TINY_RECURRENT = replace(TINY, recurrent=True)
 SETTINGS = TrainingSettings(
     steps=6, batch=2, height=32, width=32, precision="float32", validate_every=4, save_seconds=1e9
 )
+VIDEO = VideoSettings(steps=6, height=32, width=32, precision="float32", validate_every=4, save_seconds=1e9)
 CLIPS = SyntheticSettings(length=4, height=32, width=32, still_clips=0)
 
 
@@ -75,8 +78,7 @@ def image_stage(photos: PhotoFolder, loss: PerceptualLoss) -> ImageStage:
 @pytest.fixture
 def video_stage(photos: PhotoFolder, loss: PerceptualLoss) -> VideoStage:
     data = VideoData(photos, CLIPS)
-    settings = replace(SETTINGS, batch=1)
-    return VideoStage(data, loss, VideoSettings(), settings, CPU, data.clips(2, torch.Generator().manual_seed(5)))
+    return VideoStage(data, loss, VIDEO, CPU, data.clips(2, torch.Generator().manual_seed(5)))
 
 
 def same(first: TransformationNetwork, second: TransformationNetwork) -> bool:
@@ -84,8 +86,13 @@ def same(first: TransformationNetwork, second: TransformationNetwork) -> bool:
     return all(torch.equal(value, other[name]) for name, value in first.state_dict().items())
 
 
-def trained(stage: Stage, state: Path, start: TransformationNetwork, **options: Any) -> TransformationNetwork:
-    fit(start, stage, options.pop("settings", SETTINGS), state, options.pop("identity", {}), **options)
+def opened(folder: Path) -> Job:
+    return open_job(folder, {})
+
+
+def trained(stage: Stage, folder: Path, start: TransformationNetwork, **options: Any) -> TransformationNetwork:
+    with opened(folder) as job:
+        fit(start, stage, options.pop("settings", SETTINGS), job, **options)
     return start
 
 
@@ -142,13 +149,13 @@ def test_a_killed_run_ends_with_the_same_weights(kind: str, request: pytest.Fixt
     for killed_at in (1, 3):  # before the first state is written, and after the second
         with pytest.raises(Killed):
             trained(stage, tmp_path / "b", network(config), settings=settings, report=kill_at(killed_at))
-        assert (tmp_path / "b").exists() == (killed_at == 3)
+        assert (tmp_path / "b" / STATE).exists() == (killed_at == 3)
     steps: list[int] = []
     resumed = network(config, seed=99)  # its weights come from the state
     trained(stage, tmp_path / "b", resumed, settings=settings, report=lambda step, _: steps.append(step))
     assert steps == [3, 4]
     assert same(resumed, undisturbed)
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["a", "b"]
+    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["job.json", STATE]
 
 
 def test_a_finished_run_only_validates(image_stage: ImageStage, tmp_path: Path) -> None:
@@ -179,21 +186,7 @@ def test_a_training_is_known_by_all_that_decides_it(photos: PhotoFolder, tiny_vg
     ]
     for other in others:
         assert len([name for name in first if other[name] != first[name]]) == 1
-
-
-@pytest.mark.parametrize(
-    "changed", [{"identity": {"style": "scream"}}, {"settings": replace(SETTINGS, learning_rate=0.5)}]
-)
-def test_the_state_of_another_run_is_refused(image_stage: ImageStage, tmp_path: Path, changed: dict[str, Any]) -> None:
-    state = tmp_path / "state"
-    trained(image_stage, state, network(), identity={"style": "wave"})
-    named = "style was wave, is scream" if "identity" in changed else "settings.learning_rate was 0.001, is 0.5"
-    with pytest.raises(OtherSettings, match=rf"^[^\n]*state belongs to a run with other settings: {named}$"):
-        trained(image_stage, state, network(), **{"identity": {"style": "wave"}, **changed})
-    steps: list[int] = []
-    changed = {"identity": {"style": "wave"}, **changed, "restart": True}
-    trained(image_stage, state, network(), **changed, begun=steps.append, report=lambda step, _: steps.append(step))
-    assert steps == [0, 1, 2, 3, 4, 5, 6]
+    assert "save_seconds" not in SETTINGS.identity()  # how often it is saved decides nothing
 
 
 def test_a_stopped_run_ends_with_the_same_weights(image_stage: ImageStage, tmp_path: Path) -> None:
@@ -204,27 +197,22 @@ def test_a_stopped_run_ends_with_the_same_weights(image_stage: ImageStage, tmp_p
         asked.append(len(asked))
         return len(asked) == 3
 
-    assert fit(network(), image_stage, SETTINGS, tmp_path / "b", {}, stop=stop) == 3
+    with opened(tmp_path / "b") as job:
+        assert fit(network(), image_stage, SETTINGS, job, stop=stop) == 3
     resumed = network(seed=5)
-    assert fit(resumed, image_stage, SETTINGS, tmp_path / "b", {}, begun=asked.append, stop=stop) == 6
+    with opened(tmp_path / "b") as job:
+        assert fit(resumed, image_stage, SETTINGS, job, begun=asked.append, stop=stop) == 6
     assert asked == [0, 1, 2, 3, 4, 5, 6]
     assert same(resumed, undisturbed)
 
 
-def test_how_often_it_is_saved_is_no_setting_of_the_run(image_stage: ImageStage, tmp_path: Path) -> None:
-    trained(image_stage, tmp_path / "state", network())
-    steps: list[int] = []
-    other = replace(SETTINGS, save_seconds=7)
-    fit(network(), image_stage, other, tmp_path / "state", {}, begun=steps.append)
-    assert steps == [6]
-
-
 @pytest.mark.parametrize("content", [b"", b"Dear diary\n" * 9, b"PK\x03\x04"])
 def test_a_file_that_is_no_state_is_refused(image_stage: ImageStage, tmp_path: Path, content: bytes) -> None:
-    state = tmp_path / "state"
-    state.write_bytes(content)
-    with pytest.raises(ValueError, match="state is no training state"):
-        trained(image_stage, state, network())
+    with opened(tmp_path / "job") as job:
+        state = job.folder / STATE
+        state.write_bytes(content)
+        with pytest.raises(NststabError, match=r"state\.pt is no training state"):
+            fit(network(), image_stage, SETTINGS, job)
     assert state.read_bytes() == content
 
 
@@ -293,7 +281,7 @@ def test_one_nan_is_skipped(tmp_path: Path, gradient_only: bool) -> None:
     def report(_step: int, _terms: Mapping[str, float]) -> None:
         snapshots.append({name: value.clone() for name, value in model.state_dict().items()})
 
-    fit(model, Broken([3], gradient_only), SETTINGS, tmp_path / "state", {}, report=report)
+    trained(Broken([3], gradient_only), tmp_path / "state", model, report=report)
     moved = [any(not torch.equal(a[name], b[name]) for name in a) for a, b in itertools.pairwise(snapshots)]
     assert moved == [True, False, True, True, True]
     assert all(bool(value.isfinite().all()) for value in snapshots[-1].values())
@@ -303,10 +291,10 @@ def test_nan_in_a_row_ends_the_training(tmp_path: Path) -> None:
     settings = replace(SETTINGS, steps=40)
     model = network()
     with pytest.raises(TrainingDiverged, match=rf"not finite for {SKIPPED_IN_A_ROW} steps in a row, at step 14"):
-        fit(model, Broken(range(5, 40)), settings, tmp_path / "state", {})
+        trained(Broken(range(5, 40)), tmp_path / "state", model, settings=settings)
     assert all(bool(value.isfinite().all()) for value in model.state_dict().values())
     scattered = [step for step in range(1, 40) if step % SKIPPED_IN_A_ROW]
-    fit(network(), Broken(scattered), settings, tmp_path / "state", {})  # never ten in a row
+    trained(Broken(scattered), tmp_path / "other", network(), settings=settings)  # never ten in a row
 
 
 def test_training_in_bfloat16_keeps_float32_weights(image_stage: ImageStage, tmp_path: Path) -> None:
@@ -393,7 +381,7 @@ def test_the_last_pair_reaches_the_first_frame(
         style_target(tiny_vgg, noise(1, 3, 32, 32), LossSettings().style_layers),
         replace(loss.settings, content_weight=0, style_weight=0),
     )
-    stage = VideoStage(VideoData(photos, CLIPS), silent, VideoSettings(), SETTINGS, CPU, moving_clip())
+    stage = VideoStage(VideoData(photos, CLIPS), silent, VIDEO, CPU, moving_clip())
     clip = moving_clip()
     clip.mask[:, :-1] = 0
     clip.frames.requires_grad_()
@@ -411,7 +399,7 @@ def test_pairs_without_flow_carry_no_temporal_term(video_stage: VideoStage) -> N
 def test_the_temporal_weight_weighs_the_temporal_term_only(photos: PhotoFolder, loss: PerceptualLoss) -> None:
     terms = []
     for weight in (10.0, 40.0):
-        stage = VideoStage(VideoData(photos, CLIPS), loss, VideoSettings(weight), SETTINGS, CPU, moving_clip())
+        stage = VideoStage(VideoData(photos, CLIPS), loss, replace(VIDEO, temporal_weight=weight), CPU, moving_clip())
         terms.append(stage.loss(network(TINY_RECURRENT), moving_clip()))
     assert torch.allclose(terms[1]["temporal"], 4 * terms[0]["temporal"])
     assert terms[1]["content"] == terms[0]["content"]

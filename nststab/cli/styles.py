@@ -1,15 +1,23 @@
 """nststab styles."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from nststab.cli.clips import CLIP_PATH, nearest_file
-from nststab.cli.common import COUNT, device_options, overwrite_option, print_table, setting, verbosity_options
+from nststab.cli.common import (
+    COUNT,
+    console_listener,
+    device_options,
+    overwrite_option,
+    print_table,
+    verbosity_options,
+)
 
 if TYPE_CHECKING:
+    from nststab.storage.tables import Table
     from nststab.styles.shipped import Style
 
 _OF_SHEETS = ("size", "yes", "device", "precision")
@@ -18,7 +26,14 @@ _OF_SHEETS = ("size", "yes", "device", "precision")
 @click.command("styles", short_help="Show the shipped styles.")
 @click.argument("subjects", metavar="[NAME|IMAGE|INPUT]...", nargs=-1)
 @click.option("--sheet", metavar="OUT", default=None, help="Draw INPUT in every shipped style, on one picture.")
-@setting("--size", 512, "Longest side on the sheet; smaller frames are not enlarged.", COUNT, "PIXELS")
+@click.option(
+    "--size",
+    type=COUNT,
+    default=512,
+    show_default=True,
+    metavar="PIXELS",
+    help="Longest side on the sheet; smaller frames are not enlarged.",
+)
 @overwrite_option
 @device_options
 @verbosity_options
@@ -47,22 +62,26 @@ def command(subjects: tuple[str, ...], sheet: str | None, **options: Any) -> Non
         _show_shipped()
     for style in found:
         if not isinstance(style, Path):
-            from nststab.styles.card import show_card
-
-            show_card(style)
+            _show_card(style)
     if pictures := [picture for picture in found if isinstance(picture, Path)]:
-        from nststab.styles.prediction import predict
-
-        predict(pictures)
+        _show_predictions(pictures)
 
 
-def _sheet(subjects: Sequence[str], sheet: str, options: dict[str, Any]) -> None:
+def _sheet(subjects: Sequence[str], sheet: str, options: Mapping[str, Any]) -> None:
     if len(subjects) != 1:
         raise click.UsageError(f"--sheet takes one INPUT, got {len(subjects)}")
     source = CLIP_PATH.convert(subjects[0], None, None)
     from nststab.tasks.style_sheet import draw_sheet
 
-    draw_sheet(source, Path(sheet), options)
+    draw_sheet(
+        source,
+        sheet,
+        size=options["size"],
+        device=options["device"],
+        precision=options["precision"],
+        restart=options["yes"],
+        progress=console_listener(),
+    )
 
 
 def _refuse_of_sheets() -> None:
@@ -91,6 +110,63 @@ def _subject(text: str) -> "Style | Path":
         if path.is_dir():
             raise click.UsageError(f"the folder {text} holds no trained style, and {error}") from error
         raise click.UsageError(f"{error} (a picture's path or that of a style's folder works too)") from error
+
+
+def _show_card(style: "Style") -> None:
+    """What the card of a style says, whatever of it there is, and where its files are."""
+    from nststab.styles.card import style_card_of
+
+    card = style_card_of(style)
+    click.echo(card.title)
+    _print_pairs(card.facts)
+    _print_commands("made by", card.made_by)
+    if card.figures:
+        _print(card.figures)
+    _print_pairs(card.notes)
+    _print_commands("measured by", card.measured_by)
+    _print_pairs(card.files)
+
+
+def _show_predictions(pictures: Sequence[Path]) -> None:
+    from nststab.styles.prediction import predict
+
+    found = predict(pictures)
+    _print(found.table)
+    for sentence in found.sentences:
+        click.echo(sentence)
+
+
+def _print(table: "Table") -> None:
+    from rich.markup import escape
+    from rich.table import Table as Shown
+
+    shown = Shown()
+    for number, title in enumerate(table.columns):
+        shown.add_column(title, justify="right" if number else "left")
+    for row in table.rows:
+        shown.add_row(*map(escape, row))
+    print_table(shown)
+
+
+def _print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
+    from rich.markup import escape
+    from rich.table import Table as Shown
+
+    shown = Shown.grid(padding=(0, 2))
+    shown.add_column(no_wrap=True)
+    shown.add_column()
+    for label, text in pairs:
+        shown.add_row(escape(label), escape(text))
+    if pairs:
+        print_table(shown)
+
+
+def _print_commands(label: str, commands: Sequence[str]) -> None:
+    """Commands, each on a line of its own that nothing breaks, to be copied."""
+    if commands:
+        click.echo(f"{label}:")
+    for text in commands:
+        click.echo(f"    {text}")
 
 
 def _show_shipped() -> None:

@@ -1,6 +1,7 @@
 """Training and evaluation data on disk: folders of photographs, MPI Sintel and DAVIS."""
 
 import copy
+import logging
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,8 @@ from nststab.errors import NststabError, SettingError
 from nststab.flow.files import read_flo
 from nststab.video.images import PICTURE_SUFFIXES, read_picture, resize, resized_shape
 from nststab.warp import leaves_frame, motion_boundaries, smooth_mask
+
+log = logging.getLogger(__name__)
 
 _SINTEL_SCALE = 0.5  # Gupta et al. train at 512x218, half of Sintel's 1024x436
 _FRAME_NUMBER = re.compile(r"frame_(\d+)\.(?:png|flo)")
@@ -51,8 +54,8 @@ def _draw_cut(
 class PhotoFolder:
     """The photographs below a folder, as random crops for training; pictures are decoded when they are asked for.
 
-    Raises ValueError if the folder holds no pictures and OSError if it does not exist. A picture that cannot be read
-    raises where it is used: nothing is skipped.
+    A picture that cannot be read is named once in the log, and another one is taken in its place. Raises NststabError
+    if the folder holds no pictures, or none that can be read, and OSError if it does not exist.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -65,6 +68,7 @@ class PhotoFolder:
         )
         if not self.paths:
             raise NststabError(f"{folder}: no pictures found ({', '.join(sorted(PICTURE_SUFFIXES))})")
+        self._unreadable: set[Path] = set()  # shared with the parts of `hold_out`
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -72,6 +76,27 @@ class PhotoFolder:
     def photo(self, index: int) -> Tensor:
         """The whole photograph number `index`, (1, 3, H, W)."""
         return read_picture(self.paths[index]).rgb
+
+    def readable(self, index: int, generator: torch.Generator) -> Tensor:
+        """The photograph number `index`, or a random other one where it cannot be read."""
+        while (photo := self._read(index)) is None:
+            index = draw_index(len(self), generator)
+        return photo
+
+    def _read(self, index: int) -> Tensor | None:
+        """The photograph; None where it cannot be read, which the log tells once. NststabError where none can."""
+        path = self.paths[index]
+        if path not in self._unreadable:
+            try:
+                return self.photo(index)
+            except (NststabError, OSError) as error:
+                self._unreadable.add(path)
+                if self._unreadable.issuperset(self.paths):
+                    raise NststabError(f"no photograph can be read: {error}") from error
+                log.warning(f"left out: {error}")
+        elif self._unreadable.issuperset(self.paths):
+            raise NststabError(f"no photograph can be read in {path.parent}")
+        return None
 
     def crops(self, count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
         """Crops of random photographs at random scale and place, half of them mirrored: (count, 3, height, width).
@@ -82,8 +107,12 @@ class PhotoFolder:
         return torch.cat([self._crop(height, width, generator) for _ in range(count)])
 
     def center_crops(self, height: int, width: int) -> Tensor:
-        """All photographs, each scaled until it just covers (height, width) and cut to it: (len, 3, height, width)."""
-        return torch.cat([_center_crop(self.photo(index), height, width) for index in range(len(self))])
+        """All photographs, each scaled until it just covers (height, width) and cut to it: (len, 3, height, width).
+
+        Those that cannot be read are left out.
+        """
+        photos = map(self._read, range(len(self)))
+        return torch.cat([_center_crop(photo, height, width) for photo in photos if photo is not None])
 
     def hold_out(self, count: int = 8) -> tuple[Self, Self]:
         """Split into photographs for training and `count` others, evenly spread, for validation.
@@ -104,7 +133,7 @@ class PhotoFolder:
         return part
 
     def _crop(self, height: int, width: int, generator: torch.Generator) -> Tensor:
-        photo = self.photo(draw_index(len(self), generator))
+        photo = self.readable(draw_index(len(self), generator), generator)
         rows, columns = _draw_cut(photo, height, width, 1.0, generator)
         crop = _resize(photo[..., rows, columns], height, width)
         return crop.flip(-1) if draw_index(2, generator) else crop

@@ -24,6 +24,16 @@ class Table:
     rows: Sequence[Sequence[str]]
     note: str = ""
 
+    def text(self) -> str:
+        """The table in aligned columns, below its title and above its note, where it has them."""
+        lines = [list(self.columns), *map(list, self.rows)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        rows = [
+            "  ".join(cell.rjust(width) if place else cell.ljust(width) for place, (cell, width) in enumerate(pairs))
+            for pairs in (zip(line, widths, strict=True) for line in lines)
+        ]
+        return "\n".join(part.rstrip() for part in (self.title, *rows, self.note) if part)
+
     def markdown(self) -> str:
         """The table in GitHub's Markdown, below its title and above its note, where it has them."""
         lines = [

@@ -1,42 +1,60 @@
-"""The card of a style, for people."""
+"""The card of a style in words and tables, whatever of it there is."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import click
-from rich.markup import escape
-from rich.table import Table
-
-from nststab.cli.common import print_table
+from nststab.storage.tables import Table
 from nststab.styles.shipped import Style
 
 _ELSEWHERE = ("name", "title", "artist", "year", "command", "figures")
 _NOTHING: tuple[object, ...] = (None, {}, [])
 _TITLES = {"n": "patches", "psnr": "PSNR dB", "ssim": "SSIM"}
+Pair = tuple[str, str]
 
 
-def show_card(style: Style) -> None:
-    """Prints what the card of a style says, whatever of it there is, and where its files are."""
+@dataclass(frozen=True)
+class StyleCard:
+    """What the card of a style says, for people.
+
+    Attributes:
+        title: with artist and year, where they are known.
+        facts, notes: labels with their texts: of the style, and of how its figures were measured.
+        made_by, measured_by: commands.
+        figures: a row for each network; None where there are none.
+        files: what its folder holds, with sizes.
+    """
+
+    title: str
+    facts: Sequence[Pair]
+    made_by: Sequence[str]
+    figures: Table | None
+    notes: Sequence[Pair]
+    measured_by: Sequence[str]
+    files: Sequence[Pair]
+
+
+def style_card_of(style: Style) -> StyleCard:
+    """The card of a shipped style, or of one in a folder; raises NststabError where `card.json` is damaged."""
     card = style.card
-    click.echo(", ".join(str(card[name]) for name in ("title", "artist", "year") if card.get(name)) or style.name)
-    _print_pairs(_facts(card))
-    _print_commands("made by", card.get("command"))
     figures = card.get("figures")
-    if isinstance(figures, Mapping) and figures:
-        _print_figures(figures)
-        if figures.get("command") not in (card.get("command") or ()):
-            _print_commands("measured by", figures.get("command"))
-    _print_pairs(_files(style))
+    figures = figures if isinstance(figures, Mapping) else {}
+    rows = {name: row for name, row in figures.items() if isinstance(row, Mapping)}
+    notes = {key: value for key, value in figures.items() if key not in rows and key != "command"}
+    made_by = _commands(card.get("command"))
+    return StyleCard(
+        ", ".join(str(card[name]) for name in ("title", "artist", "year") if card.get(name)) or style.name,
+        [pair for name, value in card.items() if name not in _ELSEWHERE for pair in _said(name, value)],
+        made_by,
+        _figures(rows) if rows else None,
+        [pair for key, value in notes.items() for pair in _said("figures" if key == "what" else key, value)],
+        [command for command in _commands(figures.get("command")) if command not in made_by],
+        list(_files(style)),
+    )
 
 
-def _facts(card: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for name, value in card.items():
-        if name not in _ELSEWHERE:
-            yield from _said(name, value)
-
-
-def _said(name: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
+def _said(name: str, value: Any, depth: int = 0) -> Iterator[Pair]:
     """A field and its text, and below it the fields within it that have fields of their own."""
     if value in _NOTHING:
         return
@@ -75,49 +93,24 @@ def _spaced(name: str) -> str:
     return re.sub(r"_(?!\d)", " ", name)
 
 
-def _print_figures(figures: Mapping[str, Any]) -> None:
-    """Rows of figures as a table, and below it what they are and how they were measured."""
-    rows = {name: row for name, row in figures.items() if isinstance(row, Mapping)}
+def _figures(rows: Mapping[str, Mapping[str, Any]]) -> Table:
     columns = dict.fromkeys(
         key for row in rows.values() for key, value in row.items() if isinstance(value, int | float | None)
     )
-    table = Table()
-    table.add_column("")
-    for column in columns:
-        table.add_column(_TITLES.get(column, _spaced(column)), justify="right")
-    for name, row in rows.items():
-        cells = [row.get(column) for column in columns]
-        table.add_row(escape(name), *(f"{cell:.4g}" if isinstance(cell, int | float) else "-" for cell in cells))
-    if rows:
-        print_table(table)
-    notes = {key: value for key, value in figures.items() if key not in rows and key != "command"}
-    _print_pairs(pair for key, value in notes.items() for pair in _said("figures" if key == "what" else key, value))
+    cells = [
+        [name, *(f"{row[key]:.4g}" if isinstance(row.get(key), int | float) else "-" for key in columns)]
+        for name, row in rows.items()
+    ]
+    return Table("", ["", *(_TITLES.get(column, _spaced(column)) for column in columns)], cells)
 
 
-def _print_commands(label: str, commands: Any) -> None:
-    """Commands, each on a line of its own that nothing breaks, to be copied."""
-    if commands:
-        click.echo(f"{label}:")
-    for command in [commands] if isinstance(commands, str) else commands or ():
-        click.echo(f"    {command}")
+def _commands(commands: Any) -> list[str]:
+    return [commands] if isinstance(commands, str) else list(commands or ())
 
 
-def _files(style: Style) -> Iterator[tuple[str, str]]:
+def _files(style: Style) -> Iterator[Pair]:
     yield "files", str(style.folder.resolve())
     for path in sorted(style.folder.iterdir()):
         if path.is_file():
-            yield f"  {path.name}", _size(path.stat().st_size)
-
-
-def _size(size: int) -> str:
-    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
-
-
-def _print_pairs(pairs: Iterator[tuple[str, str]]) -> None:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column()
-    for label, text in pairs:
-        table.add_row(escape(label), escape(text))
-    if table.rows:
-        print_table(table)
+            size = path.stat().st_size
+            yield f"  {path.name}", f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"

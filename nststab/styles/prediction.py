@@ -1,41 +1,47 @@
-"""How unstable the style of a picture is likely to be, in words and figures."""
+"""How unstable the style of a picture is likely to be, in words and figures; the Gram traces that tell it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import click
 import torch
-from rich.table import Table
 
-from nststab.cli.common import print_table
+from nststab.errors import SettingError
 from nststab.networks.perceptual import perceptual_network
+from nststab.storage.tables import Table
 from nststab.styles import shipped as assets
+from nststab.styles.shipped import Style
+from nststab.styles.source import StyleSource
 from nststab.styles.trace_line import LAYERS, Measured, Prediction, correlation, read_measured, traces
 from nststab.video.images import read_picture
 
 _CHANCE = 0.05  # a correlation with a larger p-value may be none
 
 
-def predict(images: Sequence[Path]) -> None:
-    """Prints a table of the pictures' Gram traces and predicted instabilities, and what it rests on."""
+@dataclass(frozen=True)
+class Predictions:
+    """Gram traces and predicted instabilities of pictures: a row and a sentence each, and what they rest on."""
+
+    table: Table
+    sentences: Sequence[str]
+
+
+def predict(images: Sequence[Path]) -> Predictions:
+    """What is likely of the styles of pictures, before any training; raises NststabError for one that is no picture."""
     measured = read_measured(assets.measured_instability())
     network = perceptual_network(None, torch.device("cpu"))
     line = measured.lines[measured.layer]
-    table = Table()
-    for title in ("picture", *(f"trace {layer}" for layer in LAYERS), "instability", "95 % of such styles"):
-        table.add_column(title, justify="left" if title == "picture" else "right")
-    sentences = []
+    rows, sentences = [], []
     for image in images:
         trace = traces(network, read_picture(image).rgb)
         prediction = line.predict(trace[measured.layer])
         figures = [f"{trace[layer]:.1f}" for layer in LAYERS]
-        table.add_row(
-            image.name, *figures, _shown(prediction.value), f"{_shown(prediction.low)} to {_shown(prediction.high)}"
+        rows.append(
+            [image.name, *figures, _shown(prediction.value), f"{_shown(prediction.low)} to {_shown(prediction.high)}"]
         )
         sentences.append(f"{image.name}: {placed(prediction, trace[measured.layer], measured)}")
-    print_table(table)
-    for sentence in (*sentences, basis(measured)):
-        click.echo(sentence)
+    columns = ("picture", *(f"trace {layer}" for layer in LAYERS), "instability", "95 % of such styles")
+    return Predictions(Table("", columns, rows), [*sentences, basis(measured)])
 
 
 def _shown(instability: float) -> str:
@@ -78,3 +84,43 @@ def basis(measured: Measured) -> str:
         f"pixels ({measured.date}): Spearman's {correlation(line)}, residual standard error "
         f"{line.residual_error * 1000:.2f}.{weak}"
     )
+
+
+def style_traces(
+    styles: Mapping[str, StyleSource], network: str | None, vgg_weights: Path | None, device: torch.device
+) -> dict[str, Mapping[str, float]]:
+    """Of each style the trace at both layers, from its picture or its card; SettingError where it has neither.
+
+    network, vgg_weights: another perceptual network than the bundled one, by torchvision's name or its file.
+    """
+    perceptual = perceptual_network(vgg_weights, device, network)
+    found: dict[str, Mapping[str, float]] = {}
+    for name, source in styles.items():
+        if picture := source.picture or source.shipped:
+            found[name] = traces(perceptual, read_picture(picture).rgb)
+        else:
+            found[name] = _card_traces(source, bundled=not (network or vgg_weights))
+    return found
+
+
+def _card_traces(source: StyleSource, bundled: bool) -> Mapping[str, float]:
+    """The traces that the card beside a style's networks tells."""
+    folder = source.folder
+    if folder is None:
+        raise SettingError(
+            f"the style {source.text} has no picture for its Gram trace; put the network into a folder, as "
+            "independent.safetensors beside image.jpg, and give the folder"
+        )
+    if not bundled:
+        raise SettingError(
+            f"the style {source.text} has no picture: {folder} lacks image.jpg, and the traces of cards are those of "
+            "the bundled VGG-16, not of --network and --vgg-weights"
+        )
+    try:
+        told = Style(folder.name, folder).card["gram_trace"]
+        return {layer: float(told[layer]) for layer in LAYERS}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SettingError(
+            f"the style {source.text} has no Gram trace: {folder} holds neither image.jpg nor a card.json with "
+            f"gram_trace at {' and '.join(LAYERS)}"
+        ) from error

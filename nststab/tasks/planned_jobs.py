@@ -22,7 +22,7 @@ from nststab.styles.source import Style
 from nststab.tasks import footprints
 from nststab.tasks.plan import Footprint, Seconds, noise
 from nststab.tasks.planning import Job
-from nststab.train.loop import TrainingSettings
+from nststab.train.settings import TrainingSettings
 from nststab.vgg import PerceptualNetwork
 from nststab.video.clip import Clip
 from nststab.video.images import resized_shape
@@ -122,13 +122,13 @@ def training_job(
         return f"--height {height} --width {width}" + (", or a smaller --batch" if settings.batch > 1 else "")
 
     plain = with_margin(network, 0).to(vgg.mean.device)
-    step = footprints.of_training(plain, unstyled, settings.precision, images)
+    step = footprints.of_training(plain, unstyled, settings.arithmetic, images)
     clips = f" of {length} frames" if length > 1 else ""
     return Job(
         {
             "crops": f"{settings.width}x{settings.height}, {settings.batch} a step{clips}",
             "output": str(output),
-            "method": f"training in {settings.precision}",
+            "method": f"training in {settings.arithmetic}",
         },
         settings.steps,
         "steps",
@@ -259,7 +259,7 @@ def _step_seconds(
     marks = [time.monotonic()]
     for _ in range(_REPEATED):
         optimizer.zero_grad(set_to_none=True)
-        with autocast(device, settings.precision):
+        with autocast(device, settings.arithmetic):
             terms = _terms(network, loss, frames)
         torch.autograd.backward(torch.stack(terms).sum())
         optimizer.step()

@@ -2,21 +2,20 @@
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
-from nststab.cli.clips import open_source
-from nststab.cli.common import progress, refuse_overwriting
 from nststab.errors import NststabError, SettingError
+from nststab.listener import Listener, reported, silent
 from nststab.methods.build import Machine, machine
 from nststab.networks.checkpoints import FeedForward, load_checkpoint
 from nststab.report.sheet import contact_sheet
 from nststab.shots import split_shots
 from nststab.styles.shipped import styles
+from nststab.video.clip import open_clip
 from nststab.video.images import PICTURE_SUFFIXES, resize, write_picture
 
 log = logging.getLogger(__name__)
@@ -25,14 +24,31 @@ SIZE = 512  # longest side of a picture on it
 FRAMES = 12  # of a clip; a recurrent network's first frames are not as steady, or as fine, as its later ones
 
 
-def draw_sheet(source: Path, output: Path, options: Mapping[str, Any]) -> None:
+def draw_sheet(
+    source: str | Path,
+    output: str | Path,
+    *,
+    size: int = SIZE,
+    device: str = "auto",
+    precision: str = "auto",
+    restart: bool = False,
+    progress: Listener = silent,
+) -> Path:
     """Writes the picture `output`: the last of the frames of `source`, and the same in every style, under their names.
 
-    options: --size, --yes, --device and --precision, by click's names.
+    A picture is drawn by the independent networks. Of a clip it is the last of its first 12 frames, or of the first
+    shot where that is shorter, drawn by the recurrent ones.
+
+    Args:
+        size: longest side of the frames; smaller ones are not enlarged.
+        restart: overwrite the output.
+
+    Raises NststabError where the output is wrong or no style has such a network, and OSError.
     """
-    _check_output(source, output, options["yes"])
-    where = machine(options["device"], options["precision"])
-    frames = _frames(source, options["size"] or SIZE)
+    source, output = Path(source), Path(output)
+    _check_output(source, output, restart)
+    where = machine(device, precision)
+    frames = _frames(source, size)
     method = "recurrent" if len(frames) > 1 else "independent"
     chosen = {style.name: style.checkpoint(method) for style in styles() if method in style.methods}
     for style in styles():
@@ -41,29 +57,31 @@ def draw_sheet(source: Path, output: Path, options: Mapping[str, Any]) -> None:
     if not chosen:
         raise NststabError(f"no style with a {method} network is shipped")
     panels = {"input": frames[-1]}
-    with progress(f"{method}, styles", len(chosen)) as advance:
+    with reported(progress, f"{method}, styles", len(chosen)) as advance:
         for number, (name, checkpoint) in enumerate(chosen.items()):
             panels[name] = _last(checkpoint, where, frames)
             advance(number + 1)
     write_picture(output, labelled(list(panels.values()), list(panels)))
     log.info(f"{output}: {', '.join(chosen)}")
+    return output
 
 
-def _check_output(source: Path, output: Path, yes: bool) -> None:
+def _check_output(source: Path, output: Path, restart: bool) -> None:
     """Raises what speaks against writing there, before anything is computed."""
     if output.suffix.lower() not in PICTURE_SUFFIXES:
         known = ", ".join(sorted(PICTURE_SUFFIXES))
         raise SettingError(f"--sheet: expected a picture ({known}), got {output.name}")
     if not output.parent.is_dir():
         raise FileNotFoundError(f"{output.parent}: the folder to write to does not exist")
-    refuse_overwriting(output, yes)
+    if output.exists() and not restart:
+        raise SettingError(f"{output} exists; say -y to overwrite it")
     if output.exists() and source.exists() and output.samefile(source):
         raise SettingError(f"{output} is read by this command; write to another name")
 
 
 def _frames(source: Path, size: int) -> list[Tensor]:
     """The first frames of the first shot, no larger than `size`."""
-    frames = (frame.rgb for frame in islice(open_source(source, {}).frames(), FRAMES))
+    frames = (frame.rgb for frame in islice(open_clip(source).frames(), FRAMES))
     shots = split_shots(resize(frame, min(size, max(frame.shape[-2:]))) for frame in frames)
     return list(next(shots))
 

@@ -1,7 +1,6 @@
 """Training: one loop for every stage, that survives a kill."""
 
 import hashlib
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,42 +15,24 @@ from torch import Tensor
 from nststab.datasets.folders import PhotoFolder
 from nststab.errors import NststabError
 from nststab.losses import StyleTarget
-from nststab.networks.checkpoints import Precision, autocast
+from nststab.networks.checkpoints import autocast
 from nststab.networks.transformation import TransformationNetwork
 from nststab.storage.durable import write_durably
-from nststab.storage.jobs import OtherSettings, differences
+from nststab.storage.jobs import Job
+from nststab.train.settings import TrainingSettings
 from nststab.vgg import PerceptualNetwork
 from nststab.video.threads import Ahead
 
 SKIPPED_IN_A_ROW = 10
+STATE = "state.pt"  # in the folder of a job
 
 
 class TrainingDiverged(NststabError):
     """Loss or gradient was not finite for several steps in a row."""
 
 
-@dataclass(frozen=True)
-class TrainingSettings:
-    """What both stages share. The learning rate falls to zero on a half cosine, after a short warm-up.
-
-    The paper keeps Adam's 1e-3 to the end; the fall ends at a lower loss in as many steps. `save_seconds` is what a
-    kill costs at most; it alone changes nothing in the result.
-    """
-
-    steps: int = 6000
-    batch: int = 1
-    height: int = 256
-    width: int = 256
-    learning_rate: float = 1e-3
-    seed: int = 0
-    precision: Precision = "bfloat16"
-    validate_every: int = 500
-    save_seconds: float = 30.0
-
-    def rate(self, step: int) -> float:
-        """Learning rate of a step."""
-        warm_up = min(1.0, (step + 1) / 50)
-        return self.learning_rate * warm_up * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+class TrainingStopped(Exception):
+    """A training ended early because it was told to; its state is saved, and the message says where."""
 
 
 @dataclass(frozen=True)
@@ -80,23 +61,19 @@ def fit(
     network: TransformationNetwork,
     stage: Stage,
     settings: TrainingSettings,
-    state: Path,
-    identity: Mapping[str, Any],
+    job: Job,
     *,
-    restart: bool = False,
     begun: Callable[[int], None] | None = None,
     report: Report | None = None,
     validated: Validated | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> int:
-    """Trains `network` in place with Adam; a killed run goes on from `state` and ends with the same weights.
+    """Trains `network` in place with Adam; a killed run resumes from the state in `job` and ends with the same weights.
 
-    Data depends on the seed and the step alone, so the step is the random state. `identity`, JSON values, says which
-    run the state belongs to: style, data, weights (`training_identity`). The state file is left when done: a second
-    call only validates.
+    Data depends on the seed and the step alone, so the step is the random state. The job's identity says which run the
+    state belongs to (`training_identity`). The state is left when done: a second call only validates.
 
     Args:
-        restart: remove the state of another run and begin afresh.
         begun: is told first how many steps were done before.
         report: gets each step's terms.
         validated: gets every validation, the first before training and the last after it.
@@ -106,14 +83,14 @@ def fit(
         The number of steps done, all unless `stop` said so.
 
     Raises:
-        OtherSettings: the state belongs to another run. ValueError: it is no state. OSError: it cannot be saved; the
-        one before stays. TrainingDiverged: the loss stayed not finite.
+        NststabError: the state is damaged. OSError: it cannot be saved; the one before stays. TrainingDiverged: the
+        loss stayed not finite.
     """
     if next(network.parameters()).device.type == "cuda":  # on a CPU instance normalisation copies it back each time
         network.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), settings.learning_rate)
-    run = _run(json.dumps({**identity, "settings": asdict(settings)}))
-    start = _resume(network, optimizer, run, state, restart)
+    state = job.folder / STATE
+    start = _resume(network, optimizer, state)
     if begun:
         begun(start)
     if validated and start in (0, settings.steps):
@@ -137,7 +114,7 @@ def fit(
                 validated(done, _validate(network, stage, settings))
             stopping = stop is not None and stop()
             if stopping or time.monotonic() - saved > settings.save_seconds or done == settings.steps:
-                _save(network, optimizer, run, state, done)
+                _save(network, optimizer, state, done)
                 saved = time.monotonic()
             if stopping:
                 return done
@@ -157,7 +134,7 @@ def training_identity(
     """
     return {
         **record,
-        "margin": network.config.margin,
+        "network": asdict(network.config),
         "perceptual": vgg.fingerprint,
         "style_content": _digest(target.values()),
         "start_network": _digest(network.state_dict().values()),
@@ -187,7 +164,7 @@ def _gradients(
 ) -> dict[str, float]:
     """Leaves the gradient of the summed terms in the parameters and returns the terms."""
     optimizer.zero_grad(set_to_none=True)
-    with autocast(next(network.parameters()).device, settings.precision):
+    with autocast(next(network.parameters()).device, settings.arithmetic):
         terms = stage.loss(network, batch)
     torch.autograd.backward(torch.stack(list(terms.values())).sum())
     return {name: float(term.detach()) for name, term in terms.items()}
@@ -200,7 +177,7 @@ def _batches(stage: Stage, settings: TrainingSettings, start: int) -> Iterator[t
 
 def _validate(network: TransformationNetwork, stage: Stage, settings: TrainingSettings) -> Validation:
     network.eval()
-    with torch.no_grad(), autocast(next(network.parameters()).device, settings.precision):
+    with torch.no_grad(), autocast(next(network.parameters()).device, settings.arithmetic):
         result = stage.validate(network)
     network.train()
     return result
@@ -211,45 +188,29 @@ def _finite(network: TransformationNetwork, terms: Mapping[str, float]) -> bool:
     return all(map(math.isfinite, terms.values())) and all(bool(gradient.isfinite().all()) for gradient in gradients)
 
 
-def _run(text: str) -> dict[str, Any]:
-    """Which run a state belongs to, without the setting that changes nothing."""
-    run: dict[str, Any] = json.loads(text)
-    run["settings"].pop("save_seconds", None)
-    return run
-
-
-def _save(
-    network: TransformationNetwork, optimizer: torch.optim.Adam, run: Mapping[str, Any], state: Path, step: int
-) -> None:
+def _save(network: TransformationNetwork, optimizer: torch.optim.Adam, state: Path, step: int) -> None:
     file = BytesIO()
-    saved = {
-        "step": step,
-        "run": json.dumps(run),
-        "network": network.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    torch.save(saved, file)
+    torch.save({"step": step, "network": network.state_dict(), "optimizer": optimizer.state_dict()}, file)
     write_durably(state, file.getvalue())
 
 
-def _resume(
-    network: TransformationNetwork, optimizer: torch.optim.Adam, run: Mapping[str, Any], state: Path, restart: bool
-) -> int:
+def _resume(network: TransformationNetwork, optimizer: torch.optim.Adam, state: Path) -> int:
     """Loads the state, if there is one, and returns the number of steps done."""
-    if not state.is_file():
-        return 0
-    try:
-        saved = torch.load(state, map_location="cpu", weights_only=True)
-        owner = _run(saved["run"])
-    except Exception as error:  # a foreign or damaged pickle can raise anything
-        if not restart:
-            raise NststabError(f"{state} is no training state; delete it or choose another output") from error
-        owner = {}
-    if owner != run:
-        if not restart:
-            raise OtherSettings(f"{state} belongs to a run with other settings: {differences(owner, run)}")
-        state.unlink()
+    saved = read_state(state)
+    if saved is None:
         return 0
     network.load_state_dict(saved["network"])
     optimizer.load_state_dict(saved["optimizer"])
     return int(saved["step"])
+
+
+def read_state(path: Path) -> dict[str, Any] | None:
+    """What a training has saved, with the number of steps as "step"; None where there is no file of that name."""
+    if not path.is_file():
+        return None
+    try:
+        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        int(saved["step"])
+    except Exception as error:  # a foreign or damaged pickle can raise anything
+        raise NststabError(f"{path} is no training state; delete it or choose another output") from error
+    return saved

@@ -10,7 +10,8 @@ from nststab.datasets.layers import FlowClip
 from nststab.datasets.synthetic import SyntheticSettings, make_clip
 from nststab.losses import PerceptualLoss, temporal_loss
 from nststab.networks.transformation import TransformationNetwork
-from nststab.train.loop import TrainingSettings, Validation
+from nststab.train.loop import Validation
+from nststab.train.settings import TrainingSettings, VideoSettings
 
 
 class ImageStage:
@@ -50,18 +51,6 @@ class ImageStage:
 
 
 @dataclass(frozen=True)
-class VideoSettings:
-    """What the video stage adds.
-
-    `temporal_weight` weighs eq. (6) as written, summed over channels and divided by H·W, in the mean over pairs.
-    `sintel_share` of the clips are Sintel's where there are any.
-    """
-
-    temporal_weight: float = 100.0
-    sintel_share: float = 0.2
-
-
-@dataclass(frozen=True)
 class VideoData:
     """Clips of the video stage: synthetic ones from photographs, mixed with Sintel's."""
 
@@ -81,7 +70,7 @@ class VideoData:
         if self.sintel and float(torch.rand((), generator=generator)) < self.sintel_share:
             return self.sintel.clip(size.height, size.width, generator, size.length)
         indices = torch.randint(len(self.photos), (1 + size.cutouts[1],), generator=generator).tolist()
-        return make_clip([self.photos.photo(index) for index in indices], size, generator)
+        return make_clip([self.photos.readable(index, generator) for index in indices], size, generator)
 
 
 class VideoStage:
@@ -96,14 +85,12 @@ class VideoStage:
         self,
         data: VideoData,
         loss: PerceptualLoss,
-        video: VideoSettings,
-        settings: TrainingSettings,
+        settings: VideoSettings,
         device: torch.device,
         held_out: FlowClip,
     ) -> None:
         self._data = data
         self._loss = loss
-        self._video = video
         self._settings = settings
         self._device = device
         self._held_out = held_out
@@ -133,7 +120,7 @@ class VideoStage:
         pairs = (stacked[:, 1:], stacked[:, :-1], forward, mask)
         change = temporal_loss(*(part.flatten(0, 1) for part in pairs))
         with_flow = mask.flatten(2).any(dim=2).float().mean().clamp_min(0.01)  # of Sintel's pairs not every one has
-        return terms | {"temporal": self._video.temporal_weight * change / with_flow}, pictures
+        return terms | {"temporal": self._settings.temporal_weight * change / with_flow}, pictures
 
 
 def _mean(terms: list[dict[str, Tensor]]) -> dict[str, float]:

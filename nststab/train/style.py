@@ -1,32 +1,175 @@
-"""The training of a style: its stages one after the other, each begun with what the one before has made."""
+"""The training of a style: what it begins with, its folder, and its stages one after the other."""
 
+import errno
+import json
 import logging
-from collections.abc import Sequence
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from nststab.datasets.synthetic import SyntheticSettings
+from nststab.errors import SettingError
+from nststab.listener import Listener
+from nststab.losses import StyleTarget, style_loss
 from nststab.methods.build import Machine
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint, save_target
-from nststab.networks.transformation import TransformationNetwork, make_recurrent
-from nststab.styles.shipped import NETWORKS
-from nststab.tasks.planned_jobs import training_job
-from nststab.tasks.planning import Job
-from nststab.train.folder import StyleFolder
-from nststab.train.loop import TrainingSettings
-from nststab.train.plan import PlannedStage, fitted, planned_stages, remember_sizes, remembered_sizes
-from nststab.train.recipe import Recipe, StageSettings
-from nststab.train.stages import VideoData, VideoSettings
-from nststab.train.start import Start
-from nststab.train.training import Trained, Training
+from nststab.networks.transformation import TransformationNetwork, make_recurrent, transfer_recurrence, with_margin
+from nststab.storage.durable import write_durably
+from nststab.styles.shipped import NETWORKS, Style, styles
+from nststab.styles.source import StyleSource, style_name, style_source
+from nststab.train.settings import ImageSettings, Stage, TrainingSettings, VideoSettings
+from nststab.train.stages import VideoData
+from nststab.train.training import Trained, Training, Work
+from nststab.vgg import PerceptualNetwork
+from nststab.video.images import remove_parts, resize, write_picture
 
 log = logging.getLogger(__name__)
 
+_PICTURE, _THUMBNAIL = 928, 128  # longest sides: enough to compute Gram targets of, and to show
+_CARD = "card.json"
+_FILES = (".safetensors", ".pth", ".pt")  # that other commands of `train` write, or read
+_PRODUCTS = (_CARD, "sheet.jpg", "recurrent.safetensors", "independent.safetensors", "target.safetensors")
 _MOVING = 8  # frames to look at where there is no clip
+
+
+@dataclass(frozen=True)
+class Start:
+    """The style to begin with, and `why` it is this one; `recurrent` is None where it has no such network."""
+
+    name: str
+    why: str
+    independent: TransformationNetwork
+    recurrent: TransformationNetwork | None
+
+    def widened(self, network: TransformationNetwork) -> TransformationNetwork:
+        """`network` made recurrent, with what fine-tuning changed in the start style's networks."""
+        if self.recurrent is None:
+            return make_recurrent(network)
+        return transfer_recurrence(network, self.independent, self.recurrent)
+
+
+def independent_network(style: str) -> TransformationNetwork:
+    """The independent network of a trained style: shipped, in a folder, or a checkpoint."""
+    return _trained(style).trained("independent").network
+
+
+def starting_style(
+    style: str | None, target: StyleTarget, perceptual: PerceptualNetwork, style_size: int, margin: int
+) -> Start:
+    """The named style, or the shipped one whose Gram targets are nearest; its networks with another margin."""
+    if style is None:
+        source, why = _nearest(target, perceptual, style_size)
+    else:
+        source, why = _trained(style), "as asked for"
+    independent = with_margin(source.trained("independent").network, margin)
+    assert source.checkpoint is not None
+    path = source.checkpoint("recurrent")
+    if path == source.checkpoint("independent") or not path.is_file():  # a checkpoint, not a folder of both
+        return Start(style_name(source.text), f"{why}, which has no recurrent network", independent, None)
+    recurrent = with_margin(source.trained("recurrent").network, margin)
+    start = Start(style_name(source.text), why, independent, recurrent)
+    start.widened(independent)  # raises where the two do not go together, rather than after the first stage
+    return start
+
+
+def distance(target: StyleTarget, other: StyleTarget) -> float:
+    """The style loss, scaled by energy, that a picture with the Gram matrices of `other` has for the `target`."""
+    return float(torch.stack([style_loss(other[layer], gram) for layer, gram in target.items()]).sum())
+
+
+def _trained(style: str) -> StyleSource:
+    source = style_source(style)
+    if source.checkpoint is None:
+        raise SettingError(f"start from: expected a trained style, {style} is a picture")
+    return source
+
+
+def _nearest(target: StyleTarget, perceptual: PerceptualNetwork, style_size: int) -> tuple[StyleSource, str]:
+    """Of the shipped styles with both networks."""
+    shipped = [style_source(style.name) for style in styles() if len(style.methods) == 2]
+    if not shipped:
+        raise SettingError("no style is shipped to begin with; name one of your own to start from")
+    layers = tuple(target)
+    distances = [distance(target, source.target(perceptual, layers, style_size)) for source in shipped]
+    nearest = min(range(len(shipped)), key=distances.__getitem__)
+    why = f"the nearest of {len(shipped)} shipped styles" if len(shipped) > 1 else "the only shipped style"
+    return shipped[nearest], why
+
+
+@dataclass(frozen=True)
+class StyleFolder:
+    """NAME/ of `train style`; its card is written last, and says that all is done."""
+
+    folder: Path
+
+    @property
+    def style(self) -> Style:
+        return Style(self.folder.resolve().name, self.folder)
+
+    @property
+    def training(self) -> Path:
+        """Where the stages keep their states, logs and pictures."""
+        return self.folder / "training"
+
+    @property
+    def sizes(self) -> Path:
+        """The file of the crops that the stages are trained on; it is there while the style is in work."""
+        return self.training / "sizes.json"
+
+    def outputs(self, stages: Sequence[TrainingSettings]) -> list[Path]:
+        """What logs and states of the stages stand beside."""
+        return [self.training / f"{number}_{kind(stage)}.safetensors" for number, stage in enumerate(stages, 1)]
+
+    @property
+    def sheet(self) -> Path:
+        """The file of the contact sheet."""
+        return self.folder / "sheet.jpg"
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether there is a run to resume."""
+        return self.sizes.is_file() and not (self.folder / _CARD).exists()
+
+    def refuse_overwriting(self, restart: bool) -> None:
+        """Raises SettingError for what stands there already and is no unfinished run, unless `restart`, and OSError."""
+        if self.folder.is_file() or self.folder.suffix in _FILES:
+            raise SettingError(f"-o: expected a folder's name, got the file {self.folder}")
+        if not self.folder.parent.is_dir():
+            raise FileNotFoundError(f"{self.folder.parent}: the folder to write to does not exist")
+        if self.folder.is_dir() and any(self.folder.iterdir()) and not self.unfinished and not restart:
+            raise SettingError(f"{self.folder} exists; say -y to overwrite it")
+        place = self.folder if self.folder.is_dir() else self.folder.parent
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
+
+    def begin(self) -> None:
+        """Makes the folder; a finished style in it is removed, an unfinished one is resumed."""
+        if not self.unfinished:
+            for name in _PRODUCTS:
+                (self.folder / name).unlink(missing_ok=True)
+        self.training.mkdir(parents=True, exist_ok=True)
+        remove_parts(self.folder)
+
+    def write_pictures(self, picture: Tensor) -> None:
+        """The style's picture (1, 3, H, W), so that it stays usable where the original goes, and a small one."""
+        for name, longest in (("image", _PICTURE), ("thumbnail", _THUMBNAIL)):
+            smaller = resize(picture, min(longest, max(picture.shape[-2:])))
+            write_picture(self.folder / f"{name}.jpg", smaller)
+
+    def finish(self, card: Mapping[str, Any]) -> None:
+        """Writes the card, and removes what only a run that is resumed needs; logs and validation pictures stay."""
+        text = json.dumps(card, indent=1, ensure_ascii=False) + "\n"
+        write_durably(self.folder / _CARD, text.encode())
+        for path in self.training.glob("*.unfinished"):
+            shutil.rmtree(path)
+        self.sizes.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -34,109 +177,83 @@ class StyleTraining:
     """A style in training: `start` is what its first stage begins with; `restart` removes a run of other settings."""
 
     name: str
-    recipe: Recipe
+    stages: tuple[ImageSettings | VideoSettings, ...]
     training: Training
     start: Start
     where: Machine
-    seed: int
     folder: StyleFolder
     restart: bool = False
 
     @property
-    def goes_on(self) -> bool:
-        """Whether there is a run to go on with, of these settings or others."""
+    def style_size(self) -> int:
+        """Longest side of the picture that its Gram targets are of."""
+        return next(stage.style_size for stage in self.stages if isinstance(stage, ImageSettings))
+
+    @property
+    def resumes(self) -> bool:
+        """Whether there is a run to resume, of these settings or others."""
         return self.folder.unfinished and not self.restart
-
-    def fitted(self) -> "StyleTraining":
-        """With the crops and batches of a run that goes on, else those for the memory there is."""
-        stages = self.recipe.stages
-        fitting = remembered_sizes(self.folder.sizes, stages) if self.goes_on else None
-        if fitting is None:
-            fitting = [fitted(stage, self._job, self.training.device) for stage in stages]
-        for number, (stage, smaller) in enumerate(zip(stages, fitting, strict=True), 1):
-            if smaller.size < stage.size:
-                sizes = f"{smaller.size}x{smaller.size} instead of {stage.size}x{stage.size}"
-                log.warning(f"stage {number} trains on crops of {sizes}, for which there is too little memory")
-        return replace(self, recipe=replace(self.recipe, stages=tuple(fitting)))
-
-    def plans(self) -> list[PlannedStage]:
-        """What each stage will take."""
-        outputs = self._outputs if self.goes_on else None
-        return planned_stages(self.recipe.stages, self._job, outputs, self.training.device)
 
     def moving_frames(self) -> list[Tensor]:
         """Frames (1, 3, H, W) of a clip made from photographs that were held out."""
-        size = self.recipe.stages[-1].size
-        data = VideoData(self.training.held_out, SyntheticSettings(_MOVING, size, size))
-        return list(torch.split(data.clips(1, torch.Generator().manual_seed(self.seed)).frames[0], 1))
+        last = self.stages[-1]
+        data = VideoData(self.training.held_out, SyntheticSettings(_MOVING, last.height, last.width))
+        return list(torch.split(data.clips(1, torch.Generator().manual_seed(last.seed)).frames[0], 1))
 
-    def run(self, picture: Tensor) -> list[Trained]:
-        """Trains all stages and writes networks, targets and pictures; what a kill has left is gone on with."""
+    def run(self, picture: Tensor, progress: Listener, stop: Callable[[], bool]) -> list[Trained]:
+        """Trains all stages and writes networks, targets and pictures; what a kill has left is resumed.
+
+        Raises TrainingStopped where `stop` said so, and OtherSettings where there is the run of others.
+        """
         folder = self.folder
         folder.begin()
-        remember_sizes(folder.sizes, self.recipe.stages)
-        made_with = {"perceptual": self.training.vgg.fingerprint, "style_size": self.recipe.style_size}
+        write_durably(folder.sizes, json.dumps([(stage.height, stage.batch) for stage in self.stages]).encode())
+        made_with = {"perceptual": self.training.vgg.fingerprint, "style_size": self.style_size}
         save_target(folder.style.target, self.training.target, made_with)
         folder.write_pictures(picture)
         network, done = self.start.independent, list[Trained]()
-        for number, (stage, output) in enumerate(zip(self.recipe.stages, self._outputs, strict=True), 1):
-            log.info(f"stage {number} of {len(self._outputs)}: {stage.kind}, {stage.steps} steps")
+        for number, (stage, output) in enumerate(zip(self.stages, folder.outputs(self.stages), strict=True), 1):
+            log.info(f"stage {number} of {len(self.stages)}: {kind(stage)}, {stage.steps} steps")
             network = self._begun(stage, network)
-            done.append(self._trained(stage, network, output, done))
-            method = NETWORKS[stage.kind == "video"]
-            save_checkpoint(folder.style.checkpoint(method), Checkpoint(network, {}, done[-1].record))
+            checkpoint = folder.style.checkpoint(NETWORKS[isinstance(stage, VideoSettings)])
+
+            def save(trained: Trained, path: Path = checkpoint, made: TransformationNetwork = network) -> None:
+                save_checkpoint(path, Checkpoint(made, {}, trained.record))
+
+            run, work = self.training.run, self._work(stage, done)
+            done.append(run(network, work, output, save, restart=self.restart, progress=progress, stop=stop, keep=True))
         return done
 
-    def _begun(self, stage: StageSettings, network: TransformationNetwork) -> TransformationNetwork:
+    def _work(self, stage: ImageSettings | VideoSettings, before: Sequence[Trained]) -> Work:
+        if isinstance(stage, ImageSettings):
+            told = {"style": self.name, "style_size": stage.style_size, "start_from": self.start.name}
+            return self.training.image(stage, told)
+        # without its validation, of which another number of threads may change the last digit
+        began = {key: value for key, value in before[-1].record.items() if key != "validation"}
+        return self.training.video(stage, None, {"style": self.name, "from": began})
+
+    def _begun(self, stage: TrainingSettings, network: TransformationNetwork) -> TransformationNetwork:
         """What a stage begins with, after `network`."""
-        widens = stage.kind == "video" and not network.config.recurrent
+        widens = isinstance(stage, VideoSettings) and not network.config.recurrent
         begun = self.start.widened(network) if widens else deepcopy(network)
         return begun.to(self.training.device)
 
-    def _trained(
-        self,
-        stage: StageSettings,
-        network: TransformationNetwork,
-        output: Path,
-        before: Sequence[Trained],
-    ) -> Trained:
-        settings = self._settings(stage)
-        if stage.kind == "image":
-            told = {"style": self.name, "style_size": self.recipe.style_size, "start_from": self.start.name}
-            work = self.training.image(settings, told)
-        else:
-            synthetic = SyntheticSettings(stage.frames, stage.size, stage.size)
-            video = VideoSettings(temporal_weight=stage.temporal_weight)
-            # without its validation, of which another number of threads may change the last digit
-            began = {key: value for key, value in before[-1].record.items() if key != "validation"}
-            told = {"style": self.name, "from": began}
-            work = self.training.video(settings, video, synthetic, None, told)
-        return self.training.run(network, work, settings, output, self.restart)
+    def remembered(self) -> "tuple[ImageSettings | VideoSettings, ...] | None":
+        """The stages with the crops and batches of the run to resume; None where there is none."""
+        try:
+            sizes = [(int(size), int(batch)) for size, batch in json.loads(self.folder.sizes.read_text())]
+        except (OSError, ValueError, TypeError):
+            return None
+        if not self.resumes or len(sizes) != len(self.stages):
+            return None
+        return tuple(sized(stage, *size) for stage, size in zip(self.stages, sizes, strict=True))
 
-    def _settings(self, stage: StageSettings) -> TrainingSettings:
-        return TrainingSettings(
-            stage.steps,
-            stage.batch,
-            stage.size,
-            stage.size,
-            stage.learning_rate,
-            self.seed,
-            self.where.precision,
-        )
 
-    def _job(self, stage: StageSettings) -> Job:
-        network = self.start.independent if stage.kind == "image" else make_recurrent(self.start.independent)
-        return training_job(
-            network.to(self.training.device),
-            self.training.vgg,
-            self.training.loss,
-            self._settings(stage),
-            self.folder.folder,
-            stage.frames,
-        )
+def kind(stage: TrainingSettings) -> str:
+    """`image` or `video`."""
+    return "video" if isinstance(stage, VideoSettings) else "image"
 
-    @property
-    def _outputs(self) -> list[Path]:
-        """What logs and states of the stages stand beside."""
-        stages = enumerate(self.recipe.stages, 1)
-        return [self.folder.training / f"{number}_{stage.kind}.safetensors" for number, stage in stages]
+
+def sized(stage: Stage, size: int, batch: int) -> Stage:
+    """The stage on square crops of another side, so many a step."""
+    return replace(stage, height=size, width=size, batch=batch)

@@ -85,7 +85,7 @@ def command(
     from nststab.experiments import gram_trace
     from nststab.measure.stability import unchanged
     from nststab.methods.build import machine
-    from nststab.tasks.style_traces import style_traces
+    from nststab.styles.prediction import style_traces
 
     where, optimizer = machine(options["device"], options["precision"]), optimizer_of(options)
     defaults = gram_trace.GramTraceSettings()
@@ -95,7 +95,9 @@ def command(
     who = candidates(chosen, options["methods"], where, optimizer)
     foreign = _foreign(clips)
     pictures = {style: source for style, (source, _) in foreign.items()}
-    traces, foreign_traces = (style_traces(found, options, where.device) for found in (chosen, pictures))
+    traces, foreign_traces = (
+        style_traces(found, options["network"], options["vgg_weights"], where.device) for found in (chosen, pictures)
+    )
     settings = {
         "style_size": defaults.style_size,
         "losses_every": defaults.losses_every,

@@ -1,0 +1,260 @@
+"""The stages of a style's training, each by itself: `train_image`, `train_video`, and averages of what they made."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Required, TypedDict, Unpack
+
+import torch
+from torch import Tensor
+
+from nststab.datasets.folders import PhotoFolder, SintelClips
+from nststab.errors import NststabError, SettingError
+from nststab.listener import Listener, silent
+from nststab.losses import LossSettings, StyleTarget, style_target
+from nststab.methods.build import Machine
+from nststab.networks.checkpoints import Checkpoint, load_checkpoint, load_target, save_checkpoint
+from nststab.networks.perceptual import perceptual_network
+from nststab.networks.transformation import (
+    NetworkConfig,
+    TransformationNetwork,
+    interpolate,
+    make_recurrent,
+    with_margin,
+)
+from nststab.tasks.planned_jobs import training_job
+from nststab.tasks.planning import Job, planned
+from nststab.train.settings import ImageSettings, VideoSettings
+from nststab.train.style import independent_network
+from nststab.train.training import Trained, Training, Work, named, training_machine
+from nststab.vgg import PerceptualNetwork
+from nststab.video.images import read_picture, resize
+
+log = logging.getLogger(__name__)
+
+
+def never() -> bool:
+    """Does not ask a training to stop."""
+    return False
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A network that was trained, the Gram targets of its style, and the record that stands in its checkpoint."""
+
+    network: TransformationNetwork
+    target: StyleTarget
+    record: Mapping[str, Any]
+    output: Path
+
+    @property
+    def losses(self) -> Mapping[str, float]:
+        """The weighted terms on held-out data at the end."""
+        terms: Mapping[str, float] = self.record["validation"]
+        return terms
+
+
+class StageOptions(TypedDict, total=False):
+    """What both stages take beside their settings.
+
+    photos: a folder of photographs; those that cannot be read are named in the log and left out.
+    output: the `.safetensors` file of the network. Beside it OUTPUT.jsonl gets the losses of every step and
+        OUTPUT.validation pictures; OUTPUT.unfinished keeps what a killed run has done, for the same call to resume.
+    network, vgg_weights: another perceptual network, by torchvision's name or by its file.
+    restart: overwrite the output, and remove the unfinished work of other settings.
+    """
+
+    photos: Required[str | Path]
+    output: Required[str | Path]
+    network: str | None
+    vgg_weights: str | Path | None
+    device: str
+    restart: bool
+
+
+@dataclass(frozen=True)
+class StageTraining:
+    """A stage that is ready to be trained; `job` tells what memory and time that takes."""
+
+    training: Training
+    network: TransformationNetwork
+    work: Work
+    output: Path
+    job: Job
+    restart: bool
+
+    def run(self, progress: Listener = silent, stop: Callable[[], bool] = never) -> TrainedNetwork:
+        """Trains the network and writes its checkpoint; raises DoesNotFit where there is too little memory for that."""
+        planned(self.job, False)
+
+        def save(trained: Trained) -> None:
+            save_checkpoint(self.output, Checkpoint(self.network, self.training.target, trained.record))
+
+        trained = self.training.run(
+            self.network, self.work, self.output, save, restart=self.restart, progress=progress, stop=stop
+        )
+        made = TrainedNetwork(self.network, self.training.target, trained.record, self.output)
+        log.info(f"{self.output}: trained for {self.work.settings.steps} steps, validation {named(made.losses)}")
+        return made
+
+
+def train_image(
+    painting: str | Path,
+    *,
+    start_from: str | Path | None = None,
+    settings: ImageSettings | None = None,
+    progress: Listener = silent,
+    stop: Callable[[], bool] = never,
+    **options: Unpack[StageOptions],
+) -> TrainedNetwork:
+    """Trains an independent network on photographs by content and style loss: Johnson et al. 2016.
+
+    Args:
+        painting: the style's picture.
+        start_from: the style whose network it begins with, by name, folder or checkpoint; from another style's network
+            it takes a fraction of the steps. None: random weights.
+        stop: asked after every step whether to save the state and raise TrainingStopped.
+        options: see `StageOptions`.
+
+    Raises:
+        NststabError: a setting, an input or the output is wrong. OSError: a file cannot be read or written.
+    """
+    return image_training(painting, start_from=start_from, settings=settings, **options).run(progress, stop)
+
+
+def train_video(
+    checkpoint: str | Path,
+    *,
+    sintel: str | Path | None = None,
+    settings: VideoSettings | None = None,
+    progress: Listener = silent,
+    stop: Callable[[], bool] = never,
+    **options: Unpack[StageOptions],
+) -> TrainedNetwork:
+    """Fine-tunes the independent network of `checkpoint` into a recurrent one: Gupta et al. 2017, section 4.
+
+    Clips are made from photographs, so the flow between their frames is exact; back-propagation goes through all frames
+    of a clip. A recurrent checkpoint is trained further.
+
+    Args:
+        checkpoint: what `train_image`, `train_video` or `train_style` wrote.
+        sintel: the folder of MPI-Sintel in its own layout, added to the synthetic clips.
+        stop, options: as in `train_image`, which raises the same, too.
+    """
+    return video_training(checkpoint, sintel=sintel, settings=settings, **options).run(progress, stop)
+
+
+def image_training(
+    painting: str | Path,
+    *,
+    start_from: str | Path | None = None,
+    settings: ImageSettings | None = None,
+    **options: Unpack[StageOptions],
+) -> StageTraining:
+    """What `train_image` trains, before the first step."""
+    painting, settings = Path(painting), settings or ImageSettings()
+    restart = options.get("restart", False)
+    output = _checked_output(options["output"], restart)
+    where = training_machine(options.get("device", "auto"), settings.precision)
+    settings = settings.on(where.precision)
+    vgg = _perceptual(options, where)
+    loss = LossSettings(**{name: getattr(settings, name) for name in _WEIGHTS})
+    torch.manual_seed(settings.seed)
+    if start_from is None:
+        start, begun = TransformationNetwork(NetworkConfig()), {}
+    else:
+        start, begun = independent_network(str(start_from)), {"start_from": Path(start_from).stem}
+    model = with_margin(start, settings.margin).to(where.device)
+    picture = resize(read_picture(painting).rgb, settings.style_size).to(where.device)
+    target = style_target(vgg, picture, loss.style_layers)
+    training = Training(*PhotoFolder(Path(options["photos"])).hold_out(), vgg, target, loss)
+    work = training.image(settings, {"style": painting.stem, "style_size": settings.style_size, **begun})
+    job = training_job(model, vgg, loss, settings, output, style_pixels=settings.style_size**2)
+    return StageTraining(training, model, work, output, job, restart)
+
+
+def video_training(
+    checkpoint: str | Path,
+    *,
+    sintel: str | Path | None = None,
+    settings: VideoSettings | None = None,
+    **options: Unpack[StageOptions],
+) -> StageTraining:
+    """What `train_video` trains, before the first step."""
+    checkpoint, settings = Path(checkpoint), settings or VideoSettings()
+    restart = options.get("restart", False)
+    output = _checked_output(options["output"], restart)
+    where = training_machine(options.get("device", "auto"), settings.precision)
+    settings = settings.on(where.precision)
+    start = load_checkpoint(checkpoint)
+    grams = _gram_targets(checkpoint, start)
+    if not grams:
+        raise NststabError(f"{checkpoint} carries no Gram targets: it was not written by `nststab train image`")
+    given = {name: getattr(settings, name) for name in _WEIGHTS if getattr(settings, name) is not None}
+    loss = replace(_loss_before(start.training), **given)
+    vgg = _perceptual(options, where)
+    if start.training.get("perceptual", vgg.fingerprint) != vgg.fingerprint:
+        raise NststabError(f"{checkpoint} was trained with another perceptual network (--vgg-weights)")
+    model = start.network if start.network.config.recurrent else make_recurrent(start.network)
+    if settings.margin is not None:
+        model = with_margin(model, settings.margin)
+    model = model.to(where.device)
+    target = {layer: gram.to(where.device) for layer, gram in grams.items()}
+    training = Training(*PhotoFolder(Path(options["photos"])).hold_out(), vgg, target, loss)
+    record = {"style": start.training.get("style"), "from": dict(start.training)}
+    work = training.video(settings, SintelClips(Path(sintel)) if sintel else None, record)
+    job = training_job(model, vgg, loss, settings, output, settings.length)
+    return StageTraining(training, model, work, output, job, restart)
+
+
+def average_networks(
+    first: str | Path, second: str | Path, output: str | Path, share: float = 0.5, restart: bool = False
+) -> TransformationNetwork:
+    """Writes the network whose weights are (1 - share) times those of `first` and share times those of `second`.
+
+    Where `second` was trained further from `first` with other weights of the loss, it lies between them in style,
+    content and stability (Izmailov et al. 2018). Raises NststabError where they are not of one kind.
+    """
+    output = _checked_output(output, restart)
+    first, second = Path(first), Path(second)
+    one, other = load_checkpoint(first), load_checkpoint(second)
+    network = interpolate(one.network, other.network, share)
+    record = {**other.training, "average": {"share": share, "first": dict(one.training)}}
+    save_checkpoint(output, Checkpoint(network, _gram_targets(first, one), record))
+    log.info(f"{output}: {1 - share:g} of {first} and {share:g} of {second}")
+    return network
+
+
+_WEIGHTS = ("content_weight", "style_weight", "tv_weight")  # of the settings and of LossSettings
+
+
+def _loss_before(record: Mapping[str, Any]) -> LossSettings:
+    """The weights and layers that a network was trained with, of those that there are today."""
+    known = {field.name for field in fields(LossSettings)}
+    before: dict[str, Any] = {name: value for name, value in record.get("loss", {}).items() if name in known}
+    before |= {name: tuple(value) for name, value in before.items() if isinstance(value, list)}
+    return LossSettings(**before)
+
+
+def _gram_targets(path: Path, checkpoint: Checkpoint) -> Mapping[str, Tensor]:
+    """A checkpoint's own, or those that stand beside it in the folder of a style."""
+    beside = path.with_name("target.safetensors")
+    return load_target(beside)[0] if not checkpoint.style and beside.is_file() else checkpoint.style
+
+
+def _perceptual(options: StageOptions, where: Machine) -> PerceptualNetwork:
+    weights = options.get("vgg_weights")
+    return perceptual_network(Path(weights) if weights else None, where.device, options.get("network"))
+
+
+def _checked_output(output: str | Path, restart: bool = False) -> Path:
+    """`output`; raises what speaks against writing there, before anything is computed."""
+    output = Path(output)
+    if output.suffix != ".safetensors":
+        raise SettingError(f"-o: expected a .safetensors file, got {output.name}")
+    if not output.parent.is_dir():
+        raise FileNotFoundError(f"{output.parent}: the folder to write to does not exist")
+    if output.exists() and not restart:
+        raise SettingError(f"{output} exists; say -y to overwrite it")
+    return output

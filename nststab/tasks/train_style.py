@@ -1,0 +1,260 @@
+"""`train_style`: both networks of an own style, with its card, figures and contact sheet."""
+
+import itertools
+import logging
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nststab.datasets.folders import PhotoFolder, davis_sequences
+from nststab.listener import Listener, silent
+from nststab.losses import LossSettings, style_target
+from nststab.measure.rows import DAVIS_SIZE
+from nststab.memory import available_memory
+from nststab.networks.checkpoints import load_checkpoint
+from nststab.networks.perceptual import perceptual_network
+from nststab.networks.transformation import TransformationNetwork, make_recurrent
+from nststab.storage.jobs import unfinished
+from nststab.styles.shipped import NETWORKS, Style
+from nststab.styles.source import style_source
+from nststab.styles.trace_line import traces
+from nststab.tasks.comparison import stability_table
+from nststab.tasks.planned_jobs import training_job
+from nststab.tasks.planning import DoesNotFit, Job, duration, estimated, gib, known
+from nststab.tasks.train import never
+from nststab.train.card import StyleFigures, StyleNetworks, davis_footage, demo_footage, style_card
+from nststab.train.loop import STATE, read_state
+from nststab.train.settings import ImageSettings, StyleSettings, VideoSettings
+from nststab.train.style import StyleFolder, StyleTraining, kind, sized, starting_style
+from nststab.train.training import Training, named, training_machine
+from nststab.video.images import read_picture, resize, write_picture
+
+log = logging.getLogger(__name__)
+
+_LEAST, _GRAIN = 96, 32  # the smallest crops to train on, and what they are reduced by
+_LARGEST_BATCH = 4
+
+
+@dataclass(frozen=True)
+class TrainedStyle:
+    """A style that was trained: its folder, which `style=` takes, its card, and what was measured of its networks."""
+
+    style: Style
+    card: Mapping[str, Any]
+    figures: StyleFigures | None
+
+    @property
+    def networks(self) -> dict[str, TransformationNetwork]:
+        """The independent and the recurrent network."""
+        return {method: load_checkpoint(self.style.checkpoint(method)).network for method in NETWORKS}
+
+    def table(self) -> str:
+        """Stability and losses of the input and of both networks; empty where nothing was measured."""
+        return stability_table(self.figures.rows).text() if self.figures else ""
+
+    def json(self) -> Mapping[str, Any]:
+        """The card, as JSON values."""
+        return self.card
+
+
+def train_style(
+    painting: str | Path,
+    *,
+    photos: str | Path,
+    output: str | Path,
+    start_from: str | Path | None = None,
+    effort: float | None = None,
+    davis: str | Path | None = None,
+    settings: StyleSettings | None = None,
+    device: str = "auto",
+    restart: bool = False,
+    command: str | None = None,
+    progress: Listener = silent,
+    stop: Callable[[], bool] = never,
+) -> TrainedStyle:
+    """Trains the independent and the recurrent network of a painting, and writes them to a folder that is a style.
+
+        style = nststab.train_style("painting.jpg", photos="PHOTOS", output="painting")
+        print(style.table())
+        nststab.stylize("clip.mp4", "out.mp4", style="painting")
+
+    Args:
+        painting: the style's picture.
+        photos: a folder of ten photographs or more; those that cannot be read are named in the log and left out.
+        output: the folder. A killed run is resumed when the same call is made again.
+        start_from: the style whose networks it begins with, by name, folder or checkpoint. None: the shipped style
+            whose Gram matrices are nearest.
+        effort: the steps of every stage, as a multiple of the usual ones.
+        davis: the folder of DAVIS 2016, to measure the networks on it rather than on the bundled clip.
+        restart: overwrite a finished style, and remove an unfinished one of other settings.
+        command: what the card says that made it.
+        stop: asked after every step whether to save the state and raise TrainingStopped.
+
+    Raises:
+        NststabError: a setting, an input or the output is wrong, or even the smallest crops do not fit into memory.
+        OSError: a file cannot be read or written.
+    """
+    training = style_training(
+        painting,
+        photos=photos,
+        output=output,
+        start_from=start_from,
+        effort=effort,
+        davis=davis,
+        settings=settings,
+        device=device,
+        restart=restart,
+    )
+    for line in plan_lines(training):
+        log.info(line)
+    painting, photos = Path(painting), Path(photos)
+    picture = read_picture(painting).rgb
+    done = training.run(picture, progress, stop)
+    for number, trained in enumerate(done, 1):
+        clips = "clips of " if trained.record["stage"] == "video" else ""
+        log.info(f"stage {number}, on {clips}held-out photographs: {named(trained.record['validation'])}")
+    figures = _measure(training, Path(davis) if davis else None, progress)
+    command = command or shlex.join(
+        [
+            "nststab",
+            "train",
+            "style",
+            painting.name,
+            "--photos",
+            photos.resolve().name,
+            "-o",
+            training.folder.style.name,
+        ]
+    )
+    trace = traces(training.training.vgg, picture)
+    card = style_card(training, done, painting, photos, trace, figures, command)
+    training.folder.finish(card)
+    log.info(f"{output}: both networks, card and sheet.jpg; --style {output} takes it")
+    return TrainedStyle(training.folder.style, card, figures)
+
+
+def style_training(
+    painting: str | Path,
+    *,
+    photos: str | Path,
+    output: str | Path,
+    start_from: str | Path | None = None,
+    effort: float | None = None,
+    davis: str | Path | None = None,
+    settings: StyleSettings | None = None,
+    device: str = "auto",
+    restart: bool = False,
+) -> StyleTraining:
+    """What `train_style` trains, with crops that fit into memory, before the first step."""
+    folder = StyleFolder(Path(output))
+    folder.refuse_overwriting(restart)
+    if davis:
+        davis_sequences(Path(davis), None, DAVIS_SIZE)  # what is wrong there is said now, not after the training
+    settings = (settings or StyleSettings()).changed(effort=effort)
+    where = training_machine(device, settings.image.precision)
+    image, video = settings.stages
+    stages = (image.on(where.precision), video.on(where.precision))
+    picture = read_picture(Path(painting)).rgb
+    parts = PhotoFolder(Path(photos)).hold_out()
+    perceptual = perceptual_network(None, where.device)
+    loss = LossSettings(style_weight=image.style_weight, content_weight=image.content_weight)
+    target = style_target(perceptual, resize(picture, image.style_size).to(where.device), loss.style_layers)
+    begun = None if start_from is None else str(start_from)
+    start = starting_style(begun, target, perceptual, image.style_size, image.margin)
+    training = Training(*parts, perceptual, target, loss)
+    return _fitted(StyleTraining(Path(painting).stem, stages, training, start, where, folder, restart))
+
+
+def _measure(training: StyleTraining, davis: Path | None, progress: Listener) -> StyleFigures | None:
+    """The figures of the card; writes the sheet."""
+    networks = StyleNetworks(
+        style_source(str(training.folder.folder)),
+        training.training.target,
+        training.training.vgg,
+        training.where,
+        training.stages[0].seed,
+    )
+    clips = davis_footage(davis) if davis else demo_footage()
+    first = next(clips, None)
+    figures = networks.figures([] if first is None else itertools.chain([first], clips), progress)
+    frames: Sequence[Tensor] = training.moving_frames() if first is None else first.frames
+    photos = torch.split(training.training.held_out.center_crops(*frames[0].shape[-2:]), 1)
+    write_picture(training.folder.sheet, networks.sheet(photos, frames))
+    return figures
+
+
+# What it will take on this machine: the crops that fit into its memory, and the time
+
+
+def _fitted(training: StyleTraining) -> StyleTraining:
+    """With the crops and batches of a run that is resumed, else those for the memory there is."""
+    stages = training.remembered() or tuple(_fitting(training, stage) for stage in training.stages)
+    for number, (stage, smaller) in enumerate(zip(training.stages, stages, strict=True), 1):
+        if smaller.height < stage.height:
+            sizes = f"{smaller.width}x{smaller.height} instead of {stage.width}x{stage.height}"
+            log.warning(f"stage {number} trains on crops of {sizes}, for which there is too little memory")
+    return replace(training, stages=stages)
+
+
+def _fitting(training: StyleTraining, stage: ImageSettings | VideoSettings) -> ImageSettings | VideoSettings:
+    """The stage with the largest crops that fit, and on a GPU the largest batch of those; raises DoesNotFit.
+
+    On a GPU a step of several pictures takes little longer than of one; on a CPU it takes as much longer as it has
+    more.
+    """
+    device = training.training.device
+    available = available_memory(device)
+    if available is None:
+        return stage
+    sizes = (stage.height, *range((stage.height - 1) // _GRAIN * _GRAIN, _LEAST - 1, -_GRAIN))
+    batches = range(_LARGEST_BATCH if device.type == "cuda" else stage.batch, 0, -1)
+    for size, batch in itertools.product(sizes, batches):
+        candidate = sized(stage, size, batch)
+        job = _job(training, candidate)
+        if job.fits(size, size, available):
+            return candidate
+    need = job.peak(job.added(job.width, job.height))
+    raise DoesNotFit(
+        f"even crops of {job.width}x{job.height} need about {gib(need)} of memory, {gib(available)} are available"
+    )
+
+
+def plan_lines(training: StyleTraining) -> list[str]:
+    """What the training begins with, and how long each stage takes: one step of each that is not done is measured."""
+    device = training.training.device
+    available = available_memory(device)
+    lines = [f"begins     from {training.start.name}, {training.start.why}"]
+    jobs = [_job(training, stage) for stage in training.stages]  # before any is measured, which leaves memory behind
+    total, peak = 0.0, 0
+    outputs = training.folder.outputs(training.stages)
+    for number, (stage, job, output) in enumerate(zip(training.stages, jobs, outputs, strict=True), 1):
+        saved = read_state(unfinished(output) / STATE) if training.resumes else None
+        left = stage.steps - (saved["step"] if saved else 0)
+        if left:
+            plan = estimated(job, available)
+            seconds, peak = left * plan.seconds.later, max(peak, plan.peak)
+            steps = str(stage.steps) if left == stage.steps else f"the last {left} of {stage.steps}"
+            clips = f" of {stage.length} frames" if isinstance(stage, VideoSettings) else ""
+            text = f"{steps} steps on {stage.width}x{stage.height}, {stage.batch} a step{clips}"
+            lines.append(
+                f"stage {number}    {kind(stage)}, {text}: {duration(seconds)}, {duration(seconds / left)} a step"
+            )
+            total += seconds
+        else:
+            lines.append(f"stage {number}    {kind(stage)}, {stage.steps} steps: done")
+    if peak:
+        lines.append(f"memory     {gib(peak)} at the peak, {known(available)} available")
+    return [*lines, f"total      {duration(total)}, and then the figures"]
+
+
+def _job(training: StyleTraining, stage: ImageSettings | VideoSettings) -> Job:
+    start = training.start.independent
+    network = make_recurrent(start) if isinstance(stage, VideoSettings) else start
+    length = stage.length if isinstance(stage, VideoSettings) else 1
+    of = training.training
+    return training_job(network.to(of.device), of.vgg, of.loss, stage, training.folder.folder, length)
