@@ -3,8 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +11,8 @@ from torch import Tensor
 
 from nststab.errors import NststabError
 from nststab.losses import PerceptualLoss
+
+from .settings import GatysSettings
 
 Objective = Callable[[Tensor], Mapping[str, Tensor]]
 """A picture (1, 3, H, W) to its named, weighted, scalar loss terms, which are to be summed."""
@@ -39,40 +40,6 @@ _GROWTH, _PATIENCE = 10.0, 10  # diverged: this many times the best loss and abo
 # after 10 lost too much history, and ended 1 % higher.
 _STRAYED = 40
 _NOISE = 0.1  # standard deviation around grey
-
-
-@dataclass(frozen=True)
-class GatysSettings:
-    """How the pixels are optimised.
-
-    Attributes:
-        iterations: updates of each frame at most.
-        learning_rate: of Adam, on pixels in [0, 1]; L-BFGS has none.
-        init: what a frame starts from.
-        seed: of the noise, which is the same for every frame.
-        tolerance: stop when the best loss fell by no more than this part of itself in `INTERVAL` iterations.
-        coarse_iterations: updates at most at each coarser scale, where there are any.
-
-    Raises:
-        ValueError: a setting out of its range.
-    """
-
-    iterations: int = 500
-    optimizer: Literal["lbfgs", "adam"] = "lbfgs"
-    learning_rate: float = 0.02
-    init: Literal["content", "noise"] = "content"
-    seed: int = 0
-    tolerance: float = 1e-4
-    coarse_iterations: int = 50
-
-    def __post_init__(self) -> None:
-        if self.optimizer not in ("lbfgs", "adam"):
-            raise NststabError(f"expected the optimizer lbfgs or adam, got {self.optimizer}")
-        if self.init not in ("content", "noise"):
-            raise NststabError(f"expected to start from content or noise, got {self.init}")
-        for name in ("iterations", "learning_rate", "tolerance", "coarse_iterations"):
-            if not getattr(self, name) >= 0:
-                raise NststabError(f"expected {name} of at least 0, got {getattr(self, name)}")
 
 
 class Diverged(NststabError):

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -16,51 +16,11 @@ from nststab.losses import PerceptualLoss
 from nststab.storage.durable import read_tensor, write_tensor
 from nststab.warp import warp
 
-from .gatys import Callback, Gatys, GatysSettings, objective, optimize
+from .gatys import Callback, Gatys, objective, optimize
 from .ruder import tied
+from .settings import MultiPassSettings
 
 _RESULT = re.compile(r"result_(\d+)_pass_(\d+)\.npy")
-
-
-@dataclass(frozen=True)
-class MultiPassSettings:
-    """How a clip is optimised in passes.
-
-    Attributes:
-        gatys: of the first pass, where each frame stands alone; its optimizer and tolerance serve the later ones too.
-        later_iterations: updates of each frame at most in each later pass; 100 as in Ruder's program.
-        passes: over the clip; odd ones run forward, even ones backward. The paper took at least 10, from noise. From
-            the content, 5 were about as steady as a single pass, with less style loss (docs/ruder.md).
-        blend: δ, the part of the warped neighbour in what a frame of a later pass begins with, where the flow holds;
-            1/2 as in the paper. With 1, 5 passes changed 6 to 8 % less along the flow, at 1 % more content loss.
-        temporal_weight: as for `RuderSettings`.
-        temporal_from: the first pass with the temporal loss; None: the first of the second half, as in Ruder's program,
-            where it is the 8th of 15.
-
-    Raises:
-        ValueError: a setting out of its range.
-    """
-
-    gatys: GatysSettings = field(default_factory=lambda: GatysSettings(iterations=100))
-    later_iterations: int = 100
-    passes: int = 5
-    blend: float = 0.5
-    temporal_weight: float = 50.0
-    temporal_from: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, least in (("later_iterations", 0), ("temporal_weight", 0), ("passes", 1)):
-            if not getattr(self, name) >= least:
-                raise NststabError(f"expected {name} of at least {least}, got {getattr(self, name)}")
-        if self.temporal_from is not None and self.temporal_from < 2:
-            raise NststabError(f"expected temporal_from of at least 2, got {self.temporal_from}")
-        if not 0 <= self.blend <= 1:
-            raise NststabError(f"expected blend from 0 to 1, got {self.blend}")
-
-    def has_temporal_loss(self, number: int) -> bool:
-        """Whether pass `number`, 2 or later, has the temporal loss."""
-        first = self.passes // 2 + 1 if self.temporal_from is None else self.temporal_from
-        return number >= first
 
 
 class MultiPass:

@@ -2,48 +2,18 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from nststab.errors import NststabError
 from nststab.flow.estimators import FlowFunction
 from nststab.flow.pairs import FlowPair, flow_ahead
 from nststab.losses import PerceptualLoss, ruder_temporal_loss
 from nststab.warp import warp
 
-from .gatys import Callback, Gatys, GatysSettings, Keep, Objective, objective, optimize
-
-
-@dataclass(frozen=True)
-class RuderSettings:
-    """How a clip is optimised.
-
-    Attributes:
-        gatys: of the first frame; its optimizer and tolerance serve the later ones too.
-        later_iterations: updates of each later frame at most.
-        temporal_weight: of `losses.ruder_temporal_loss`, beside a content and style loss scaled by energy. On DAVIS
-            `soapbox`, 50 raises the style loss by 10 % and leaves less change along the flow than the input has; 200
-            raises it by a quarter and pushes the style into the untrusted pixels, as dark outlines.
-        long_term: J, how many frames before it lie the ones that a frame is tied to, the nearest first: 1, 2, 4 in the
-            paper. 1 must be among them: the optimisation begins with that result. Each costs a flow in both directions.
-
-    Raises:
-        ValueError: a setting out of its range.
-    """
-
-    gatys: GatysSettings = field(default_factory=GatysSettings)
-    later_iterations: int = 150
-    temporal_weight: float = 50.0
-    long_term: tuple[int, ...] = (1,)
-
-    def __post_init__(self) -> None:
-        for name in ("later_iterations", "temporal_weight"):
-            if not getattr(self, name) >= 0:
-                raise NststabError(f"expected {name} of at least 0, got {getattr(self, name)}")
-        if self.long_term[:1] != (1,) or list(self.long_term) != sorted(set(self.long_term)):
-            raise NststabError(f"expected long_term to rise from 1, as in (1, 2, 4), got {self.long_term}")
+from .gatys import Callback, Gatys, Keep, Objective, objective, optimize
+from .settings import RuderSettings
 
 
 class Ruder:

@@ -9,7 +9,6 @@ term is then 1 for a picture without features, whatever the layer or the style, 
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -17,23 +16,12 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from nststab.errors import NststabError
+from nststab.settings import LossSettings as LossSettings
 from nststab.vgg import PerceptualNetwork
 from nststab.warp import warp
 
 Scaling = Literal["energy", "paper"]
 StyleTarget = Mapping[str, Tensor]  # layer -> Gram matrix (1, C, C)
-
-
-@dataclass(frozen=True)
-class LossSettings:
-    """Weights and layers of eq. (1) and (5) of Gupta et al. 2017."""
-
-    content_weight: float = 1.0
-    style_weight: float = 1.0
-    tv_weight: float = 0.0
-    content_layers: tuple[str, ...] = ("relu3_3",)
-    style_layers: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
-    scaling: Scaling = "energy"
 
 
 def gram(features: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -21,6 +21,10 @@ from nststab.errors import SettingError
 
 S = TypeVar("S", bound="Settings")
 _KEY = "setting"
+Precision = Literal["float32", "bfloat16", "float16"]
+Pooling = Literal["max", "average"]
+LAYERS = tuple(f"relu{block}_{layer}" for block in range(1, 6) for layer in range(1, 3 if block < 3 else 5))
+"""The layers of VGG-16 and VGG-19 by name; VGG-16 has no fourth ones."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,9 @@ class Spec:
         told: the default in words, where the value itself says little.
         metavar: what stands for the value in the help.
         decides: False for what changes nothing in the result, such as a folder for a cache.
+        parse: what makes a value of a text, where its type alone does not say; raises ValueError that says what was
+            expected.
+        choices: the values, where the type is not a Literal of them.
     """
 
     help: str
@@ -42,6 +49,8 @@ class Spec:
     told: str | None = None
     metavar: str | None = None
     decides: bool = True
+    parse: Callable[[str], Any] | None = None
+    choices: tuple[str, ...] = ()
 
     @property
     def range(self) -> str:
@@ -65,6 +74,12 @@ def group(cls: type[S], **changes: Any) -> S:
     return made
 
 
+def same(cls: "type[Settings]", name: str) -> Any:
+    """A field like another dataclass': its default, range and help stand there."""
+    other = next(one for one in fields(cls) if one.name == name)
+    return field(default=other.default, metadata=other.metadata)
+
+
 @dataclass(frozen=True)
 class Setting:
     """A field of a settings dataclass as `settings_of` finds it: its dotted name, type, default and spec."""
@@ -76,10 +91,8 @@ class Setting:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The values of a Literal, else none."""
-        return tuple(
-            value for part in _alternatives(self.type) if get_origin(part) is Literal for value in get_args(part)
-        )
+        """The values of a Literal, or those that the spec names; none where any will do."""
+        return get_args(self.item) if get_origin(self.item) is Literal else self.spec.choices
 
     @property
     def item(self) -> Any:
@@ -101,6 +114,13 @@ class Setting:
         """The value that a text stands for; raises SettingError where it is none, or out of range."""
         if text == "none" and types.NoneType in _alternatives(self.type):
             return None
+        if self.spec.parse is not None:
+            try:
+                return self.checked(self.spec.parse(text))
+            except SettingError:
+                raise
+            except ValueError as error:
+                raise SettingError(f"{self.name}: {error}") from None
         if self.is_sequence:
             return self.checked(tuple(self._parse_one(part.strip()) for part in text.split(",")))
         return self.checked(self._parse_one(text.strip()))
@@ -151,22 +171,27 @@ class Settings:
         known = {one.name: one for one in settings_of(type(self))}
         if name not in known:
             raise SettingError(f"there is no setting {name!r}; {did_you_mean(name, list(known))}")
-        return self._with(name.split("."), known[name].parse(text))
+        return self.with_value(name, known[name].parse(text))
 
-    def _with(self, path: Sequence[str], value: Any) -> Self:
-        first, *rest = path
-        return replace(self, **{first: getattr(self, first)._with(rest, value) if rest else value})
+    def with_value(self, name: str, value: Any) -> Self:
+        """With `value` for the setting `name`, dotted where it lies in a group."""
+        first, _, rest = name.partition(".")
+        return replace(self, **{first: getattr(self, first).with_value(rest, value) if rest else value})
+
+    def value(self, name: str) -> Any:
+        """Of the setting `name`, dotted where it lies in a group."""
+        return attrgetter(name)(self)
+
+    def given(self) -> Iterator[Setting]:
+        """The settings that have another value than their default."""
+        plain = type(self)()
+        for one in settings_of(type(self)):
+            if self.value(one.name) != plain.value(one.name):
+                yield one
 
     def identity(self) -> dict[str, Any]:
         """All that decides a result, as JSON values by dotted name: what kept work is recognised by."""
-        found: dict[str, Any] = {}
-        for one in settings_of(type(self)):
-            if one.spec.decides:
-                value: Any = self
-                for part in one.name.split("."):
-                    value = getattr(value, part)
-                found[one.name] = _json(value)
-        return found
+        return {one.name: _json(self.value(one.name)) for one in settings_of(type(self)) if one.spec.decides}
 
 
 def own_settings(cls: type[Settings]) -> Iterator[Setting]:
@@ -216,3 +241,19 @@ def _json(value: Any) -> Any:
     if isinstance(value, Fraction | Path):
         return str(value)
     return value
+
+
+@dataclass(frozen=True)
+class LossSettings(Settings):
+    """Weights and layers of eq. (1) and (5) of Gupta et al. 2017; the layers are Johnson et al.'s, for VGG-16."""
+
+    content_weight: float = setting(1.0, "Weight of the content loss.", least=0)
+    style_weight: float = setting(1.0, "Weight of the style loss.", least=0)
+    tv_weight: float = setting(0.0, "Weight of total variation, for a smoother picture.", least=0)
+    content_layers: tuple[str, ...] = setting(("relu3_3",), "Where the content loss looks.", choices=LAYERS)
+    style_layers: tuple[str, ...] = setting(
+        ("relu1_2", "relu2_2", "relu3_3", "relu4_3"), "Where the style loss looks.", choices=LAYERS
+    )
+    scaling: Literal["energy", "paper"] = setting(
+        "energy", "Divide each layer's error by the target's own energy, or not, as the paper."
+    )

@@ -5,15 +5,14 @@ The paper computes its losses with VGG-19 (VGG-16 in its Figure 3). Which of the
 
 import hashlib
 from collections.abc import Collection, Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nststab.errors import NststabError
-
-Pooling = Literal["max", "average"]
+from nststab.settings import Pooling as Pooling
 
 
 class Normalization(NamedTuple):

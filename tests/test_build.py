@@ -10,19 +10,21 @@ from click.testing import CliRunner
 from torch import Tensor
 
 from nststab.baselines.gatys import Gatys
-from nststab.baselines.ruder import RuderSettings
+from nststab.baselines.settings import RuderSettings
 from nststab.cli import group
 from nststab.color import preserve_color
+from nststab.errors import NststabError, SettingError
 from nststab.losses import LossSettings, style_target
 from nststab.methods.build import (
     Machine,
     OptimizerOptions,
-    _losses,
-    _start,
     later_iterations,
     perceptual_loss,
+    scaled_losses,
+    start_picture,
     stylizer,
 )
+from nststab.methods.settings import MethodSettings, OptimizationSettings, PassSettings
 from nststab.networks.checkpoints import (
     Checkpoint,
     FeedForward,
@@ -174,7 +176,7 @@ def test_targets_alone_are_a_style_for_the_optimizers(tmp_path: Path) -> None:
     save_target(tmp_path / "target.safetensors", {"relu1_2": torch.eye(64)[None]}, {})
     source = style_source(str(tmp_path))
     assert set(source.target(perceptual_network(None, CPU), ("relu1_2",), 32)) == {"relu1_2"}
-    with pytest.raises(click.UsageError, match="has no network for --method independent"):
+    with pytest.raises(SettingError, match="has no network for --method independent"):
         source.trained("independent")
 
 
@@ -203,14 +205,14 @@ def test_targets_in_their_own_file_go_before_those_in_the_checkpoint(tmp_path: P
             OptimizerOptions(pooling="average"),
             r"--pooling\), and the picture that others would be .* is not beside them",
         ),
-        (OptimizerOptions(style_scale=2), "--style-scale has no effect on .*unfree, which has no picture to scale"),
+        (OptimizerOptions(style_scale=2), "gatys.style_scale has no effect on .*unfree, which has no picture to scale"),
         (OptimizerOptions(loss={"style_layers": ("relu3_1",)}), "no Gram matrix at relu3_1; it has relu1_2, relu2_2"),
     ],
 )
 def test_without_its_picture_a_style_says_what_it_cannot(
     unpictured: Path, options: OptimizerOptions, message: str
 ) -> None:
-    with pytest.raises((ValueError, click.UsageError), match=message):
+    with pytest.raises(NststabError, match=message):
         perceptual_loss(style_source(str(unpictured)), options, 32, CPU)
 
 
@@ -248,20 +250,21 @@ def test_an_optimisation_computes_in_the_machines_arithmetic(
     picture: Path, precision: Precision, dtype: torch.dtype
 ) -> None:
     """float16 has not the range for the gradients, and gives way to float32; measurements are in float32 anyway."""
-    losses = _losses(style_source(str(picture)), OptimizerOptions(scales=2), 64, Machine(CPU, precision))
+    losses = scaled_losses(
+        style_source(str(picture)), OptimizerOptions(scales=2).settings(), 64, Machine(CPU, precision)
+    )
     assert [loss.dtype for loss in losses] == [dtype, dtype]
     assert perceptual_loss(style_source(str(picture)), OptimizerOptions(), 64, CPU).dtype == torch.float32
 
 
 def test_init_by_a_trained_style_begins_with_its_picture() -> None:
-    options = OptimizerOptions(init="style:the_great_wave", loop={}, iterations=(1,))
     frame = torch.rand(1, 3, 32, 32)
     network = load_checkpoint(find_style("the_great_wave").checkpoint("independent")).network
-    start = _start(options, 32, MACHINE)
+    start = start_picture("style:the_great_wave", 32, MACHINE)
     assert start is not None
     torch.testing.assert_close(start(frame), next(FeedForward(network)([frame])))
-    with pytest.raises(click.UsageError, match="no style is named 'the_grate_wave'; did you mean the_great_wave"):
-        _start(OptimizerOptions(init="style:the_grate_wave"), 32, MACHINE)
+    with pytest.raises(SettingError, match="no style is named 'the_grate_wave'; did you mean the_great_wave"):
+        start_picture("style:the_grate_wave", 32, MACHINE)
 
 
 @pytest.mark.parametrize(
@@ -362,16 +365,21 @@ def test_what_is_read_is_not_written_over(
 
 
 def test_one_number_of_iterations_holds_for_all_frames() -> None:
-    assert later_iterations(OptimizerOptions(iterations=(4,))) == 4
-    assert later_iterations(OptimizerOptions(iterations=(1000,))) == RuderSettings().later_iterations
-    assert later_iterations(OptimizerOptions(iterations=(1000, 30))) == 30
-    assert later_iterations(OptimizerOptions(iterations=(7,), passes=3)) == 7
+    def later(*iterations: int, passes: int = 1) -> int:
+        return later_iterations(
+            MethodSettings(gatys=OptimizationSettings(iterations=iterations), ruder=PassSettings(passes=passes))
+        )
+
+    assert later(4) == 4
+    assert later(1000) == RuderSettings().later_iterations
+    assert later(1000, 30) == 30
+    assert later(7, passes=3) == 7
 
 
 def test_a_start_picture_may_part_from_the_frame_by_a_rounded_pixel(tmp_path: Path) -> None:
     path = tmp_path / "start.png"
     write_picture(path, torch.rand(1, 3, 53, 96))  # of 928x514, scaled
-    start = _start(OptimizerOptions(init=str(path)), 500, MACHINE)
+    start = start_picture(str(path), 500, MACHINE)
     assert start is not None
     assert start(torch.rand(1, 3, 277, 500)).shape == (1, 3, 277, 500)
     assert start(torch.rand(1, 3, 300, 500)).shape == (1, 3, 276, 500)  # another shape: Gatys refuses it

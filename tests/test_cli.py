@@ -11,14 +11,14 @@ from typing import Any
 
 import click
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 import nststab
-from nststab.baselines.gatys import GatysSettings
-from nststab.baselines.multipass import MultiPassSettings
-from nststab.baselines.ruder import RuderSettings
+from nststab.baselines.settings import GatysSettings, MultiPassSettings, RuderSettings
 from nststab.cli import group, html
 from nststab.cli.common import Setting
+from nststab.errors import NststabError
 from nststab.experiments import distortions
 from nststab.experiments.distortions import DistortionSettings
 from nststab.experiments.drift import DriftSettings
@@ -319,15 +319,11 @@ def test_a_pipe_breaks_no_line_of_the_table() -> None:
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (ValueError("expected this,\n  got that"), "Error: expected this, got that"),
+        (NststabError("expected this,\n  got that"), "Error: expected this, got that"),
         (OSError(28, "No space left on device", "out.mp4"), "Error: out.mp4: No space left on device"),
-        (
-            RuntimeError("CUDA out of memory. Tried to allocate\n2 GiB"),
-            "Error: out of memory; smaller frames need less",
-        ),
+        (torch.OutOfMemoryError("Tried to allocate\n2 GiB"), "Error: out of memory; smaller frames need less"),
         (MemoryError(), "Error: out of memory"),
-        (RuntimeError("cuDNN error:\nBAD_PARAM"), "Error: cuDNN error: BAD_PARAM"),
-        (ValueError(), "Error: ValueError"),
+        (NststabError(), "Error: NststabError"),
     ],
 )
 @pytest.mark.parametrize("position", ["before", "after"])
@@ -347,6 +343,15 @@ def test_an_error_is_one_line_and_debug_shows_where(
     assert last_line(result).startswith(message)
     debugged = run("--debug", *arguments) if position == "before" else run(*arguments, "--debug")
     assert debugged.exception is error
+
+
+@pytest.mark.parametrize("error", [ValueError("of ours"), RuntimeError("out of memory, we say")])
+def test_a_fault_of_ours_shows_its_traceback(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(assets, "styles", fail)
+    assert run("styles").exception is error
 
 
 def test_warnings_are_notes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -237,7 +237,8 @@ def test_verbose_says_where_the_memory_goes(run: Run) -> None:
 
 def test_the_history_of_lbfgs_is_counted() -> None:
     """More iterations than it keeps add nothing; its state is measured on the real optimizer."""
-    from nststab.baselines.gatys import GatysSettings, _optimizer, _update
+    from nststab.baselines.gatys import _optimizer, _update
+    from nststab.baselines.settings import GatysSettings
 
     def state(iterations: int, optimizer: str) -> float:
         pixels = torch.rand(1, 3, 8, 8).requires_grad_()

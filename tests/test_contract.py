@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from nststab.baselines.gatys import Gatys, GatysSettings
-from nststab.baselines.multipass import MultiPass, MultiPassSettings
-from nststab.baselines.ruder import Ruder, RuderSettings
+from nststab.baselines.gatys import Gatys
+from nststab.baselines.multipass import MultiPass
+from nststab.baselines.ruder import Ruder
+from nststab.baselines.settings import GatysSettings, MultiPassSettings, RuderSettings
 from nststab.color import PreserveColor
 from nststab.losses import LossSettings, PerceptualLoss, style_target
 from nststab.networks.checkpoints import FeedForward, Stylizer

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nststab.baselines.gatys import INTERVAL, SMALLEST_SCALE, Diverged, Gatys, GatysSettings, optimize
+from nststab.baselines.gatys import INTERVAL, SMALLEST_SCALE, Diverged, Gatys, optimize
+from nststab.baselines.settings import GatysSettings
 from nststab.losses import LossSettings, PerceptualLoss, style_target
 from nststab.vgg import PerceptualNetwork
 
@@ -422,11 +423,11 @@ def test_bfloat16_loss_serves_the_loop(loss: PerceptualLoss) -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"iterations": -1}, "iterations of at least 0, got -1"),
-        ({"coarse_iterations": -2}, "coarse_iterations of at least 0, got -2"),
-        ({"tolerance": math.nan}, "tolerance of at least 0, got nan"),
-        ({"optimizer": "sgd"}, "lbfgs or adam, got sgd"),
-        ({"init": "style"}, "content or noise, got style"),
+        ({"iterations": -1}, "iterations: expected at least 0, got -1"),
+        ({"coarse_iterations": -2}, "coarse_iterations: expected at least 0, got -2"),
+        ({"tolerance": math.nan}, "tolerance: expected at least 0, got nan"),
+        ({"optimizer": "sgd"}, "optimizer: 'sgd' is not one of its values; choose from lbfgs, adam"),
+        ({"init": "style"}, "init: 'style' is not one of its values; choose from content, noise"),
     ],
 )
 def test_settings_out_of_range_are_refused(setting: dict[str, object], message: str) -> None:

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from nststab.baselines.gatys import Gatys, GatysSettings
-from nststab.baselines.multipass import MultiPass, MultiPassSettings, blended
+from nststab.baselines.gatys import Gatys
+from nststab.baselines.multipass import MultiPass, blended
+from nststab.baselines.settings import GatysSettings, MultiPassSettings
 from nststab.losses import LossSettings, PerceptualLoss, style_target
 from nststab.metrics import warping_error
 from nststab.vgg import PerceptualNetwork
@@ -261,11 +262,11 @@ def test_the_second_half_of_the_passes_has_the_temporal_loss(passes: int, first:
 
 def test_settings_out_of_range_are_refused() -> None:
     for name, value, least in (("passes", 0, 1), ("later_iterations", -1, 0), ("temporal_weight", -1, 0)):
-        with pytest.raises(ValueError, match=f"{name} of at least {least}, got {value}"):
+        with pytest.raises(ValueError, match=f"{name}: expected at least {least}, got {value}"):
             MultiPassSettings(**{name: value})
-    with pytest.raises(ValueError, match="temporal_from of at least 2, got 1"):
+    with pytest.raises(ValueError, match="temporal_from: expected at least 2, got 1"):
         MultiPassSettings(temporal_from=1)
-    with pytest.raises(ValueError, match="blend from 0 to 1, got 2"):
+    with pytest.raises(ValueError, match="blend: expected at least 0 and at most 1, got 2"):
         MultiPassSettings(blend=2.0)
 
 

@@ -258,9 +258,9 @@ def test_as_many_frames_of_the_same_size_in_range(
 
 
 def test_settings_out_of_range_are_refused() -> None:
-    with pytest.raises(ValueError, match="temporal_weight of at least 0, got -1"):
+    with pytest.raises(ValueError, match="temporal_weight: expected at least 0, got -1"):
         RuderSettings(temporal_weight=-1)
-    with pytest.raises(ValueError, match="later_iterations of at least 0, got -5"):
+    with pytest.raises(ValueError, match="later_iterations: expected at least 0, got -5"):
         RuderSettings(later_iterations=-5)
     for distances in ((), (2, 4), (1, 4, 2), (1, 1, 2), (0, 1)):
         with pytest.raises(ValueError, match="rise from 1"):

@@ -22,7 +22,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from nststab.baselines.gatys import Gatys, GatysSettings
+from nststab.baselines.gatys import Gatys
+from nststab.baselines.settings import GatysSettings
 from nststab.cli import group
 from nststab.experiments import fresh_process, speed, speed_tasks
 from nststab.experiments.fresh_process import in_fresh_process

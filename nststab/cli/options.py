@@ -1,4 +1,4 @@
-"""Command-line options that are made from the fields of settings."""
+"""Command-line options that are made from the fields of settings, and the commands that have them."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from nststab.errors import SettingError
+from nststab.errors import NststabError, SettingError
 from nststab.settings import Setting, Settings, settings_of
 
 S = TypeVar("S", bound=Settings)
@@ -29,38 +29,82 @@ class _Value(click.ParamType):  # type: ignore[type-arg]
             self.fail(str(error).removeprefix(f"{self._setting.name}: "), param, ctx)
 
 
-def settings_options(settings: type[Settings], *names: str) -> Callable[[Command], Command]:
+class SettingOption(click.Option):
+    """An option for the setting of a dotted name."""
+
+    def __init__(self, *arguments: Any, setting: str, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.setting = setting
+
+
+class SettingsCommand(click.Command):
+    """A command whose help shows the options of each group of settings apart, and whose errors name its options.
+
+    The library says `gatys.iterations` and `overwrite=True`, and the user who reads it said --iterations and -y.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except NststabError as error:
+            error.args = (self._in_flags(str(error)), *error.args[1:])
+            raise
+
+    def _in_flags(self, text: str) -> str:
+        text = text.replace("overwrite=True", "-y")
+        for param in self.params:
+            if isinstance(param, SettingOption) and "." in param.setting:
+                text = text.replace(param.setting, param.opts[0])
+        return text
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record:
+                grouped = isinstance(param, SettingOption) and "." in param.setting
+                sections.setdefault("Options of ruder and gatys" if grouped else "Options", []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+def settings_options(settings: type[Settings], *names: str, **flags: str) -> Callable[[Command], Command]:
     """Options for the settings `names`, dotted where they lie in a group; all where none are named.
 
-    The option of `gatys.iterations` is --iterations. None means that it was not given: the default stands in the help.
+    The option of `gatys.iterations` is --iterations, unless `flags` has another for it (`flow_files="--flow"`). None
+    means that it was not given: the default stands in the help.
     """
     known = {one.name: one for one in settings_of(settings)}
 
     def add(command: Command) -> Command:
         for name in reversed(names or tuple(known)):
-            command = _option(known[name])(command)
+            last = name.rpartition(".")[2]
+            command = _option(known[name], flags.get(_key(name)) or "--" + last.replace("_", "-"))(command)
         return command
 
     return add
 
 
-def _option(setting: Setting) -> Callable[[Command], Command]:
-    last = setting.name.rpartition(".")[2]
-    flag, shown = "--" + last.replace("_", "-"), setting.told_default
+def _key(name: str) -> str:
+    """What click calls the option of a setting."""
+    return name.replace(".", "_")
+
+
+def _option(setting: Setting, flag: str) -> Callable[[Command], Command]:
     if setting.item is bool:
         # a flag says what is not so already: cuts=True has --no-cuts
-        name = f"--no-{flag[2:]}" if setting.default else flag
-        return click.option(
-            name, last, flag_value=not setting.default, is_flag=True, default=None, help=setting.spec.help
-        )
-    has_default = setting.default is not None or setting.spec.told is not None
+        flag = f"--no-{flag[2:]}" if setting.default else flag
+        kind: dict[str, Any] = {"is_flag": True, "flag_value": not setting.default}
+        help_text = setting.spec.help
+    else:
+        choices = "|".join(setting.choices) if setting.choices and not setting.is_sequence else None
+        kind = {"type": _Value(setting), "metavar": setting.spec.metavar or choices or _metavar(setting)}
+        told = setting.default is not None or setting.spec.told is not None
+        help_text = setting.spec.help + (f"  [default: {setting.told_default}]" if told else "")
+
     return click.option(
-        flag,
-        last,
-        type=_Value(setting),
-        default=None,
-        metavar=setting.spec.metavar or ("|".join(setting.choices) if setting.choices else _metavar(setting)),
-        help=setting.spec.help + (f"  [default: {shown}]" if has_default else ""),
+        flag, _key(setting.name), cls=SettingOption, setting=setting.name, default=None, help=help_text, **kind
     )
 
 
@@ -69,14 +113,14 @@ def _metavar(setting: Setting) -> str:
     return f"{one},..." if setting.is_sequence else one
 
 
-def gathered(settings: type[S], options: Mapping[str, Any], texts: Mapping[str, str] = {}) -> S:
-    """The settings that options of `settings_options` and the `texts` of --set gave; the rest has its defaults."""
+def gathered(settings: type[S], options: Mapping[str, Any]) -> S:
+    """The settings that options of `settings_options` and --set gave; the rest has its defaults."""
     made = settings()
     for one in settings_of(settings):
-        value = options.get(one.name.rpartition(".")[2])
+        value = options.get(_key(one.name))
         if value is not None:
-            made = made._with(one.name.split("."), value)
-    for name, text in texts.items():
+            made = made.with_value(one.name, value)
+    for name, text in options.get("assignments", ()):
         made = made.with_text(name, text)
     return made
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nststab.errors import SettingError
 from nststab.flow.estimators import ESTIMATORS, FloFolder, FlowFunction, cached, require_estimator, trim_cache
+from nststab.flow.settings import FlowSettings
 
 log = logging.getLogger(__name__)
 
@@ -41,14 +42,20 @@ class FlowSource:
         return frames if self.files is None else self.files.numbered(frames)
 
 
-def flow_source(files: Path | None, method: str | None, cache: Path | None) -> FlowSource:
-    """What --flow, --flow-method and --flow-cache say; a usage error where they contradict each other."""
-    if files is None:
+def flow_source(
+    settings: FlowSettings | Path | None, method: str | None = None, cache: Path | None = None
+) -> FlowSource:
+    """What the settings say; raises SettingError where they contradict each other."""
+    if isinstance(settings, FlowSettings):
+        if settings.files is None:
+            return FlowSource(settings.method, settings.cache)
+        return FlowSource(files=FloFolder(settings.files))
+    if settings is None:
         return FlowSource(method or "deepflow", cache)
     for flag, value in (("--flow-method", method), ("--flow-cache", cache)):
         if value is not None:
             raise SettingError(f"{flag} has no effect with --flow, which reads the flow from files")
-    return FlowSource(files=FloFolder(files))
+    return FlowSource(files=FloFolder(settings))
 
 
 def cache_folder(given: Path | None = None) -> Path:

@@ -1,4 +1,4 @@
-"""Construction: from what the command line says to networks, losses and stylizers."""
+"""Construction: the one place where methods are built of styles, settings and a machine."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -10,25 +10,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nststab.baselines.gatys import Gatys, GatysSettings, Keep
-from nststab.baselines.multipass import MultiPass, MultiPassSettings
-from nststab.baselines.ruder import Ruder, RuderSettings
-from nststab.cli.common import given
+from nststab.baselines.gatys import Gatys, Keep
+from nststab.baselines.multipass import MultiPass
+from nststab.baselines.ruder import Ruder
+from nststab.baselines.settings import GatysSettings, MultiPassSettings, RuderSettings
 from nststab.errors import NststabError, SettingError
-from nststab.flow.source import FlowSource
+from nststab.flow.source import FlowSource, flow_source
 from nststab.losses import LossSettings, PerceptualLoss
+from nststab.methods.settings import FEED_FORWARD as FEED_FORWARD
+from nststab.methods.settings import LossChoice, MethodSettings, OptimizationSettings, PassSettings
 from nststab.networks.checkpoints import FeedForward, Precision, Stylizer
 from nststab.networks.perceptual import layers_of, perceptual_network
+from nststab.networks.settings import PerceptualSettings
+from nststab.settings import did_you_mean
 from nststab.styles.source import Style, style_source
 from nststab.vgg import Pooling
 from nststab.video.images import read_picture, resize
 
-log = logging.getLogger(__name__)
-
 if TYPE_CHECKING:
     from nststab.measure.stability import FrameLosses
 
-FEED_FORWARD = ("recurrent", "independent")
+log = logging.getLogger(__name__)
+
 IterationReport = Callable[[int, dict[str, float]], None]
 
 
@@ -46,7 +49,7 @@ class Machine:
 
 
 def machine(device: str, precision: str) -> Machine:
-    """Resolves `auto`; raises ValueError for a device that is not there."""
+    """Resolves `auto`; raises NststabError for a device that is not there."""
     chosen = torch.device(_best_device() if device == "auto" else device)
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available[chosen.type]:
@@ -72,11 +75,192 @@ def _best_precision(device: torch.device) -> Precision:
 
 
 @dataclass(frozen=True)
+class _Order:
+    """What a method is built of."""
+
+    method: str
+    style: Style
+    settings: MethodSettings
+    longest_side: int
+    machine: Machine
+    iteration: IterationReport | None
+    keep: Keep | None
+    folder: Path | None
+    flow: FlowSource | None
+
+    def flow_function(self) -> Any:
+        return (self.flow or flow_source(self.settings.flow)).function()
+
+
+def build(
+    method: str,
+    style: Style,
+    settings: MethodSettings | None = None,
+    *,
+    longest_side: int,
+    machine: Machine,
+    iteration: IterationReport | None = None,
+    keep: Keep | None = None,
+    folder: Path | None = None,
+    flow: FlowSource | None = None,
+) -> Stylizer:
+    """Builds one of the four methods for frames of a longest side.
+
+    Args:
+        settings: what `gatys` and `ruder` read; see `MethodSettings.check` for what has no effect.
+        iteration: hears every iteration of an optimisation.
+        keep: keeps the result of each optimisation, as for `Gatys`.
+        folder: where several passes of `ruder` keep the clip; they need one.
+
+    Raises:
+        SettingError: an unknown method, a style that it cannot follow, or settings that cannot be.
+    """
+    if method not in _BUILDERS:
+        raise SettingError(f"there is no method {method!r}; {did_you_mean(method, list(_BUILDERS))}")
+    return _BUILDERS[method](
+        _Order(method, style, settings or MethodSettings(), longest_side, machine, iteration, keep, folder, flow)
+    )
+
+
+def _feed_forward(order: _Order) -> Stylizer:
+    log.debug(f"{order.method} in {order.machine.precision}")
+    network = order.style.trained(order.method).network
+    return FeedForward(network, order.machine.device, order.machine.precision)
+
+
+def _gatys(order: _Order) -> Stylizer:
+    losses, start = _optimization(order)
+    loop = frame_settings(order.settings)
+    made: Stylizer = Gatys(losses[-1], loop, order.iteration, order.machine.device, start, order.keep, losses[:-1])
+    return made
+
+
+def _ruder(order: _Order) -> Stylizer:
+    (*coarse, loss), start = _optimization(order)
+    ruder, device = order.settings.ruder, order.machine.device
+    loop, later = frame_settings(order.settings), later_iterations(order.settings)
+    made: Stylizer
+    if ruder.passes == 1:
+        one = RuderSettings(loop, later, ruder.temporal_weight, ruder.long_term)
+        made = Ruder(loss, order.flow_function(), one, order.iteration, device, start, order.keep, coarse)
+        return made
+    if order.folder is None:
+        raise NststabError("several passes need a folder to keep the clip in")
+    several = MultiPassSettings(loop, later, ruder.passes, ruder.blend, ruder.temporal_weight, ruder.temporal_from)
+    made = MultiPass(loss, order.flow_function(), several, order.folder, order.iteration, device, start, coarse)
+    return made
+
+
+_BUILDERS: Mapping[str, Callable[[_Order], Stylizer]] = {
+    "recurrent": _feed_forward,
+    "independent": _feed_forward,
+    "ruder": _ruder,
+    "gatys": _gatys,
+}
+
+
+def _optimization(order: _Order) -> tuple[list[PerceptualLoss], Callable[[Tensor], Tensor] | None]:
+    """The losses of all scales, the coarsest first, and what gives the start picture."""
+    log.debug(f"{order.method} with its perceptual network in {order.machine.optimizing}")
+    losses = scaled_losses(order.style, order.settings, order.longest_side, order.machine)
+    return losses, start_picture(order.settings.gatys.init, order.longest_side, order.machine)
+
+
+def scaled_losses(
+    style: Style, settings: MethodSettings, longest_side: int, where: Machine, scales: int | None = None
+) -> list[PerceptualLoss]:
+    """The losses of all scales, the coarsest first: each has half the size of the next, and the style pictures too.
+
+    A style picture is scaled to `gatys.style_scale` times the content's longest side.
+    """
+    gatys = settings.gatys
+    if gatys.style_scale != 1:
+        if not style.scalable:
+            raise SettingError(f"gatys.style_scale has no effect on {style.text}, which has no picture to scale")
+        style = style.drawn()
+    network = perceptual_network(gatys.vgg_weights, where.device, gatys.network, gatys.pooling)
+    chosen = settings.loss.resolved(replace(LossSettings(), **layers_of(network)))
+    losses = []
+    for scale in reversed(range(gatys.scales if scales is None else scales)):
+        side = max(16, round(longest_side * gatys.style_scale / 2**scale))
+        target = style.target(network, chosen.style_layers, side)
+        layers = settings.loss.style_layers or tuple(target)  # a checkpoint has its own
+        own = replace(chosen, style_layers=layers)
+        losses.append(PerceptualLoss(network, target, own, getattr(torch, where.optimizing)))
+    return losses
+
+
+def measuring_losses(
+    style: Style,
+    perceptual: "PerceptualSettings | Mapping[str, Any]",
+    longest_side: int,
+    where: Machine,
+    style_scale: float = 1.0,
+) -> "FrameLosses":
+    """Style and content loss of frames with weights of one, which compare whatever the methods were run with."""
+    from nststab.measure.stability import perceptual_losses
+
+    if not isinstance(perceptual, PerceptualSettings):
+        perceptual = PerceptualSettings(perceptual["network"], perceptual["vgg_weights"])
+    gatys = OptimizationSettings(
+        perceptual.network, perceptual.vgg_weights, perceptual.pooling, style_scale=style_scale
+    )
+    plain = Machine(where.device, "float32")
+    (loss,) = scaled_losses(style, MethodSettings(gatys=gatys), longest_side, plain)
+    return perceptual_losses(loss, where.device)
+
+
+def frame_settings(settings: MethodSettings) -> GatysSettings:
+    """Of the first frame's optimisation, or of each frame's in the first pass."""
+    gatys = settings.gatys
+    default = MultiPassSettings().gatys if settings.ruder.passes > 1 else GatysSettings()
+    return GatysSettings(
+        gatys.iterations[0] if gatys.iterations else default.iterations,
+        gatys.optimizer,
+        gatys.learning_rate,
+        "noise" if gatys.init == "noise" else "content",
+        gatys.seed,
+        gatys.tolerance,
+        gatys.coarse_iterations,
+    )
+
+
+def later_iterations(settings: MethodSettings) -> int:
+    """Of each later frame, or of each frame in a later pass: no more than of the first, where one number is given."""
+    default = (MultiPassSettings if settings.ruder.passes > 1 else RuderSettings)().later_iterations
+    first, *later = settings.gatys.iterations or (default,)
+    return later[0] if later else min(default, first)
+
+
+def start_picture(init: str, longest_side: int, where: Machine) -> Callable[[Tensor], Tensor] | None:
+    """What gives the start picture, at the content's size, where `init` names a style's network or a picture."""
+    if init in ("content", "noise"):
+        return None
+    if init.startswith("style:"):
+        checkpoint = style_source(init.removeprefix("style:")).trained("independent")
+        network = FeedForward(checkpoint.network, where.device, where.precision)
+        return lambda frame: next(network([frame]))
+    picture = resize(read_picture(Path(init)).rgb, longest_side)
+    return lambda frame: _fitted(picture, frame)
+
+
+def _fitted(picture: Tensor, frame: Tensor) -> Tensor:
+    """`picture` in the size of `frame`, from which rounding may part it by a pixel; another shape is left as it is."""
+    size = frame.shape[-2:]
+    if max(abs(own - wanted) for own, wanted in zip(picture.shape[-2:], size, strict=True)) > 1:
+        return picture
+    return F.interpolate(picture, size, mode="bilinear", align_corners=False) if picture.shape[-2:] != size else picture
+
+
+# ---- what the callers that do not speak in MethodSettings yet use; goes with the last of them ----
+
+
+@dataclass(frozen=True)
 class OptimizerOptions:
     """What the command line says to the optimisation methods; None and absent keys leave the method's own default."""
 
-    loss: Mapping[str, Any] = field(default_factory=dict)  # LossSettings
-    loop: Mapping[str, Any] = field(default_factory=dict)  # GatysSettings
+    loss: Mapping[str, Any] = field(default_factory=dict)
+    loop: Mapping[str, Any] = field(default_factory=dict)
     iterations: tuple[int, ...] | None = None
     temporal_weight: float | None = None
     long_term: tuple[int, ...] | None = None
@@ -90,41 +274,30 @@ class OptimizerOptions:
     pooling: Pooling = "max"
     flow: FlowSource = field(default_factory=FlowSource)
 
+    def settings(self) -> MethodSettings:
+        return MethodSettings(
+            LossChoice(**self.loss),
+            OptimizationSettings(
+                self.network,  # type: ignore[arg-type]
+                self.vgg_weights,
+                self.pooling,
+                iterations=self.iterations,
+                init=self.init or "content",
+                scales=self.scales,
+                style_scale=self.style_scale,
+                **self.loop,
+            ),
+            PassSettings().changed(
+                temporal_weight=self.temporal_weight,
+                long_term=self.long_term,
+                passes=self.passes,
+                temporal_from=self.temporal_from,
+            ),
+        )
+
 
 def perceptual_loss(style: Style, options: OptimizerOptions, content_side: int, device: torch.device) -> PerceptualLoss:
-    """The loss of `gatys` and `ruder`; a style picture is scaled to `style_scale` times the content's longest side."""
-    return _losses(style, replace(options, scales=1), content_side, Machine(device, "float32"))[0]
-
-
-def measuring_losses(
-    style: Style, options: Mapping[str, Any], content_side: int, where: Machine, style_scale: float = 1.0
-) -> "FrameLosses":
-    """Style and content loss of frames with weights of one, which compare whatever the methods were run with.
-
-    options: --network and --vgg-weights, by click's names.
-    """
-    from nststab.measure.stability import perceptual_losses
-
-    measured = OptimizerOptions(style_scale=style_scale, network=options["network"], vgg_weights=options["vgg_weights"])
-    return perceptual_losses(perceptual_loss(style, measured, content_side, where.device), where.device)
-
-
-def _losses(style: Style, options: OptimizerOptions, content_side: int, where: Machine) -> list[PerceptualLoss]:
-    """The losses of all scales, the coarsest first: each has half the size of the next, and the style pictures too."""
-    if options.style_scale != 1:
-        if not style.scalable:
-            raise SettingError(f"--style-scale has no effect on {style.text}, which has no picture to scale")
-        style = style.drawn()
-    network = perceptual_network(options.vgg_weights, where.device, options.network, options.pooling)
-    settings = replace(LossSettings(), **(layers_of(network) | dict(options.loss)))
-    losses = []
-    for scale in reversed(range(options.scales)):
-        side = max(16, round(content_side * options.style_scale / 2**scale))
-        target = style.target(network, settings.style_layers, side)
-        layers = options.loss.get("style_layers", tuple(target))  # a checkpoint has its own
-        own = replace(settings, style_layers=layers)
-        losses.append(PerceptualLoss(network, target, own, getattr(torch, where.optimizing)))
-    return losses
+    return scaled_losses(style, options.settings(), content_side, Machine(device, "float32"), scales=1)[0]
 
 
 def stylizer(
@@ -137,79 +310,18 @@ def stylizer(
     keep: Keep | None = None,
     folder: Path | None = None,
 ) -> Stylizer:
-    """Builds a method; `report` gets every iteration of an optimisation, and `keep` its result.
-
-    `folder` is where several passes of `ruder` keep the clip; they need one.
-    """
-    if method in FEED_FORWARD:
-        log.debug(f"{method} in {where.precision}")
-        return FeedForward(style.trained(method).network, where.device, where.precision)
-    log.debug(f"{method} with its perceptual network in {where.optimizing}")
-    *coarse, loss = _losses(style, options, content_side, where)
-    start = _start(options, content_side, where)
-    optimized: Stylizer
-    if method == "gatys":
-        optimized = Gatys(loss, loop_settings(options), report, where.device, start, keep, coarse)
-    elif options.passes > 1:
-        assert folder is not None
-        flow, settings = options.flow.function(), _multi_pass(options)
-        optimized = MultiPass(loss, flow, settings, folder, report, where.device, start, coarse)
-    else:
-        flow = options.flow.function()
-        optimized = Ruder(loss, flow, _ruder(options), report, where.device, start, keep, coarse)
-    return optimized
+    return build(
+        method,
+        style,
+        options.settings(),
+        longest_side=content_side,
+        machine=where,
+        iteration=report,
+        keep=keep,
+        folder=folder,
+        flow=options.flow,
+    )
 
 
 def loop_settings(options: OptimizerOptions) -> GatysSettings:
-    """Settings of the first frame's optimisation, or of the first pass."""
-    changed = dict(options.loop)
-    if options.init in ("content", "noise"):
-        changed["init"] = options.init
-    if options.iterations:
-        changed["iterations"] = options.iterations[0]
-    return replace(MultiPassSettings().gatys if options.passes > 1 else GatysSettings(), **changed)
-
-
-def _start(options: OptimizerOptions, content_side: int, where: Machine) -> Callable[[Tensor], Tensor] | None:
-    """What gives the start picture, at the content's size, where --init names a style's network or a picture."""
-    if options.init in (None, "content", "noise"):
-        return None
-    if options.init.startswith("style:"):
-        checkpoint = style_source(options.init.removeprefix("style:")).trained("independent")
-        network = FeedForward(checkpoint.network, where.device, where.precision)
-        return lambda frame: next(network([frame]))
-    picture = resize(read_picture(Path(str(options.init))).rgb, content_side)
-    return lambda frame: _fitted(picture, frame)
-
-
-def _fitted(picture: Tensor, frame: Tensor) -> Tensor:
-    """`picture` in the size of `frame`, from which rounding may part it by a pixel; another shape is left as it is."""
-    size = frame.shape[-2:]
-    if max(abs(own - wanted) for own, wanted in zip(picture.shape[-2:], size, strict=True)) > 1:
-        return picture
-    return F.interpolate(picture, size, mode="bilinear", align_corners=False) if picture.shape[-2:] != size else picture
-
-
-def _ruder(options: OptimizerOptions) -> RuderSettings:
-    return replace(RuderSettings(), **_later_frames(options), **given(long_term=options.long_term))
-
-
-def _multi_pass(options: OptimizerOptions) -> MultiPassSettings:
-    changed = _later_frames(options) | given(passes=options.passes, temporal_from=options.temporal_from)
-    return replace(MultiPassSettings(), **changed)
-
-
-def _later_frames(options: OptimizerOptions) -> dict[str, Any]:
-    """What a single and several passes share."""
-    changed: dict[str, Any] = {"gatys": loop_settings(options), **given(temporal_weight=options.temporal_weight)}
-    if options.iterations:
-        changed["later_iterations"] = later_iterations(options)
-    return changed
-
-
-def later_iterations(options: OptimizerOptions) -> int:
-    """Of each later frame, or of each frame in a later pass: no more than of the first, where one number is given."""
-    several = options.passes > 1
-    default = MultiPassSettings().later_iterations if several else RuderSettings().later_iterations
-    first, *later = options.iterations or (default,)
-    return later[0] if later else min(default, first)
+    return frame_settings(options.settings())

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,10 +15,10 @@ from torch import Tensor
 
 from nststab.errors import NststabError
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
+from nststab.settings import Precision as Precision
 from nststab.storage.durable import write_durably
 from nststab.vgg import PerceptualNetwork, Pooling, normalization
 
-Precision = Literal["float32", "bfloat16", "float16"]
 FORMAT = "nststab-network-1"
 TARGET_FORMAT = "nststab-target-1"
 

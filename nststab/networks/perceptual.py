@@ -35,7 +35,7 @@ def perceptual_name(options: Mapping[str, Any]) -> str:
     return f"{path.name} ({content_hash(path)})" if path else options["network"] or "the bundled VGG-16"
 
 
-def layers_of(network: PerceptualNetwork) -> dict[str, tuple[str, ...]]:
+def layers_of(network: PerceptualNetwork) -> dict[str, Any]:
     """The layers of the losses that go with a network: Gatys et al.'s for VGG-19, Johnson et al.'s for VGG-16."""
     if "relu3_4" not in network.layers:
         return {}

@@ -192,7 +192,7 @@ def _described(method: str, optimizer: OptimizerOptions, where: Machine) -> str:
 def _iterations(method: str, optimizer: OptimizerOptions) -> tuple[float, float, int]:
     """Iterations at the full size of a first and of a later frame, and the number of scales."""
     loop = loop_settings(optimizer)
-    later = later_iterations(optimizer) if method == "ruder" else loop.iterations
+    later = later_iterations(optimizer.settings()) if method == "ruder" else loop.iterations
     return loop.iterations, later, optimizer.scales
 
 

@@ -1,0 +1,144 @@
+"""What can be said to the methods, and which of it each of them reads."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from nststab.baselines.settings import GatysSettings, MultiPassSettings, RuderSettings, rising
+from nststab.errors import SettingError
+from nststab.flow.settings import FlowSettings
+from nststab.networks.settings import PerceptualSettings
+from nststab.settings import LAYERS, LossSettings, Precision, Settings, group, same, setting
+
+FEED_FORWARD = ("recurrent", "independent")
+OPTIMISERS = ("ruder", "gatys")
+METHODS = (*FEED_FORWARD, *OPTIMISERS)
+_GROUPS = {"gatys": ("loss", "gatys"), "ruder": ("loss", "gatys", "ruder", "flow")}  # that the method reads
+_ONE, _SEVERAL = RuderSettings(), MultiPassSettings()
+
+
+def _layers(default: tuple[str, ...], gatys: str) -> str:
+    return f"{','.join(default)}; {gatys} with VGG-19, as Gatys"
+
+
+@dataclass(frozen=True)
+class LossChoice(Settings):
+    """Weights and layers of the losses that are minimised; the layers are by default those of the network."""
+
+    content_weight: float = same(LossSettings, "content_weight")
+    style_weight: float = same(LossSettings, "style_weight")
+    tv_weight: float = same(LossSettings, "tv_weight")
+    content_layers: tuple[str, ...] | None = setting(
+        None, "Where the content loss looks.", told=_layers(LossSettings.content_layers, "relu4_2"), choices=LAYERS
+    )
+    style_layers: tuple[str, ...] | None = setting(
+        None,
+        "Where the style loss looks.",
+        told=_layers(LossSettings.style_layers, "relu1_1 to relu5_1"),
+        choices=LAYERS,
+    )
+    scaling: Literal["energy", "paper"] = same(LossSettings, "scaling")
+
+    def resolved(self, layers: LossSettings) -> LossSettings:
+        """With the layers of a network, `layers`, where none were chosen."""
+        return LossSettings(
+            self.content_weight,
+            self.style_weight,
+            self.tv_weight,
+            tuple(dict.fromkeys(self.content_layers or layers.content_layers)),
+            tuple(dict.fromkeys(self.style_layers or layers.style_layers)),
+            self.scaling,
+        )
+
+
+@dataclass(frozen=True)
+class OptimizationSettings(PerceptualSettings):
+    """How `gatys` and `ruder` minimise, and the network that they look with."""
+
+    iterations: tuple[int, ...] | None = setting(
+        None,
+        "Iterations a frame at most; ruder: of the first frame and of later ones, or of the first pass and later ones.",
+        least=1,
+        told=f"{_ONE.gatys.iterations},{_ONE.later_iterations}; with several passes "
+        f"{_SEVERAL.gatys.iterations},{_SEVERAL.later_iterations}",
+        metavar="N[,N]",
+    )
+    optimizer: Literal["lbfgs", "adam"] = same(GatysSettings, "optimizer")
+    learning_rate: float = same(GatysSettings, "learning_rate")
+    tolerance: float = same(GatysSettings, "tolerance")
+    init: str = setting(
+        "content",
+        "Start from the content, noise, what a trained style makes of the content, or a picture.",
+        metavar="content|noise|style:NAME|IMAGE",
+    )
+    seed: int = same(GatysSettings, "seed")
+    scales: int = setting(1, "Sizes of the picture, each twice the one before; the last is the full one.", least=1)
+    coarse_iterations: int = same(GatysSettings, "coarse_iterations")
+    style_scale: float = setting(1.0, "Size of a style picture relative to the content's.", above=0)
+    style_weights: tuple[float, ...] | None = setting(
+        None, "Parts of several styles in their blend, as in 3,7.", least=0, told="equal parts", metavar="X,..."
+    )
+
+
+@dataclass(frozen=True)
+class PassSettings(Settings):
+    """How `ruder` ties the frames of a clip."""
+
+    temporal_weight: float = same(RuderSettings, "temporal_weight")
+    long_term: tuple[int, ...] = same(RuderSettings, "long_term")
+    passes: int = setting(1, "Passes over a clip, in alternating direction.", least=1)
+    temporal_from: int | None = same(MultiPassSettings, "temporal_from")
+    blend: float = same(MultiPassSettings, "blend")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rising(self.long_term)
+
+
+@dataclass(frozen=True)
+class MachineSettings(Settings):
+    """Where to compute; what these become decides a result, not how they were said."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "Where to compute.", decides=False)
+    precision: Literal["auto"] | Precision = setting(
+        "auto", "Arithmetic of the networks; auto takes what is fast on the device.", decides=False
+    )
+
+
+@dataclass(frozen=True)
+class MethodSettings(Settings):
+    """Everything that can be said to the four methods; the feed-forward ones read nothing of it."""
+
+    loss: LossChoice = group(LossChoice)
+    gatys: OptimizationSettings = group(OptimizationSettings)
+    ruder: PassSettings = group(PassSettings)
+    flow: FlowSettings = group(FlowSettings)
+
+    def check(self, methods: Collection[str], also: Collection[str] = ()) -> None:
+        """Raises SettingError for what none of `methods` reads, as silence would pass for an effect, and for what
+        contradicts itself. `also` are settings, or groups, that are read by something else."""
+        read = {name for method in methods for name in _GROUPS.get(method, ())} | set(also)
+        for one in self.given():
+            group_name = one.name.partition(".")[0]
+            if group_name in ("loss", "gatys", "ruder", "flow") and not {one.name, group_name} & read:
+                raise SettingError(f"{one.name} has no effect on {', '.join(methods)}")
+        ruder, gatys, flow = self.ruder, self.gatys, self.flow
+        if ruder.temporal_from and ruder.passes == 1:
+            raise SettingError("ruder.temporal_from has no effect without several ruder.passes")
+        if ruder.temporal_from and ruder.temporal_from > ruder.passes:
+            raise SettingError(f"ruder.temporal_from is over the last of the {ruder.passes} ruder.passes")
+        if len(ruder.long_term) > 1 and ruder.passes > 1:
+            raise SettingError("ruder.long_term has no effect with several ruder.passes")
+        if gatys.iterations and len(gatys.iterations) > (2 if "ruder" in methods else 1):
+            raise SettingError("gatys.iterations takes two numbers for ruder only")
+        if gatys.style_weights is not None and not any(gatys.style_weights):
+            raise SettingError("gatys.style_weights: expected a weight above 0")
+        if gatys.network and gatys.vgg_weights:
+            raise SettingError("gatys.network and gatys.vgg_weights exclude each other")
+        if not (gatys.init in ("content", "noise") or gatys.init.startswith("style:") or Path(gatys.init).is_file()):
+            expected = "content, noise, style:NAME or an existing picture"
+            raise SettingError(f"gatys.init: {gatys.init}: expected {expected}")
+        if flow.files and (flow.method != FlowSettings.method or flow.cache):
+            name = "flow.cache" if flow.cache else "flow.method"
+            raise SettingError(f"{name} has no effect with flow.files, which reads the flow from files")
