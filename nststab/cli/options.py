@@ -113,14 +113,14 @@ def _metavar(setting: Setting) -> str:
     return f"{one},..." if setting.is_sequence else one
 
 
-def gathered(settings: type[S], options: Mapping[str, Any]) -> S:
-    """The settings that options of `settings_options` and --set gave; the rest has its defaults."""
+def gathered(settings: type[S], options: Mapping[str, Any], texts: Mapping[str, str] = {}) -> S:
+    """The settings that options of `settings_options` and the `texts` of --set gave; the rest has its defaults."""
     made = settings()
     for one in settings_of(settings):
         value = options.get(_key(one.name))
         if value is not None:
             made = made.with_value(one.name, value)
-    for name, text in options.get("assignments", ()):
+    for name, text in texts.items():
         made = made.with_text(name, text)
     return made
 
