@@ -205,7 +205,7 @@ def test_the_cli_imports_torch_only_inside_its_commands() -> None:
     loaded_late = {f"nststab.cli.{name}" for name in (*late, *shelf, *training, *planning, *reports)}
     light = {
         "nststab",
-        "nststab.tasks.checks",
+        "nststab.tasks.doctor",
         "nststab.cli.clips",
         "nststab.cli.common",
         "nststab.cli.groups",

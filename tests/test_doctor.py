@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from nststab.cli import doctor, group
+from nststab.cli import group
 from nststab.styles import shipped as assets
-from nststab.tasks import checks
-from nststab.tasks.checks import Finding
+from nststab.tasks import doctor as checks
+from nststab.tasks.doctor import Finding
 
 ROOT = Path(__file__).resolve().parents[1]
 PIP = f"{shlex.quote(sys.executable)} -m pip"
@@ -42,7 +42,7 @@ def lines(result: Result) -> dict[str, tuple[str, str, str]]:
 
 
 def only(*chosen: Callable[[], Iterator[Finding]]) -> dict[str, tuple[Callable[[], Iterator[Finding]], ...]]:
-    return {"what works": chosen}
+    return {"packages": (checks._packages,), "what works": chosen}
 
 
 def test_all_works_here() -> None:
@@ -71,11 +71,11 @@ def test_a_reader_may_go_away() -> None:
 
 def test_the_packages_are_those_of_the_project() -> None:
     stated = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
-    assert sorted(doctor.PACKAGES.values()) == sorted(stated)
+    assert sorted(checks.PACKAGES.values()) == sorted(stated)
 
 
 def test_a_narrow_terminal_breaks_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "CHECKS", only(lambda: iter([Finding("long", "x " * 100)])))
+    monkeypatch.setattr(checks, "CHECKS", only(lambda: iter([Finding("long", "x " * 100)])))
     assert run(width="20").stdout == run(width="500").stdout
 
 
@@ -97,7 +97,7 @@ def test_an_opencv_without_the_contributed_modules(monkeypatch: pytest.MonkeyPat
     plain = types.ModuleType("cv2")
     plain.__version__ = "4.11.0"  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "cv2", plain)
-    monkeypatch.setattr(doctor, "CHECKS", only(checks._deepflow))
+    monkeypatch.setattr(checks, "CHECKS", only(checks._deepflow))
     result = run()
     assert result.exit_code == 1
     said = lines(result)
@@ -110,7 +110,7 @@ def test_an_opencv_without_a_system_library(monkeypatch: pytest.MonkeyPatch, tmp
     (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')\n")
     monkeypatch.delitem(sys.modules, "cv2", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(doctor, "CHECKS", only())
+    monkeypatch.setattr(checks, "CHECKS", only())
     said = lines(run())
     assert said["opencv-contrib-python"][0] == "not ok"
     assert "install the Debian package libgl1" in said["opencv-contrib-python"][1]
@@ -136,8 +136,8 @@ def test_a_missing_codec_is_told_with_what_needs_it(monkeypatch: pytest.MonkeyPa
     stub = types.SimpleNamespace(Codec=codec)
     real = importlib.import_module
     monkeypatch.setattr(importlib, "import_module", lambda name: stub if name == "av" else real(name))
-    monkeypatch.setattr(doctor, "_packages", lambda: iter(()))
-    monkeypatch.setattr(doctor, "CHECKS", only(checks._codecs))
+    monkeypatch.setattr(checks, "_packages", lambda: iter(()))
+    monkeypatch.setattr(checks, "CHECKS", only(checks._codecs))
     missing = {("libopus", "w")}
     result = run()
     assert result.exit_code == 0
@@ -155,7 +155,7 @@ def test_a_torchvision_of_another_torch(monkeypatch: pytest.MonkeyPatch, tmp_pat
     (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms\\ndoes not exist')\n")
     monkeypatch.delitem(sys.modules, "torchvision", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(doctor, "CHECKS", only())
+    monkeypatch.setattr(checks, "CHECKS", only())
     result = run()
     assert result.exit_code == 0
     state, text, advice = lines(result)["torchvision"]
@@ -176,7 +176,7 @@ def test_a_package_of_the_wrong_age(
     other = types.ModuleType(package)
     other.__dict__.update(__version__=version, library_versions={"libavcodec": (63, 1)}, ffmpeg_version_info="9")
     monkeypatch.setitem(sys.modules, package, other)
-    monkeypatch.setattr(doctor, "CHECKS", only())
+    monkeypatch.setattr(checks, "CHECKS", only())
     result = run()
     assert result.exit_code == 1
     assert lines(result)[package] == ("not ok", text, f"{PIP} {advice}")
@@ -198,8 +198,8 @@ def test_an_exception_in_a_check_is_its_own(monkeypatch: pytest.MonkeyPatch) -> 
     def sound() -> Iterator[Finding]:
         yield Finding("second", "well")
 
-    monkeypatch.setattr(doctor, "_packages", lambda: iter(()))
-    monkeypatch.setattr(doctor, "CHECKS", only(broken, sound))
+    monkeypatch.setattr(checks, "_packages", lambda: iter(()))
+    monkeypatch.setattr(checks, "CHECKS", only(broken, sound))
     result = run()
     assert result.exit_code == 1
     said = lines(result)
@@ -215,8 +215,8 @@ def test_what_is_shipped_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     (style / "card.json").write_text(json.dumps({"artist": "Hokusai", "year": 1831}))
     shutil.copy(assets.find_style("the_great_wave").checkpoint("independent"), style / "recurrent.safetensors")
     monkeypatch.setattr(assets, "_PACKAGE", tmp_path)
-    monkeypatch.setattr(doctor, "_packages", lambda: iter(()))
-    monkeypatch.setattr(doctor, "CHECKS", only(checks._weights, checks._styles))
+    monkeypatch.setattr(checks, "_packages", lambda: iter(()))
+    monkeypatch.setattr(checks, "CHECKS", only(checks._weights, checks._styles))
     said = lines(run())
     assert said["VGG-16"] == ("ok", "layers to relu4_3", "")
     assert said["wave"][0] == "not ok"

@@ -88,7 +88,7 @@ def command(**options: Any) -> None:
     from nststab.experiments.speed_tasks import Task, available_content
     from nststab.flow.estimators import require_estimator
     from nststab.methods.build import machine
-    from nststab.tasks.checks import processor
+    from nststab.tasks.doctor import processor
 
     asked = {"frames": options["limit"], "iterations": options["measured_iterations"], "sizes": options["size"]}
     where = machine(options["device"], options["precision"])

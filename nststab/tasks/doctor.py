@@ -1,4 +1,4 @@
-"""What `nststab doctor` looks at once the packages can be imported: devices, codecs, what is shipped, room."""
+"""What works on this machine, and what to do about what does not: packages, devices, codecs, what is shipped, room."""
 
 import importlib
 import os
@@ -9,12 +9,14 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+import nststab
 
 if TYPE_CHECKING:
     from nststab.styles.shipped import Style
@@ -33,6 +35,21 @@ _CODECS = (
     ("prores", "r", "ProRes in", False),
     ("gif", "r", "GIF in", False),
 )
+# Modules, and the requirements they come from, as pyproject.toml states them.
+PACKAGES = {
+    "torch": "torch>=2.6",
+    "torchvision": "torchvision>=0.21",
+    "numpy": "numpy>=1.26",
+    "scipy": "scipy>=1.11",
+    "cv2": "opencv-contrib-python>=4.8",
+    "av": "av>=18,<19",
+    "PIL": "Pillow>=10.1",
+    "safetensors": "safetensors>=0.4.3",
+    "skimage": "scikit-image>=0.22",
+    "matplotlib": "matplotlib>=3.8",
+    "click": "click>=8.1",
+    "rich": "rich>=13",
+}
 _LEAST_BYTES = 1e9  # of memory and of disk; 432x240 needs this much
 
 State = Literal["ok", "not ok", "none"]
@@ -69,6 +86,57 @@ def reason(error: Exception) -> str:
 def reinstall(requirement: str) -> str:
     """The command that brings a package which is broken."""
     return f"{PIP} install --force-reinstall {shlex.quote(requirement)}"
+
+
+def _packages() -> Iterator[Finding]:
+    yield Finding("nststab", nststab.__version__)
+    yield Finding("Python", f"{platform.python_version()} ({sys.executable}), {platform.platform(terse=True)}")
+    for module, requirement in PACKAGES.items():
+        yield _package(module, requirement)
+
+
+def _package(module: str, requirement: str) -> Finding:
+    distribution, versions = requirement.split(">=")
+    least, _, below = versions.partition(",<")
+    needed = module != "torchvision"  # only --network downloads with it
+    try:
+        loaded = _opencv() if module == "cv2" else importlib.import_module(module)
+        found = str(getattr(loaded, "__version__", None) or metadata.version(distribution))
+        if module == "av":
+            number = ".".join(map(str, loaded.library_versions["libavcodec"]))
+            found += f" with FFmpeg {getattr(loaded, 'ffmpeg_version_info', '')} (libavcodec {number})"
+    except Exception as error:  # a torchvision of another torch raises RuntimeError, a missing libGL ImportError
+        return Finding(distribution, reason(error), "not ok", _advice(module, requirement, error), needed)
+    if _numbers(found) < _numbers(least):
+        advice = f"{PIP} install --upgrade {shlex.quote(requirement)}"
+        return Finding(distribution, f"{found}, expected {least} or newer", "not ok", advice, needed)
+    if below and _numbers(found) >= _numbers(below):
+        advice = f"{PIP} install {shlex.quote(requirement)}"
+        return Finding(distribution, f"{found}, expected one before {below}", "not ok", advice, needed)
+    return Finding(distribution, found, needed=needed)
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", re.split(r"[+ ]", version)[0])]
+
+
+def _opencv() -> Any:
+    """Through flow.py, which knows what a failed import leaves behind, and what to install."""
+    from nststab.flow.estimators import require_estimator
+
+    require_estimator("dis")
+    return sys.modules["cv2"]
+
+
+def _advice(module: str, requirement: str, error: Exception) -> str:
+    """The command that brings a package which cannot be imported."""
+    if module == "cv2" and not isinstance(error.__cause__, ModuleNotFoundError):
+        return ""  # the message says it: it depends on the library which is missing
+    if module == "torchvision" and not isinstance(error, ModuleNotFoundError):
+        # built for another torch; both must come from one index
+        return f"{PIP} install --upgrade --force-reinstall torch torchvision"
+    missing = isinstance(error, ModuleNotFoundError) or isinstance(error.__cause__, ModuleNotFoundError)
+    return f"{PIP} install {shlex.quote(requirement)}" if missing else reinstall(requirement)
 
 
 _INSTALL_AGAIN = f"{reinstall('nststab')} --no-deps"
@@ -272,8 +340,32 @@ def _room(name: str, free: float, text: str, advice: str) -> Finding:
 
 
 CHECKS: dict[str, tuple[Check, ...]] = {
+    "packages": (_packages,),
     "devices": (_processor, _cuda, _mps, _arithmetic),
     "what works": (_deepflow, _dis, _video, _codecs),
     "what is shipped": (_weights, _styles),
     "room": (_cache, _memory, _disk),
 }
+
+
+def doctor() -> Iterator[tuple[str, Finding]]:
+    """Each finding below its title, as it comes; only the packages where torch, numpy or Pillow are not ok."""
+    broken = False
+    for title, checks in CHECKS.items():
+        for check in checks:
+            for finding in examine(check):
+                broken |= finding.state == "not ok" and finding.name in ("torch", "numpy", "Pillow")
+                yield title, finding
+        if broken:
+            yield title, Finding("", "the other checks need torch, numpy and Pillow", "none")
+            return
+
+
+def verdict(findings: Sequence[Finding]) -> tuple[str, bool]:
+    """All findings in a line, and whether everything works that the four methods need."""
+    broken = [finding for finding in findings if finding.state == "not ok"]
+    if not broken:
+        return "all works", True
+    if any(finding.needed for finding in broken):
+        return f"{len(broken)} not ok", False
+    return f"{len(broken)} not ok, and none of them is needed by recurrent, independent, ruder or gatys", True
