@@ -15,9 +15,9 @@ from nststab.flow.pairs import FlowPair
 from nststab.losses import LossSettings, PerceptualLoss
 from nststab.measure.intervals import mean_of_known
 from nststab.measure.stability import CONTENT, StabilityMeter, StabilitySettings, in_step, perceptual_losses
+from nststab.metrics import unexplained_change
 from nststab.networks.checkpoints import FeedForward, load_checkpoint, load_perceptual, load_target
 from nststab.report.colors import series_of
-from nststab.report.heat import unexplained_change
 from nststab.report.layout import ComparisonLayout
 from nststab.shots import by_shot
 from nststab.storage.tables import Table

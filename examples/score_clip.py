@@ -11,7 +11,8 @@ from pathlib import Path
 from nststab.flow.estimators import dis
 from nststab.losses import LossSettings, PerceptualLoss, style_target
 from nststab.measure.pairing import Pairing
-from nststab.measure.score import ContentLoss, ScoreMeter, ScoreSettings, score, table
+from nststab.measure.score import ContentLoss, ScoreMeter, score, table
+from nststab.measure.settings import ScoreSettings
 from nststab.measure.stability import Loss, perceptual_losses
 from nststab.networks.checkpoints import load_perceptual
 from nststab.shots import split_shots

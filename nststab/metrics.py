@@ -225,6 +225,17 @@ def warping_error(previous: Tensor, current: Tensor, backward: Tensor, mask: Ten
     return WarpingError(float((mask * error).sum() / mask.sum()), float(mask.mean()))
 
 
+def unexplained_change(previous: Tensor, current: Tensor, backward: Tensor, mask: Tensor) -> Tensor:
+    """How far each pixel is from the previous frame warped onto it: (1, 1, H, W) in [0, 1].
+
+    The root of the mean over RGB of (current - warp(previous, backward))², times the mask: what `warping_error`
+    averages, pixel by pixel. previous, current: frames (1, 3, H, W) of any clip. backward: the original's flow
+    (1, 2, H, W) from current to previous, in pixels. mask: trust (1, 1, H, W) of the current frame's pixels.
+    """
+    change = (current - warp(previous, backward)).square().mean(1, keepdim=True).sqrt()
+    return change * mask
+
+
 class DriftSlopes(NamedTuple):
     """Slopes of the mean brightness (luma of BT.709) and of the mean R, G and B of frames, levels of 255 per frame."""
 

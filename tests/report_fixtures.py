@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from selenium.webdriver import Chrome
 
-from nststab.report.page import report_html
+from nststab.report.html import report_html
 from tests import browser as tools
 from tests.report_reader import Open, settled
 from tests.report_samples import DATA, TIMES, UNEVEN, Json, video

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from nststab.report.atlas import Atlas
+from nststab.report.scene import Atlas
 from nststab.video.embedded import encode_clip
 from nststab.video.images import encode_picture
 from tests import browser as tools

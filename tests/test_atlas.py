@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nststab.report.atlas import Atlas, Rect
+from nststab.report.scene import Atlas, Rect
 from nststab.video.clip import open_clip
 from nststab.video.embedded import encode_clip
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 import nststab
 from nststab.baselines.settings import GatysSettings, MultiPassSettings, RuderSettings
-from nststab.cli import group, html
+from nststab.cli import group
 from nststab.cli.common import Setting
 from nststab.errors import NststabError
 from nststab.experiments import distortions
@@ -30,6 +30,7 @@ from nststab.losses import LossSettings
 from nststab.measure.rows import DAVIS_SIZE
 from nststab.measure.stability import StabilitySettings
 from nststab.methods.build import OptimizerOptions
+from nststab.report.settings import ReportSettings
 from nststab.styles import shipped as assets
 from nststab.video import clip as video
 
@@ -157,7 +158,7 @@ OPTIMIZERS: dict[str, object] = {
     "flow_cache": "nststab/flow in the user's cache",
     **EXCERPT,
 }
-REPORT: dict[str, object] = {"html_size": html.SIZE, "html_seconds": html.SECONDS}
+REPORT: dict[str, object] = {"html_size": ReportSettings().size, "html_seconds": ReportSettings().seconds}
 BUNDLED: dict[str, object] = dict.fromkeys(("network", "vgg_weights"), "the bundled VGG-16")
 DEFAULTS: dict[str, dict[str, object]] = {
     "stylize": OPTIMIZERS,

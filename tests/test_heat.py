@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from nststab.metrics import warping_error
-from nststab.report.heat import BRIGHTEST, INFERNO, heat_colors, unexplained_change
+from nststab.metrics import unexplained_change, warping_error
+from nststab.report.colors import BRIGHTEST, INFERNO, heat_colors
 from nststab.warp import warp
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from nststab.report.arrangement import Arrangement, CurveLimits, Parts, Rect, arrange
+from nststab.report.layout import Arrangement, CurveLimits, Parts, Rect, arrange
 
 
 def arranged(clips: int, height: int, width: int, maps: bool = False, curve: bool = True) -> Arrangement:

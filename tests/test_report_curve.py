@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from nststab.report.canvas import ON_DARK, PAPER, blend, fill, rgb, text_cover
-from nststab.report.curve import WINDOW, CurveStyle, RunningCurve
-from nststab.report.lines import RunningLines, stroke
+from nststab.report.curve import WINDOW, CurveStyle, RunningCurve, RunningLines, stroke
+from nststab.report.sheet import ON_DARK, PAPER, blend, fill, rgb, text_cover
 
 BLUE, ORANGE = (rgb(ON_DARK[number]) for number in (1, 2))
 STYLE = CurveStyle(text=12, small=12, head=20)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nststab.report.page import SCRIPTS, STYLES, report_html
+from nststab.report.html import SCRIPTS, STYLES, report_html
 
 HOSTILE = '</script><script>alert(1)</script><!--<title>"@script@'
 DATA: Any = {

@@ -7,9 +7,9 @@ import torch
 from scipy.signal import correlate
 from torch import Tensor
 
-from nststab.report.canvas import FAINT, INK, ON_DARK, PAPER, SMALLEST_TEXT, rgb, shortened, text_cover
-from nststab.report.heat import heat_colors
+from nststab.report.colors import heat_colors
 from nststab.report.layout import ComparisonLayout
+from nststab.report.sheet import FAINT, INK, ON_DARK, PAPER, SMALLEST_TEXT, rgb, shortened, text_cover
 from tests.conftest import corner, noise
 
 NAMES = ["input", "independent", "recurrent", "ruder", "gatys", "mixed with previous"]

@@ -9,9 +9,17 @@ from torch import Tensor
 from nststab.flow.colors import flow_colors
 from nststab.flow.pairs import FlowPair
 from nststab.metrics import Patches
-from nststab.report.crops import Crop, CropFinder
-from nststab.report.failures import Failure, FailureFinder
-from nststab.report.moments import Moment, ShortList, cut, overlap, window_means
+from nststab.report.moments import (
+    Crop,
+    CropFinder,
+    Failure,
+    FailureFinder,
+    Moment,
+    ShortList,
+    cut,
+    overlap,
+    window_means,
+)
 
 HEIGHT, WIDTH, SIZE = 48, 96, 8
 BOX = (0, 0, 1, 1)

@@ -9,8 +9,7 @@ import torch
 
 from nststab.report.colors import SERIES, series_of
 from nststab.report.findings import findings
-from nststab.report.stored import StoredFrames
-from nststab.report.times import shown_times
+from nststab.report.recorder import StoredFrames, shown_times
 from nststab.video.clip import convert_clip, open_clip
 from nststab.video.images import write_picture
 

@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from nststab.report.canvas import PAPER
-from nststab.report.sheet import contact_sheet
+from nststab.report.sheet import PAPER, contact_sheet
 from nststab.video.images import text_mask
 from tests.conftest import corner, noise
 

@@ -21,7 +21,8 @@ from nststab.flow.pairs import FlowPair
 from nststab.losses import LossSettings, PerceptualLoss, content_loss
 from nststab.measure import stability
 from nststab.measure.pairing import Counterparts, Pairing
-from nststab.measure.score import ClipScore, ContentLoss, ScoreMeter, ScoreSettings, ranks, score, table
+from nststab.measure.score import ClipScore, ContentLoss, ScoreMeter, ranks, score, table
+from nststab.measure.settings import ScoreSettings
 from nststab.measure.stability import FrameLosses, perceptual_losses
 from nststab.networks.checkpoints import FeedForward, load_checkpoint, load_target, read_tensors
 from nststab.shots import split_shots

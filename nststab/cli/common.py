@@ -114,28 +114,32 @@ class NearestChoice(click.Choice):  # type: ignore[type-arg]
 
 
 class Names(click.ParamType):  # type: ignore[type-arg]
-    """Names separated by commas, each one of `choices`."""
+    """Names separated by commas, each one of `choices`, or one's own `module:callable` where `plugins` are taken."""
 
     name = "names"
 
-    def __init__(self, choices: Sequence[str]) -> None:
-        self._choice = NearestChoice(choices)
+    def __init__(self, choices: Sequence[str], plugins: bool = False) -> None:
+        self._choice, self._plugins = NearestChoice(choices), plugins
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
         if isinstance(value, tuple):
             return value
-        return tuple(dict.fromkeys(self._choice.convert(part.strip(), param, ctx) for part in str(value).split(",")))
+        return tuple(dict.fromkeys(self._one(part.strip(), param, ctx) for part in str(value).split(",")))
+
+    def _one(self, name: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return name if self._plugins and ":" in name else self._choice.convert(name, param, ctx)
 
 
-def methods_option(default: str) -> Callable[[Command], Command]:
-    """--methods, of those that run where it is not given."""
+def methods_option(default: str, plugins: bool = False) -> Callable[[Command], Command]:
+    """--methods, of those that run where it is not given; `plugins` takes one's own as well."""
+    own = ", or your own as module:callable" if plugins else ""
     return click.option(
         "--methods",
-        type=Names(METHODS),
+        type=Names(METHODS, plugins),
         metavar="METHOD,...",
         default=default,
         show_default=True,
-        help=f"Methods, separated by commas: {', '.join(METHODS)}.",
+        help=f"Methods, separated by commas: {', '.join(METHODS)}{own}.",
     )
 
 

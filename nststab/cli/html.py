@@ -1,27 +1,30 @@
-"""--html of the commands that compare clips: its options, and what is checked before any work."""
+"""--html of the commands that compare clips: its options, and the command that made a report."""
 
-import os
+import shlex
 from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from nststab.cli.clips import Time
-from nststab.cli.common import refuse_overwriting, setting
+from nststab.cli.clips import FrameSize, Time
+from nststab.cli.common import given, refuse_overwriting, setting
+from nststab.report.settings import ReportSettings, check_report
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-SIZE = 480
-SECONDS = 5
+_DEFAULT = ReportSettings()
 _OPTIONS = (
     click.option("--html", metavar="FILE", help="Write a report to look at: one file with clips, curves and pictures."),
-    setting("--html-size", SIZE, "Longest side of the clips in it, in pixels.", click.IntRange(min=16), "PIXELS"),
-    setting("--html-seconds", SECONDS, "How much of the clips it shows.", Time(positive=True), "SECONDS"),
+    setting(
+        "--html-size", _DEFAULT.size, "Longest side of the clips in it, in pixels.", click.IntRange(min=16), "PIXELS"
+    ),
+    setting("--html-seconds", _DEFAULT.seconds, "How much of the clips it shows.", Time(positive=True), "SECONDS"),
 )
 
 
 def html_options(command: Command) -> Command:
-    """--html, --html-size and --html-seconds."""
+    """--html, --html-size and --html-seconds, of which `report_settings` makes the settings."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -37,22 +40,40 @@ def check_html(options: Mapping[str, Any], read: Iterable[Path] = (), made: Path
             if options[name] is not None:
                 raise click.UsageError(f"--{name.replace('_', '-')} has no effect without --html")
         return
-    if Path(options["html"]).suffix.lower() not in (".html", ".htm"):
-        raise click.BadParameter(f"{options['html']!r}: expected a name that ends in .html", param_hint="'--html'")
-    check_written("--html", options["html"], options["yes"], read, made)
+    check_report(options["html"], read, made)
+    refuse_overwriting(Path(options["html"]), options["yes"])
 
 
-def check_written(flag: str, target: str, yes: bool, read: Iterable[Path], made: Path | None = None) -> None:
-    """Raises a usage error unless the file `target` can be written: over none without -y, over none of `read`."""
-    path = Path(target)
-    if made is not None and path.parent == made and not made.exists():
-        return
-    if path.is_dir():
-        raise click.BadParameter(f"{path} is a folder: expected a file", param_hint=f"'{flag}'")
-    if not path.parent.is_dir():
-        raise click.BadParameter(f"{path.parent} is no folder", param_hint=f"'{flag}'")
-    if not os.access(path.parent, os.W_OK):
-        raise click.BadParameter(f"{path.parent} may not be written to", param_hint=f"'{flag}'")
-    refuse_overwriting(path, yes)
-    if any(source.is_file() and path.exists() and path.samefile(source) for source in read):
-        raise click.UsageError(f"{path} is read by this command; write to another name")
+def report_settings(options: Mapping[str, Any]) -> ReportSettings:
+    """What the options of --html say, and the command itself."""
+    context = click.get_current_context()
+    asked = given(size=options["html_size"], seconds=options["html_seconds"])
+    return ReportSettings(maker=context.command_path, command=_command_line(context), **asked)
+
+
+def _command_line(context: click.Context) -> str:
+    """The command as it was given, files by their names alone: where they lie is nobody's business."""
+    words = [context.command_path]
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        value = context.params.get(name)
+        if context.get_parameter_source(name) != click.core.ParameterSource.COMMANDLINE or value is None:
+            continue
+        values = value if parameter.multiple or parameter.nargs != 1 else [value]
+        for one in values:
+            if isinstance(parameter, click.Option):
+                words.append(max(parameter.opts, key=len))
+            if not (isinstance(parameter, click.Option) and parameter.is_flag):
+                separator = "x" if isinstance(parameter.type, FrameSize) else ","
+                words.append(shlex.quote(_plain(one, separator)))
+    return " ".join(words)
+
+
+def _plain(value: Any, separator: str = ",") -> str:
+    if isinstance(value, Mapping):
+        return separator.join(f"{name}={_plain(part)}" for name, part in value.items())
+    if isinstance(value, tuple | list):
+        return separator.join(map(_plain, value))
+    if isinstance(value, Fraction | float):
+        return f"{float(value):.10g}"
+    return Path(value).name or "." if isinstance(value, Path) or "/" in str(value) else str(value)

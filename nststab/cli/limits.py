@@ -1,16 +1,14 @@
 """Limits of figures on the command line, for checks that run unattended."""
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
 
 from nststab.cli.common import FiniteRange, NearestChoice
+from nststab.measure.settings import HIGHER_IS_BETTER, LOWER_IS_BETTER
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-_HIGHER_IS_BETTER = ("psnr", "ssim", "trusted")
-_LOWER_IS_BETTER = ("warp_error", "flicker", "drift", "content_loss", "style_loss")
 
 
 class Limits(click.ParamType):  # type: ignore[type-arg]
@@ -35,37 +33,22 @@ class Limits(click.ParamType):  # type: ignore[type-arg]
         return limits
 
 
-_OPTIONS = (
-    click.option(
-        "--fail-under",
-        type=Limits(_HIGHER_IS_BETTER, _LOWER_IS_BETTER, "--fail-over"),
-        multiple=True,
-        metavar="FIGURE=X,...",
-        help=f"Exit with 1 if a clip has less: {', '.join(_HIGHER_IS_BETTER)}.",
-    ),
-    click.option(
-        "--fail-over",
-        type=Limits(_LOWER_IS_BETTER, _HIGHER_IS_BETTER, "--fail-under"),
-        multiple=True,
-        metavar="FIGURE=X,...",
-        help=f"Exit with 1 if a clip has more: {', '.join(_LOWER_IS_BETTER)}.",
-    ),
-)
-
-
 def limit_options(command: Command) -> Command:
-    """--fail-under and --fail-over, which `failures` looks at."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
+    """--fail-under and --fail-over, each of which gives dicts of limits."""
+    for flag, less, own, other, counterpart in (
+        ("--fail-over", "more", LOWER_IS_BETTER, HIGHER_IS_BETTER, "--fail-under"),
+        ("--fail-under", "less", HIGHER_IS_BETTER, LOWER_IS_BETTER, "--fail-over"),
+    ):
+        command = click.option(
+            flag,
+            type=Limits(own, other, counterpart),
+            multiple=True,
+            metavar="FIGURE=X,...",
+            help=f"Exit with 1 if a clip has {less}: {', '.join(own)}.",
+        )(command)
     return command
 
 
-def failures(name: str, figures: Mapping[str, float], options: Mapping[str, Any]) -> Iterator[str]:
-    """A line for each limit that the figures of a clip break; one that could not be measured (NaN) keeps none."""
-    for side, sign in (("under", 1), ("over", -1)):
-        for figure, limit in (item for given in options[f"fail_{side}"] for item in given.items()):
-            value = figures[figure]
-            if math.isnan(value):
-                yield f"{name}: {figure} could not be measured, the limit is {limit:g}"
-            elif sign * value < sign * limit:
-                yield f"{name}: {figure} {value:.4g} is {side} {limit:g}"
+def merged(limits: Sequence[dict[str, float]]) -> dict[str, float]:
+    """What an option that was given several times says; of one figure the last."""
+    return {figure: limit for given in limits for figure, limit in given.items()}

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from torch import Tensor
 
 from nststab.cli.common import frames_of, progress
+from nststab.cli.html import report_settings
 from nststab.flow.estimators import ESTIMATORS, FlowFunction
 from nststab.flow.pairs import flow_ahead
 from nststab.measure.stability import CONTENT, StabilityMeter, StabilitySettings
@@ -24,10 +25,8 @@ from nststab.report.html import (
     QUICK,
     Report,
     report_flow,
-    report_flow_name,
     require_report,
     scene_recorder,
-    shown_seconds,
     style_json,
 )
 from nststab.report.scene import Scene, make_scene
@@ -51,7 +50,8 @@ def prepared(styles: Mapping[str, StyleSource], optimizer: OptimizerOptions, opt
     """Looks for all of it; raises ValueError or OSError for what is missing."""
     require_report()
     methods = options["methods"]
-    flow, name = report_flow(methods, options, optimizer), report_flow_name(methods, options, optimizer)
+    asked = "ruder" in methods or any(options.get(name) for name in ("flow", "flow_method", "flow_cache"))
+    flow, name = report_flow(optimizer.flow if asked else None)
     return Prepared([style_json(source) for source in styles.values()], flow, name)
 
 
@@ -121,7 +121,7 @@ class Scenes:
         meter = StabilityMeter(self.settings, patches=self.patches(clip))
         content = itertools.islice(clip.content(), shown)
         with (
-            scene_recorder([CONTENT, *self.methods], times, self.options) as recorder,
+            scene_recorder([CONTENT, *self.methods], times, report_settings(self.options).size) as recorder,
             closing(flow_ahead(content, self.flow)) as frames,
         ):
             for frame, flows in frames:
@@ -135,7 +135,7 @@ class Scenes:
 
 def most_frames(options: Mapping[str, Any]) -> int:
     """How many frames of a sequence a report shows at most: --html-seconds of it, at the rate of pictures."""
-    return max(2, math.ceil(shown_seconds(options) * PICTURE_RATE))
+    return max(2, math.ceil(report_settings(options).seconds * PICTURE_RATE))
 
 
 def write_stability_report(
@@ -150,7 +150,8 @@ def write_stability_report(
     figures = {row["method"]: row for row in means}
     said = findings(figures[CONTENT], {method: figures[method] for method in scenes.methods})
     title = ", ".join(clip.name for clip in scenes.clips) if len(scenes.clips) < 4 else f"{len(scenes.clips)} sequences"
-    report = Report(title, styles, said, [table], settings)
+    asked = report_settings(scenes.options)
+    report = Report(title, styles, said, [table], settings, maker=asked.maker, command=asked.command)
     wanted = list(itertools.product(scenes.styles, scenes.clips))
     found: dict[tuple[str, str], Scene] = {}
     size = len(report.html())

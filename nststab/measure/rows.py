@@ -6,7 +6,7 @@ from typing import Any
 
 from nststab.measure.intervals import bootstrap_interval, mean_of_known
 from nststab.measure.stability import CONTENT
-from nststab.storage.tables import Row
+from nststab.storage.tables import Row, Table
 
 DAVIS_SIZE = 432  # longest side; the paper's 100x100 patches of 854x480 frames become 50x50
 LOSS_FRAMES = 10  # of each sequence at most: a frame's losses cost several times what stylizing it does
@@ -62,3 +62,15 @@ def _row(
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else value
+
+
+def stability_table(rows: Mapping[str, Figures]) -> Table:
+    """What `MethodStability.as_row` gives, by the rows' names."""
+    digits = {"psnr": 2, "ssim": 3, "flicker": 2, "style_loss": 3, "content_loss": 3}
+    columns = ("", "PSNR dB", "SSIM", "flicker", "style loss", "content loss")
+    lines = [[name, *(_figure(row[key], count) for key, count in digits.items())] for name, row in rows.items()]
+    return Table("", columns, lines)
+
+
+def _figure(value: float | None, digits: int) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"

@@ -20,6 +20,7 @@ from nststab.flow.estimators import FlowFunction
 from nststab.flow.pairs import FlowPair, flow_ahead
 from nststab.losses import content_loss
 from nststab.measure.pairing import Counterparts
+from nststab.measure.settings import ScoreSettings
 from nststab.measure.stability import (
     CONTENT,
     FrameLosses,
@@ -42,24 +43,6 @@ UNITS = {
     "flicker": "levels of 255",
     "drift": "levels of 255 per frame",
 }
-
-
-@dataclass(frozen=True)
-class ScoreSettings:
-    """Patches of each pair of frames, their seed, and the gaps in frames over which the warping error is taken.
-
-    Losses are those of the second frame and of each `loss_every`-th after it: they take longer than all the rest, and
-    change little from frame to frame.
-    """
-
-    patches: int = 10
-    gaps: tuple[int, ...] = (1, 5)
-    loss_every: int = 5
-    seed: int = 0
-
-    @property
-    def stability(self) -> StabilitySettings:
-        return StabilitySettings(self.patches, seed=self.seed)
 
 
 @dataclass(frozen=True)
@@ -141,7 +124,9 @@ class ScoreMeter:
     def __init__(self, clips: int, settings: ScoreSettings, frame_losses: FrameLosses | None = None) -> None:
         self.settings = settings
         measured = range(1, sys.maxsize, settings.loss_every)
-        self._meter = StabilityMeter(settings.stability, frame_losses, loss_frames=measured)
+        self._meter = StabilityMeter(
+            StabilitySettings(settings.patches, seed=settings.seed), frame_losses, loss_frames=measured
+        )
         self._names = [CONTENT, *map(str, range(clips))]
         self._series = [_Series(settings.gaps) for _ in self._names]
         self._before: deque[list[Tensor]] = deque(maxlen=max(settings.gaps))

@@ -1,44 +1,100 @@
-"""Builds the file of --html from what a command recorded and found."""
+"""The report of a comparison as one HTML file, which needs neither network nor anything beside it."""
 
+import base64
 import datetime
+import hashlib
+import html
+import json
 import logging
-import shlex
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import click
-
-from nststab.cli.clips import FrameSize, told_names
-from nststab.cli.html import SECONDS, SIZE
+from nststab.errors import NststabError
 from nststab.flow.estimators import ESTIMATORS, FlowFunction, require_estimator
-from nststab.methods.build import OptimizerOptions
-from nststab.report.page import report_html
-from nststab.report.recorder import MEASURES, SceneRecorder
+from nststab.flow.source import FlowSource
+from nststab.report.recorder import MEASURES, SceneRecorder, Times
 from nststab.report.scene import Scene, data_uri, make_scene
-from nststab.report.times import Times
 from nststab.storage.durable import write_durably
 from nststab.storage.tables import Table, versions, without_nan
 from nststab.styles.shipped import style_in
 from nststab.styles.source import StyleSource
 from nststab.video.clip import Clip, needs_av
 from nststab.video.images import read_picture, resize
+from nststab.video.picture_files import is_pattern
+from nststab.video.streams import STANDARD
 
 log = logging.getLogger(__name__)
+
+Json = Any
 
 MOST_BYTES = 15_000_000  # of a file that goes by mail
 _THUMBNAIL = 160  # pixels
 QUICK = "dis"
 """The flow that is looked for where none was computed."""
 
+# In the order of their definitions: a script uses what stands before it, and the last one starts the page.
+SCRIPTS = ("dom", "player", "panels", "curves", "stills", "tables", "header", "bar", "scene", "keyboard", "main")
 
-def shown_seconds(options: Mapping[str, Any]) -> Fraction:
-    """What --html-seconds says."""
-    return Fraction(SECONDS) if options["html_seconds"] is None else Fraction(options["html_seconds"])
+STYLES = ("report", "bar")
+
+
+def report_html(data: Mapping[str, Json], videos: Sequence[bytes]) -> str:
+    """The page that shows `data`, with `videos` (MP4 files) as "video-0", "video-1" and so on.
+
+    Texts in `data` may be anything, also names that are no UTF-8: they are shown as text. The page's policy lets the
+    browser run the page's own script alone, and fetch nothing.
+
+    Raises ValueError where a scene names a video that there is not, or a figure is NaN or infinite.
+    """
+    for scene in data["scenes"]:
+        if scene["video"] not in {f"video-{number}" for number in range(len(videos))}:
+            raise NststabError(
+                f"expected each scene's video among {len(videos)}, got {scene['video']} for {scene['name']}"
+            )
+    style = "".join(_part(f"{name}.css") for name in STYLES)
+    script = '"use strict";\n(() => {\n' + "\n".join(_part(f"{name}.js") for name in SCRIPTS) + "})();\n"
+    parts = {
+        "policy": _policy(script, style),
+        "title": html.escape(data["title"]),
+        "style": style,
+        "data": _quoted(json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))),
+        "videos": "\n".join(_video(number, video) for number, video in enumerate(videos)),
+        "script": script,
+    }
+    page = re.sub(r"@(\w+)@", lambda match: parts[match[1]], _part("report.html"))
+    return page.encode(errors="backslashreplace").decode()  # as JSON escapes what stands for a byte of such a name
+
+
+def _part(name: str) -> str:
+    return files("nststab.report").joinpath("page", name).read_text("utf-8")
+
+
+def _policy(script: str, style: str) -> str:
+    """A Content-Security-Policy under which nothing but the page's own parts is run, shown or fetched."""
+    return (
+        f"default-src 'none'; script-src {_source(script)}; style-src {_source(style)}; "
+        "img-src data:; media-src blob:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _source(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _quoted(text: str) -> str:
+    """JSON that no text in it can end: the only way out of a script element begins with "<"."""
+    return text.replace("<", "\\u003c")
+
+
+def _video(number: int, video: bytes) -> str:
+    return f'<script type="text/plain" id="video-{number}">{base64.b64encode(video).decode()}</script>'
 
 
 def require_report() -> None:
@@ -49,36 +105,54 @@ def require_report() -> None:
 
 
 @contextmanager
-def scene_recorder(names: Sequence[str], times: Times, options: Mapping[str, Any]) -> Iterator[SceneRecorder]:
-    """Records in a folder that goes with the block. Raises as `require_report`."""
+def scene_recorder(names: Sequence[str], times: Times, size: int) -> Iterator[SceneRecorder]:
+    """Records clips of a longest side of `size` in a folder that goes with the block. Raises as `require_report`."""
     require_report()
     with TemporaryDirectory(prefix="nststab_") as folder:
-        yield SceneRecorder(names, times, Path(folder), options["html_size"] or SIZE)
+        yield SceneRecorder(names, times, Path(folder), size)
 
 
-def report_flow(methods: Sequence[str], options: Mapping[str, Any], optimizer: OptimizerOptions) -> FlowFunction:
-    """The flow that ruder uses, or that was asked for; else a quick one. OSError where it cannot be estimated here."""
-    if _takes_its_flow(methods, options):
-        return optimizer.flow.function()
+def report_flow(source: FlowSource | None) -> tuple[FlowFunction, str]:
+    """The flow that a report follows the motion by, and its name: that of `source` ("files" where it reads files).
+
+    None stands for a quick one, which is not kept. Raises OSError where it cannot be estimated here.
+    """
+    if source is not None:
+        return source.function(), source.method if source.files is None else "files"
     require_estimator(QUICK)
-    return ESTIMATORS[QUICK]
+    return ESTIMATORS[QUICK], QUICK
 
 
-def report_flow_name(methods: Sequence[str], options: Mapping[str, Any], optimizer: OptimizerOptions) -> str:
-    """How the flow of `report_flow` is estimated, as --flow-method names it; "files" where it is read."""
-    if not _takes_its_flow(methods, options):
-        return QUICK
-    return optimizer.flow.method if optimizer.flow.files is None else "files"
+def clip_names(clips: Sequence[Path]) -> list[str]:
+    """What tables and reports call clips: by their names, with as few folders before these as tell them apart.
+
+    A pattern of pictures is called by the folder that they lie in.
+    """
+    called = [_called(path) for path in clips]
+    if len(set(called)) < len(called):
+        called = list(clips)
+    depths = [1] * len(called)
+    while True:
+        names = ["/".join(path.parts[-depth:]) for path, depth in zip(called, depths, strict=True)]
+        alike = [i for i, name in enumerate(names) if names.count(name) > 1 and depths[i] < len(called[i].parts)]
+        if not alike:
+            return names
+        for i in alike:
+            depths[i] += 1
 
 
-def _takes_its_flow(methods: Sequence[str], options: Mapping[str, Any]) -> bool:
-    return "ruder" in methods or any(options.get(name) for name in ("flow", "flow_method", "flow_cache"))
+def _called(path: Path) -> Path:
+    if path == STANDARD:
+        return Path("standard input")
+    if path.name in ("", ".."):
+        return path.resolve()
+    return path.parent if path.parent.name and is_pattern(path) else path
 
 
 def clip_scene(clip: Clip, recorder: SceneRecorder, style: int | None) -> Scene:
     """The scene of a whole clip; `style` is its number in the report."""
     aspect = Fraction(1) if clip.source is None else clip.source.aspect
-    (name,) = told_names([clip.path])
+    (name,) = clip_names([clip.path])
     name = Path(name).stem if clip.path.is_file() else name
     return make_scene(name, recorder, ESTIMATORS[QUICK], style, _length_note(recorder), aspect)
 
@@ -113,7 +187,10 @@ def style_json(source: StyleSource) -> dict[str, Any]:
 
 @dataclass
 class Report:
-    """What the file holds. `styles` are as `style_json` gives them, which the scenes name by their numbers."""
+    """What the file holds. `styles` are as `style_json` gives them, which the scenes name by their numbers.
+
+    maker, command: as in `ReportSettings`.
+    """
 
     title: str
     styles: Sequence[Mapping[str, Any]] = ()
@@ -122,29 +199,30 @@ class Report:
     settings: Mapping[str, Any] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     scenes: list[Scene] = field(default_factory=list)
+    maker: str = "nststab"
+    command: str = ""
 
     def html(self) -> bytes:
         """The file."""
         return report_html(without_nan(self._data()), [scene.video for scene in self.scenes]).encode()
 
-    def write(self, path: str) -> None:
+    def write(self, path: str | Path) -> None:
         """Writes the file, and says so."""
         html = self.html()
         write_durably(Path(path), html)
         log.info(f"{path}: {len(html) / 1e6:.1f} MB")
         if len(html) > MOST_BYTES:
             log.warning(
-                f"many mail servers refuse more than {MOST_BYTES / 1e6:.0f} MB; less is shown by --html-seconds"
+                f"many mail servers refuse more than {MOST_BYTES / 1e6:.0f} MB; less of the clips makes it smaller"
             )
 
     def _data(self) -> dict[str, Any]:
         from nststab.video.embedded import CODING
 
-        context = click.get_current_context()
         coded = f"The clips are scaled and coded anew ({CODING}), to look at. All figures are of the frames themselves."
         return {
             "title": self.title,
-            "subtitle": f"{context.command_path}, {datetime.date.today().isoformat()}",
+            "subtitle": f"{self.maker}, {datetime.date.today().isoformat()}",
             "findings": self.findings,
             "measures": list(MEASURES),
             "styles": list(self.styles),
@@ -155,32 +233,6 @@ class Report:
             ],
             "settings": self.settings,
             "versions": versions(),
-            "command": command_line(context),
+            "command": self.command,
             "left_out": [coded, *self.left_out],
         }
-
-
-def command_line(context: click.Context) -> str:
-    """The command as it was given, files by their names alone: where they lie is nobody's business."""
-    words = [context.command_path]
-    for parameter in context.command.params:
-        name = parameter.name or ""
-        value = context.params.get(name)
-        if context.get_parameter_source(name) != click.core.ParameterSource.COMMANDLINE or value is None:
-            continue
-        values = value if parameter.multiple or parameter.nargs != 1 else [value]
-        for one in values:
-            if isinstance(parameter, click.Option):
-                words.append(max(parameter.opts, key=len))
-            if not (isinstance(parameter, click.Option) and parameter.is_flag):
-                separator = "x" if isinstance(parameter.type, FrameSize) else ","
-                words.append(shlex.quote(_plain(one, separator)))
-    return " ".join(words)
-
-
-def _plain(value: Any, separator: str = ",") -> str:
-    if isinstance(value, tuple | list):
-        return separator.join(map(_plain, value))
-    if isinstance(value, Fraction):
-        return f"{float(value):.10g}"
-    return Path(value).name or "." if isinstance(value, Path) or "/" in str(value) else str(value)

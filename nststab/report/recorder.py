@@ -1,20 +1,90 @@
 """Records what a report shows of a clip and of what methods made of it, while the frames pass by."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
+from itertools import count, islice, takewhile
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, overload
 
+import numpy as np
 from torch import Tensor
 
+from nststab.errors import NststabError
 from nststab.flow.pairs import FlowPair
-from nststab.metrics import Patches
-from nststab.report.crops import CropFinder
-from nststab.report.failures import FailureFinder
-from nststab.report.heat import unexplained_change
-from nststab.report.stored import StoredFrames
-from nststab.video.images import resize
+from nststab.metrics import Patches, unexplained_change
+from nststab.report.moments import CropFinder, FailureFinder
+from nststab.video.clip import Clip
+from nststab.video.images import from_uint8, resize, to_uint8
+from nststab.video.streams import is_pipe
+from nststab.video.timing import PICTURE_RATE
+
+Times = list[tuple[Fraction, Fraction]]
+"""Of each frame its time, from 0 on, and its duration, in seconds."""
+
+
+def shown_times(clip: Clip, seconds: Fraction, limit: int | None = None) -> Times:
+    """The times of the frames of a clip's first `seconds`, at least one; of the first `limit` frames at most.
+
+    A file is read up to there. What comes through a pipe can be read once only: there, as for pictures without times,
+    they are those of its rate, and the clip may end before.
+    """
+    own = _at_rate(clip) if clip.reader is None or is_pipe(clip.path) else _read(clip)
+    begin, duration = next(own)  # files may begin at any time
+    later = ((time - begin, duration) for time, duration in own)
+    within = takewhile(lambda shown: shown[0] < seconds, later)
+    return [(Fraction(0), duration), *islice(within, None if limit is None else limit - 1)]
+
+
+def _at_rate(clip: Clip) -> Iterator[tuple[Fraction, Fraction]]:
+    rate = PICTURE_RATE if clip.source is None else clip.source.rate
+    numbers = count() if clip.frame_count is None else iter(range(clip.frame_count))
+    return ((number / rate, 1 / rate) for number in numbers)
+
+
+def _read(clip: Clip) -> Iterator[tuple[Fraction, Fraction]]:
+    for frame in replace(clip, size=None).frames():
+        assert frame.time is not None
+        assert frame.duration is not None
+        yield frame.time, frame.duration
+
+
+class StoredFrames(Sequence[Tensor]):
+    """Frames (1, C, H, W) in [0, 1], of one size, kept as bytes in a file: `frames[i]` reads one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._shape: tuple[int, ...] = ()
+        self._count = 0
+        path.touch()
+
+    def append(self, frame: Tensor) -> None:
+        """Keeps a frame, rounded to 8 bits. Raises ValueError for another size than the first one's."""
+        pixels = to_uint8(frame)
+        if self._shape and self._shape != pixels.shape:
+            raise NststabError(f"expected frames of shape {self._shape} as the first, got {pixels.shape}")
+        self._shape = pixels.shape
+        with self._path.open("ab") as file:
+            file.write(pixels.tobytes())
+        self._count += 1
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Tensor]: ...
+    def __getitem__(self, index: int | slice) -> Tensor | list[Tensor]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        if not -self._count <= index < self._count:
+            raise IndexError(f"frame {index} of {self._count}")
+        size = int(np.prod(self._shape))
+        pixels = np.fromfile(self._path, np.uint8, size, offset=(index % self._count) * size)
+        return from_uint8(pixels.reshape(self._shape))
+
 
 MEASURES = (
     {"key": "ssim", "name": "SSIM of corresponding patches", "unit": "", "better": "higher"},

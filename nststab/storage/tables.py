@@ -25,14 +25,19 @@ class Table:
     note: str = ""
 
     def text(self) -> str:
-        """The table in aligned columns, below its title and above its note, where it has them."""
-        lines = [list(self.columns), *map(list, self.rows)]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        rows = [
-            "  ".join(cell.rjust(width) if place else cell.ljust(width) for place, (cell, width) in enumerate(pairs))
-            for pairs in (zip(line, widths, strict=True) for line in lines)
+        """The table in columns, as a terminal shows it, with its titles one word a line; between its title and its
+        note, where it has them.
+        """
+        titles = [column.split() for column in self.columns]
+        high = max(map(len, titles))
+        heads = [[""] * (high - len(words)) + words for words in titles]
+        widths = [max(map(len, column)) for column in zip(*self.rows, *zip(*heads, strict=True), strict=True)]
+        lines = [*zip(*heads, strict=True), ["\u2500" * width for width in widths], *self.rows]
+        shown = [
+            "  ".join((cell.rjust if place else cell.ljust)(widths[place]) for place, cell in enumerate(line)).rstrip()
+            for line in lines
         ]
-        return "\n".join(part.rstrip() for part in (self.title, *rows, self.note) if part)
+        return "\n".join(part for part in (self.title, *shown, self.note) if part)
 
     def markdown(self) -> str:
         """The table in GitHub's Markdown, below its title and above its note, where it has them."""

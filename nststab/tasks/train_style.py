@@ -14,7 +14,7 @@ from torch import Tensor
 from nststab.datasets.folders import PhotoFolder, davis_sequences
 from nststab.listener import Listener, silent
 from nststab.losses import LossSettings, style_target
-from nststab.measure.rows import DAVIS_SIZE
+from nststab.measure.rows import DAVIS_SIZE, stability_table
 from nststab.memory import available_memory
 from nststab.networks.checkpoints import load_checkpoint
 from nststab.networks.perceptual import perceptual_network
@@ -23,7 +23,6 @@ from nststab.storage.jobs import unfinished
 from nststab.styles.shipped import NETWORKS, Style
 from nststab.styles.source import style_source
 from nststab.styles.trace_line import traces
-from nststab.tasks.comparison import stability_table
 from nststab.tasks.planned_jobs import training_job
 from nststab.tasks.planning import DoesNotFit, Job, duration, estimated, gib, known
 from nststab.tasks.train import never
