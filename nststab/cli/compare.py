@@ -12,13 +12,14 @@ from nststab.cli.common import (
     device_options,
     frames_of,
     methods_option,
+    refuse_overwriting,
     say,
     verbosity_options,
 )
 from nststab.cli.html import check_html, html_options, report_settings
 from nststab.cli.optimizing import OptimizerCommand, collect, optimizer_options, refuse_unused
 from nststab.cli.options import gathered, settings_options
-from nststab.cli.stylize import checked_clip, clip_options, style_option
+from nststab.cli.stylize import clip_options, style_option
 from nststab.measure.settings import MeasureSettings
 
 if TYPE_CHECKING:
@@ -58,7 +59,10 @@ def command(source: Path, styles: tuple[str, ...], methods: tuple[str, ...], **o
     measured = (*_MEASUREMENT, *_FLOW) if options["html"] or options["differences"] else _MEASUREMENT
     refuse_unused({**options, **dict.fromkeys(measured)}, used or methods)
     check_html(options, [source])
-    checked_clip(source, options)
+    if options["raw"] and options["output"] != STANDARD:
+        raise click.UsageError(f"--raw is for video to -, got {options['output']}")
+    if options["output"] != STANDARD and not options["plan"]:
+        refuse_overwriting(Path(options["output"]), options["yes"])
     from nststab.tasks.compare import compare
 
     def show(comparison: "Comparison") -> None:

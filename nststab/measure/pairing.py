@@ -119,8 +119,8 @@ class Pairing:
         """A frame's time since the first frame of its clip; files may begin at any."""
         return None if frame.time is None else frame.time - self._first.setdefault(number, frame.time)
 
-    def _miscounted(self, clip: Clip, wanted: int, count: int) -> ValueError:
-        return ValueError(f"{clip.path}: expected {wanted} frames as {self._original.path} has, got {count}")
+    def _miscounted(self, clip: Clip, wanted: int, count: int) -> NststabError:
+        return NststabError(f"{clip.path}: expected {wanted} frames as {self._original.path} has, got {count}")
 
 
 def _require_shape(clip: Clip, original: Clip) -> None:

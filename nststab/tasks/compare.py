@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from nststab.color import PreserveColor
-from nststab.errors import SettingError
+from nststab.errors import NststabError, SettingError
 from nststab.flow.estimators import FlowFunction
 from nststab.flow.pairs import FlowPair
 from nststab.listener import Listener, reported, silent
@@ -183,7 +183,10 @@ def compare(
         raise SettingError(f"{CONTENT!r} is the name of the input; a method needs another one")
     frames_of_pipe = None if raw_size is None else RawFormat(*raw_size, *([] if fps is None else [Fraction(fps)]))
     clip = open_clip(source, size, start=start, duration=duration, fps=fps, raw=frames_of_pipe)
-    check_output(clip, output)
+    try:
+        check_output(clip, output)
+    except NststabError as error:
+        raise SettingError(str(error)) from error
     if html is not None:
         check_report(html, [clip.path])
         if clip.kind == "picture":

@@ -137,11 +137,12 @@ def cut(frames: Iterable[Timed[T]], part: Excerpt, name: str) -> Iterator[Timed[
         raise empty_excerpt(name, part, passed)
 
 
-def empty_excerpt(name: str, part: Excerpt, passed: Fraction) -> ValueError:
+def empty_excerpt(name: str, part: Excerpt, passed: Fraction) -> NststabError:
     """The error for an excerpt without a frame, of a clip whose last frame that was read is over at `passed`."""
+    start = float(part.start)
     if part.end is not None and passed > part.end:
-        return ValueError(f"{name}: expected a frame from {float(part.start):g} to {float(part.end):g} s, found none")
-    return ValueError(f"{name}: expected a start before the end at {float(passed):.3f} s, got {float(part.start):g} s")
+        return NststabError(f"{name}: expected a frame from {start:g} to {float(part.end):g} s, found none")
+    return NststabError(f"{name}: expected a start before the end at {float(passed):.3f} s, got {start:g} s")
 
 
 def retimed(frames: Iterable[Timed[T]], part: Excerpt) -> Iterator[Timed[T]]:
