@@ -1,7 +1,5 @@
 """The examples, run as their docstrings say: their results are those of the commands that do the same."""
 
-import json
-import re
 import runpy
 import sys
 from collections.abc import Sequence
@@ -95,12 +93,6 @@ def test_stylize_clip(
     assert same(frames(output), frames(stylized["recurrent"]))
 
 
-def table(text: str) -> dict[str, list[float]]:
-    """The figures of a table, in Markdown or as the commands print it, by the names of the rows."""
-    rows = [re.split(r"[|│]", line)[1:-1] for line in text.splitlines() if re.search(r"[|│].*\d", line)]
-    return {row[0].strip(): [float(cell) for cell in row[1:]] for row in rows}
-
-
 def test_compare_methods_shows_what_each_method_makes(
     clip: Path, stylized: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,12 +111,10 @@ def test_compare_methods_equals_the_command(
     output, expected = clip.with_name("out"), clip.with_name("expected")
     options = ("--style", STYLE, *more.split())
     example("compare_methods", monkeypatch, clip, f"{output}/", *options)
-    figures = table(capsys.readouterr().out)
-    own = table(command("compare", clip, *options, "--precision", "float32", "-o", f"{expected}/"))
+    printed = capsys.readouterr().out
+    assert printed == command("compare", clip, *options, "--precision", "float32", "-o", f"{expected}/")
+    assert [line.split()[0] for line in printed.splitlines()[3:]] == ["input", *NETWORKS]
     assert same(frames(output), frames(expected))
-    assert list(figures) == list(own) == ["input", *NETWORKS]
-    for name, row in own.items():
-        assert figures[name] == pytest.approx(row, abs=0.0051)
 
 
 @pytest.mark.parametrize("styled", [True, False])
@@ -137,20 +127,7 @@ def test_score_clip(
 ) -> None:
     arguments = (clip, *stylized.values(), *(("--style", find_style(STYLE).image) if styled else ()))
     example("score_clip", monkeypatch, *arguments)
-    printed = capsys.readouterr().out
-    assert printed.startswith("| clip | PSNR dB | SSIM |")
-    own = json.loads(command("score", *arguments, "--json", "-"))
-    header, *lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if "|" in line]
-    rows = {line[0]: dict(zip(header, line, strict=True)) for line in lines[1:]}
-    expected = {"input": own["input"], **{f"{clip['rank']} {Path(clip['path']).name}": clip for clip in own["clips"]}}
-    assert rows.keys() == expected.keys()
-    columns = {"psnr": "PSNR dB", "ssim": "SSIM", "warp_error": "warp 1", "flicker": "flicker", "drift": "drift"}
-    columns |= {"content_loss": "content loss", **({"style_loss": "style loss"} if styled else {})}
-    assert ("style loss" in header) == styled
-    for name, figures in expected.items():
-        for key, column in columns.items():
-            digits = len(rows[name][column].partition(".")[2])
-            assert rows[name][column] == f"{figures[key]:.{digits}f}"
+    assert capsys.readouterr().out == command("score", *arguments)
 
 
 def test_score_clip_refuses_a_clip_that_does_not_belong_to_it(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,8 +34,8 @@ from nststab.report.settings import ReportSettings, check_report
 from nststab.shots import by_shot
 from nststab.storage.tables import Json, Table, versions, without_nan
 from nststab.styles.source import Style, chosen_style
+from nststab.tasks import planning
 from nststab.tasks.planned_jobs import clip_job
-from nststab.tasks.planning import planned
 from nststab.tasks.resuming import passes_folder
 from nststab.video.clip import Clip, RawFormat, check_output, convert_clip, open_clip
 from nststab.video.timing import Seconds
@@ -194,7 +194,7 @@ def compare(
     where = machine(device, precision)
     chosen = chosen_style([style] if isinstance(style, str) else style, style_weights)
     _refuse_writing_over(chosen, output)
-    if planned(clip_job(clip, str(output), own, chosen, optimizer, where, 1 + len(names)), plan):
+    if planning.planned(clip_job(clip, str(output), own, chosen, optimizer, where, 1 + len(names)), plan):
         return None
     side = max(clip.width, clip.height)
     asked = {"network": settings.network, "vgg_weights": settings.vgg_weights}
