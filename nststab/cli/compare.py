@@ -30,7 +30,7 @@ _MEASUREMENT = ("seed", "network", "vgg_weights", "style_scale", "style_weights"
 _FLOW = ("flow", "flow_method", "flow_cache")
 _PASSED = (
     *("output", "size", "start", "duration", "fps", "raw_size", "differences", "preserve_color", "raw"),
-    *("html", "device", "precision", "style_weights", "plan"),
+    *("html", "device", "precision", "style_weights"),
 )
 
 
@@ -63,7 +63,14 @@ def command(source: Path, styles: tuple[str, ...], methods: tuple[str, ...], **o
         raise click.UsageError(f"--raw is for video to -, got {options['output']}")
     if options["output"] != STANDARD and not options["plan"]:
         refuse_overwriting(Path(options["output"]), options["yes"])
-    from nststab.tasks.compare import compare
+    from nststab.tasks.compare import compare, plan_compare
+
+    optimizer = collect(options)
+    if options["plan"]:
+        same = {name: options[name] for name in ("output", "device", "precision", "style_weights")}
+        part = {name: options[name] for name in ("size", "start", "duration", "fps")}
+        plan_compare(source, style=styles, methods=methods, optimizer=optimizer, **same, **part)
+        return
 
     def show(comparison: "Comparison") -> None:
         click.echo(comparison.table(), err=options["output"] == STANDARD)
@@ -75,7 +82,7 @@ def command(source: Path, styles: tuple[str, ...], methods: tuple[str, ...], **o
         methods=methods,
         audio=not options["no_audio"],
         report=report_settings(options),
-        optimizer=collect(options),
+        optimizer=optimizer,
         flow_is_asked=any(options[name] for name in _FLOW),
         settings=gathered(MeasureSettings, {**options, "cuts": not options["no_cuts"]}),
         progress=console_listener(),

@@ -142,10 +142,9 @@ def compare(
     optimizer: OptimizerOptions | None = None,
     flow_is_asked: bool = False,
     settings: MeasureSettings | None = None,
-    plan: bool = False,
     progress: Listener = silent,
     on_figures: Callable[[Comparison], None] | None = None,
-) -> Comparison | None:
+) -> Comparison:
     """Stylizes `source` with several methods, and writes a clip with all of them side by side, the input first.
 
         print(nststab.compare("clip.mp4", "compared.mp4", style="mosaic", stylizers={"mine": my_callable}).table())
@@ -165,7 +164,6 @@ def compare(
         differences: shows below each clip what changes and motion does not explain.
         html: a report to write, as large as `report` says.
         flow_is_asked: follow the motion by `optimizer.flow`, which ruder uses, also where no method does.
-        plan: only log what it will take; the result is None.
         on_figures: gets the result before the report is written, which may fail.
 
     Raises:
@@ -194,8 +192,7 @@ def compare(
     where = machine(device, precision)
     chosen = chosen_style([style] if isinstance(style, str) else style, style_weights)
     _refuse_writing_over(chosen, output)
-    if planning.planned(clip_job(clip, str(output), own, chosen, optimizer, where, 1 + len(names)), plan):
-        return None
+    planning.planned(clip_job(clip, str(output), own, chosen, optimizer, where, 1 + len(names)), False)
     side = max(clip.width, clip.height)
     asked = {"network": settings.network, "vgg_weights": settings.vgg_weights}
     losses = measuring_losses(chosen, asked, side, where, optimizer.style_scale)
@@ -244,6 +241,24 @@ def compare(
         if recorder is not None and html is not None:
             _write_report(comparison, clip, pictures, recorder, report, html)
     return comparison
+
+
+def plan_compare(
+    source: str | Path,
+    output: str | Path,
+    *,
+    style: str | Sequence[str],
+    methods: Sequence[str],
+    optimizer: OptimizerOptions,
+    device: str,
+    precision: str,
+    style_weights: Sequence[float] | None = None,
+    **part: Any,
+) -> None:
+    """Says what a comparison will take; of methods of one's own nothing is known. part: as `open_clip` takes it."""
+    own, where = tuple(name for name in methods if ":" not in name), machine(device, precision)
+    clip, chosen = open_clip(source, **part), chosen_style([style] if isinstance(style, str) else style, style_weights)
+    planning.planned(clip_job(clip, str(output), own, chosen, optimizer, where, 1 + len(methods)), True)
 
 
 def _refuse_writing_over(style: Style, output: str | Path) -> None:
