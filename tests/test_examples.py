@@ -161,6 +161,6 @@ def test_train_style(
     monkeypatch.setattr(training_card, "_DEMO_SIZE", 48)
     monkeypatch.setattr(train_style, "estimated", two_seconds_a_step)
     example("train_style", monkeypatch, painting, photos, own, "--effort", 1)
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == ["input", *NETWORKS]
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[3:]] == ["input", *NETWORKS]
     command("stylize", clip, "--style", own, "-o", f"{clip.with_name('drawn')}/")  # the folder is a style
     assert not same(frames(clip.with_name("drawn")), frames(clip))
