@@ -162,7 +162,7 @@ def needed(run: Run, command: str, monkeypatch: pytest.MonkeyPatch) -> int:
 
     with monkeypatch.context() as patch:
         patch.setattr(planning, "planned", look)
-        run(command)
+        run(f"{command} --plan")
     return seen[0]
 
 

@@ -145,7 +145,7 @@ def test_it_makes_the_folder_of_a_style() -> None:
         torch.testing.assert_close(target[layer], gram, rtol=1e-3, atol=1e-3)
     assert made_with == {"perceptual": vgg.fingerprint, "style_size": 48}
     assert max(read_picture(Path("own/image.jpg")).rgb.shape) == 64  # as large as it is
-    assert [line.split()[0] for line in made.table().splitlines()[1:]] == ["input", "independent", "recurrent"]
+    assert [line.split()[0] for line in made.table().splitlines()[3:]] == ["input", "independent", "recurrent"]
 
 
 def test_the_card_tells_what_was_done() -> None:
@@ -367,7 +367,7 @@ def test_the_command_trains_and_says_what_it_does(run: Run) -> None:
     told = result.stderr.splitlines()
     assert told[0] == "begins     from other, as asked for"
     assert told[-1] == "own: both networks, card and sheet.jpg; --style own takes it"
-    assert [line.split()[0] for line in result.stdout.splitlines()[1:]] == ["input", "independent", "recurrent"]
+    assert [line.split()[0] for line in result.stdout.splitlines()[3:]] == ["input", "independent", "recurrent"]
     card = json.loads(Path("own/card.json").read_text("utf-8"))
     assert card["command"] == [
         "nststab train style my_picture.png --photos photos -o own --start-from other --seed 3 "
