@@ -122,7 +122,7 @@ def test_reads_the_imports_it_must_see() -> None:
     assert any(
         statement.target == "cv2" and statement.place == "function" for statement in imports("nststab.flow.estimators")
     )
-    assert any(statement.place == "typing" for statement in imports("nststab.cli.train"))
+    assert any(statement.place == "typing" for statement in imports("nststab.cli.common"))
 
 
 def test_every_module_has_a_layer() -> None:
