@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nststab.errors import NststabError
+from nststab.frames import Frame
 from nststab.losses import PerceptualLoss
 
 from .settings import GatysSettings
@@ -82,12 +83,12 @@ class Gatys:
         self._keep = keep or (lambda compute: compute())
         self._coarse = tuple(coarse)
 
-    def __call__(self, frames: Iterable[Tensor]) -> Iterator[Tensor]:
+    def __call__(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         for frame in frames:
-            yield self.stylize(frame)
+            yield frame.with_rgb(self.stylize(frame.rgb))
 
     def stylize(self, frame: Tensor) -> Tensor:
-        """One frame (1, 3, H, W)."""
+        """The picture (1, 3, H, W) of one frame."""
         scaled = replace(self._settings, iterations=self._settings.coarse_iterations)
         result: Tensor | None = None
         for scale, loss in zip(range(len(self._coarse), 0, -1), self._coarse, strict=True):

@@ -12,6 +12,7 @@ from torch import Tensor
 from nststab.errors import NststabError
 from nststab.flow.estimators import FlowFunction
 from nststab.flow.pairs import FlowPair, flow_ahead
+from nststab.frames import Frame
 from nststab.losses import PerceptualLoss
 from nststab.storage.durable import read_tensor, write_tensor
 from nststab.warp import warp
@@ -64,36 +65,41 @@ class MultiPass:
         self._gatys = Gatys(loss, settings.gatys, callback, device, start, coarse=coarse)
         self._calls = 0
 
-    def __call__(self, frames: Iterable[Tensor]) -> Iterator[Tensor]:
+    def __call__(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         self._calls += 1
         return self._stylize(frames, self._folder / f"shot_{self._calls:04d}")
 
-    def _stylize(self, frames: Iterable[Tensor], folder: Path) -> Iterator[Tensor]:
+    def _stylize(self, frames: Iterable[Frame], folder: Path) -> Iterator[Frame]:
         shot = _Shot(folder)
-        count = self._first_pass(frames, shot)
+        taken = self._first_pass(frames, shot)
+        count = len(taken)
         for number in range(2, self._settings.passes + 1):
             for index in range(count) if _forward(number) else reversed(range(count)):
                 if shot.passes[index] < number:
                     shot.keep_result(index, number, self._improve(shot, index, number))
+        for index, frame in enumerate(taken):
+            content = None if frame.content is None else shot.frame(index)
+            yield replace(frame, rgb=shot.result(index), content=content)
         shot.keep_results_only()
-        for index in range(count):
-            yield shot.result(index)
 
-    def _first_pass(self, frames: Iterable[Tensor], shot: "_Shot") -> int:
-        """Fills `shot` with frames, flows and first results; returns how many frames there are."""
-        stream, index = iter(frames), -1
+    def _first_pass(self, frames: Iterable[Frame], shot: "_Shot") -> list[Frame]:
+        """Fills `shot` with frames, flows and first results; returns what else belongs to the frames."""
+        stream, taken = iter(frames), list[Frame]()
         done = len(shot.passes)
-        for index, frame in enumerate(islice(stream, max(0, done - 1))):
-            shot.expect(index, frame)
-        for index, (frame, pairs) in enumerate(flow_ahead(stream, self._flow), max(0, done - 1)):
+        for frame in islice(stream, max(0, done - 1)):
+            shot.expect(len(taken), frame)
+            taken.append(_without_pictures(frame))
+        for frame, pairs in flow_ahead(stream, self._flow):
+            index = len(taken)
+            taken.append(_without_pictures(frame))
             if index < done:  # the last of an earlier run, read for the flow to the next
                 shot.expect(index, frame)
                 continue
-            shot.keep_frame(index, frame, pairs.get(1))
-            shot.keep_result(index, 1, self._gatys.stylize(frame))
-        if index + 1 < done:
-            raise NststabError(f"{shot.folder}: expected the {done} frames of an earlier run, got {index + 1}")
-        return index + 1
+            shot.keep_frame(index, frame.rgb, pairs.get(1))
+            shot.keep_result(index, 1, self._gatys.stylize(frame.rgb))
+        if len(taken) < done:
+            raise NststabError(f"{shot.folder}: expected the {done} frames of an earlier run, got {len(taken)}")
+        return taken
 
     def _improve(self, shot: "_Shot", index: int, number: int) -> Tensor:
         """The result of pass `number` for the frame `index`."""
@@ -110,6 +116,12 @@ class MultiPass:
         if self._settings.has_temporal_loss(number):
             terms = tied(terms, [warped], [mask], self._settings.temporal_weight)
         return optimize(blended(own, warped, mask, self._settings.blend), terms, settings, self._callback).cpu()
+
+
+def _without_pictures(frame: Frame) -> Frame:
+    """What belongs to a frame; its pictures are in files meanwhile."""
+    nothing = frame.rgb.new_empty(0)
+    return replace(frame, rgb=nothing, content=None if frame.content is None else nothing)
 
 
 def _forward(number: int) -> bool:
@@ -143,10 +155,12 @@ class _Shot:
                     self._result_path(index, self.passes[index]).unlink()
                 self.passes[index] = number
 
-    def expect(self, index: int, frame: Tensor) -> None:
-        """Raises ValueError if another frame is kept; a finished shot's are gone."""
+    def expect(self, index: int, frame: Frame) -> None:
+        """Raises ValueError if another frame is kept; a finished shot's are gone, and kept anew if they are needed."""
         path = self._frame_path(index)
-        if path.exists() and not torch.equal(read_tensor(path), frame.cpu()):
+        if not path.exists() and frame.content is not None:
+            write_tensor(path, frame.rgb)
+        elif path.exists() and not torch.equal(read_tensor(path), frame.rgb.cpu()):
             raise NststabError(f"{path}: expected the frame that an earlier run kept here, got another")
 
     def keep_frame(self, index: int, frame: Tensor, pair: FlowPair | None) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nststab.flow.estimators import FlowFunction
 from nststab.flow.pairs import FlowPair, flow_ahead
+from nststab.frames import Frame
 from nststab.losses import PerceptualLoss, ruder_temporal_loss
 from nststab.warp import warp
 
@@ -52,12 +53,12 @@ class Ruder:
         self._keep = keep or (lambda compute: compute())
         self._gatys = Gatys(loss, settings.gatys, callback, device, start, keep, coarse)
 
-    def __call__(self, frames: Iterable[Tensor]) -> Iterator[Tensor]:
+    def __call__(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         before: deque[Tensor] = deque(maxlen=max(self._settings.long_term))
         for frame, pairs in flow_ahead(frames, self._flow, self._settings.long_term):
-            result = self._follow(frame, before, pairs) if before else self._gatys.stylize(frame)
+            result = self._follow(frame.rgb, before, pairs) if before else self._gatys.stylize(frame.rgb)
             before.append(result)
-            yield result
+            yield frame.with_rgb(result)
 
     def _follow(self, frame: Tensor, before: Sequence[Tensor], pairs: Mapping[int, FlowPair]) -> Tensor:
         """The result for `frame` (1, 3, H, W) after the results `before`, the last of which is the previous one."""

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from nststab.flow.estimators import FlowFunction, deepflow, dis
+from nststab.flow.estimators import Estimator, deepflow, dis
 from nststab.flow.files import read_flo
 from nststab.video.images import read_picture, to_uint8
 from nststab.warp import reliability
@@ -41,7 +41,7 @@ class Pair(NamedTuple):
     visible: Tensor
 
 
-def preset(number: int) -> FlowFunction:
+def preset(number: int) -> Estimator:
     """One of OpenCV's presets as it is."""
 
     def estimate(first: Tensor, second: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ def preset(number: int) -> FlowFunction:
     return estimate
 
 
-METHODS: Mapping[str, FlowFunction] = {
+METHODS: Mapping[str, Estimator] = {
     "deepflow": deepflow,
     "dis": dis,
     "OpenCV's medium": preset(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM),

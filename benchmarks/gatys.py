@@ -30,8 +30,10 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from nststab.baselines.gatys import Gatys, GatysSettings, objective, optimize
+from nststab.frames import Frame
 from nststab.losses import LossSettings, PerceptualLoss, style_target
-from nststab.networks.checkpoints import FeedForward, load_checkpoint, read_tensors
+from nststab.methods.feed_forward import FeedForward
+from nststab.networks.checkpoints import load_checkpoint, read_tensors
 from nststab.styles.shipped import demo_clip, find_style, perceptual_weights
 from nststab.vgg import PerceptualNetwork, normalization
 from nststab.video.clip import open_clip
@@ -256,7 +258,7 @@ def exact_loss(task: Task) -> Callable[[Tensor], float]:
 def network_start(style: str) -> Callable[[Tensor], Tensor]:
     """Frames stylized by a shipped independent network."""
     network = FeedForward(load_checkpoint(find_style(style).checkpoint("independent")).network)
-    return lambda frame: next(network([frame]))
+    return lambda frame: next(network([Frame(frame)])).rgb
 
 
 def speed(task: Task, repeats: int) -> dict[str, Any]:

@@ -21,8 +21,9 @@ from torch import Tensor
 
 from nststab.baselines.gatys import Gatys, GatysSettings
 from nststab.datasets.folders import PhotoFolder
+from nststab.frames import Frame
 from nststab.losses import LossSettings, PerceptualLoss
-from nststab.networks.checkpoints import FeedForward
+from nststab.methods.feed_forward import FeedForward
 from nststab.networks.perceptual import perceptual_network
 from nststab.storage.durable import write_durably
 from nststab.styles.shipped import styles
@@ -67,7 +68,7 @@ def compare(name: str, photos: tuple[Tensor, ...], iterations: int) -> dict[str,
             GatysSettings(iterations=iterations, tolerance=0),
             lambda _, terms, trace=trace: trace.append(sum(terms.values())),
         )
-        network.append(measured(loss, next(stylize([photo])), photo))
+        network.append(measured(loss, next(stylize([Frame(photo)])).rgb, photo))
         optimized.append(measured(loss, gatys.stylize(photo), photo))
         total = sum(network[-1].values())
         passed.append(next((k for k, value in enumerate(trace) if value <= total), iterations))

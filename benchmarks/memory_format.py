@@ -9,8 +9,9 @@ import time
 
 import torch
 
+from nststab.engines.torch_engine import autocast
 from nststab.losses import LossSettings, PerceptualLoss, style_target
-from nststab.networks.checkpoints import autocast, read_tensors
+from nststab.networks.checkpoints import read_tensors
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.styles.shipped import perceptual_weights
 from nststab.vgg import PerceptualNetwork, normalization

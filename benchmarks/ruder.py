@@ -12,7 +12,7 @@ import argparse
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -23,8 +23,9 @@ from torch import Tensor
 from nststab.baselines.gatys import Gatys, GatysSettings
 from nststab.baselines.multipass import MultiPass, MultiPassSettings
 from nststab.baselines.ruder import Ruder, RuderSettings, long_term_masks
-from nststab.flow.estimators import FlowFunction, cached, deepflow
+from nststab.flow.estimators import FlowFunction, between_frames, cached, deepflow
 from nststab.flow.pairs import FlowPair, flow_ahead
+from nststab.frames import Stylizer, as_frames, pictures_of
 from nststab.losses import LossSettings, PerceptualLoss, style_target
 from nststab.metrics import warping_error
 from nststab.networks.checkpoints import read_tensors
@@ -43,8 +44,8 @@ def main() -> None:
     frames = [frame.rgb for frame in islice(open_clip(options.clip, options.size).frames(), options.frames)]
     loss = perceptual_loss(options.style, options.size)
     with tempfile.TemporaryDirectory() as folder:
-        flow = cached(deepflow, Path(folder) / "flow", "deepflow")
-        pairs = [pair for _, pair in flow_ahead(frames, flow, DISTANCES)]
+        flow = between_frames(cached(deepflow, Path(folder) / "flow", "deepflow"))
+        pairs = [pair for _, pair in flow_ahead(as_frames(frames), flow, DISTANCES)]
         reappeared = sum(float(mask.mean()) for mask in map(reappeared_mask, pairs)) / len(pairs)
         height, width = frames[0].shape[-2:]
         print(f"{options.clip.name}, {len(frames)} frames of {width}x{height}, {reappeared:.2%} of the pixels reappear")
@@ -58,7 +59,7 @@ def main() -> None:
         report("input", frames, 0.0)
         for name, stylizer in single_passes(loss, flow, options).items():
             began = time.perf_counter()
-            results = list(stylizer(frames))
+            results = list(pictures_of(stylizer(as_frames(frames))))
             report(name, results, time.perf_counter() - began)
         passes(loss, flow, options, Path(folder) / "passes", frames, report)
 
@@ -89,13 +90,11 @@ def perceptual_loss(style: Path, side: int) -> PerceptualLoss:
     )
 
 
-def single_passes(
-    loss: PerceptualLoss, flow: FlowFunction, options: argparse.Namespace
-) -> dict[str, Callable[[Iterable[Tensor]], Iterable[Tensor]]]:
+def single_passes(loss: PerceptualLoss, flow: FlowFunction, options: argparse.Namespace) -> dict[str, Stylizer]:
     if options.only_passes:
         return {}
     loop = GatysSettings(options.iterations, init=options.init)
-    made: dict[str, Callable[[Iterable[Tensor]], Iterable[Tensor]]] = {"gatys": Gatys(loss, loop)}
+    made: dict[str, Stylizer] = {"gatys": Gatys(loss, loop)}
     for distances in ((1,), DISTANCES):
         settings = RuderSettings(loop, options.later_iterations, long_term=distances)
         made[f"ruder {','.join(map(str, distances))}"] = Ruder(loss, flow, settings)
@@ -126,7 +125,7 @@ def passes(
                 report(f"pass {number}", kept_results(folder / "shot_0001", number), time.perf_counter() - began)
 
     if options.passes:
-        results = list(MultiPass(loss, flow, settings, folder, callback)(frames))
+        results = list(pictures_of(MultiPass(loss, flow, settings, folder, callback)(as_frames(frames))))
         report(f"pass {options.passes}", results, time.perf_counter() - began)
 
 

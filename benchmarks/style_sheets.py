@@ -14,7 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nststab.networks.checkpoints import FeedForward, load_checkpoint
+from nststab.frames import as_frames, pictures_of
+from nststab.methods.feed_forward import FeedForward
+from nststab.networks.checkpoints import load_checkpoint
 from nststab.report.sheet import contact_sheet
 from nststab.styles.shipped import demo_clip, find_style, styles
 from nststab.video.clip import open_clip
@@ -37,7 +39,7 @@ def main() -> None:
         rows, labels = [row(frames)], ["input"]
         for method in style.methods:
             stylize = FeedForward(load_checkpoint(style.checkpoint(method)).network, precision="bfloat16")
-            rows.append(row(list(stylize(frames))))
+            rows.append(row(list(pictures_of(stylize(as_frames(frames))))))
             labels.append(method)
         write_picture(FOLDER / f"{name}.jpg", contact_sheet(rows, labels))
 

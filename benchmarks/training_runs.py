@@ -19,9 +19,11 @@ from rich.table import Table
 from torch import Tensor
 
 from nststab.datasets.folders import DavisSequence
+from nststab.frames import as_frames, pictures_of
 from nststab.losses import LossSettings, PerceptualLoss
 from nststab.measure.stability import StabilitySettings, measure, perceptual_losses
-from nststab.networks.checkpoints import FeedForward, load_checkpoint
+from nststab.methods.feed_forward import FeedForward
+from nststab.networks.checkpoints import load_checkpoint
 from nststab.networks.perceptual import perceptual_network
 
 SIZE, FRAMES, PATCHES = 432, 12, 6
@@ -56,7 +58,7 @@ def stability(davis: Path, stylizers: dict[str, FeedForward], loss: PerceptualLo
         sequence = DavisSequence(davis, name, SIZE)
         content = [sequence.frame(index) for index in range(FRAMES)]
         masks = [sequence.mask(index) for index in range(FRAMES)]
-        stylized = {key: list(stylize(content)) for key, stylize in stylizers.items()}
+        stylized = {key: list(pictures_of(stylize(as_frames(content)))) for key, stylize in stylizers.items()}
         settings, looked_at = StabilitySettings(PATCHES), {FRAMES // 2, FRAMES - 1}
         for key, row in measure(content, stylized, settings, masks, losses, loss_frames=looked_at).items():
             found.setdefault(key, []).append([getattr(row, figure) for figure in FIGURES])
@@ -68,7 +70,7 @@ def border(davis: Path, stylize: FeedForward) -> list[float]:
     differences = []
     for name in BORDERED:
         frame = DavisSequence(davis, name, SIZE).frame(0)
-        (picture,) = stylize([frame])
+        (picture,) = pictures_of(stylize(as_frames([frame])))
         for turned, content in zip(sides(picture), sides(frame), strict=True):
             differences.append(outstanding(turned) - outstanding(content))
     return (255 * torch.stack(differences).abs().mean(0)).tolist()

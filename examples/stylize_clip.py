@@ -7,7 +7,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from nststab.networks.checkpoints import FeedForward, load_checkpoint
+from nststab.methods.feed_forward import FeedForward
+from nststab.networks.checkpoints import load_checkpoint
 from nststab.shots import by_shot
 from nststab.styles.shipped import find_style
 from nststab.video.clip import convert_clip, open_clip

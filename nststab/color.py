@@ -1,13 +1,13 @@
 """The colours of the content under the light and shade of its stylization."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from nststab.errors import NststabError
+from nststab.frames import Frame, Stylizer
 
 LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of R, G and B in the luminance Y of YIQ and YUV: ITU-R BT.601."""
@@ -39,35 +39,15 @@ def _luminance(image: Tensor) -> Tensor:
     return (image * weights).sum(dim=1, keepdim=True)
 
 
-class FrameQueue(Protocol):
-    """Frames (1, 3, H, W), first in, first out."""
-
-    def append(self, frame: Tensor, /) -> None: ...
-    def popleft(self) -> Tensor: ...
-
-
 class PreserveColor:
-    """A `Stylizer` that gives the frames of another their content's colours: see `preserve_color`.
+    """A `Stylizer` that gives the frames of another their content's colours: see `preserve_color`."""
 
-    Only the frames that the other one has read but not given back wait here, in a new `queue` for each call: in memory,
-    unless a queue on disk is given, for a stylizer that reads its shot to the end.
-    """
-
-    def __init__(
-        self,
-        stylizer: Callable[[Iterable[Tensor]], Iterator[Tensor]],
-        queue: Callable[[], FrameQueue] = deque,
-    ) -> None:
+    def __init__(self, stylizer: Stylizer) -> None:
         self._stylizer = stylizer
-        self._queue = queue
 
-    def __call__(self, frames: Iterable[Tensor]) -> Iterator[Tensor]:
-        waiting = self._queue()
-
-        def passing() -> Iterator[Tensor]:
-            for frame in frames:
-                waiting.append(frame)
-                yield frame
-
-        for stylized in self._stylizer(passing()):
-            yield preserve_color(stylized, waiting.popleft().to(stylized))
+    def __call__(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        for frame in self._stylizer(replace(frame, content=frame.rgb) for frame in frames):
+            if frame.content is None:
+                raise NststabError("expected a stylizer that gives back the frames it took, with_rgb of its own")
+            rgb = preserve_color(frame.rgb, frame.content.to(frame.rgb))
+            yield replace(frame, rgb=rgb, content=None)

@@ -18,6 +18,7 @@ class Frame:
         time, duration: in seconds; None where the source has none.
         alpha: (1, 1, H, W) in [0, 1], the picture's opacity.
         mask: (1, 1, H, W) in [0, 1], 1 where it is to be stylized.
+        content: (1, 3, H, W), what `rgb` was before it was stylized, where a later step asks for it.
     """
 
     rgb: Tensor
@@ -26,6 +27,7 @@ class Frame:
     duration: Fraction | None = None
     alpha: Tensor | None = None
     mask: Tensor | None = None
+    content: Tensor | None = None
 
     def with_rgb(self, rgb: Tensor) -> Self:
         """Another picture in the place of this one."""
@@ -33,6 +35,19 @@ class Frame:
 
 
 class Stylizer(Protocol):
-    """Frames of one shot in, as many out, in order; state lives in the call, so a new shot is a new call."""
+    """Frames of one shot in, as many frames out, in order; state lives in the call, so a new shot is a new call.
 
-    def __call__(self, frames: Iterable[Frame]) -> Iterator[Frame]: ...
+    What it gives is `frame.with_rgb(...)` of what it took, so that number, time and alpha stay with the picture.
+    """
+
+    def __call__(self, frames: Iterable[Frame], /) -> Iterator[Frame]: ...
+
+
+def as_frames(pictures: Iterable[Tensor]) -> Iterator[Frame]:
+    """Pictures (1, 3, H, W) as frames, numbered from 0."""
+    return (Frame(picture, number) for number, picture in enumerate(pictures))
+
+
+def pictures_of(frames: Iterable[Frame]) -> Iterator[Tensor]:
+    """The bare pictures (1, 3, H, W) of frames."""
+    return (frame.rgb for frame in frames)

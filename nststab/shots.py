@@ -1,10 +1,12 @@
 """Splits a stream of frames into shots at its hard cuts, so that a stylizer begins anew at each."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import torch.nn.functional as F
 from torch import Tensor
+
+from nststab.frames import Frame, Stylizer
 
 # Measured (DAVIS, Big Buck Bunny, film with five cuts; 306 cuts made by joining their shots): change x disagreement is
 # 0.06 and more at cuts, 0.022 in the wildest motion blur, under 0.005 elsewhere; a cut rises 3.4 times and more.
@@ -16,8 +18,8 @@ _RISE = 2.5  # a cut changes this many times as much as the frames before it
 _HISTORY = 8  # frames which tell how much the shot changes anyway
 
 
-def detect_cuts(frames: Iterable[Tensor]) -> Iterator[tuple[Tensor, bool]]:
-    """Each frame (1, 3, H, W), with whether a hard cut lies right before it; streaming, and never at the first frame.
+def detect_cuts(frames: Iterable[Frame]) -> Iterator[tuple[Frame, bool]]:
+    """Each frame with whether a hard cut lies right before it; streaming, and never at the first frame.
 
     Two frames are compared on a 9x16 grid of mean colours: by their mean absolute difference, and by their correlation,
     which a change of light leaves as it is. A cut must be large in both and stand out from the frames before it, as in
@@ -29,13 +31,13 @@ def detect_cuts(frames: Iterable[Tensor]) -> Iterator[tuple[Tensor, bool]]:
     recent: deque[float] = deque(maxlen=_HISTORY)
     frame = next(stream, None)
     while frame is not None:
-        following: Tensor | None = None
-        grid = F.adaptive_avg_pool2d(frame, _GRID)  # (1, 3, 9, 16)
+        following: Frame | None = None
+        grid = _on_grid(frame)
         cut = reference is not None and _breaks(reference, grid, recent)
         flash = False
         if cut and reference is not None:
             following = next(stream, None)
-            flash = following is not None and not _breaks(reference, F.adaptive_avg_pool2d(following, _GRID), recent)
+            flash = following is not None and not _breaks(reference, _on_grid(following), recent)
         if cut and not flash:
             recent.clear()
         elif reference is not None and not flash:
@@ -44,6 +46,10 @@ def detect_cuts(frames: Iterable[Tensor]) -> Iterator[tuple[Tensor, bool]]:
             reference = grid
         yield frame, cut and not flash
         frame = next(stream, None) if following is None else following
+
+
+def _on_grid(frame: Frame) -> Tensor:
+    return F.adaptive_avg_pool2d(frame.rgb, _GRID)  # (1, 3, 9, 16)
 
 
 def _difference(before: Tensor, after: Tensor) -> float:
@@ -65,15 +71,15 @@ def _breaks(before: Tensor, after: Tensor, recent: deque[float]) -> bool:
     return change > _REPLACED or change * (1 - _correlation(before, after)) > _CHANGE
 
 
-def split_shots(frames: Iterable[Tensor]) -> Iterator[Iterator[Tensor]]:
+def split_shots(frames: Iterable[Frame]) -> Iterator[Iterator[Frame]]:
     """The shots of a stream, each an iterator of its frames; nothing is kept, so each must be used before the next.
 
     As with `itertools.groupby`, what a shot's user leaves unread is skipped when the next shot is asked for.
     """
     marked = detect_cuts(frames)
-    first: Tensor | None = None
+    first: Frame | None = None
 
-    def shot(frame: Tensor | None) -> Iterator[Tensor]:
+    def shot(frame: Frame | None) -> Iterator[Frame]:
         nonlocal first
         first = None
         while frame is not None:
@@ -91,7 +97,7 @@ def split_shots(frames: Iterable[Tensor]) -> Iterator[Iterator[Tensor]]:
             pass
 
 
-def by_shot(stylizer: Callable[[Iterable[Tensor]], Iterator[Tensor]], frames: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Stylize a stream of frames (1, 3, H, W) by a new call of `stylizer` for each shot: a cut resets its state."""
+def by_shot(stylizer: Stylizer, frames: Iterable[Frame]) -> Iterator[Frame]:
+    """Stylize a stream of frames by a new call of `stylizer` for each shot: a cut resets its state."""
     for shot in split_shots(frames):
         yield from stylizer(shot)

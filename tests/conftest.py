@@ -1,7 +1,8 @@
 """Fixtures shared by the tests: a tiny random VGG and a seeded generator."""
 
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 # More threads gain nothing on 32x32 pixels, and wait for each other on a busy machine. Before torch is imported.
@@ -12,6 +13,7 @@ import torch
 from click.testing import Result
 from torch import Tensor
 
+from nststab.frames import Frame, Stylizer, as_frames, pictures_of
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
 
@@ -90,3 +92,25 @@ def corner(canvas: Tensor, picture: Tensor) -> tuple[int, int]:
         if torch.equal(canvas[..., y : y + height, x : x + width], picture):
             return y, x
     raise AssertionError("the picture is not in the canvas")
+
+
+def on_pictures(function: Callable[[Iterable[Tensor]], Iterator[Tensor]]) -> Stylizer:
+    """A stylizer that makes a stream of pictures (1, 3, H, W) of another."""
+
+    def stylizer(frames: Iterable[Frame]) -> Iterator[Frame]:
+        taken: deque[Frame] = deque()
+
+        def pictures() -> Iterator[Tensor]:
+            for frame in frames:
+                taken.append(frame)
+                yield frame.rgb
+
+        for picture in function(pictures()):
+            yield taken.popleft().with_rgb(picture)
+
+    return stylizer
+
+
+def stylized(stylizer: Stylizer, pictures: Iterable[Tensor]) -> Iterator[Tensor]:
+    """What a stylizer makes of pictures (1, 3, H, W)."""
+    return pictures_of(stylizer(as_frames(pictures)))

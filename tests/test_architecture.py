@@ -257,7 +257,7 @@ def test_the_networks_run_without_media_libraries() -> None:
         "import nststab.styles.shipped, nststab.video.clip, nststab.shots, nststab.train.stages, nststab.flow.pairs\n"
     )
     code += "import nststab.report.layout\n"
-    code += "from nststab.networks.checkpoints import FeedForward; print(FeedForward.__name__)"
+    code += "from nststab.methods.feed_forward import FeedForward; print(FeedForward.__name__)"
     assert run(code) == "FeedForward\n"
 
 

@@ -24,20 +24,21 @@ from nststab.methods.build import (
     start_picture,
     stylizer,
 )
+from nststab.methods.feed_forward import FeedForward
 from nststab.methods.settings import MethodSettings, OptimizationSettings, PassSettings
 from nststab.networks.checkpoints import (
     Checkpoint,
-    FeedForward,
-    Precision,
     load_checkpoint,
     save_checkpoint,
     save_target,
 )
 from nststab.networks.perceptual import layers_of, perceptual_network
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
+from nststab.settings import Precision
 from nststab.styles.shipped import find_style
 from nststab.styles.source import Style, chosen_style, style_source
 from nststab.video.images import read_picture, resize, write_picture
+from tests.conftest import stylized
 
 CPU = torch.device("cpu")
 MACHINE = Machine(CPU, "float32")
@@ -262,7 +263,7 @@ def test_init_by_a_trained_style_begins_with_its_picture() -> None:
     network = load_checkpoint(find_style("the_great_wave").checkpoint("independent")).network
     start = start_picture("style:the_great_wave", 32, MACHINE)
     assert start is not None
-    torch.testing.assert_close(start(frame), next(FeedForward(network)([frame])))
+    torch.testing.assert_close(start(frame), next(stylized(FeedForward(network), [frame])))
     with pytest.raises(SettingError, match="no style is named 'the_grate_wave'; did you mean the_great_wave"):
         start_picture("style:the_grate_wave", 32, MACHINE)
 
@@ -341,9 +342,8 @@ def test_preserve_color_keeps_the_colours_of_the_input(picture: Path, tmp_path: 
     result = CliRunner().invoke(group, command.split())
     assert result.exit_code == 0, result.output
     made = read_picture(output).rgb
-    plain = next(
-        FeedForward(load_checkpoint(find_style("the_great_wave").checkpoint("independent")).network)([content])
-    )
+    network = load_checkpoint(find_style("the_great_wave").checkpoint("independent")).network
+    plain = next(stylized(FeedForward(network), [content]))
     torch.testing.assert_close(made, preserve_color(plain, content), atol=0.02, rtol=0)
     assert (plain - made).abs().mean() > 0.02
 

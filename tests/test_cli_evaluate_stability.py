@@ -19,12 +19,13 @@ from nststab.cli.evaluate import stability as stability_command
 from nststab.losses import LossSettings, style_target
 from nststab.measure.rows import CHEATS
 from nststab.measure.stability import CONTENT
+from nststab.methods.feed_forward import FeedForward
 from nststab.metrics import PSNR_CAP
-from nststab.networks.checkpoints import Checkpoint, FeedForward, save_checkpoint
+from nststab.networks.checkpoints import Checkpoint, save_checkpoint
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
-from tests.conftest import tiny_state_dict
+from tests.conftest import stylized, tiny_state_dict
 
 Run = Callable[..., Result]
 FRAMES = 5
@@ -56,7 +57,7 @@ def write_style(folder: Path, seed: int) -> None:
     vgg = PerceptualNetwork(tiny_state_dict())
     torch.manual_seed(seed)
     networks = {name: TransformationNetwork(NetworkConfig(name == "recurrent", (4, 6, 8), 1)) for name in METHODS}
-    picture = next(FeedForward(networks["independent"], "cpu", "float32")(panning(0)))
+    picture = next(stylized(FeedForward(networks["independent"], "cpu", "float32"), panning(0)))
     style = style_target(vgg, picture, LossSettings().style_layers)
     for name, network in networks.items():
         save_checkpoint(folder / f"{name}.safetensors", Checkpoint(network, style))

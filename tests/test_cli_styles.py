@@ -11,11 +11,13 @@ from click.testing import CliRunner, Result
 from torch import Tensor
 
 from nststab.cli import group
-from nststab.networks.checkpoints import Checkpoint, FeedForward, load_checkpoint, save_checkpoint
+from nststab.methods.feed_forward import FeedForward
+from nststab.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.styles import shipped as assets
 from nststab.tasks.style_sheet import FRAMES, labelled
 from nststab.video.images import read_picture, resize, write_picture
+from tests.conftest import stylized
 
 Run = Callable[..., Result]
 NAMES = ("candy", "udnie")  # in the order of the shelf
@@ -225,7 +227,7 @@ def test_wrong_usage_is_answered(run: Run, arguments: list[str], message: str) -
 def sheet(last: Tensor, frames: list[Tensor], method: str, names: tuple[str, ...] = NAMES) -> Tensor:
     """The sheet of all styles, as it is read back."""
     stylizers = [FeedForward(load_checkpoint(assets.find_style(name).checkpoint(method)).network) for name in names]
-    drawn = [list(stylizer(frames))[-1] for stylizer in stylizers]
+    drawn = [list(stylized(stylizer, frames))[-1] for stylizer in stylizers]
     write_picture(Path("expected.png"), labelled([last, *drawn], ["input", *names]))
     return read_picture(Path("expected.png")).rgb
 

@@ -21,14 +21,15 @@ from nststab.cli import group
 from nststab.flow import source as flow_source
 from nststab.losses import LossSettings, style_target
 from nststab.methods import build
-from nststab.networks.checkpoints import Checkpoint, FeedForward, load_checkpoint, save_checkpoint
+from nststab.methods.feed_forward import FeedForward
+from nststab.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.styles import shipped as assets
 from nststab.styles.source import StyleSource
 from nststab.vgg import PerceptualNetwork
 from nststab.video.clip import open_clip
 from nststab.video.images import read_picture, write_picture
-from tests.conftest import tiny_state_dict
+from tests.conftest import stylized, tiny_state_dict
 
 Run = Callable[..., Result]
 TINY = NetworkConfig(widths=(4, 6, 8), blocks=1)
@@ -100,7 +101,7 @@ def test_a_folder_becomes_what_the_network_makes_of_it(run: Run, name: str, opti
     result = done(run(f"stylize film -o out/ {options}"))
     assert result.stderr == "out/: 3 frames, 32x24\n"
     assert list(contents("out")) == [f"frame_00000{number}.png" for number in (1, 2, 3)]
-    expected = FeedForward(load_checkpoint(Path(f"{name}.safetensors")).network)(frames("film"))
+    expected = stylized(FeedForward(load_checkpoint(Path(f"{name}.safetensors")).network), frames("film"))
     for got, frame in zip(frames("out"), expected, strict=True):
         assert (got - rounded(frame)).abs().max() <= 1.01 / 255
 

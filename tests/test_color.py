@@ -1,6 +1,5 @@
 """Luminance of one picture, colours of another; and the stylizer that does it to a stream."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 
 import pytest
@@ -10,6 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nststab.color import LUMINANCE, PreserveColor, preserve_color
+from nststab.frames import Frame
+from tests.conftest import stylized
 
 
 def luminance(image: Tensor) -> Tensor:
@@ -83,11 +84,11 @@ class Delayed:
         self._ahead = ahead
         self.read = 0
 
-    def __call__(self, frames: Iterable[Tensor]) -> Iterator[Tensor]:
-        held: list[Tensor] = []
+    def __call__(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        held: list[Frame] = []
         for frame in frames:
             self.read += 1
-            held.append(frame * 0.5)
+            held.append(frame.with_rgb(frame.rgb * 0.5))
             if len(held) > self._ahead:
                 yield held.pop(0)
         yield from held
@@ -96,30 +97,15 @@ class Delayed:
 @pytest.mark.parametrize("ahead", [0, 1, 3, 20])
 def test_each_frame_gets_its_own_colours_however_far_the_stylizer_reads_ahead(ahead: int) -> None:
     frames = [noise(seed) for seed in range(8)]
-    results = list(PreserveColor(Delayed(ahead))(frames))
+    results = list(stylized(PreserveColor(Delayed(ahead)), frames))
     assert len(results) == 8
     for result, frame in zip(results, frames, strict=True):
         assert torch.equal(result, preserve_color(frame * 0.5, frame))
 
 
-def test_frames_wait_in_a_new_queue_of_each_call() -> None:
-    queues: list[deque[Tensor]] = []
-
-    def queue() -> deque[Tensor]:
-        queues.append(deque())
-        return queues[-1]
-
-    method = PreserveColor(Delayed(20), queue)
-    for _ in range(2):
-        results = method(noise(seed) for seed in range(8))
-        next(results)
-        assert len(queues[-1]) == 7
-    assert len(queues) == 2
-
-
 def test_frames_are_read_no_faster_than_the_stylizer_reads() -> None:
     stylizer = Delayed(2)
-    results = PreserveColor(stylizer)(noise(seed) for seed in range(100))
+    results = stylized(PreserveColor(stylizer), (noise(seed) for seed in range(100)))
     for done in range(1, 5):
         next(results)
         assert stylizer.read == done + 2

@@ -1,6 +1,7 @@
 """What every stylizer promises: a stream of frames in, as many of the same size out, state only within a call."""
 
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from nststab.baselines.multipass import MultiPass
 from nststab.baselines.ruder import Ruder
 from nststab.baselines.settings import GatysSettings, MultiPassSettings, RuderSettings
 from nststab.color import PreserveColor
+from nststab.frames import Frame, Stylizer
 from nststab.losses import LossSettings, PerceptualLoss, style_target
-from nststab.networks.checkpoints import FeedForward, Stylizer
+from nststab.methods.feed_forward import FeedForward
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.vgg import PerceptualNetwork
 
@@ -32,8 +34,8 @@ def feed_forward(recurrent: bool) -> Stylizer:
     return FeedForward(TransformationNetwork(NetworkConfig(recurrent, widths=(4, 6, 8), blocks=1)))
 
 
-def no_motion(first: Tensor, _second: Tensor) -> Tensor:
-    return torch.zeros_like(first[:, :2])
+def no_motion(first: Frame, _second: Frame) -> Tensor:
+    return torch.zeros_like(first.rgb[:, :2])
 
 
 FACTORIES: dict[str, Factory] = {
@@ -48,6 +50,9 @@ FACTORIES: dict[str, Factory] = {
     ),
     "recurrent, colours kept": lambda _, __: PreserveColor(feed_forward(True)),
     "ruder, colours kept": lambda vgg, _: PreserveColor(Ruder(loss(vgg), no_motion, RuderSettings(FEW, 2))),
+    "ruder, multi-pass, colours kept": lambda vgg, folder: PreserveColor(
+        MultiPass(loss(vgg), no_motion, MultiPassSettings(FEW, later_iterations=2, passes=2), folder)
+    ),
 }
 
 
@@ -56,22 +61,25 @@ def stylizer(request: pytest.FixtureRequest, tiny_vgg: PerceptualNetwork, tmp_pa
     return FACTORIES[request.param](tiny_vgg, tmp_path)
 
 
-def clip(count: int, height: int = 32, width: int = 32) -> list[Tensor]:
+def clip(count: int, height: int = 32, width: int = 32) -> list[Frame]:
     generator = torch.Generator().manual_seed(1)
-    return [torch.rand(1, 3, height, width, generator=generator) for _ in range(count)]
+    pictures = [torch.rand(1, 3, height, width, generator=generator) for _ in range(count)]
+    alpha = torch.zeros(1, 1, height, width)
+    return [Frame(rgb, 7 + number, Fraction(number, 25), alpha=alpha) for number, rgb in enumerate(pictures)]
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 47), (5, 70), (1, 1)])
 def test_as_many_frames_of_the_same_size_come_out(stylizer: Stylizer, height: int, width: int) -> None:
     frames = clip(3, height, width)
     stylized = list(stylizer(frames))
-    assert [frame.shape for frame in stylized] == [frame.shape for frame in frames]
     for frame, source in zip(stylized, frames, strict=True):
-        assert frame.dtype == torch.float32
-        assert frame.device.type == "cpu"
-        assert not frame.requires_grad
-        assert 0 <= frame.min() <= frame.max() <= 1
-        assert not torch.equal(frame, source)
+        rgb = frame.rgb
+        assert rgb.shape == source.rgb.shape
+        assert (rgb.dtype, rgb.device.type, rgb.requires_grad) == (torch.float32, "cpu", False)
+        assert 0 <= rgb.min() <= rgb.max() <= 1
+        assert not torch.equal(rgb, source.rgb)
+        assert (frame.number, frame.time, frame.alpha) == (source.number, source.time, source.alpha)
+        assert frame.content is None
 
 
 def test_an_empty_stream_gives_an_empty_stream(stylizer: Stylizer) -> None:
@@ -82,22 +90,22 @@ def test_a_second_call_starts_afresh(stylizer: Stylizer) -> None:
     frames = clip(3)
     first = list(stylizer(frames))
     again = list(stylizer(frames))
-    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert all(torch.equal(a.rgb, b.rgb) for a, b in zip(first, again, strict=True))
 
 
 def test_two_calls_at_a_time_do_not_disturb_each_other(stylizer: Stylizer) -> None:
     frames = clip(3)
     alone = list(stylizer(frames))
     both = list(zip(stylizer(frames), stylizer(frames[::-1]), strict=True))
-    assert all(torch.equal(a, b) for a, (b, _) in zip(alone, both, strict=True))
+    assert all(torch.equal(a.rgb, b.rgb) for a, (b, _) in zip(alone, both, strict=True))
 
 
-def test_frames_are_taken_as_they_are_needed(stylizer: Stylizer) -> None:
-    if isinstance(stylizer, MultiPass):
+def test_frames_are_taken_as_they_are_needed(stylizer: Stylizer, request: pytest.FixtureRequest) -> None:
+    if "multi-pass" in request.node.callspec.id:
         pytest.skip("passes over the whole shot, which it keeps on disk")
     taken = 0
 
-    def endless() -> Iterator[Tensor]:
+    def endless() -> Iterator[Frame]:
         nonlocal taken
         while True:
             taken += 1

@@ -30,6 +30,7 @@ from nststab.experiments.distortions import (
 )
 from nststab.metrics import ssim
 from nststab.video.images import write_picture
+from tests.conftest import on_pictures
 
 SIZE = 32
 REGION = Region("swan", 0, 9, 11)
@@ -65,7 +66,7 @@ def measured(stylizer: Any, name: str, strength: float, follows: bool = False) -
     frame = noise()
     content, patch = (distorted(name, frame, REGION, SIZE, value) for value in (0, strength))
     shift = round(strength) if name == "translation" else None
-    return measure(content, patch, Pairs(stylizer, content, follows), losses, shift)
+    return measure(content, patch, Pairs(on_pictures(stylizer), content, follows), losses, shift)
 
 
 # distortions
@@ -205,7 +206,10 @@ def test_only_who_remembers_sees_both_in_a_clip() -> None:
         return mixing(given)
 
     content, patch = torch.zeros(1, 3, 8, 8), torch.ones(1, 3, 8, 8)
-    together, apart = Pairs(counting, content, follows=True), Pairs(counting, content, follows=False)
+    together, apart = (
+        Pairs(on_pictures(counting), content, follows=True),
+        Pairs(on_pictures(counting), content, follows=False),
+    )
     assert [float(frame.mean()) for frame in together(patch)] == [0, 0.5]
     assert [float(frame.mean()) for frame in apart(patch)] == [0, 1]
     apart(patch)

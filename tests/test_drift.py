@@ -21,6 +21,7 @@ from nststab.metrics import DriftSlopes, drift_slopes
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.video.images import write_picture
+from tests.conftest import on_pictures
 
 SHORT = DriftSettings(frames=80, noise=0.01, loop=5)
 
@@ -126,7 +127,7 @@ def test_the_noise_is_that_of_its_moment() -> None:
 @pytest.mark.parametrize("part", ["still", "loop"])
 def test_a_planted_ramp_is_drift_of_a_long_run(part: str) -> None:
     """Of the still within three standard errors of the noise, of the loop exactly, whose own motion is none."""
-    found = measure(part, ramp, pictures(), SHORT, no_losses)
+    found = measure(part, on_pictures(ramp), pictures(), SHORT, no_losses)
     tolerances = {name: 3 * error if part == "still" else 1e-4 for name, error in found["errors"].items()}
     planted = {"red": 0.02, "green": -0.05, "blue": 0.01}
     for name, slope in planted.items():
@@ -143,11 +144,11 @@ def test_a_planted_ramp_is_drift_of_a_long_run(part: str) -> None:
 
 
 def test_a_stylizer_that_does_nothing_does_not_drift() -> None:
-    still = measure("still", identity, pictures(), SHORT, no_losses)
+    still = measure("still", on_pictures(identity), pictures(), SHORT, no_losses)
     assert still["drift"] < 3 * still["drift_error"]
     assert still["change"] == pytest.approx(255 * 0.01 * 2 / math.sqrt(math.pi), rel=0.01)  # of normal noise
     assert still["accumulated"] == pytest.approx(still["change"] / math.sqrt(SHORT.window), rel=0.05)
-    loop = measure("loop", identity, pictures(), SHORT, no_losses)
+    loop = measure("loop", on_pictures(identity), pictures(), SHORT, no_losses)
     assert loop["drift"] < 1e-5
     assert loop["moved"] < 1e-3
     assert loop["accumulated"] < 1e-3
@@ -160,7 +161,7 @@ def test_a_stylizer_that_does_nothing_does_not_drift() -> None:
 def test_changes_of_a_loop_s_own_light_are_no_drift() -> None:
     """Also where its rounds do not come out even with the frames."""
     lit = [picture * (0.6 + 0.1 * step) for step, picture in enumerate(pictures())]
-    loop = measure("loop", identity, lit, DriftSettings(frames=83, loop=5), no_losses)
+    loop = measure("loop", on_pictures(identity), lit, DriftSettings(frames=83, loop=5), no_losses)
     assert max(loop["means"]["red"]) > min(loop["means"]["red"]) + 30
     assert loop["drift"] < 1e-5
 
@@ -174,7 +175,7 @@ def test_what_accumulates_in_places_is_seen() -> None:
         for index, frame in enumerate(frames):
             yield frame + index * pattern * 0.1 / 255
 
-    found = measure("loop", burning, pictures(), SHORT, no_losses)
+    found = measure("loop", on_pictures(burning), pictures(), SHORT, no_losses)
     assert found["moved"] < 1e-3
     assert found["accumulated"] == pytest.approx(0.1 * (80 - 8 - 8), rel=1e-3)
     assert found["accumulated_noise"] == pytest.approx(0.1 * 8, rel=1e-3)
@@ -187,7 +188,7 @@ def test_a_stylizer_that_loses_frames_is_refused() -> None:
                 yield frame
 
     with pytest.raises(ValueError, match="expected 80 stylized frames, got 60"):
-        measure("still", short, pictures(), SHORT, no_losses)
+        measure("still", on_pictures(short), pictures(), SHORT, no_losses)
 
 
 def test_memory_does_not_grow_with_the_frames() -> None:
@@ -202,7 +203,7 @@ def test_memory_does_not_grow_with_the_frames() -> None:
             most = max(most, len(alive))
             yield stylized
 
-    measure("still", watched, pictures(), SHORT, no_losses)
+    measure("still", on_pictures(watched), pictures(), SHORT, no_losses)
     assert most <= 6
 
 
@@ -220,7 +221,9 @@ def test_an_object_comes_stays_and_is_gone() -> None:
 
 
 def test_a_leak_leaves_a_ghost_of_its_powers() -> None:
-    found = measure("ghost", leaky, pictures(), DriftSettings(frames=80, noise=0.0, loop=5), no_losses)["ghost"]
+    found = measure("ghost", on_pictures(leaky), pictures(), DriftSettings(frames=80, noise=0.0, loop=5), no_losses)[
+        "ghost"
+    ]
     assert len(found) == 30
     for since in (1, 2, 5, 10, 29):
         assert found[since] / found[0] == pytest.approx(0.9**since, rel=1e-4)
@@ -236,18 +239,18 @@ def test_a_leak_leaves_a_ghost_of_its_powers() -> None:
 
 
 def test_a_stylizer_without_memory_leaves_no_ghost() -> None:
-    assert measure("ghost", identity, pictures(), SHORT, no_losses)["ghost"] == [0.0] * 30
+    assert measure("ghost", on_pictures(identity), pictures(), SHORT, no_losses)["ghost"] == [0.0] * 30
 
 
 # cuts
 
 
 def test_a_cut_leaves_no_trace_where_it_is_seen() -> None:
-    found = measure("cut", leaky, pictures(), SHORT, no_losses)
+    found = measure("cut", on_pictures(leaky), pictures(), SHORT, no_losses)
     assert found["cut"] == 0
     assert found["cut_unseen"][0] > 10
     assert found["cut_unseen"][3] / found["cut_unseen"][0] == pytest.approx(0.9**3, rel=0.05)
-    assert measure("cut", identity, pictures(), SHORT, no_losses)["cut_unseen"] == [0.0] * 10
+    assert measure("cut", on_pictures(identity), pictures(), SHORT, no_losses)["cut_unseen"] == [0.0] * 10
 
 
 def test_a_picture_without_contrast_is_refused() -> None:
@@ -259,7 +262,7 @@ def test_a_picture_without_contrast_is_refused() -> None:
 
 
 def found_by(stylizer: Any, settings: DriftSettings = SHORT) -> dict[str, Any]:
-    return {part: measure(part, stylizer, pictures(), settings, no_losses) for part in parts(settings)}
+    return {part: measure(part, on_pictures(stylizer), pictures(), settings, no_losses) for part in parts(settings)}
 
 
 def test_a_row_holds_what_the_table_shows() -> None:

@@ -17,7 +17,8 @@ from av.stream import Disposition
 from PIL import Image
 from torch import Tensor
 
-from nststab.video.clip import Clip, Frame, convert_clip, open_clip
+from nststab.frames import Frame
+from nststab.video.clip import Clip, convert_clip, open_clip
 from nststab.video.images import write_picture
 from nststab.video.reader import VideoReader, open_input
 from nststab.video.timing import excerpt
@@ -610,10 +611,6 @@ def test_what_came_before_an_error_of_reading_is_kept(tmp_path: Path) -> None:
     assert "1 damaged packet of clip.mp4 could not be decoded: left out" in reader.notes
 
 
-def same(frames: Iterator[Tensor]) -> Iterator[Tensor]:
-    yield from frames
-
-
 VARIED = (
     "h264.mp4",
     "prores_10bit.mov",
@@ -636,7 +633,7 @@ def test_every_clip_goes_into_every_format(
     opened: Callable[[str], Opened], tmp_path: Path, name: str, output: str
 ) -> None:
     clip, _, made, _ = opened(name)
-    result = convert_clip(clip, f"{tmp_path}/{output}", same)
+    result = convert_clip(clip, f"{tmp_path}/{output}", iter)
     assert result.frames == len(made.frames)
     assert made.note in " ".join(result.notes)
     dropped = [note for note in result.notes if "audio" in note]

@@ -1,9 +1,7 @@
 """Flow read from a folder of .flo files under the names of Ruder's program."""
 
-import gc
 import re
-import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,13 +11,14 @@ from torch import Tensor
 from nststab.flow.estimators import FloFolder
 from nststab.flow.files import write_flo
 from nststab.flow.pairs import flow_ahead
+from nststab.frames import Frame, as_frames
 from nststab.shots import by_shot
 
 NAMES = ("forward_1_2", "forward_2_3", "forward_1_3", "backward_2_1", "backward_3_2", "backward_3_1")
 
 
-def frames(count: int = 3) -> list[Tensor]:
-    return [torch.full((1, 3, 4, 6), number / 10) for number in range(count)]
+def frames(count: int = 3) -> list[Frame]:
+    return list(as_frames(torch.zeros(count, 1, 3, 4, 6)))
 
 
 def flow_of(first: int, second: int) -> Tensor:
@@ -38,42 +37,11 @@ def save(folder: Path, *names: str) -> Path:
 @pytest.mark.parametrize("names", [NAMES, [re.sub(r"(\d)", r"000\1", name) for name in NAMES]])
 def test_frames_find_their_files_by_number(tmp_path: Path, names: tuple[str, ...]) -> None:
     flow = FloFolder(save(tmp_path / "flow", *names))
-    numbered = list(flow.numbered(frames()))
+    numbered = frames()
     for first in range(3):
         for second in range(3):
             if first != second:
                 assert torch.equal(flow(numbered[first], numbered[second]), flow_of(first + 1, second + 1))
-
-
-def test_frames_pass_unchanged_and_one_shown_twice_counts_twice(tmp_path: Path) -> None:
-    flow = FloFolder(save(tmp_path / "flow", *NAMES))
-    first, second = frames(2)
-    passed = list(flow.numbered([first, second, second]))
-    assert passed[0] is first
-    assert passed[1] is second
-    assert torch.equal(passed[2], second)
-    assert torch.equal(flow(passed[1], passed[2]), flow_of(2, 3))
-
-
-def test_frames_are_told_apart_by_the_object(tmp_path: Path) -> None:
-    """Three equal frames have three numbers, and a copy of one has none."""
-    flow = FloFolder(save(tmp_path / "flow", *NAMES))
-    same = [torch.zeros(1, 3, 4, 6) for _ in range(3)]
-    passed = list(flow.numbered(same))
-    assert torch.equal(flow(passed[0], passed[2]), flow_of(1, 3))
-    with pytest.raises(ValueError, match="expected two frames of the clip that was numbered, got another frame"):
-        flow(passed[0], passed[1].clone())
-
-
-def test_frames_are_not_kept_alive(tmp_path: Path) -> None:
-    flow = FloFolder(save(tmp_path / "flow", *NAMES))
-    alive = []
-    for frame in flow.numbered(torch.rand(1, 3, 4, 6) for _ in range(50)):
-        alive.append(weakref.ref(frame))
-        del frame
-    gc.collect()
-    assert not any(reference() is not None for reference in alive)
-    assert not flow._frames
 
 
 def test_the_numbers_survive_cuts_and_the_long_term(tmp_path: Path) -> None:
@@ -86,12 +54,12 @@ def test_the_numbers_survive_cuts_and_the_long_term(tmp_path: Path) -> None:
     flow = FloFolder(save(tmp_path / "flow", *names))
     seen = []
 
-    def stylizer(shot: object) -> object:
-        for frame, flows in flow_ahead(shot, flow, (1, 2)):  # type: ignore[arg-type]
+    def stylizer(shot: Iterable[Frame]) -> Iterator[Frame]:
+        for frame, flows in flow_ahead(shot, flow, (1, 2)):
             seen.append({d: tuple(pair.backward[0, :, 0, 0].int().tolist()) for d, pair in flows.items()})
             yield frame
 
-    assert len(list(by_shot(stylizer, flow.numbered(iter(clip))))) == 8  # type: ignore[arg-type]
+    assert len(list(by_shot(stylizer, as_frames(clip)))) == 8
     shot = [{}, {1: (2, 1)}, {1: (3, 2), 2: (3, 1)}, {1: (4, 3), 2: (4, 2)}]
     second = [{d: (a + 4, b + 4) for d, (a, b) in flows.items()} for flows in shot]
     assert seen == shot + second
@@ -125,7 +93,7 @@ def test_a_folder_without_flows_is_refused(
 
 def test_a_missing_file_is_named_with_what_makes_it(tmp_path: Path) -> None:
     flow = FloFolder(save(tmp_path / "flow", "forward_1_2", "backward_1_2"))  # the second leads backwards, wrongly
-    first, second, third = flow.numbered(frames())
+    first, second, third = frames()
     with pytest.raises(FileNotFoundError, match=r"flow/backward_2_1\.flo: no such file; .* frame 2 to frame 1"):
         flow(second, first)
     message = r"forward_1_3\.flo: no such file; .* which nststab flow estimate --distances 1,2 writes"
@@ -137,10 +105,10 @@ def test_a_flow_of_another_size_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "flow", "forward_1_2")
     flow = FloFolder(tmp_path / "flow")
     with pytest.raises(ValueError, match=r"forward_1_2\.flo: expected 6x8 as the frames have, got a flow of 6x4"):
-        next(flow.numbered(torch.rand(2, 1, 3, 8, 6)))
+        flow.require_size(8, 6)
     write_flo(tmp_path / "flow" / "forward_2_3.flo", torch.zeros(1, 2, 4, 7))
     flow = FloFolder(tmp_path / "flow")
-    _, second, third = flow.numbered(frames())
+    _, second, third = frames()
     with pytest.raises(ValueError, match=r"forward_2_3\.flo: expected 6x4 as the frames have, got a flow of 7x4"):
         flow(second, third)
 
@@ -149,4 +117,4 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "flow", "forward_1_2") / "forward_1_2.flo"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ValueError, match=r"forward_1_2\.flo is cut off"):
-        next(FloFolder(tmp_path / "flow").numbered(frames(2)))
+        FloFolder(tmp_path / "flow")(*frames(2))

@@ -15,9 +15,19 @@ import torch
 from torch import Tensor
 
 import nststab.flow.estimators
-from nststab.flow.estimators import ESTIMATORS, FlowFunction, cached, deepflow, dis, require_estimator, trim_cache
+from nststab.flow.estimators import (
+    ESTIMATORS,
+    Estimator,
+    between_frames,
+    cached,
+    deepflow,
+    dis,
+    require_estimator,
+    trim_cache,
+)
 from nststab.flow.files import read_flo, read_mask, write_flo, write_mask
 from nststab.flow.pairs import flow_ahead
+from nststab.frames import as_frames
 from nststab.warp import reliability, warp
 
 
@@ -42,7 +52,7 @@ both = pytest.mark.parametrize("estimate", ESTIMATORS.values(), ids=ESTIMATORS)
 
 @both
 @pytest.mark.parametrize("size", [(32, 32), (20, 48), (64, 64)])
-def test_a_shift_is_found_in_small_pictures(size: tuple[int, int], estimate: FlowFunction) -> None:
+def test_a_shift_is_found_in_small_pictures(size: tuple[int, int], estimate: Estimator) -> None:
     first, second = shifted_pair(*size, shift=2)
     flow = estimate(first, second)
     assert flow.shape == (1, 2, *size)
@@ -54,7 +64,7 @@ def test_a_shift_is_found_in_small_pictures(size: tuple[int, int], estimate: Flo
 
 
 @both
-def test_warping_by_the_backward_flow_brings_back_the_next_frame(estimate: FlowFunction) -> None:
+def test_warping_by_the_backward_flow_brings_back_the_next_frame(estimate: Estimator) -> None:
     first, second = shifted_pair(40, 56, shift=3)
     error = (warp(first, estimate(second, first)) - second).abs()[..., :-4]
     assert error.mean() < 0.1 * (first - second).abs().mean()
@@ -62,14 +72,14 @@ def test_warping_by_the_backward_flow_brings_back_the_next_frame(estimate: FlowF
 
 @both
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (3, 5)])
-def test_the_tiniest_pictures_have_flow(size: tuple[int, int], estimate: FlowFunction) -> None:
+def test_the_tiniest_pictures_have_flow(size: tuple[int, int], estimate: Estimator) -> None:
     frame = torch.rand(1, 3, *size)
     assert estimate(frame, frame).shape == (1, 2, *size)
     assert estimate(frame, frame).abs().max() < 1e-3
 
 
 @both
-def test_frames_of_two_sizes_have_no_flow(estimate: FlowFunction) -> None:
+def test_frames_of_two_sizes_have_no_flow(estimate: Estimator) -> None:
     with pytest.raises(ValueError, match=r"one shape \(1, 3, H, W\), got \(1, 3, 8, 8\) and \(1, 3, 8, 9\)"):
         estimate(torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 9))
 
@@ -216,8 +226,8 @@ def test_a_damaged_cache_entry_is_computed_again(damage: bytes, tmp_path: Path) 
 @pytest.mark.parametrize("count", [0, 1, 2, 9])
 def test_flow_ahead_keeps_the_order_and_pairs_the_directions(count: int) -> None:
     frames = plain_frames(count)
-    results = list(flow_ahead(iter(frames), mean_flow, workers=3))
-    assert [frame[0, 0, 0, 0].item() for frame, _ in results] == list(range(count))
+    results = list(flow_ahead(as_frames(frames), between_frames(mean_flow), workers=3))
+    assert [frame.rgb[0, 0, 0, 0].item() for frame, _ in results] == list(range(count))
     for number, (_, pairs) in enumerate(results):
         assert list(pairs) == ([1] if number else [])
         for pair in pairs.values():
@@ -228,14 +238,16 @@ def test_flow_ahead_keeps_the_order_and_pairs_the_directions(count: int) -> None
 
 
 def test_flow_ahead_reaches_back_as_far_as_the_stream_does() -> None:
-    results = [pairs for _, pairs in flow_ahead(plain_frames(6), mean_flow, distances=(4, 1, 2))]
+    results = [
+        pairs for _, pairs in flow_ahead(as_frames(plain_frames(6)), between_frames(mean_flow), distances=(4, 1, 2))
+    ]
     assert [list(pairs) for pairs in results] == [[], [1], [1, 2], [1, 2], [1, 2, 4], [1, 2, 4]]
     for pairs in results:
         for distance, pair in pairs.items():
             assert torch.equal(pair.forward, torch.full((1, 2, 6, 7), float(distance)))
             assert torch.equal(pair.backward, -pair.forward)
     with pytest.raises(ValueError, match="at least 1 frame, got 0"):
-        next(flow_ahead(plain_frames(2), mean_flow, distances=(1, 0)))
+        next(flow_ahead(as_frames(plain_frames(2)), between_frames(mean_flow), distances=(1, 0)))
 
 
 def test_flow_ahead_holds_no_more_frames_than_it_says() -> None:
@@ -247,7 +259,7 @@ def test_flow_ahead_holds_no_more_frames_than_it_says() -> None:
             held.append(weakref.ref(frame))
             yield frame
 
-    for _frame, _ in flow_ahead(frames(), mean_flow, distances=(1, 3), workers=2):
+    for _frame, _ in flow_ahead(as_frames(frames()), between_frames(mean_flow), distances=(1, 3), workers=2):
         assert sum(ref() is not None for ref in held) <= 2 + 3 + 1
 
 
@@ -258,7 +270,7 @@ def test_both_directions_are_estimated_side_by_side() -> None:
         barrier.wait()  # passes only when two estimates are in work at once
         return mean_flow(first, second)
 
-    assert len(list(flow_ahead(plain_frames(3), flow, workers=2))) == 3
+    assert len(list(flow_ahead(as_frames(plain_frames(3)), between_frames(flow), workers=2))) == 3
 
 
 def test_flow_ahead_reads_no_further_than_its_workers() -> None:
@@ -270,7 +282,7 @@ def test_flow_ahead_reads_no_further_than_its_workers() -> None:
             read += 1
             yield frame
 
-    for number, _ in enumerate(flow_ahead(frames(), mean_flow, workers=2)):
+    for number, _ in enumerate(flow_ahead(as_frames(frames()), between_frames(mean_flow), workers=2)):
         assert read <= number + 3
 
 
@@ -285,9 +297,9 @@ def test_errors_of_flow_and_frames_travel_and_threads_end() -> None:
         raise ValueError("the clip ends here")
 
     with pytest.raises(OSError, match="no flow for frame 2"):
-        list(flow_ahead(plain_frames(5), broken))
+        list(flow_ahead(as_frames(plain_frames(5)), between_frames(broken)))
     with pytest.raises(ValueError, match="the clip ends here"):
-        list(flow_ahead(cut_off(), mean_flow))
+        list(flow_ahead(as_frames(cut_off()), between_frames(mean_flow)))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("flow")]
 
 
@@ -301,7 +313,7 @@ def test_closing_stops_the_workers_and_drops_what_waits() -> None:
         release.wait(5)
         return mean_flow(first, second)
 
-    results = flow_ahead(plain_frames(20), slow, workers=2)
+    results = flow_ahead(as_frames(plain_frames(20)), between_frames(slow), workers=2)
     next(results)
     threading.Timer(0.1, release.set).start()
     results.close()

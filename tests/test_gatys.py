@@ -12,6 +12,7 @@ from nststab.baselines.gatys import INTERVAL, SMALLEST_SCALE, Diverged, Gatys, o
 from nststab.baselines.settings import GatysSettings
 from nststab.losses import LossSettings, PerceptualLoss, style_target
 from nststab.vgg import PerceptualNetwork
+from tests.conftest import stylized
 
 OPTIMIZERS = ("lbfgs", "adam")
 
@@ -90,7 +91,7 @@ def test_first_step_does_not_vanish_in_a_large_picture() -> None:
 def test_loss_falls_and_every_iteration_is_reported(loss: PerceptualLoss, optimizer: str) -> None:
     log = Log()
     settings = GatysSettings(iterations=30, optimizer=optimizer)
-    (result,) = Gatys(loss, settings, log)([picture()])
+    (result,) = stylized(Gatys(loss, settings, log), [picture()])
     assert log.iterations == list(range(31))
     assert set(log.names) == {("content", "style")}
     assert min(log.losses) < 0.5 * log.losses[0]
@@ -100,7 +101,7 @@ def test_loss_falls_and_every_iteration_is_reported(loss: PerceptualLoss, optimi
 
 def test_callback_begins_anew_for_each_frame(loss: PerceptualLoss) -> None:
     log = Log()
-    list(Gatys(loss, GatysSettings(iterations=2), log)([picture(1), picture(2)]))
+    list(stylized(Gatys(loss, GatysSettings(iterations=2), log), [picture(1), picture(2)]))
     assert log.iterations == [0, 1, 2, 0, 1, 2]
 
 
@@ -197,7 +198,7 @@ def test_tolerance_is_relative(loss: PerceptualLoss) -> None:
     lengths = []
     for tolerance in (0.9, 0.0):
         log = Log()
-        list(Gatys(loss, GatysSettings(iterations=90, init="noise", tolerance=tolerance), log)([picture()]))
+        list(stylized(Gatys(loss, GatysSettings(iterations=90, init="noise", tolerance=tolerance), log), [picture()]))
         lengths.append(len(log.losses))
         if tolerance:
             best = [min(log.losses[: i + 1]) for i in range(len(log.losses))]
@@ -210,7 +211,7 @@ def test_tolerance_is_relative(loss: PerceptualLoss) -> None:
 def test_same_seed_same_picture(loss: PerceptualLoss, optimizer: str) -> None:
     def run(seed: int) -> Tensor:
         settings = GatysSettings(iterations=5, optimizer=optimizer, init="noise", seed=seed)
-        return torch.cat(list(Gatys(loss, settings)([picture()])))
+        return torch.cat(list(stylized(Gatys(loss, settings), [picture()])))
 
     assert torch.equal(run(1), run(1))
     assert not torch.equal(run(1), run(2))
@@ -219,35 +220,37 @@ def test_same_seed_same_picture(loss: PerceptualLoss, optimizer: str) -> None:
 def test_noise_does_not_touch_the_global_generator(loss: PerceptualLoss) -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    next(Gatys(loss, GatysSettings(iterations=1, init="noise"))([picture()]))
+    next(stylized(Gatys(loss, GatysSettings(iterations=1, init="noise")), [picture()]))
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_content_alone_stays_the_content(tiny_vgg: PerceptualNetwork, generator: torch.Generator) -> None:
-    (result,) = Gatys(perceptual_loss(tiny_vgg, generator, style_weight=0), GatysSettings(iterations=5))([picture()])
+    (result,) = stylized(
+        Gatys(perceptual_loss(tiny_vgg, generator, style_weight=0), GatysSettings(iterations=5)), [picture()]
+    )
     assert torch.equal(result, picture())
 
 
 def test_no_iterations_give_the_start(loss: PerceptualLoss) -> None:
-    (result,) = Gatys(loss, GatysSettings(iterations=0), start=lambda _: picture(7))([picture()])
+    (result,) = stylized(Gatys(loss, GatysSettings(iterations=0), start=lambda _: picture(7)), [picture()])
     assert torch.equal(result, picture(7))
 
 
 def test_start_picture_of_another_size_is_refused(loss: PerceptualLoss) -> None:
     with pytest.raises(ValueError, match="size 31x32, got 30x20"):
-        next(Gatys(loss, GatysSettings(), start=lambda _: picture(7, 20, 30))([picture(1, 32, 31)]))
+        next(stylized(Gatys(loss, GatysSettings(), start=lambda _: picture(7, 20, 30)), [picture(1, 32, 31)]))
 
 
 def test_caller_without_gradients_and_channels_last_frames(loss: PerceptualLoss) -> None:
-    expected = next(Gatys(loss, GatysSettings(iterations=3))([picture()]))
+    expected = next(stylized(Gatys(loss, GatysSettings(iterations=3)), [picture()]))
     with torch.no_grad():
         frame = picture().contiguous(memory_format=torch.channels_last)
-        assert torch.allclose(next(Gatys(loss, GatysSettings(iterations=3))([frame])), expected, atol=1e-4)
+        assert torch.allclose(next(stylized(Gatys(loss, GatysSettings(iterations=3)), [frame])), expected, atol=1e-4)
 
 
 def test_frames_are_left_as_they_were(loss: PerceptualLoss) -> None:
     frame = picture()
-    next(Gatys(loss, GatysSettings(iterations=3))([frame]))
+    next(stylized(Gatys(loss, GatysSettings(iterations=3)), [frame]))
     assert torch.equal(frame, picture())
 
 
@@ -307,7 +310,7 @@ def test_each_scale_begins_with_the_result_of_the_coarser_one(loss: PerceptualLo
     *coarse, full = losses = watched(loss, 3)
     kept = Kept()
     settings = GatysSettings(iterations=2, coarse_iterations=1)
-    (result,) = Gatys(full, settings, keep=kept, coarse=coarse)([frame])
+    (result,) = stylized(Gatys(full, settings, keep=kept, coarse=coarse), [frame])
     sizes = [(32, 34), (64, 67), (128, 134)]
     assert SMALLEST_SCALE == 32
     for seen, size in zip(losses, sizes, strict=True):
@@ -322,16 +325,16 @@ def test_each_scale_begins_with_the_result_of_the_coarser_one(loss: PerceptualLo
 def test_scales_that_are_too_small_are_left_out(loss: PerceptualLoss) -> None:
     frame = structured(2 * SMALLEST_SCALE, 3 * SMALLEST_SCALE)
     *coarse, full = watched(loss, 4)
-    next(Gatys(full, GatysSettings(iterations=1, coarse_iterations=1), coarse=coarse)([frame]))
+    next(stylized(Gatys(full, GatysSettings(iterations=1, coarse_iterations=1), coarse=coarse), [frame]))
     assert [len(seen.contents) for seen in (*coarse, full)] == [0, 0, 1, 1]
-    next(Gatys(full, GatysSettings(iterations=1, coarse_iterations=1), coarse=coarse)([picture()]))
+    next(stylized(Gatys(full, GatysSettings(iterations=1, coarse_iterations=1), coarse=coarse), [picture()]))
     assert [len(seen.contents) for seen in (*coarse, full)] == [0, 0, 1, 2]
 
 
 def test_coarse_scales_have_their_own_count_and_the_callback_hears_each(loss: PerceptualLoss) -> None:
     log = Log()
     settings = GatysSettings(iterations=2, coarse_iterations=4)
-    next(Gatys(loss, settings, log, coarse=[loss])([structured(128, 128)]))
+    next(stylized(Gatys(loss, settings, log, coarse=[loss]), [structured(128, 128)]))
     assert log.iterations == [0, 1, 2, 3, 4, 0, 1, 2]
 
 
@@ -350,7 +353,7 @@ def test_coarse_to_fine_is_ahead_of_a_single_scale(loss: PerceptualLoss) -> None
     lowest = []
     for scales in ((), coarse):
         log = Log()
-        next(Gatys(full, settings, log, coarse=scales)([frame]))
+        next(stylized(Gatys(full, settings, log, coarse=scales), [frame]))
         lowest.append(min(log.losses[-16:]))
     assert lowest[1] < 0.9 * lowest[0]
 
@@ -364,7 +367,7 @@ def test_start_is_asked_once_for_each_frame_and_scaled(loss: PerceptualLoss) -> 
         return 1 - frame
 
     coarse, full = watched(loss, 2)
-    list(Gatys(full, GatysSettings(iterations=1, coarse_iterations=1), start=start, coarse=[coarse])(frames))
+    list(stylized(Gatys(full, GatysSettings(iterations=1, coarse_iterations=1), start=start, coarse=[coarse]), frames))
     assert [frame is source for frame, source in zip(asked, frames, strict=True)] == [True, True]
     for frame, seen in zip(frames, coarse.starts, strict=True):
         assert torch.equal(seen, scaled(1 - frame, 64, 65))
@@ -373,7 +376,7 @@ def test_start_is_asked_once_for_each_frame_and_scaled(loss: PerceptualLoss) -> 
 def test_noise_has_its_strength_at_each_scale(loss: PerceptualLoss) -> None:
     coarse, full = watched(loss, 2)
     settings = GatysSettings(iterations=0, coarse_iterations=0, init="noise")
-    next(Gatys(full, settings, coarse=[coarse])([structured(128, 128)]))
+    next(stylized(Gatys(full, settings, coarse=[coarse]), [structured(128, 128)]))
     assert coarse.starts[0].std() == pytest.approx(0.1, rel=0.05)
 
 
@@ -381,10 +384,10 @@ def test_keep_is_asked_once_for_each_optimisation_in_order(loss: PerceptualLoss)
     frames = [structured(128, 128), structured(128, 128).flip(-1)]
     settings = GatysSettings(iterations=2, coarse_iterations=1)
     kept = Kept()
-    expected = list(Gatys(loss, settings, keep=kept, coarse=[loss])(frames))
+    expected = list(stylized(Gatys(loss, settings, keep=kept, coarse=[loss]), frames))
     assert [result.shape[-1] for result in kept.results] == [64, 128, 64, 128]
     assert torch.equal(torch.cat(expected), torch.cat(kept.results[1::2]))
-    assert torch.equal(torch.cat(expected), torch.cat(list(Gatys(loss, settings, coarse=[loss])(frames))))
+    assert torch.equal(torch.cat(expected), torch.cat(list(stylized(Gatys(loss, settings, coarse=[loss]), frames))))
 
 
 @pytest.mark.parametrize("finished", range(5))
@@ -392,20 +395,20 @@ def test_kept_results_are_used_and_not_computed_again(loss: PerceptualLoss, fini
     frames = [structured(128, 128), structured(128, 128).flip(-1)]
     settings = GatysSettings(iterations=2, coarse_iterations=1)
     whole = Kept()
-    list(Gatys(loss, settings, keep=whole, coarse=[loss])(frames))
+    list(stylized(Gatys(loss, settings, keep=whole, coarse=[loss]), frames))
     log, resumed = Log(), Kept(*whole.results[:finished])
-    results = list(Gatys(loss, settings, log, keep=resumed, coarse=[loss])(frames))
+    results = list(stylized(Gatys(loss, settings, log, keep=resumed, coarse=[loss]), frames))
     assert torch.equal(torch.cat(results), torch.cat(whole.results[1::2]))
     assert log.iterations.count(0) == 4 - finished
     strange = Kept(torch.full((1, 3, 64, 64), 0.5), picture(3, 128, 128))
-    assert torch.equal(next(Gatys(loss, settings, keep=strange, coarse=[loss])(frames)), picture(3, 128, 128))
+    assert torch.equal(next(stylized(Gatys(loss, settings, keep=strange, coarse=[loss]), frames)), picture(3, 128, 128))
 
 
 def test_no_start_is_made_for_a_kept_result(loss: PerceptualLoss) -> None:
     def start(_frame: Tensor) -> Tensor:
         raise AssertionError("the feed-forward network ran for nothing")
 
-    (result,) = Gatys(loss, GatysSettings(), start=start, keep=Kept(picture(9)))([picture()])
+    (result,) = stylized(Gatys(loss, GatysSettings(), start=start, keep=Kept(picture(9))), [picture()])
     assert torch.equal(result, picture(9))
 
 
@@ -414,7 +417,7 @@ def test_bfloat16_loss_serves_the_loop(loss: PerceptualLoss) -> None:
     narrow = PerceptualLoss(loss.network, target, loss.settings, torch.bfloat16)
     exact = PerceptualLoss(loss.network, target, loss.settings)
     targets = exact.content_targets(picture())
-    (result,) = Gatys(narrow, GatysSettings(iterations=30))([picture()])
+    (result,) = stylized(Gatys(narrow, GatysSettings(iterations=30)), [picture()])
     before, after = (sum(term.item() for term in exact(x, targets).values()) for x in (picture(), result))
     assert result.dtype == torch.float32
     assert after < 0.5 * before

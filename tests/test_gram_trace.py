@@ -44,7 +44,7 @@ from nststab.styles.trace_line import (
 )
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import read_picture, write_picture
-from tests.conftest import tiny_state_dict
+from tests.conftest import on_pictures, tiny_state_dict
 
 Run = Callable[..., Result]
 NO_LOSSES: dict[str, float] = {}
@@ -68,7 +68,7 @@ def test_noise_of_known_variance_has_twice_its_instability() -> None:
     def noisy(frames: Iterable[Tensor]) -> Iterator[Tensor]:
         return (frame + sigma * torch.randn(frame.shape, generator=noise) for frame in frames)
 
-    found = measure(still(40), noisy, lambda *_: NO_LOSSES)
+    found = measure(still(40), on_pictures(noisy), lambda *_: NO_LOSSES)
     assert found["instability"] == pytest.approx(2 * sigma**2, rel=0.02)
     assert found["still"] == pytest.approx(2 * sigma**2, rel=0.02)
     assert found["frames"] == 40
@@ -79,8 +79,8 @@ def test_an_unchanged_video_is_stable_and_a_car_is_no_flicker() -> None:
     frames = still(2)
     moved = frames[0].clone()
     moved[..., :16, :16] += 0.4
-    copy = measure([frames[0], moved], unchanged, lambda *_: NO_LOSSES)
-    assert measure(frames, unchanged, lambda *_: NO_LOSSES)["instability"] == 0
+    copy = measure([frames[0], moved], on_pictures(unchanged), lambda *_: NO_LOSSES)
+    assert measure(frames, on_pictures(unchanged), lambda *_: NO_LOSSES)["instability"] == 0
     assert copy["instability"] == pytest.approx(0.4**2 / 4)
     assert copy["still"] == 0
 
@@ -93,7 +93,7 @@ def test_losses_stand_beside_and_are_those_of_every_tenth_frame() -> None:
         seen.extend([float(stylized.mean()), float(content.mean())])
         return {"style": float(stylized.mean()), "content": 3.0}
 
-    found = measure(frames, lambda stream: (frame / 2 for frame in stream), losses)
+    found = measure(frames, on_pictures(lambda stream: (frame / 2 for frame in stream)), losses)
     assert seen == pytest.approx([0, 0, 0.25, 0.5])
     assert (found["style_loss"], found["content_loss"]) == pytest.approx((0.125, 3.0))
 
@@ -107,7 +107,7 @@ def test_a_stylized_clip_alone_has_neither_content_loss_nor_still_pixels() -> No
 
 def test_one_frame_has_no_instability() -> None:
     with pytest.raises(ValueError, match="at least two frames, whose difference is measured, got 1"):
-        measure(still(1), unchanged, lambda *_: NO_LOSSES)
+        measure(still(1), on_pictures(unchanged), lambda *_: NO_LOSSES)
 
 
 def test_the_trace_of_one_colour_is_the_mean_square_of_its_features(tiny_weights: dict[str, Tensor]) -> None:

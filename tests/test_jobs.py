@@ -18,7 +18,7 @@ from nststab.flow import files as flow_files
 from nststab.flow.estimators import ESTIMATORS, deepflow, trim_cache
 from nststab.losses import LossSettings, style_target
 from nststab.networks.checkpoints import save_target
-from nststab.storage.durable import DiskQueue, write_durably
+from nststab.storage.durable import write_durably
 from nststab.storage.jobs import (
     Job,
     OtherSettings,
@@ -220,21 +220,6 @@ def test_overwriting_is_allowed_by_a_job_only(folder: Path) -> None:
         assert overwrites(output)
         job.finish()
     assert not overwrites(output)
-
-
-def test_what_waits_on_disk_comes_back_in_order_to_the_bit_and_leaves_no_file(tmp_path: Path) -> None:
-    for _ in range(2):  # the second finds what a kill left of the first
-        queue = DiskQueue(tmp_path / "queue")
-        for seed in range(3):
-            queue.append(picture(seed))
-        assert torch.equal(queue.popleft(), picture(0))
-        queue.append(picture(3))
-        assert len(list((tmp_path / "queue").iterdir())) == 3
-    for seed in range(1, 4):
-        assert torch.equal(queue.popleft(), picture(seed))
-    assert not list((tmp_path / "queue").iterdir())
-    with pytest.raises(IndexError):
-        queue.popleft()
 
 
 def test_contents_tell_files_apart(tmp_path: Path) -> None:

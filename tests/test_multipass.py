@@ -1,7 +1,7 @@
 """Passes over a clip whose flow is known: order, blending, temporal loss, and what a killed run leaves behind."""
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,10 +12,13 @@ from torch import Tensor
 from nststab.baselines.gatys import Gatys
 from nststab.baselines.multipass import MultiPass, blended
 from nststab.baselines.settings import GatysSettings, MultiPassSettings
+from nststab.flow.estimators import FlowFunction
+from nststab.frames import Frame
 from nststab.losses import LossSettings, PerceptualLoss, style_target
 from nststab.metrics import warping_error
 from nststab.vgg import PerceptualNetwork
 from nststab.warp import reliability, warp
+from tests.conftest import stylized
 
 SHIFT = 2  # pixels to the right, each frame
 FEW = MultiPassSettings(GatysSettings(iterations=3), later_iterations=2, passes=3, temporal_from=3)
@@ -45,16 +48,12 @@ def constant_flow(frame: Tensor, x: float) -> Tensor:
 class ExactFlow:
     """The flow between two frames of `translated`, in either direction, and how often it was asked for."""
 
-    def __init__(self, frames: list[Tensor]) -> None:
-        self._frames = frames
+    def __init__(self) -> None:
         self.calls = 0
 
-    def __call__(self, first: Tensor, second: Tensor) -> Tensor:
+    def __call__(self, first: Frame, second: Frame) -> Tensor:
         self.calls += 1
-        return constant_flow(first, SHIFT * (self._index(second) - self._index(first)))
-
-    def _index(self, frame: Tensor) -> int:
-        return next(i for i, known in enumerate(self._frames) if known is frame)
+        return constant_flow(first.rgb, SHIFT * (second.number - first.number))
 
 
 class Log:
@@ -78,9 +77,9 @@ def run(
     folder: Path,
     settings: MultiPassSettings = FEW,
     log: Log | None = None,
-    flow: Callable[[Tensor, Tensor], Tensor] | None = None,
+    flow: FlowFunction | None = None,
 ) -> list[Tensor]:
-    return list(MultiPass(loss, flow or ExactFlow(frames), settings, folder, log)(iter(frames)))
+    return list(stylized(MultiPass(loss, flow or ExactFlow(), settings, folder, log), frames))
 
 
 def same(first: list[Tensor], second: list[Tensor]) -> bool:
@@ -98,7 +97,7 @@ def test_the_neighbour_is_blended_in_where_its_flow_holds() -> None:
 def test_a_pass_begins_with_the_blend_and_goes_the_other_way(loss: PerceptualLoss, tmp_path: Path) -> None:
     """Without iterations the results are the blends: the second pass from the last frame, the third from the first."""
     frames = translated(3)
-    first = list(Gatys(loss, FEW.gatys)(frames))
+    first = list(stylized(Gatys(loss, FEW.gatys), frames))
     forward = constant_flow(frames[0], SHIFT)
     to_next, to_previous = reliability(forward, -forward), reliability(-forward, forward)
 
@@ -195,7 +194,7 @@ def test_flows_of_an_earlier_run_are_not_estimated_again(loss: PerceptualLoss, t
     frames = translated(6)
     with pytest.raises(KeyboardInterrupt):
         run(loss, frames, tmp_path, log=Log(4))
-    flow = ExactFlow(frames)
+    flow = ExactFlow()
     run(loss, frames, tmp_path, flow=flow)
     assert flow.calls == 2 * 3  # of the frames 3, 4 and 5
     run(loss, frames, tmp_path, flow=flow)
@@ -224,13 +223,13 @@ def test_a_clip_of_one_frame_and_of_none(loss: PerceptualLoss, tmp_path: Path) -
 
 def test_each_call_has_its_folder(loss: PerceptualLoss, tmp_path: Path) -> None:
     frames = translated(4)
-    method = MultiPass(loss, ExactFlow(frames), FEW, tmp_path)
+    method = MultiPass(loss, ExactFlow(), FEW, tmp_path)
     shots = [frames[:2], frames[2:]]
-    results = [list(method(shot)) for shot in shots]
+    results = [list(stylized(method, shot)) for shot in shots]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["shot_0001", "shot_0002"]
     log = Log()
-    again = MultiPass(loss, ExactFlow(frames), FEW, tmp_path, log)
-    assert all(same(list(again(shot)), kept) for shot, kept in zip(shots, results, strict=True))
+    again = MultiPass(loss, ExactFlow(), FEW, tmp_path, log)
+    assert all(same(list(stylized(again, shot)), kept) for shot, kept in zip(shots, results, strict=True))
     assert log.optimizations == []
 
 
@@ -247,7 +246,9 @@ def test_no_more_than_a_few_frames_are_held(loss: PerceptualLoss, tmp_path: Path
             yield frame
 
     settings = MultiPassSettings(GatysSettings(iterations=1), 1, 2)
-    results = MultiPass(loss, lambda first, _: torch.zeros_like(first[:, :2]), settings, tmp_path)(frames())
+    results = stylized(
+        MultiPass(loss, lambda first, _: torch.zeros_like(first.rgb[:, :2]), settings, tmp_path), frames()
+    )
     assert sum(1 for _ in results) == 12
     assert most <= 5
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nststab.flow.estimators import FlowFunction, dis
+from nststab.flow.estimators import Estimator, dis
 from nststab.report.occlusions import GAPS, MOST_PLACES, Occlusion, find_occlusions
 
 HEIGHT, WIDTH, SIDE, TOP = 64, 96, 16, 24
@@ -150,7 +150,7 @@ def test_a_thing_that_goes_and_comes_back_in_a_scene_that_moves_was_not_hidden()
     assert found_in(lefts, pan=2) == []
 
 
-def swaying(ways: Sequence[tuple[int, int]]) -> tuple[list[Tensor], FlowFunction]:
+def swaying(ways: Sequence[tuple[int, int]]) -> tuple[list[Tensor], Estimator]:
     """Frames whose upper and lower half stand so many pixels further left than in the first, and their exact flow."""
     background = texture(HEIGHT, WIDTH + 40)
     half = HEIGHT // 2

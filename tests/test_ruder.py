@@ -10,10 +10,11 @@ from torch import Tensor
 from nststab.baselines.gatys import Gatys, GatysSettings, Keep
 from nststab.baselines.ruder import Ruder, RuderSettings, long_term_masks, tied
 from nststab.datasets.layers import Layer, affine, render_layers
+from nststab.frames import Frame
 from nststab.losses import LossSettings, PerceptualLoss, style_target
-from nststab.networks.checkpoints import Stylizer
 from nststab.vgg import PerceptualNetwork
 from nststab.warp import reliability, warp
+from tests.conftest import stylized
 
 SHIFT = 2  # pixels to the right, each frame
 LOOP = GatysSettings(iterations=12)
@@ -40,22 +41,14 @@ def constant_flow(frame: Tensor, x: float) -> Tensor:
     return flow
 
 
-class ExactFlow:
+def exact_flow(first: Frame, second: Frame) -> Tensor:
     """The flow between two frames of `translated`, in either direction."""
-
-    def __init__(self, frames: list[Tensor]) -> None:
-        self._frames = frames
-
-    def __call__(self, first: Tensor, second: Tensor) -> Tensor:
-        return constant_flow(first, SHIFT * (self._index(second) - self._index(first)))
-
-    def _index(self, frame: Tensor) -> int:
-        return next(i for i, known in enumerate(self._frames) if known is frame)
+    return constant_flow(first.rgb, SHIFT * (second.number - first.number))
 
 
-def still(first: Tensor, second: Tensor) -> Tensor:
-    assert first.shape == second.shape
-    return constant_flow(first, 0)
+def still(first: Frame, second: Frame) -> Tensor:
+    assert first.rgb.shape == second.rgb.shape
+    return constant_flow(first.rgb, 0)
 
 
 def change_along_flow(results: list[Tensor]) -> float:
@@ -69,17 +62,17 @@ def change_along_flow(results: list[Tensor]) -> float:
 
 def test_trusted_pixels_keep_near_to_the_previous_result(loss: PerceptualLoss) -> None:
     frames = translated(3)
-    alone = change_along_flow(list(Gatys(loss, LOOP)(frames)))
-    warm = change_along_flow(list(Ruder(loss, ExactFlow(frames), RuderSettings(LOOP, 12, 0.0))(frames)))
-    tied = change_along_flow(list(Ruder(loss, ExactFlow(frames), RuderSettings(LOOP, 12))(frames)))
+    alone = change_along_flow(list(stylized(Gatys(loss, LOOP), frames)))
+    warm = change_along_flow(list(stylized(Ruder(loss, exact_flow, RuderSettings(LOOP, 12, 0.0)), frames)))
+    tied = change_along_flow(list(stylized(Ruder(loss, exact_flow, RuderSettings(LOOP, 12)), frames)))
     assert tied < 0.5 * warm < 0.5 * alone
 
 
 def test_later_frame_begins_with_the_previous_result_warped_by_the_backward_flow(loss: PerceptualLoss) -> None:
     """Disoccluded pixels included, as in the paper."""
     frames = translated(2)
-    first, second = Ruder(loss, ExactFlow(frames), RuderSettings(LOOP, 0))(frames)
-    assert torch.equal(first, next(Gatys(loss, LOOP)(frames)))
+    first, second = stylized(Ruder(loss, exact_flow, RuderSettings(LOOP, 0)), frames)
+    assert torch.equal(first, next(stylized(Gatys(loss, LOOP), frames)))
     assert torch.equal(second[..., SHIFT:], first[..., :-SHIFT])
     assert torch.equal(second[..., :SHIFT], first[..., :1].expand(-1, -1, -1, SHIFT))
 
@@ -93,7 +86,7 @@ def test_temporal_term_begins_at_zero_and_untrusted_pixels_are_free(loss: Percep
         iterations.append(iteration)
         terms.append(values)
 
-    first, second = Ruder(loss, ExactFlow(frames), RuderSettings(LOOP, 40, 1e4), log)(frames)
+    first, second = stylized(Ruder(loss, exact_flow, RuderSettings(LOOP, 40, 1e4), log), frames)
     assert iterations == [*range(13), *range(41)]
     assert all("temporal" not in values for values in terms[:13])
     assert terms[13]["temporal"] == 0
@@ -107,7 +100,7 @@ def test_same_seed_same_clip(loss: PerceptualLoss) -> None:
 
     def run(seed: int) -> Tensor:
         settings = RuderSettings(GatysSettings(iterations=4, init="noise", seed=seed), 3)
-        return torch.cat(list(Ruder(loss, ExactFlow(frames), settings)(frames)))
+        return torch.cat(list(stylized(Ruder(loss, exact_flow, settings), frames)))
 
     assert torch.equal(run(1), run(1))
     assert not torch.equal(run(1), run(2))
@@ -119,9 +112,9 @@ def test_still_clip_stays_still(loss: PerceptualLoss) -> None:
     picture = torch.rand(1, 3, 32, 32, generator=generator)
     frames = [(picture + 0.02 * torch.randn(picture.shape, generator=generator)).clamp(0, 1) for _ in range(3)]
     loop = GatysSettings(iterations=60)
-    alone, tied = Gatys(loss, loop)(frames), Ruder(loss, still, RuderSettings(loop, 20))(frames)
+    alone, tied = stylized(Gatys(loss, loop), frames), stylized(Ruder(loss, still, RuderSettings(loop, 20)), frames)
     assert max(changes(tied)) < 0.2 * min(changes(alone))
-    repeated = Ruder(loss, still, RuderSettings(loop, 20))([frames[0]] * 3)
+    repeated = stylized(Ruder(loss, still, RuderSettings(loop, 20)), [frames[0]] * 3)
     assert max(changes(repeated)) < 0.001
 
 
@@ -146,9 +139,8 @@ class PassingObject:
         ]
         self.frames = list(render_layers(self._layers, self.height, self.width).frames[0].unsqueeze(1))
 
-    def __call__(self, first: Tensor, second: Tensor) -> Tensor:
-        ends = [next(i for i, known in enumerate(self.frames) if known is frame) for frame in (first, second)]
-        layers = [layer._replace(poses=layer.poses[ends]) for layer in self._layers]
+    def __call__(self, first: Frame, second: Frame) -> Tensor:
+        layers = [layer._replace(poses=layer.poses[[first.number, second.number]]) for layer in self._layers]
         return render_layers(layers, self.height, self.width).forward[0]
 
 
@@ -160,7 +152,7 @@ def test_what_was_hidden_comes_back_as_it_was_with_the_long_term_constraint_only
     begin = GatysSettings(iterations=30, init="noise")
 
     def change(long_term: tuple[int, ...]) -> float:
-        results = list(Ruder(loss, clip, RuderSettings(begin, 30, 50.0, long_term))(clip.frames))
+        results = list(stylized(Ruder(loss, clip, RuderSettings(begin, 30, 50.0, long_term)), clip.frames))
         return float((results[2] - results[0])[..., hidden].abs().mean())
 
     free, tied_to_it = change((1,)), change((1, 2, 4))
@@ -189,11 +181,11 @@ def test_kept_results_are_not_computed_again(loss: PerceptualLoss) -> None:
     """One call for each optimisation, in order, and a run that goes on gives the same results."""
     clip = PassingObject()
     settings = RuderSettings(GatysSettings(iterations=3), 3, long_term=(1, 2))
-    expected = list(Ruder(loss, clip, settings)(clip.frames))
+    expected = list(stylized(Ruder(loss, clip, settings), clip.frames))
     kept: list[Tensor] = []
 
     def run(keep: Keep) -> list[Tensor]:
-        return list(Ruder(loss, clip, settings, keep=keep)(clip.frames))
+        return list(stylized(Ruder(loss, clip, settings, keep=keep), clip.frames))
 
     def store(compute: Callable[[], Tensor]) -> Tensor:
         kept.append(compute())
@@ -226,35 +218,10 @@ def test_look_ahead_is_bounded(loss: PerceptualLoss) -> None:
             taken += 1
             yield torch.full((1, 3, 32, 32), 0.5)
 
-    results = Ruder(loss, still, RuderSettings(GatysSettings(iterations=1), 1))(endless())
+    results = stylized(Ruder(loss, still, RuderSettings(GatysSettings(iterations=1), 1)), endless())
     for given in range(1, 13):
         next(results)
         assert taken <= given + 4
-
-
-def test_each_call_is_a_new_shot(loss: PerceptualLoss) -> None:
-    frames = translated(2)
-    ruder = Ruder(loss, ExactFlow(frames), RuderSettings(GatysSettings(iterations=3), 2))
-    once, again = list(ruder(frames)), list(ruder(frames))
-    assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
-
-
-@pytest.mark.parametrize("method", ["gatys", "ruder"])
-@pytest.mark.parametrize(("height", "width"), [(32, 32), (17, 33), (5, 40), (1, 1)])
-@pytest.mark.parametrize("init", ["content", "noise"])
-def test_as_many_frames_of_the_same_size_in_range(
-    loss: PerceptualLoss, generator: torch.Generator, method: str, height: int, width: int, init: str
-) -> None:
-    loop = GatysSettings(iterations=2, init=init)
-    stylizer: Stylizer = Gatys(loss, loop) if method == "gatys" else Ruder(loss, still, RuderSettings(loop, 2))
-    frames = [torch.rand(1, 3, height, width, generator=generator) for _ in range(3)]
-    results = list(stylizer(iter(frames)))
-    assert [result.shape for result in results] == [frame.shape for frame in frames]
-    for result in results:
-        assert result.dtype == torch.float32
-        assert not result.requires_grad
-        assert 0 <= result.min() <= result.max() <= 1
-    assert list(stylizer([])) == []
 
 
 def test_settings_out_of_range_are_refused() -> None:

@@ -4,7 +4,8 @@ import dataclasses
 import gc
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,18 +19,21 @@ from torch import Tensor
 from nststab import metrics
 from nststab.flow.estimators import FlowFunction
 from nststab.flow.pairs import FlowPair
+from nststab.frames import Frame, as_frames
 from nststab.losses import LossSettings, PerceptualLoss, content_loss
 from nststab.measure import stability
 from nststab.measure.pairing import Counterparts, Pairing
 from nststab.measure.score import ClipScore, ContentLoss, ScoreMeter, ranks, score, table
 from nststab.measure.settings import ScoreSettings
 from nststab.measure.stability import FrameLosses, perceptual_losses
-from nststab.networks.checkpoints import FeedForward, load_checkpoint, load_target, read_tensors
+from nststab.methods.feed_forward import FeedForward
+from nststab.networks.checkpoints import load_checkpoint, load_target, read_tensors
 from nststab.shots import split_shots
 from nststab.styles.shipped import demo_clip, find_style, perceptual_weights
 from nststab.vgg import PerceptualNetwork
 from nststab.video.clip import Clip, convert_clip, open_clip
 from nststab.video.images import write_picture
+from tests.conftest import stylized
 
 Clips = Sequence[Sequence[Tensor]]
 
@@ -50,17 +54,19 @@ def noisy(frames: Iterable[Tensor], sigma: float, seed: int = 1) -> list[Tensor]
     return [frame * 0.4 + 0.3 + sigma * torch.randn(frame.shape, generator=generator) for frame in frames]
 
 
-def flow_of_pan(frames: Sequence[Tensor], step: int = 1) -> FlowFunction:
+def flow_of_pan(step: int = 1) -> FlowFunction:
     """The exact flow between frames of `panning`."""
-    numbers = {id(frame): number for number, frame in enumerate(frames)}
 
-    def flow(first: Tensor, second: Tensor) -> Tensor:
-        height, width = first.shape[-2:]
-        moved = torch.zeros(1, 2, height, width)
-        moved[:, 0] = step * (numbers[id(first)] - numbers[id(second)])
+    def flow(first: Frame, second: Frame) -> Tensor:
+        moved = no_flow(first, second)
+        moved[:, 0] = step * (first.number - second.number)
         return moved
 
     return flow
+
+
+def no_flow(first: Frame, _second: Frame) -> Tensor:
+    return torch.zeros(1, 2, *first.rgb.shape[-2:])
 
 
 def scores(
@@ -69,26 +75,26 @@ def scores(
     flow: FlowFunction,
     settings: ScoreSettings | None = None,
     losses: FrameLosses | None = None,
-    shots: Iterable[Iterable[Tensor]] | None = None,
+    shots: Iterable[Iterable[Frame]] | None = None,
     masks: Sequence[Tensor] | None = None,
 ) -> list[ClipScore]:
     """The original's own score and one for each clip."""
     meter = ScoreMeter(len(clips), settings or ScoreSettings(), losses)
     made = (Counterparts([clip[t] for clip in clips], masks[t] if masks else None) for t in range(len(frames)))
-    done = list(score(shots or [frames], lambda: next(made), meter, flow))
+    done = list(score(shots or [as_frames(frames)], lambda: next(made), meter, flow))
     assert done == list(range(1, len(frames) + 1))
     return meter.result()
 
 
 def test_an_unchanged_clip_scores_perfectly() -> None:
     frames = panning(8)
-    own, copy = scores(frames, [frames], flow_of_pan(frames), losses=lambda *_: {"content": 0.0, "style": 1.0})
+    own, copy = scores(frames, [frames], flow_of_pan(), losses=lambda *_: {"content": 0.0, "style": 1.0})
     known = {name: value for name, value in copy.as_row().items() if name != "flicker"}  # nothing stands still
     assert known == {name: value for name, value in own.as_row().items() if name != "flicker"}
     assert copy.stability.psnr > 90
     assert copy.warp_errors == {1: 0.0, 5: 0.0}
     still = [frames[0]] * 8
-    _, unmoved = scores(still, [still], lambda first, _: torch.zeros(1, 2, *first.shape[-2:]))
+    _, unmoved = scores(still, [still], no_flow)
     row = unmoved.as_row()
     assert (row["psnr"], row["ssim"], row["flicker"], row["warp_error"]) == (metrics.PSNR_CAP, 1, 0, 0)
     assert row["drift"] == pytest.approx(0, abs=1e-12)
@@ -100,10 +106,9 @@ def moving_square(count: int, step: int = 2) -> tuple[list[Tensor], FlowFunction
     frames = [behind.clone() for _ in range(count)]
     for t, frame in enumerate(frames):
         frame[..., 12:28, 4 + step * t : 20 + step * t] = square
-    numbers = {id(frame): number for number, frame in enumerate(frames)}
 
-    def flow(first: Tensor, second: Tensor) -> Tensor:
-        start, end = numbers[id(first)], numbers[id(second)]
+    def flow(first: Frame, second: Frame) -> Tensor:
+        start, end = first.number, second.number
         moved = torch.zeros(1, 2, 40, 56)
         moved[:, 0, 12:28, 4 + step * start : 20 + step * start] = step * (end - start)
         return moved
@@ -118,17 +123,17 @@ def test_known_motion_with_exact_flow_has_no_warping_error_where_it_is_trusted()
     assert own.warp_errors == made.warp_errors == {1: 0, 2: 0, 5: 0}
     assert own.trusted == made.trusted
     assert 0.5 < made.trusted[5] < made.trusted[1] < 1  # what the square hides or lays bare is not
-    wrong = scores(frames, [inverted], lambda first, _: torch.zeros(1, 2, *first.shape[-2:]))[1]
+    wrong = scores(frames, [inverted], no_flow)[1]
     assert wrong.warp_errors[1] > 1e-3
 
 
 def test_noise_gives_the_error_that_its_variance_says() -> None:
     frames = panning(12)
-    _, made = scores(frames, [noisy(frames, 0.05)], flow_of_pan(frames))
+    _, made = scores(frames, [noisy(frames, 0.05)], flow_of_pan())
     for gap in (1, 5):
         assert made.warp_errors[gap] == pytest.approx(2 * 0.05**2, rel=0.03)
     still = [frames[0]] * 12
-    _, made = scores(still, [noisy(still, 0.02)], lambda first, _: torch.zeros(1, 2, *first.shape[-2:]))
+    _, made = scores(still, [noisy(still, 0.02)], no_flow)
     assert made.as_row()["flicker"] == pytest.approx(255 * 2 * 0.02 / math.sqrt(math.pi), rel=0.02)
 
 
@@ -152,7 +157,7 @@ def test_a_planted_ramp_is_found_as_drift_with_its_slope() -> None:
     red = torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1)
     brighter = [frame * 0.5 + 0.004 * t for t, frame in enumerate(frames)]
     less_red = [torch.full_like(frame, 0.5) - 0.002 * t * red for t, frame in enumerate(frames)]
-    own, first, second = scores(frames, [brighter, less_red], flow_of_pan(frames))
+    own, first, second = scores(frames, [brighter, less_red], flow_of_pan())
     before = metrics.drift_slopes(torch.stack([frame.double().mean((0, 2, 3)) for frame in frames]))
     assert own.slopes == pytest.approx(before)
     assert first.slopes == pytest.approx([255 * 0.004 + slope / 2 for slope in before], rel=1e-4)
@@ -183,7 +188,7 @@ def test_losses_are_those_of_the_second_and_every_fifth_frame() -> None:
     own, made = scores(
         frames,
         [[torch.full_like(frame, t / 20) for t, frame in enumerate(frames)]],
-        flow_of_pan(frames),
+        flow_of_pan(),
         losses=lambda frame, content: {"content": float((frame - content).abs().max()), "style": float(frame.mean())},
     )
     assert made.stability.curves.losses["style"] == pytest.approx([1 / 20, 6 / 20, 11 / 20])
@@ -196,21 +201,20 @@ def test_no_figure_spans_a_cut() -> None:
     dark = [0.4 * frame for frame in panning(7)]
     light = [0.4 * frame + 0.5 for frame in panning(8, seed=5)]
     frames = [*dark, *light]
-    flows = {id(frame): flow for shot in (dark, light) for flow in [flow_of_pan(shot)] for frame in shot}
 
-    def flow(first: Tensor, second: Tensor) -> Tensor:
-        assert flows[id(first)] is flows[id(second)]
-        return flows[id(first)](first, second)
+    def flow(first: Frame, second: Frame) -> Tensor:
+        assert (first.number < 7) == (second.number < 7)
+        return flow_of_pan()(first, second)
 
     ramp = [frame + 0.002 * (t % 7) for t, frame in enumerate(frames)]
     ramp[-1] = frames[-1] + 0.014
-    own, made = scores(frames, [ramp], flow, shots=split_shots(frames))
+    own, made = scores(frames, [ramp], flow, shots=split_shots(as_frames(frames)))
     assert own.warp_errors == {1: 0, 5: 0}
     assert made.warp_errors[1] == pytest.approx(0.002**2, rel=1e-3)
     assert made.warp_errors[5] == pytest.approx(0.010**2, rel=1e-3)
     assert made.slopes.brightness - own.slopes.brightness == pytest.approx(0.51, rel=1e-3)
     assert len(made.stability.curves.ssim) == 6 + 7
-    joined = scores(frames, [ramp], lambda first, _: torch.zeros(1, 2, *first.shape[-2:]))[1]
+    joined = scores(frames, [ramp], no_flow)[1]
     assert joined.slopes.largest > 5
     assert len(joined.stability.curves.ssim) == 14
 
@@ -222,7 +226,7 @@ def test_patches_are_those_of_the_stability_experiment_and_so_is_the_ranking() -
         mask[..., 60:] = 1
     clips = [noisy(frames, 0.08), noisy(frames, 0.02, seed=3)]
     settings = ScoreSettings(patches=4, seed=3)
-    _, *found = scores(frames, clips, flow_of_pan(frames), settings, masks=masks)
+    _, *found = scores(frames, clips, flow_of_pan(), settings, masks=masks)
     expected = stability.measure(
         frames, {"loud": clips[0], "quiet": clips[1]}, stability.StabilitySettings(4, seed=3), masks
     )
@@ -234,10 +238,10 @@ def test_patches_are_those_of_the_stability_experiment_and_so_is_the_ranking() -
 
 def test_equal_clips_share_a_rank_and_what_has_no_figure_has_none() -> None:
     frames = panning(3, height=40, width=56)
-    found = scores(frames, [noisy(frames, 0.1), frames, frames], flow_of_pan(frames))[1:]
+    found = scores(frames, [noisy(frames, 0.1), frames, frames], flow_of_pan())[1:]
     assert ranks(found) == [3, 1, 1]
     tiny = panning(3, height=16, width=6)
-    (none,) = scores(tiny, [tiny], flow_of_pan(tiny), ScoreSettings(gaps=(1, 5)))[1:]
+    (none,) = scores(tiny, [tiny], flow_of_pan(), ScoreSettings(gaps=(1, 5)))[1:]
     assert ranks([none]) == [None]
     row = none.as_row()
     assert math.isnan(row["ssim"])
@@ -247,7 +251,7 @@ def test_equal_clips_share_a_rank_and_what_has_no_figure_has_none() -> None:
 
 def test_the_table_has_the_input_first_and_then_the_best() -> None:
     frames = panning(3)
-    own, *found = scores(frames, [noisy(frames, 0.1), noisy(frames, 0.01)], flow_of_pan(frames))
+    own, *found = scores(frames, [noisy(frames, 0.1), noisy(frames, 0.01)], flow_of_pan())
     shown = table(own, [("loud", found[0]), ("quiet", found[1])])
     assert [row[0] for row in shown.rows] == ["input", "1 quiet", "2 loud"]
     assert shown.columns[3:5] == ["warp 1", "warp 5"]
@@ -269,11 +273,11 @@ def cheats() -> dict[str, ClipScore]:
     noise = [0.01 * torch.randn(1, 3, 96, 160, generator=generator) for _ in range(8)]
     frames = [(scene[..., :96, 3 * t : 3 * t + 160] + own).clamp(0, 1) for t, own in enumerate(noise)]
     style = find_style("portrait_de_metzinger")
-    honest = list(FeedForward(load_checkpoint(style.checkpoint("independent")).network)(frames))
+    honest = list(stylized(FeedForward(load_checkpoint(style.checkpoint("independent")).network), frames))
     network = PerceptualNetwork(read_tensors(perceptual_weights())[0])
     loss = PerceptualLoss(network, load_target(style.target)[0], LossSettings())
     clips = {"honest": honest} | {name: list(made) for name, made in stability.sanity_checks(frames, honest).items()}
-    found = scores(frames, list(clips.values()), flow_of_pan(frames, 3), losses=perceptual_losses(loss))
+    found = scores(frames, list(clips.values()), flow_of_pan(3), losses=perceptual_losses(loss))
     return dict(zip(["input", *clips], found, strict=True))
 
 
@@ -338,7 +342,7 @@ def test_frames_come_in_step_at_the_size_of_the_smallest_clip(tmp_path: Path) ->
     for pair in (Pairing(original, [clip]), Pairing(clip, [original])):
         assert (pair.width, pair.height, pair.frame_count) == (28, 20, 3)
         for content, made in zip(Pairing(original, [clip]).original_frames(), walk(pair), strict=True):
-            assert content.shape == made.stylized[0].shape == (1, 3, 20, 28)
+            assert content.rgb.shape == made.stylized[0].shape == (1, 3, 20, 28)
     assert torch.equal(walk(Pairing(original, [clip]))[2].stylized[0], next(itertools.islice(clip.frames(), 2, 3)).rgb)
     assert (Pairing(original, [clip], size=14).width, Pairing(original, [clip], size=14).height) == (14, 10)
     with pytest.raises(ValueError, match=r"at most 28 pixels, the longest side of .*small, got 56"):
@@ -407,7 +411,7 @@ def test_a_clip_may_begin_at_another_time(tmp_path: Path) -> None:
     class Late(Clip):
         def frames(self) -> Iterator[Any]:
             for frame in original.frames():
-                yield frame._replace(time=(frame.time or Fraction(0)) + 3)
+                yield replace(frame, time=(frame.time or Fraction(0)) + 3)
 
     assert len(walk(Pairing(original, [Late(**vars(original))]))) == 3
 
@@ -457,9 +461,8 @@ def test_memory_does_not_grow_with_the_length() -> None:
         gc.collect()
         most = 0
         meter = ScoreMeter(1, ScoreSettings(patches=1))
-        still: Callable[[Tensor, Tensor], Tensor] = lambda first, _: torch.zeros(1, 2, *first.shape[-2:])  # noqa: E731
         original = (frame() for _ in range(length))
-        for _ in score([original], lambda: Counterparts([frame()], None), meter, still):
+        for _ in score([as_frames(original)], lambda: Counterparts([frame()], None), meter, no_flow):
             pass
         return most
 

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nststab.frames import Frame, as_frames
 from nststab.shots import by_shot, detect_cuts, split_shots
 
 
@@ -26,7 +27,7 @@ def noisy(frames: list[Tensor], sigma: float) -> list[Tensor]:
 
 
 def cuts(frames: Iterable[Tensor]) -> list[int]:
-    return [index for index, (_, cut) in enumerate(detect_cuts(frames)) if cut]
+    return [index for index, (_, cut) in enumerate(detect_cuts(as_frames(frames))) if cut]
 
 
 @pytest.mark.parametrize("pair", range(8))
@@ -70,15 +71,15 @@ def test_a_flash_of_one_frame_is_no_cut_but_a_cut_after_it_is() -> None:
 
 def test_shots_hold_every_frame_in_order() -> None:
     frames = pan(scene(1), 5) + pan(scene(2), 7) + pan(scene(3), 1)
-    shots = [list(shot) for shot in split_shots(frames)]
-    assert [len(shot) for shot in shots] == [5, 7, 1]
-    assert all(a is b for a, b in zip((f for shot in shots for f in shot), frames, strict=True))
+    shots = [list(shot) for shot in split_shots(as_frames(frames))]
+    assert [[frame.number for frame in shot] for shot in shots] == [list(range(5)), list(range(5, 12)), [12]]
+    assert all(a.rgb is b for a, b in zip((f for shot in shots for f in shot), frames, strict=True))
     assert list(split_shots([])) == []
 
 
 def test_an_unread_shot_is_skipped() -> None:
     frames = pan(scene(1), 5) + pan(scene(2), 7)
-    assert [next(shot) for shot in split_shots(frames)] == [frames[0], frames[5]]
+    assert [next(shot).number for shot in split_shots(as_frames(frames))] == [0, 5]
 
 
 def test_each_shot_is_a_new_call_and_frames_stream_through() -> None:
@@ -86,21 +87,21 @@ def test_each_shot_is_a_new_call_and_frames_stream_through() -> None:
     read = 0
     calls: list[int] = []
 
-    def source() -> Iterator[Tensor]:
+    def source() -> Iterator[Frame]:
         nonlocal read
-        for frame in frames:
+        for frame in as_frames(frames):
             read += 1
             yield frame
 
-    def numbered(shot: Iterable[Tensor]) -> Iterator[Tensor]:
+    def numbered(shot: Iterable[Frame]) -> Iterator[Frame]:
         calls.append(0)
-        for _ in shot:
+        for frame in shot:
             calls[-1] += 1
-            yield torch.tensor(10 * len(calls) + calls[-1])
+            yield frame.with_rgb(torch.tensor(10 * len(calls) + calls[-1]))
 
     given = []
     for done, value in enumerate(by_shot(numbered, source()), start=1):
-        given.append(int(value))
+        given.append(int(value.rgb))
         assert read <= done + 1  # a frame of look-ahead, never a whole shot
     assert given == [11, 12, 13, 14, 15, 21, 22, 23, 24, 25, 26, 27]
     assert calls == [5, 7]
@@ -109,9 +110,7 @@ def test_each_shot_is_a_new_call_and_frames_stream_through() -> None:
 def test_a_stylizer_that_looks_ahead_sees_its_own_shot_only() -> None:
     frames = pan(scene(1), 5) + pan(scene(2), 4)
 
-    def last_first(shot: Iterable[Tensor]) -> Iterator[Tensor]:
-        kept = list(shot)
-        yield from reversed(kept)
+    def last_first(shot: Iterable[Frame]) -> Iterator[Frame]:
+        return reversed(list(shot))
 
-    given = list(by_shot(last_first, frames))
-    assert all(a is b for a, b in zip(given, frames[4::-1] + frames[:4:-1], strict=True))
+    assert [frame.number for frame in by_shot(last_first, as_frames(frames))] == [4, 3, 2, 1, 0, 8, 7, 6, 5]

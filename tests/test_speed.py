@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from click.testing import CliRunner, Result
 from matplotlib.figure import Figure
 from safetensors.torch import save_file
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from nststab.baselines.gatys import Gatys
@@ -46,10 +45,11 @@ from nststab.experiments.speed import (
 )
 from nststab.experiments.speed_tasks import CLIP, TEXTURE, Task, alone, networks_in_step
 from nststab.flow.estimators import dis
+from nststab.frames import Frame, Stylizer
 from nststab.losses import LossSettings, PerceptualLoss, style_target
 from nststab.measure.flop import flop_of
 from nststab.memory import reset_peak
-from nststab.networks.checkpoints import Checkpoint, Stylizer, save_checkpoint
+from nststab.networks.checkpoints import Checkpoint, save_checkpoint
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
@@ -169,7 +169,7 @@ def test_an_iteration_is_timed_from_report_to_report_of_the_last_frame() -> None
     clock = Clock()
 
     def build(report: IterationReport) -> Stylizer:
-        def stylize(frames: Iterable[Tensor]) -> Iterator[Tensor]:
+        def stylize(frames: Iterable[Frame]) -> Iterator[Frame]:
             for number, frame in enumerate(frames):
                 for iteration in range(3 if number else 2):
                     clock.now += 10 * number + iteration

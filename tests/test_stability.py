@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from nststab import metrics
+from nststab.frames import Frame, as_frames
 from nststab.measure import stability
 from nststab.measure.stability import CONTENT, StabilityMeter, StabilitySettings
+from tests.conftest import on_pictures
 
 SETTINGS = StabilitySettings(patches=4, patch_size=12, radius=3, seed=1)
 
@@ -143,16 +145,18 @@ def test_stylizers_in_step_hold_no_more_frames_than_they_look_ahead() -> None:
             read += 1
             yield frame
 
-    def two_ahead(frames: Iterable[Tensor]) -> Iterator[Tensor]:
+    def two_ahead(frames: Iterable[Frame]) -> Iterator[Frame]:
         source = iter(frames)
         held = list(itertools.islice(source, 3))
         while held:
             yield held.pop(0)
             held += itertools.islice(source, 1)
 
-    for index, (frame, made) in enumerate(stability.in_step(stream(), {"ahead": two_ahead, "same": noisy})):
-        assert made["ahead"] is frame
-        assert made["same"].shape == frame.shape
+    for index, (frame, made) in enumerate(
+        stability.in_step(as_frames(stream()), {"ahead": two_ahead, "same": on_pictures(noisy)})
+    ):
+        assert made["ahead"] is frame.rgb
+        assert made["same"].shape == frame.rgb.shape
         assert read <= index + 3
     assert index == 7
 

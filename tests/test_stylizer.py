@@ -5,7 +5,6 @@ import json
 import os
 import pickle
 import struct
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,21 +15,22 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from nststab.frames import as_frames
+from nststab.methods.feed_forward import FeedForward
 from nststab.networks.checkpoints import (
     FORMAT,
     TARGET_FORMAT,
     Checkpoint,
-    FeedForward,
     load_checkpoint,
-    load_perceptual,
     load_target,
     read_tensors,
     save_checkpoint,
     save_target,
 )
+from nststab.networks.perceptual import load_perceptual
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.vgg import Normalization, PerceptualNetwork, Pooling
-from tests.conftest import tiny_state_dict
+from tests.conftest import stylized, tiny_state_dict
 
 TINY = NetworkConfig(widths=(4, 6, 8), blocks=2)
 TINY_RECURRENT = NetworkConfig(recurrent=True, widths=(4, 6, 8), blocks=1)
@@ -322,7 +322,7 @@ def test_a_failed_save_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: py
 
 def test_an_independent_network_draws_frame_by_frame() -> None:
     model = network()
-    outputs = list(FeedForward(model)(clip()))
+    outputs = list(stylized(FeedForward(model), clip()))
     with torch.no_grad():
         for frame, output in zip(clip(), outputs, strict=True):
             assert torch.equal(output, model(frame))
@@ -330,7 +330,7 @@ def test_an_independent_network_draws_frame_by_frame() -> None:
 
 def test_a_recurrent_network_is_fed_its_last_picture() -> None:
     model = network(TINY_RECURRENT)
-    outputs = list(FeedForward(model)(clip()))
+    outputs = list(stylized(FeedForward(model), clip()))
     previous = torch.zeros_like(clip()[0])
     with torch.no_grad():
         for frame, output in zip(clip(), outputs, strict=True):
@@ -339,43 +339,22 @@ def test_a_recurrent_network_is_fed_its_last_picture() -> None:
         assert not torch.allclose(outputs[-1], model(clip()[-1]), atol=1e-3)
 
 
-def test_a_second_call_is_a_new_shot() -> None:
-    stylizer = FeedForward(network(TINY_RECURRENT))
-    first, interleaved = list(stylizer(clip())), stylizer(clip())
-    next(interleaved)
-    for a, b in zip(first, stylizer(clip()), strict=True):
-        assert torch.equal(a, b)
-    assert torch.equal(next(interleaved), first[1])  # a call of its own, whatever ran in between
+def test_a_frame_is_taken_only_when_it_is_due() -> None:
+    source = as_frames(clip(9))
+    outputs = FeedForward(network(TINY_RECURRENT))(source)
+    next(outputs), next(outputs)
+    assert next(source).number == 2
 
 
-def test_frames_are_pulled_one_by_one() -> None:
-    pulled = 0
-
-    def endless() -> Iterator[Tensor]:
-        nonlocal pulled
-        while True:
-            pulled += 1
-            yield clip(1)[0]
-
-    outputs = FeedForward(network(TINY_RECURRENT))(endless())
-    assert pulled == 0
-    for count in (1, 2, 3):
-        assert next(outputs).shape == (1, 3, 20, 20)
-        assert pulled == count
-    assert list(FeedForward(network())([])) == []
-
-
-def test_frames_are_plain_float32_tensors() -> None:
-    output = next(FeedForward(network())(clip()))
-    assert output.dtype == torch.float32
-    assert not output.requires_grad
-    assert (output * torch.ones(1, requires_grad=True)).requires_grad  # usable in a loss, unlike an inference tensor
+def test_a_result_can_take_part_in_a_loss() -> None:
+    output = next(stylized(FeedForward(network()), clip()))
+    assert (output * torch.ones(1, requires_grad=True)).requires_grad  # unlike an inference tensor
 
 
 @pytest.mark.parametrize("config", [TINY, TINY_RECURRENT])
 def test_bfloat16_is_close(config: NetworkConfig) -> None:
-    exact = list(FeedForward(network(config))(clip()))
-    fast = list(FeedForward(network(config), precision="bfloat16")(clip()))
+    exact = list(stylized(FeedForward(network(config)), clip()))
+    fast = list(stylized(FeedForward(network(config), precision="bfloat16"), clip()))
     for a, b in zip(exact, fast, strict=True):
         assert b.dtype == torch.float32
         assert 0 < (a - b).abs().mean() < 0.01

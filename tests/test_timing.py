@@ -1,6 +1,5 @@
 """Excerpts and rates against FFmpeg's own filter, against whole reading, and by what a late start costs."""
 
-from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -152,12 +151,10 @@ def test_a_late_start_decodes_from_the_key_frame_before(
     assert (clip.reader.start, clip.reader.end) == (Fraction(1572, 100), Fraction(159, 10))
 
 
-def test_a_repeated_frame_is_a_tensor_of_its_own(tmp_path: Path) -> None:
-    path = long_clip(tmp_path / "clip.mp4", 5, 5)
-    frames = [frame.rgb for frame in open_clip(path, fps=50).frames()]
-    assert len(frames) == 10
-    assert len({id(frame) for frame in frames}) == 10
-    assert all(torch.equal(frames[index], frames[index + 1]) for index in range(0, 10, 2))
+def test_a_repeated_frame_has_a_number_of_its_own(tmp_path: Path) -> None:
+    frames = list(open_clip(long_clip(tmp_path / "clip.mp4", 5, 5), fps=50).frames())
+    assert [frame.number for frame in frames] == list(range(10))
+    assert all(torch.equal(a.rgb, b.rgb) for a, b in zip(frames[::2], frames[1::2], strict=True))
 
 
 def test_pictures_take_the_rate_as_theirs(tmp_path: Path) -> None:
@@ -200,11 +197,8 @@ def test_a_pattern_is_not_written_over_its_pictures(tmp_path: Path) -> None:
 
 
 def test_a_rate_for_a_writer_is_that_of_the_frames(tmp_path: Path) -> None:
-    def same(frames: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
-        yield from frames
-
     path = long_clip(tmp_path / "clip.mp4", 25, 5)
-    convert_clip(open_clip(path, fps=Fraction(30000, 1001), start=0.2), tmp_path / "out.mp4", same)
+    convert_clip(open_clip(path, fps=Fraction(30000, 1001), start=0.2), tmp_path / "out.mp4", iter)
     again = open_clip(tmp_path / "out.mp4")
     assert [frame.time for frame in again.frames()] == [Fraction(1001 * index, 30000) for index in range(24)]
     assert again.reader is not None

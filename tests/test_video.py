@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -17,9 +17,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from nststab.frames import Frame, Stylizer
 from nststab.video.clip import Clip, check_output, convert_clip, open_clip
 from nststab.video.images import read_picture, write_picture
-from nststab.video.threads import Ahead, Behind
+from nststab.video.threads import BackgroundWriter, Prefetcher
 
 UNEVEN = [0, 40, 50, 130, 170, 290, 300, 330, 420, 500]  # milliseconds
 RATE = 44100
@@ -97,10 +98,6 @@ def heard(path: Path) -> tuple[float, float]:
         return min(loud), max(loud)
 
 
-def same(frames: Iterator[Tensor]) -> Iterator[Tensor]:
-    yield from frames
-
-
 def names(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir())
 
@@ -125,7 +122,7 @@ def test_uneven_times_the_last_duration_and_every_frame_are_kept(tmp_path: Path,
     source = open_clip(make_clip(tmp_path / "in.mp4"))
     output = tmp_path / f"out{suffix}"
     progress: list[tuple[int, int | None]] = []
-    result = convert_clip(source, output, same, progress=lambda done, total: progress.append((done, total)))
+    result = convert_clip(source, output, iter, progress=lambda done, total: progress.append((done, total)))
     assert result == (10, [])
     assert progress == [(i, 10) for i in range(1, 11)]
     assert [time for time, _ in times(output)] == [Fraction(t, 1000) for t in UNEVEN]
@@ -145,7 +142,7 @@ def test_rates_which_are_no_whole_number_of_milliseconds(tmp_path: Path) -> None
             frame.pts = index
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    convert_clip(open_clip(path), tmp_path / "out.mp4", same)
+    convert_clip(open_clip(path), tmp_path / "out.mp4", iter)
     assert [time for time, _ in times(tmp_path / "out.mp4")] == [Fraction(1001 * i, 30000) for i in range(70)]
 
 
@@ -157,7 +154,7 @@ def test_audio_packets_are_copied_and_stay_in_sync(tmp_path: Path, source_suffix
     source = open_clip(make_clip(tmp_path / f"in{source_suffix}", shown, audio="aac", audio_start=clock))
     output = tmp_path / f"out{suffix}"
     assert source.has_audio
-    assert convert_clip(source, output, same) == (10, [])
+    assert convert_clip(source, output, iter) == (10, [])
     ours, theirs = packets(source.path), packets(output)
     assert len(theirs) == len(ours) > 40
     if source_suffix != ".ts":  # whose packets carry a header each, which the others keep once
@@ -184,26 +181,26 @@ def test_audio_packets_are_copied_and_stay_in_sync(tmp_path: Path, source_suffix
 @pytest.mark.parametrize("start", [0, 250])
 def test_sound_that_begins_later_than_the_picture(tmp_path: Path, start: int) -> None:
     source = open_clip(make_clip(tmp_path / "in.mp4", audio="aac", audio_start=start))
-    convert_clip(source, tmp_path / "out.mp4", same)
+    convert_clip(source, tmp_path / "out.mp4", iter)
     assert packets(tmp_path / "out.mp4") == packets(source.path)
     assert heard(tmp_path / "out.mp4") == pytest.approx(heard(source.path), abs=0.002)
 
 
 def test_audio_the_container_does_not_take_is_encoded_anew(tmp_path: Path) -> None:
     source = open_clip(make_clip(tmp_path / "in.mkv", [0, 40, 80, 400], audio="pcm_s16le", audio_start=200))
-    result = convert_clip(source, tmp_path / "out.mp4", same)
+    result = convert_clip(source, tmp_path / "out.mp4", iter)
     assert result.notes == ["the audio was encoded anew as AAC: .mp4 does not take pcm_s16le"]
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert container.streams.audio[0].codec_context.name == "aac"
         assert container.streams.audio[0].codec_context.sample_rate == RATE
     assert heard(tmp_path / "out.mp4") == pytest.approx((0.2, 1.2), abs=0.03)
-    assert convert_clip(source, tmp_path / "out.mkv", same).notes == []
+    assert convert_clip(source, tmp_path / "out.mkv", iter).notes == []
     assert [data for _, data in packets(tmp_path / "out.mkv")] == [data for _, data in packets(source.path)]
 
 
 def test_audio_can_be_dropped(tmp_path: Path) -> None:
     source = open_clip(make_clip(tmp_path / "in.mp4", audio="aac"))
-    convert_clip(source, tmp_path / "out.mp4", same, audio=False)
+    convert_clip(source, tmp_path / "out.mp4", iter, audio=False)
     assert not open_clip(tmp_path / "out.mp4").has_audio
     assert times(tmp_path / "out.mp4") == times(source.path)
 
@@ -211,7 +208,7 @@ def test_audio_can_be_dropped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("height", "width"), [(47, 63), (48, 63), (1, 1), (2, 2)])
 def test_odd_and_tiny_sizes_are_exact(tmp_path: Path, height: int, width: int) -> None:
     source = open_clip(make_folder(tmp_path / "in", 3, height, width))
-    result = convert_clip(source, tmp_path / "out.mp4", same)
+    result = convert_clip(source, tmp_path / "out.mp4", iter)
     clip = open_clip(tmp_path / "out.mp4")
     assert (clip.height, clip.width) == (height, width)
     odd = height % 2 == 1 or width % 2 == 1
@@ -230,7 +227,7 @@ COLOURS = [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.2, 0.7, 0.4), (
 def test_a_colour_comes_back_and_is_tagged(tmp_path: Path, colour: tuple[float, float, float], width: int) -> None:
     expected = torch.tensor(colour).view(1, 3, 1, 1)
     write_picture(tmp_path / "in.png", expected.expand(1, 3, 32, width))
-    convert_clip(open_clip(tmp_path / "in.png"), tmp_path / "out.mp4", same)
+    convert_clip(open_clip(tmp_path / "in.png"), tmp_path / "out.mp4", iter)
     frame = next(open_clip(tmp_path / "out.mp4").frames())
     assert (frame.rgb - expected).abs().max() * 255 <= 2
     with av.open(str(tmp_path / "out.mp4")) as container:
@@ -279,7 +276,9 @@ def test_matrix_and_range_of_the_source_are_honoured(
 
 def test_the_first_stylized_frame_gives_the_size(tmp_path: Path) -> None:
     source = open_clip(make_clip(tmp_path / "in.mp4", audio="aac"))
-    convert_clip(source, tmp_path / "wide.mp4", lambda frames: (torch.cat([f, f], dim=3) for f in frames))
+    convert_clip(
+        source, tmp_path / "wide.mp4", lambda frames: (f.with_rgb(torch.cat([f.rgb, f.rgb], dim=3)) for f in frames)
+    )
     clip = open_clip(tmp_path / "wide.mp4")
     assert (clip.width, clip.height, clip.frame_count) == (128, 48, 10)
     assert times(clip.path) == times(source.path)
@@ -318,7 +317,7 @@ def test_pixel_shape_and_rotation(tmp_path: Path) -> None:
     rgb = next(clip.frames()).rgb
     assert rgb[0, 0, -6:].mean() > 0.9  # what was left is at the bottom
     assert rgb[0, 0, :20].mean() < 0.1
-    convert_clip(clip, tmp_path / "out.mp4", same)
+    convert_clip(clip, tmp_path / "out.mp4", iter)
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert container.streams.video[0].sample_aspect_ratio == Fraction(3, 4)
         assert next(container.decode(video=0)).rotation == 0
@@ -334,7 +333,7 @@ def test_a_folder_is_read_in_natural_order_and_written_whole(tmp_path: Path) -> 
     for index, frame in enumerate(frames):
         assert torch.allclose(frame.rgb, picture(index, 12, 16), atol=0.51 / 255)
         assert frame.time is None
-    assert convert_clip(clip, f"{tmp_path}/out/", same) == (11, [])
+    assert convert_clip(clip, f"{tmp_path}/out/", iter) == (11, [])
     assert names(tmp_path / "out") == [f"frame_{i:06d}.png" for i in range(1, 12)]
     for index, frame in enumerate(open_clip(tmp_path / "out").frames()):
         assert torch.equal(frame.rgb, frames[index].rgb)
@@ -346,15 +345,15 @@ def test_alpha_is_kept_where_it_can_be(tmp_path: Path) -> None:
     for index, alpha in enumerate(alphas):
         write_picture(tmp_path / "in" / f"{index}.png", picture(index, 8, 8), alpha)
     folder = open_clip(tmp_path / "in")
-    assert convert_clip(folder, f"{tmp_path}/out/", same).notes == []
+    assert convert_clip(folder, f"{tmp_path}/out/", iter).notes == []
     for frame, alpha in zip(open_clip(tmp_path / "out").frames(), alphas, strict=True):
         assert frame.alpha is not None
         assert torch.equal(frame.alpha, alpha)
-    assert convert_clip(folder, tmp_path / "out.mp4", same).notes == [".mp4 holds no transparency: it was dropped"]
+    assert convert_clip(folder, tmp_path / "out.mp4", iter).notes == [".mp4 holds no transparency: it was dropped"]
     one = open_clip(tmp_path / "in" / "1.png")
-    assert convert_clip(one, tmp_path / "out.webp", same).notes == []
+    assert convert_clip(one, tmp_path / "out.webp", iter).notes == []
     assert read_picture(tmp_path / "out.webp").alpha is not None
-    assert len(convert_clip(one, tmp_path / "out.jpg", same).notes) == 1
+    assert len(convert_clip(one, tmp_path / "out.jpg", iter).notes) == 1
 
 
 def text(path: Path) -> Path:
@@ -424,7 +423,7 @@ def test_bad_input_is_one_clear_line(
 
 def test_a_name_with_a_colon_is_a_file(tmp_path: Path) -> None:
     path = make_clip(tmp_path / "in.mp4").rename(tmp_path / "http:12.mp4")
-    convert_clip(open_clip(path), tmp_path / "out:%03d.mp4", same)
+    convert_clip(open_clip(path), tmp_path / "out:%03d.mp4", iter)
     assert open_clip(tmp_path / "out:%03d.mp4").frame_count == 10
 
 
@@ -446,7 +445,7 @@ def test_an_output_that_cannot_be_is_refused_early(
     source = open_clip(make_clip(tmp_path / "in.mp4"))
     (tmp_path / "file").write_text("")
 
-    def never(_: Iterator[Tensor]) -> Iterator[Tensor]:
+    def never(_: Iterable[Frame]) -> Iterator[Frame]:
         raise AssertionError("work began")
 
     for attempt in (
@@ -461,9 +460,9 @@ def test_an_output_that_cannot_be_is_refused_early(
 
 def test_frames_of_an_earlier_longer_clip_do_not_stay_behind(tmp_path: Path) -> None:
     output = tmp_path / "out"
-    convert_clip(open_clip(make_folder(tmp_path / "long", 5)), f"{output}/", same)
+    convert_clip(open_clip(make_folder(tmp_path / "long", 5)), f"{output}/", iter)
     (output / "frame_000009.png").write_text("not next in the row: somebody else's")
-    convert_clip(open_clip(make_folder(tmp_path / "short", 2)), f"{output}/", same)
+    convert_clip(open_clip(make_folder(tmp_path / "short", 2)), f"{output}/", iter)
     assert names(output) == ["frame_000001.png", "frame_000002.png", "frame_000009.png"]
 
 
@@ -479,37 +478,42 @@ class Broken(Exception):
     pass
 
 
-def raises(frames: Iterator[Tensor]) -> Iterator[Tensor]:
+def raises(frames: Iterable[Frame]) -> Iterator[Frame]:
     for index, frame in enumerate(frames):
         if index == 3:
             raise Broken
         yield frame
 
 
-def interrupted(frames: Iterator[Tensor]) -> Iterator[Tensor]:
+def interrupted(frames: Iterable[Frame]) -> Iterator[Frame]:
     for index, frame in enumerate(frames):
         if index == 3:
             raise KeyboardInterrupt
         yield frame
 
 
-def stops(frames: Iterator[Tensor]) -> Iterator[Tensor]:
+def stops(frames: Iterable[Frame]) -> Iterator[Frame]:
     for _, frame in zip(range(3), frames, strict=False):
         yield frame
 
 
-def repeats(frames: Iterator[Tensor]) -> Iterator[Tensor]:
+def repeats(frames: Iterable[Frame]) -> Iterator[Frame]:
     for frame in frames:
         yield frame
         yield frame
 
 
-def grows(frames: Iterator[Tensor]) -> Iterator[Tensor]:
+def swaps(frames: Iterable[Frame]) -> Iterator[Frame]:
+    first, second, *others = frames
+    yield from (second, first, *others)
+
+
+def grows(frames: Iterable[Frame]) -> Iterator[Frame]:
     for index, frame in enumerate(frames):
-        yield frame[..., : 32 + 2 * index]
+        yield frame.with_rgb(frame.rgb[..., : 32 + 2 * index])
 
 
-def gives_nothing(_: Iterator[Tensor]) -> Iterator[Tensor]:
+def gives_nothing(_: Iterable[Frame]) -> Iterator[Frame]:
     return iter(())
 
 
@@ -521,12 +525,13 @@ def gives_nothing(_: Iterator[Tensor]) -> Iterator[Tensor]:
         (interrupted, KeyboardInterrupt),
         (stops, ValueError),
         (repeats, ValueError),
+        (swaps, ValueError),
         (grows, ValueError),
         (gives_nothing, ValueError),
     ],
 )
 def test_errors_reach_the_caller_and_leave_nothing(
-    tmp_path: Path, output: str, stylize: Callable[[Iterator[Tensor]], Iterator[Tensor]], error: type[BaseException]
+    tmp_path: Path, output: str, stylize: Stylizer, error: type[BaseException]
 ) -> None:
     source = open_clip(make_clip(tmp_path / "in.mp4", list(range(0, 3000, 40)), audio="aac"))
     (tmp_path / output).write_text("old")
@@ -549,7 +554,7 @@ class Stuck(Iterator[int]):
 
 
 def test_a_source_that_cannot_be_closed_does_not_keep_its_reader_waiting() -> None:
-    with Ahead(Stuck(), 2) as items, pytest.raises(OSError, match="cannot be closed"):
+    with Prefetcher(Stuck(), 2) as items, pytest.raises(OSError, match="cannot be closed"):
         next(items)
 
 
@@ -563,7 +568,7 @@ def test_what_waits_to_be_written_is_dropped_on_an_error() -> None:
         written.append(item)
 
     def fail() -> None:
-        with Behind(write, 3) as writer:
+        with BackgroundWriter(write, 3) as writer:
             for item in range(3):
                 writer.put(item)
             assert begun.wait(5)
@@ -579,13 +584,14 @@ def test_ctrl_c_while_waiting_for_a_frame_leaves_nothing(tmp_path: Path) -> None
     source = open_clip(make_clip(tmp_path / "in.mp4", list(range(0, 3000, 40))))
     waiting = threading.Event()
 
-    def waits(frames: Iterator[Tensor]) -> Iterator[Tensor]:
-        yield next(frames)
+    def waits(frames: Iterable[Frame]) -> Iterator[Frame]:
+        stream = iter(frames)
+        yield next(stream)
         main = threading.main_thread().ident
         assert main is not None
         threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGINT)).start()
         waiting.wait(10)
-        yield from frames
+        yield from stream
 
     before, threads = time.monotonic(), threading.active_count()
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
@@ -614,10 +620,10 @@ def test_an_error_in_the_middle_of_the_source_reaches_the_caller(tmp_path: Path)
     folder = make_folder(tmp_path / "in", 5)
     (folder / "4.png").write_text("not a picture")
     with pytest.raises(ValueError, match=r"4\.png"):
-        convert_clip(open_clip(folder), tmp_path / "out.mp4", same)
+        convert_clip(open_clip(folder), tmp_path / "out.mp4", iter)
     write_picture(folder / "4.png", torch.zeros(1, 3, 6, 6))
     with pytest.raises(ValueError, match="expected 16x12 pixels"):
-        convert_clip(open_clip(folder), tmp_path / "out.mp4", same)
+        convert_clip(open_clip(folder), tmp_path / "out.mp4", iter)
     assert names(tmp_path) == ["in"]
 
 
@@ -630,7 +636,7 @@ def test_a_failing_encoder_reaches_the_caller(tmp_path: Path, monkeypatch: pytes
     source = open_clip(make_clip(tmp_path / "in.mp4", list(range(0, 3000, 40))))
     monkeypatch.setattr(VideoWriter, "write", full)
     with pytest.raises(OSError, match="No space left"):
-        convert_clip(source, tmp_path / "out.mp4", same)
+        convert_clip(source, tmp_path / "out.mp4", iter)
     assert names(tmp_path) == ["in.mp4"]
 
 
@@ -641,7 +647,7 @@ def test_a_damaged_packet_is_left_out_and_told(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[places[6] + 8 : places[7] - 8] = b"\xff" * (places[7] - places[6] - 16)
     path.write_bytes(data)
-    result = convert_clip(open_clip(path), tmp_path / "out.mp4", same)
+    result = convert_clip(open_clip(path), tmp_path / "out.mp4", iter)
     assert result.frames >= 8
     assert len(result.notes) == (result.frames < 10)
 
@@ -660,7 +666,7 @@ def test_frames_stream_through_with_little_look_ahead(tmp_path: Path) -> None:
     object.__setattr__(source, "frames", lambda: counted(source))
     ahead: list[int] = []
 
-    def slow(frames: Iterator[Tensor]) -> Iterator[Tensor]:
+    def slow(frames: Iterable[Frame]) -> Iterator[Frame]:
         for index, frame in enumerate(frames):
             time.sleep(0.005)
             ahead.append(len(read) - index)
@@ -675,13 +681,14 @@ def test_the_pictures_of_a_stylizer_that_reads_its_shot_to_the_end_are_not_held(
     held: list[weakref.ref[Tensor]] = []
     most = 0
 
-    def reads_all(frames: Iterator[Tensor]) -> Iterator[Tensor]:
+    def reads_all(frames: Iterable[Frame]) -> Iterator[Frame]:
         nonlocal most
+        taken = []
         for frame in frames:
-            held.append(weakref.ref(frame))
+            held.append(weakref.ref(frame.rgb))
             most = max(most, sum(reference() is not None for reference in held))
-        for _ in held:
-            yield torch.zeros(1, 3, 4, 4)
+            taken.append(frame.with_rgb(torch.zeros(1, 3, 4, 4)))
+        yield from taken
 
     convert_clip(open_clip(make_folder(tmp_path / "in", 40, 4, 4)), tmp_path / "out.mp4", reads_all)
     assert len(held) == 40
@@ -694,8 +701,8 @@ def test_pictures_need_no_av(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "av", None)
     source = open_clip(make_folder(tmp_path / "in"))
-    assert convert_clip(source, f"{tmp_path}/out/", same).frames == 3
+    assert convert_clip(source, f"{tmp_path}/out/", iter).frames == 3
     with pytest.raises(OSError, match="PyAV"):
         open_clip(clip)
     with pytest.raises(OSError, match="PyAV"):
-        convert_clip(source, tmp_path / "out.mp4", same)
+        convert_clip(source, tmp_path / "out.mp4", iter)

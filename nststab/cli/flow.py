@@ -125,7 +125,7 @@ def _estimate(clip: "Clip", folder: Path, flow: "FlowFunction", distances: tuple
     if done:
         yield done
     begin = max(0, done - distances[-1])  # the flow of the next frame begins at frames before it
-    frames = (frame.rgb for frame in islice(clip.frames(), begin, None))
+    frames = islice(clip.frames(), begin, None)
     with closing(flow_ahead(frames, flow, distances)) as estimates:
         for number, (_, flows) in enumerate(estimates, begin + 1):
             if number <= max(done, 1):

@@ -1,7 +1,7 @@
 """nststab stylize."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import count
 from pathlib import Path
@@ -30,10 +30,8 @@ from nststab.cli.common import (
 from nststab.cli.optimizing import OptimizerCommand, collect, optimizer_options, refuse_unused
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from nststab.frames import Frame, Stylizer
     from nststab.methods.build import Machine, OptimizerOptions
-    from nststab.networks.checkpoints import Stylizer
     from nststab.styles.source import Style
     from nststab.tasks.resuming import Work
     from nststab.video.clip import Clip
@@ -110,6 +108,7 @@ def run(source: Path, style: "Style", method: str, optimizer: "OptimizerOptions"
     where = machine(options["device"], options["precision"])
     if planned(clip_job(clip, output, (method,), style, optimizer, where), options.get("plan", False)):
         return
+    optimizer.flow.require_size(clip.height, clip.width)
     started = time.monotonic()
     unit, total = _counted(clip, method, optimizer)
     with (
@@ -133,15 +132,11 @@ def run(source: Path, style: "Style", method: str, optimizer: "OptimizerOptions"
 
         side = max(clip.width, clip.height)
         made_by = stylizer(method, style, optimizer, side, where, iteration, work.keep, folder)
-        shown = colored(made_by, options, folder)
-
-        def stylize(frames: "Iterator[Tensor]") -> "Iterator[Tensor]":
-            return shots(shown, optimizer.flow.numbered(frames), cuts=not options["no_cuts"])
-
+        shown = colored(made_by, options)
         result = convert_clip(
             clip,
             work.output,
-            stylize,
+            lambda frames: shots(shown, frames, cuts=not options["no_cuts"]),
             audio=not options["no_audio"],
             raw=options.get("raw", False),
             progress=frame_done,
@@ -211,20 +206,14 @@ def refuse_writing_over(style: "Style", options: dict[str, Any]) -> None:
             raise click.UsageError(f"{path} is read by this command; write to another name")
 
 
-def colored(stylizer: "Stylizer", options: dict[str, Any], folder: Path | None = None) -> "Stylizer":
-    """The stylizer, with the colours of its input where --preserve-color asks for them.
-
-    The frames that it has not given back wait in `folder`, if there is one, and in memory otherwise.
-    """
+def colored(stylizer: "Stylizer", options: dict[str, Any]) -> "Stylizer":
+    """The stylizer, with the colours of its input where --preserve-color asks for them."""
     from nststab.color import PreserveColor
-    from nststab.storage.durable import DiskQueue
 
-    if not options["preserve_color"]:
-        return stylizer
-    return PreserveColor(stylizer) if folder is None else PreserveColor(stylizer, lambda: DiskQueue(folder / "content"))
+    return PreserveColor(stylizer) if options["preserve_color"] else stylizer
 
 
-def shots(stylizer: "Stylizer", frames: "Iterator[Tensor]", cuts: bool) -> "Iterator[Tensor]":
+def shots(stylizer: "Stylizer", frames: "Iterable[Frame]", cuts: bool) -> "Iterator[Frame]":
     """A new call of the stylizer for every shot, or one for all where cuts are not looked for."""
     from nststab.shots import by_shot
 

@@ -25,8 +25,8 @@ from nststab.cli.optimizing import Iterations
 
 if TYPE_CHECKING:
     from nststab.baselines.gatys import Keep
+    from nststab.frames import Stylizer
     from nststab.methods.build import Machine, OptimizerOptions
-    from nststab.networks.checkpoints import Stylizer
     from nststab.styles.source import StyleSource
 
 T = TypeVar("T")

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from nststab.datasets.folders import DavisSequence
 from nststab.errors import NststabError
+from nststab.frames import Stylizer, as_frames, pictures_of
 from nststab.measure.intervals import bootstrap_interval, mean_of_known
 from nststab.measure.stability import FrameLosses
 from nststab.metrics import ssim
-from nststab.networks.checkpoints import Stylizer
 
 SIZE = 854  # longest side of DAVIS in 480p, which the paper's patches are for
 _PAPERS_PATCH = 256
@@ -171,12 +171,15 @@ class Pairs:
 
     def __call__(self, patch: Tensor) -> tuple[Tensor, Tensor]:
         if self._follows:
-            first, second = self._stylizer([self._content, patch])
+            first, second = self._stylized(self._content, patch)
             return first, second
         if self._first is None:
-            (self._first,) = self._stylizer([self._content])
-        (second,) = self._stylizer([patch])
+            (self._first,) = self._stylized(self._content)
+        (second,) = self._stylized(patch)
         return self._first, second
+
+    def _stylized(self, *patches: Tensor) -> Iterator[Tensor]:
+        return pictures_of(self._stylizer(as_frames(patches)))
 
 
 def measure(

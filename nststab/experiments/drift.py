@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from nststab.errors import NststabError
+from nststab.frames import Stylizer, as_frames, pictures_of
 from nststab.measure.stability import FrameLosses
 from nststab.metrics import DriftSlopes, drift_slopes, with_brightness
-from nststab.networks.checkpoints import Stylizer
 from nststab.shots import by_shot, detect_cuts
 
 _BEFORE, _COMING, _STAYING, _AFTER = 5, 6, 10, 30  # frames of the object's run
@@ -116,7 +116,7 @@ def foreign(picture: Tensor) -> Tensor:
     Raises ValueError for a picture that this hardly differs from, such as a grey one.
     """
     other = 1 - picture.flip(-1)
-    if not any(cut for _, cut in detect_cuts([picture, other])):
+    if not any(cut for _, cut in detect_cuts(as_frames([picture, other]))):
         raise NststabError("expected a picture with contrast: an object and a cut would not be seen in this one")
     return other
 
@@ -152,7 +152,7 @@ def long_run(
     pictures = [torch.zeros(()) for _ in windows]
     losses: dict[int, Mapping[str, float]] = {}
     previous: Tensor | None = None
-    for index, frame in enumerate(stylizer(_shown(shown, waiting))):
+    for index, frame in enumerate(_run(stylizer, _shown(shown, waiting))):
         content = waiting.popleft()
         means.append(frame.mean((0, 2, 3), dtype=torch.float64))
         if previous is not None and index >= settings.settled:
@@ -228,8 +228,8 @@ def ghost(stylizer: Stylizer, still: Tensor, settings: DriftSettings) -> dict[st
     """
     gone = _BEFORE + _COMING + _STAYING
     place = _disc(still, 0)
-    object_passes = stylizer(noisy(frame, i, settings) for i, frame in enumerate(passing(still)))
-    never_there = stylizer(noisy(still, i, settings) for i in range(gone + _AFTER))
+    object_passes = _run(stylizer, (noisy(frame, i, settings) for i, frame in enumerate(passing(still))))
+    never_there = _run(stylizer, (noisy(still, i, settings) for i in range(gone + _AFTER)))
     since = islice(zip(object_passes, never_there, strict=True), gone, None)
     return {"ghost": [float(((a - b).abs().mean(1) * place).sum() / place.sum()) * 255 for a, b in since]}
 
@@ -261,12 +261,17 @@ def cut(stylizer: Stylizer, still: Tensor, settings: DriftSettings) -> dict[str,
     """
     other = foreign(still)
     joined = [noisy(frame, i, settings) for i, frame in enumerate([still] * _SHOT + [other] * _SHOT)]
-    alone = list(stylizer(joined[_SHOT:]))
-    anew, through = (list(run(joined))[_SHOT:] for run in (lambda frames: by_shot(stylizer, frames), stylizer))
+    alone = list(_run(stylizer, joined[_SHOT:]))
+    anew = list(_run(lambda frames: by_shot(stylizer, frames), joined))[_SHOT:]
+    through = list(_run(stylizer, joined))[_SHOT:]
     return {
         "cut": max(float((a - b).abs().max()) * 255 for a, b in zip(anew, alone, strict=True)),
         "cut_unseen": [_difference(a, b) for a, b in zip(through, alone, strict=True)],
     }
+
+
+def _run(stylizer: Stylizer, pictures: Iterable[Tensor]) -> Iterator[Tensor]:
+    return pictures_of(stylizer(as_frames(pictures)))
 
 
 def _difference(first: Tensor, second: Tensor) -> float:

@@ -15,9 +15,9 @@ from nststab import metrics
 from nststab.errors import NststabError
 from nststab.experiments.figures import COLORS, OTHERS
 from nststab.experiments.labels import label_points
+from nststab.frames import Stylizer, as_frames
 from nststab.measure.intervals import mean_of_known
 from nststab.measure.stability import FrameLosses, in_step
-from nststab.networks.checkpoints import Stylizer
 from nststab.storage.tables import Row, Table
 from nststab.styles.trace_line import LAYERS, Line, as_json, correlation, fit_line
 
@@ -82,7 +82,7 @@ def _beside_content(frames: Iterable[Tensor], stylize: Stylizer | None) -> Itera
     if stylize is None:
         yield from ((None, frame) for frame in frames)
     else:
-        yield from ((content, made["made"]) for content, made in in_step(frames, {"made": stylize}))
+        yield from ((content.rgb, made["made"]) for content, made in in_step(as_frames(frames), {"made": stylize}))
 
 
 def _still_change(content: Tensor, picture: Tensor, next_content: Tensor, next_picture: Tensor) -> float:

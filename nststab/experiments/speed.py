@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from nststab.experiments.figures import COLORS, OTHERS
-from nststab.flow.estimators import FlowFunction
+from nststab.flow.estimators import Estimator, between_frames
 from nststab.flow.pairs import flow_ahead
+from nststab.frames import Stylizer, as_frames
 from nststab.measure.flop import FlopCounter
 from nststab.memory import reset_peak, resident
-from nststab.networks.checkpoints import Stylizer
 from nststab.storage.tables import Row, Table
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def iteration_steps(
         between()
         before = reading()
 
-    for _ in build(report)(frames):
+    for _ in build(report)(as_frames(frames)):
         pass
     return steps
 
@@ -165,9 +165,9 @@ class AddedMemory:
         return (torch.cuda.max_memory_allocated(self._device) if on_gpu else resident().peak) - self._before
 
 
-def flow_both_ways(flow: FlowFunction, pair: tuple[Tensor, Tensor]) -> None:
+def flow_both_ways(flow: Estimator, pair: tuple[Tensor, Tensor]) -> None:
     """Estimates the flow between two frames, both directions side by side, and its masks: what Ruder's frame needs."""
-    for _ in flow_ahead(pair, flow):
+    for _ in flow_ahead(as_frames(pair), between_frames(flow)):
         pass
 
 

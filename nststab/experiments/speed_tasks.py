@@ -30,9 +30,9 @@ from nststab.experiments.speed import (
 )
 from nststab.flow.estimators import ESTIMATORS
 from nststab.flow.source import FlowSource
+from nststab.frames import Stylizer, as_frames
 from nststab.measure.flop import flop_of
 from nststab.methods.build import OptimizerOptions, machine
-from nststab.networks.checkpoints import Stylizer
 from nststab.styles.shipped import demo_clip
 from nststab.styles.source import style_name, style_source
 from nststab.video.clip import open_clip
@@ -116,12 +116,12 @@ def networks_in_step(task: Task, methods: Sequence[str]) -> InStep:
     rounds = task.settings.frames
     frames = task.frames(WARM_UP + rounds)
     stylizers = {method: replace(task, method=method).candidate(1).stylizer(task.size) for method in methods}
-    streams = {method: stylizer(frames) for method, stylizer in stylizers.items()}
+    streams = {method: stylizer(as_frames(frames)) for method, stylizer in stylizers.items()}
     product = _product(task, task.precision)
     jobs: dict[str, Callable[[], object]] = {method: stream.__next__ for method, stream in streams.items()}
     seconds = alternating({**jobs, "": product}, rounds)
     rates = [product.rate(value) for value in seconds.pop("")]
-    flop = {method: flop_of(stylizer(frames).__next__) for method, stylizer in stylizers.items()}
+    flop = {method: flop_of(stylizer(as_frames(frames)).__next__) for method, stylizer in stylizers.items()}
     return {"seconds": seconds, "flop": flop, "matrix_rates": rates}
 
 
@@ -153,7 +153,7 @@ def alone(task: Task) -> Measured:
 def _network_memory(task: Task) -> Measured:
     frames = task.frames(_MEMORY_FRAMES)
     memory = AddedMemory(torch.device(task.device))
-    for _ in task.candidate(1).stylizer(task.size)(frames):
+    for _ in task.candidate(1).stylizer(task.size)(as_frames(frames)):
         pass
     return {"seconds": [], "flop": 0, "matrix_rates": [], "peak_bytes": memory.bytes()}
 

@@ -16,6 +16,7 @@ from nststab.cli.common import frames_of, progress
 from nststab.cli.html import report_settings
 from nststab.flow.estimators import ESTIMATORS, FlowFunction
 from nststab.flow.pairs import flow_ahead
+from nststab.frames import as_frames
 from nststab.measure.stability import CONTENT, StabilityMeter, StabilitySettings
 from nststab.methods.build import OptimizerOptions
 from nststab.metrics import Patches
@@ -122,12 +123,12 @@ class Scenes:
         content = itertools.islice(clip.content(), shown)
         with (
             scene_recorder([CONTENT, *self.methods], times, report_settings(self.options).size) as recorder,
-            closing(flow_ahead(content, self.flow)) as frames,
+            closing(flow_ahead(as_frames(content), self.flow)) as frames,
         ):
             for frame, flows in frames:
                 made = [next(stream) for stream in streams]
-                meter.update(frame, dict(zip(self.methods, made, strict=True)))
-                recorder.update([frame, *made], meter.pair, flows.get(1))
+                meter.update(frame.rgb, dict(zip(self.methods, made, strict=True)))
+                recorder.update([frame.rgb, *made], meter.pair, flows.get(1))
             name = f"{clip.name}, {style}" if len(self.styles) > 1 else clip.name
             note = f"the first {shown} of {clip.frames} frames" if shown < clip.frames else ""
             return make_scene(name, recorder, ESTIMATORS[QUICK], self.styles.index(style), note)

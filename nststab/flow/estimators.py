@@ -4,10 +4,8 @@ import hashlib
 import re
 import sys
 import threading
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,10 +16,14 @@ from torch import Tensor
 
 from nststab.errors import NststabError
 from nststab.flow.files import read_flo, write_flo
+from nststab.frames import Frame
 from nststab.video.images import to_uint8
 
-FlowFunction = Callable[[Tensor, Tensor], Tensor]
-"""Two frames (1, 3, H, W) in [0, 1] to the flow (1, 2, H, W) from the first to the second, in pixels, x then y."""
+Estimator = Callable[[Tensor, Tensor], Tensor]
+"""Two pictures (1, 3, H, W) in [0, 1] to the flow (1, 2, H, W) from the first to the second, in pixels, x then y."""
+
+FlowFunction = Callable[[Frame, Frame], Tensor]
+"""Two frames of a clip to the flow (1, 2, H, W) from the first to the second, estimated or found by their numbers."""
 
 MINIMUM_SIDE = 64
 """DeepFlow's pyramid of a smaller picture has too few levels: at 32 pixels it finds less than half of the motion."""
@@ -59,8 +61,13 @@ def dis(first: Tensor, second: Tensor) -> Tensor:
     return _calculate(method, first, second)
 
 
-ESTIMATORS: Mapping[str, FlowFunction] = {"deepflow": deepflow, "dis": dis}
+ESTIMATORS: Mapping[str, Estimator] = {"deepflow": deepflow, "dis": dis}
 """The ways to estimate flow, by the names that `--flow-method` takes."""
+
+
+def between_frames(estimator: Estimator) -> FlowFunction:
+    """The flow between the pictures of two frames."""
+    return lambda first, second: estimator(first.rgb, second.rgb)
 
 
 def require_estimator(name: str) -> None:
@@ -128,9 +135,8 @@ def _contributed_module() -> Any:
 class FloFolder:
     """A flow function which reads the `.flo` files of a folder under the names of Ruder's program.
 
-    Frames count from 1: forward_1_2.flo leads from frame 1 to frame 2, backward_2_1.flo from 2 to 1, forward_1_3.flo
-    from 1 to 3. Numbers may have leading zeros. Which number a frame has is known by the object, so the frames must
-    come out of `numbered` and reach the function unchanged; they are not kept alive by this.
+    They are found by the frames' numbers, which in their names count from 1: forward_1_2.flo leads from the first frame
+    to the second, backward_2_1.flo back, forward_1_3.flo to the third. Numbers may have leading zeros.
 
     Raises:
         OSError: there is no such folder. ValueError: it holds no such file.
@@ -146,33 +152,19 @@ class FloFolder:
             raise NststabError(
                 f"{folder}: expected flows named forward_1_2.flo, backward_2_1.flo and so on, found none"
             )
-        self._frames: dict[int, tuple[int, weakref.ref[Tensor]]] = {}  # by id; a tensor has no hash of its content
 
-    def numbered(self, frames: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Pass the frames of a clip on and count them from 1, so that the flows between them are found.
+    def require_size(self, height: int, width: int) -> None:
+        """Raises ValueError where frames of this size have another size than the flows."""
+        _read(next(iter(self._paths.values())), height, width)
 
-        Raises ValueError where the first one has another size than the flows: before any work is done on it.
-        """
-        for number, frame in enumerate(frames, 1):
-            if number == 1:
-                _read(next(iter(self._paths.values())), frame)
-            known = self._find(frame) is not None
-            passed = frame.detach() if known else frame  # one picture shown twice needs two numbers
-            forget = partial(self._frames.pop, id(passed))  # the reference itself, passed on, is pop's default
-            self._frames[id(passed)] = number, weakref.ref(passed, forget)
-            yield passed
-            del frame, passed
-
-    def __call__(self, first: Tensor, second: Tensor) -> Tensor:
-        """The flow between two frames (1, 3, H, W) of `numbered`.
+    def __call__(self, first: Frame, second: Frame) -> Tensor:
+        """The flow between two frames, on the first one's device.
 
         Raises:
-            OSError: its file is missing. ValueError: it has another size, is damaged, or a frame is not known.
+            OSError: its file is missing. ValueError: it has another size, or is damaged.
         """
-        numbers = self._find(first), self._find(second)
-        if numbers[0] is None or numbers[1] is None:
-            raise NststabError(f"{self.folder}: expected two frames of the clip that was numbered, got another frame")
-        return _read(self._path(numbers[0], numbers[1]), first)
+        height, width = first.rgb.shape[-2:]
+        return _read(self._path(first.number + 1, second.number + 1), height, width).to(first.rgb.device)
 
     def _path(self, first: int, second: int) -> Path:
         name = f"{'forward' if first < second else 'backward'}_{first}_{second}.flo"
@@ -184,23 +176,19 @@ class FloFolder:
             )
         return self._paths[name]
 
-    def _find(self, frame: Tensor) -> int | None:
-        number, reference = self._frames.get(id(frame), (None, None))
-        return number if reference is not None and reference() is frame else None
 
-
-def _read(path: Path, frame: Tensor) -> Tensor:
-    """The flow in a file, on the frame's device; ValueError where it has another size than the frame."""
+def _read(path: Path, height: int, width: int) -> Tensor:
+    """The flow in a file; ValueError where it has another size."""
     flow = read_flo(path)
-    if flow.shape[-2:] != frame.shape[-2:]:
-        (height, width), (got_height, got_width) = frame.shape[-2:], flow.shape[-2:]
+    if flow.shape[-2:] != (height, width):
+        got_height, got_width = flow.shape[-2:]
         raise NststabError(
             f"{path}: expected {width}x{height} as the frames have, got a flow of {got_width}x{got_height}"
         )
-    return flow.to(frame.device)
+    return flow
 
 
-def cached(flow: FlowFunction, folder: Path, name: str) -> FlowFunction:
+def cached(flow: Estimator, folder: Path, name: str) -> Estimator:
     """Keep what `flow` computes as `.flo` files in `folder`, which is made when the first one is written.
 
     An entry is found by the bytes of both frames, the method's `name` and the version of OpenCV. One which cannot be

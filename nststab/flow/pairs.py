@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nststab.errors import NststabError
 from nststab.flow.estimators import FlowFunction
+from nststab.frames import Frame
 from nststab.warp import reliability
 
 _FULL_TRUST = 0.999  # of a mask in [0, 1]: the sums of its smoothing are rounded
@@ -44,9 +45,9 @@ _Futures = Mapping[int, tuple[Future[Tensor], Future[Tensor]]]  # distance -> fo
 
 
 def flow_ahead(
-    frames: Iterable[Tensor], flow: FlowFunction, distances: Sequence[int] = (1,), workers: int = 2
-) -> Generator[tuple[Tensor, Mapping[int, FlowPair]], None, None]:
-    """Yield each frame (1, 3, H, W) with the flows from and to the frames which lie `distances` before it.
+    frames: Iterable[Frame], flow: FlowFunction, distances: Sequence[int] = (1,), workers: int = 2
+) -> Generator[tuple[Frame, Mapping[int, FlowPair]], None, None]:
+    """Yield each frame with the flows from and to the frames which lie `distances` before it.
 
     The mapping goes from each distance, the nearest first, to the pair between that frame and this one; it lacks those
     that reach before the stream's beginning, so it is empty for the first frame. All flows are estimated side by side
@@ -60,8 +61,8 @@ def flow_ahead(
     nearest_first = sorted(set(distances))
     if nearest_first and nearest_first[0] < 1:
         raise NststabError(f"expected distances of at least 1 frame, got {nearest_first[0]}")
-    before: deque[Tensor] = deque(maxlen=max(nearest_first, default=0))
-    waiting: deque[tuple[Tensor, _Futures]] = deque()
+    before: deque[Frame] = deque(maxlen=max(nearest_first, default=0))
+    waiting: deque[tuple[Frame, _Futures]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="flow")
     try:
         for frame in frames:
@@ -77,10 +78,10 @@ def flow_ahead(
 
 
 def _submit(
-    pool: ThreadPoolExecutor, flow: FlowFunction, previous: Tensor, frame: Tensor
+    pool: ThreadPoolExecutor, flow: FlowFunction, previous: Frame, frame: Frame
 ) -> tuple[Future[Tensor], Future[Tensor]]:
     return pool.submit(flow, previous, frame), pool.submit(flow, frame, previous)
 
 
-def _finish(frame: Tensor, futures: _Futures) -> tuple[Tensor, Mapping[int, FlowPair]]:
+def _finish(frame: Frame, futures: _Futures) -> tuple[Frame, Mapping[int, FlowPair]]:
     return frame, {d: FlowPair.of(forward.result(), backward.result()) for d, (forward, backward) in futures.items()}

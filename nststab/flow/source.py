@@ -2,14 +2,19 @@
 
 import logging
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
-
 from nststab.errors import SettingError
-from nststab.flow.estimators import ESTIMATORS, FloFolder, FlowFunction, cached, require_estimator, trim_cache
+from nststab.flow.estimators import (
+    ESTIMATORS,
+    FloFolder,
+    FlowFunction,
+    between_frames,
+    cached,
+    require_estimator,
+    trim_cache,
+)
 from nststab.flow.settings import FlowSettings
 
 log = logging.getLogger(__name__)
@@ -35,11 +40,12 @@ class FlowSource:
         trim_cache(folder, CACHE_BYTES)
         (log.debug if self.method == "deepflow" else log.info)(f"flow: {self.method}")
         log.debug(f"flows are kept in {folder}")
-        return cached(ESTIMATORS[self.method], folder, self.method)
+        return between_frames(cached(ESTIMATORS[self.method], folder, self.method))
 
-    def numbered(self, frames: Iterator[Tensor]) -> Iterator[Tensor]:
-        """The frames of a whole clip, before it is cut into shots: files are found by the frames' numbers."""
-        return frames if self.files is None else self.files.numbered(frames)
+    def require_size(self, height: int, width: int) -> None:
+        """Raises ValueError at once where the flows of files have another size than the frames will."""
+        if self.files is not None:
+            self.files.require_size(height, width)
 
 
 def flow_source(

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nststab.errors import NststabError
-from nststab.video.clip import Clip, Frame
+from nststab.frames import Frame
+from nststab.video.clip import Clip
 from nststab.video.images import resized_shape
 
 
@@ -61,12 +62,12 @@ class Pairing:
         self._waiting: deque[Fraction | None] = deque()  # times of the original's frames that were read ahead
         self._first: dict[int, Fraction] = {}  # the time of each clip's first frame, the original's under -1
 
-    def original_frames(self) -> Iterator[Tensor]:
-        """The original's frames (1, 3, H, W); they may be read ahead of `counterparts`."""
+    def original_frames(self) -> Iterator[Frame]:
+        """The original's frames; they may be read ahead of `counterparts`."""
         for frame in self._source:
             self._read += 1
             self._waiting.append(self._from_first(-1, frame))
-            yield _scaled(frame.rgb, self.height, self.width)
+            yield frame.with_rgb(_scaled(frame.rgb, self.height, self.width))
 
     def counterparts(self) -> Counterparts:
         """What belongs to the original's next frame, which must have been read."""

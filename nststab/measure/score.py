@@ -18,6 +18,7 @@ from torch import Tensor
 from nststab import metrics
 from nststab.flow.estimators import FlowFunction
 from nststab.flow.pairs import FlowPair, flow_ahead
+from nststab.frames import Frame
 from nststab.losses import content_loss
 from nststab.measure.pairing import Counterparts
 from nststab.measure.settings import ScoreSettings
@@ -179,7 +180,7 @@ class ScoreMeter:
 
 
 def score(
-    shots: Iterable[Iterable[Tensor]],
+    shots: Iterable[Iterable[Frame]],
     counterparts: Callable[[], Counterparts],
     meter: ScoreMeter,
     flow: FlowFunction,
@@ -187,7 +188,7 @@ def score(
 ) -> Iterator[int]:
     """Feed the meter with the original's shots, and give the number of frames that are done after each.
 
-    shots: the frames (1, 3, H, W) between two cuts, as `split_shots` gives them; neither a pair of frames nor a flow
+    shots: the frames between two cuts, as `split_shots` gives them; neither a pair of frames nor a flow
     spans one. counterparts: what belongs to the next frame, such as `Pairing.counterparts`. watcher: is shown the
     frames, the original's first, with what was measured of them and the flow over one frame.
     """
@@ -199,9 +200,9 @@ def score(
         with closing(flow_ahead(shot, flow, meter.settings.gaps)) as frames:
             for content, flows in frames:
                 made = counterparts()
-                meter.update(content, made.stylized, flows, made.foreground)
+                meter.update(content.rgb, made.stylized, flows, made.foreground)
                 if watcher is not None:
-                    watcher.update([content, *made.stylized], meter.pair, flows.get(1))
+                    watcher.update([content.rgb, *made.stylized], meter.pair, flows.get(1))
                 done += 1
                 yield done
 

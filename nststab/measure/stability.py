@@ -17,10 +17,10 @@ from torch import Tensor
 
 from nststab import metrics
 from nststab.errors import NststabError
+from nststab.frames import Frame, Stylizer
 from nststab.measure.copies import copies
 from nststab.measure.intervals import mean_of_known
 from nststab.metrics import Patches, PatchSettings
-from nststab.networks.checkpoints import Stylizer
 
 T = TypeVar("T")
 FrameLosses = Callable[[Tensor, Tensor], Mapping[str, float]]  # of a stylized frame and its content
@@ -28,7 +28,7 @@ FrameLosses = Callable[[Tensor, Tensor], Mapping[str, float]]  # of a stylized f
 CONTENT = "input"  # the row of the content itself: the ceiling of the patches, and the style loss of doing nothing
 
 
-def unchanged(frames: Iterable[Tensor]) -> Iterator[Tensor]:
+def unchanged(frames: Iterable[Frame]) -> Iterator[Frame]:
     """The stylizer that does nothing, measured under the name `CONTENT`."""
     return iter(frames)
 
@@ -228,8 +228,8 @@ def find_patches(
         yield metrics.corresponding_patches(before[0], after[0], own, generator, (before[1], after[1]))
 
 
-def in_step(frames: Iterable[Tensor], stylizers: Mapping[str, Stylizer]) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-    """Run several stylizers over one stream: each frame with what each made of it.
+def in_step(frames: Iterable[Frame], stylizers: Mapping[str, Stylizer]) -> Iterator[tuple[Frame, dict[str, Tensor]]]:
+    """Run several stylizers over one stream: each frame with the pictures (1, 3, H, W) that they made of it.
 
     No more frames are held than the most far-sighted stylizer looks ahead.
     """
@@ -237,7 +237,7 @@ def in_step(frames: Iterable[Tensor], stylizers: Mapping[str, Stylizer]) -> Iter
     streams = {name: stylizer(copy) for (name, stylizer), copy in zip(stylizers.items(), inputs, strict=True)}
     del inputs
     for index, frame in enumerate(content):
-        yield frame, {name: _take(stream, name, index) for name, stream in streams.items()}
+        yield frame, {name: _take(stream, name, index).rgb for name, stream in streams.items()}
 
 
 def sanity_checks(content: Iterable[Tensor], stylized: Iterable[Tensor]) -> dict[str, Iterator[Tensor]]:

@@ -16,13 +16,14 @@ from nststab.baselines.ruder import Ruder
 from nststab.baselines.settings import GatysSettings, MultiPassSettings, RuderSettings
 from nststab.errors import NststabError, SettingError
 from nststab.flow.source import FlowSource, flow_source
+from nststab.frames import Frame, Stylizer
 from nststab.losses import LossSettings, PerceptualLoss
+from nststab.methods.feed_forward import FeedForward
 from nststab.methods.settings import FEED_FORWARD as FEED_FORWARD
 from nststab.methods.settings import LossChoice, MethodSettings, OptimizationSettings, PassSettings
-from nststab.networks.checkpoints import FeedForward, Precision, Stylizer
 from nststab.networks.perceptual import layers_of, perceptual_network
 from nststab.networks.settings import PerceptualSettings
-from nststab.settings import did_you_mean
+from nststab.settings import Precision, did_you_mean
 from nststab.styles.source import Style, style_source
 from nststab.vgg import Pooling
 from nststab.video.images import read_picture, resize
@@ -239,7 +240,7 @@ def start_picture(init: str, longest_side: int, where: Machine) -> Callable[[Ten
     if init.startswith("style:"):
         checkpoint = style_source(init.removeprefix("style:")).trained("independent")
         network = FeedForward(checkpoint.network, where.device, where.precision)
-        return lambda frame: next(network([frame]))
+        return lambda frame: next(network([Frame(frame)])).rgb
     picture = resize(read_picture(Path(init)).rgb, longest_side)
     return lambda frame: _fitted(picture, frame)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nststab.errors import NststabError
-from nststab.networks.checkpoints import Stylizer
+from nststab.frames import Frame, Stylizer
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,13 @@ class Checked:
     name: str
     stylizer: Stylizer
 
-    def __call__(self, frames: Iterable[Tensor]) -> Iterator[Tensor]:
+    def __call__(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         shape: tuple[int, ...] = ()
 
-        def seen() -> Iterator[Tensor]:
+        def seen() -> Iterator[Frame]:
             nonlocal shape
             for frame in frames:
-                shape = tuple(frame.shape)
+                shape = tuple(frame.rgb.shape)
                 yield frame
 
         made = self.stylizer(seen())
@@ -37,15 +37,16 @@ class Checked:
             yield frame
 
     def _check(self, frame: object, shape: tuple[int, ...]) -> None:
-        if not isinstance(frame, Tensor):
-            raise NststabError(f"{self.name}: expected frames (1, 3, H, W) as tensors, got {_kind(frame)}")
-        if tuple(frame.shape) != shape:
-            raise NststabError(f"{self.name}: expected a frame of {shape}, got {tuple(frame.shape)}")
-        if frame.dtype != torch.float32:
-            raise NststabError(
-                f"{self.name}: expected float32 in [0, 1], got {str(frame.dtype).removeprefix('torch.')}"
-            )
-        low, high = float(frame.min()), float(frame.max())
+        if not isinstance(frame, Frame):
+            raise NststabError(f"{self.name}: expected frames, with_rgb of its own, got {_kind(frame)}")
+        rgb: object = frame.rgb
+        if not isinstance(rgb, Tensor):
+            raise NststabError(f"{self.name}: expected pictures (1, 3, H, W) as tensors, got {_kind(rgb)}")
+        if tuple(rgb.shape) != shape:
+            raise NststabError(f"{self.name}: expected a frame of {shape}, got {tuple(rgb.shape)}")
+        if rgb.dtype != torch.float32:
+            raise NststabError(f"{self.name}: expected float32 in [0, 1], got {str(rgb.dtype).removeprefix('torch.')}")
+        low, high = float(rgb.min()), float(rgb.max())
         if not -0.01 <= low <= high <= 1.01:  # NaN too
             raise NststabError(f"{self.name}: expected values in [0, 1], got {low:.3g} to {high:.3g}")
 

@@ -1,12 +1,12 @@
-"""What stylizes: the protocol, the feed-forward stylizer, and the files of networks and Gram targets."""
+"""The files of networks and of Gram targets."""
 
 import json
 import pickle
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,50 +15,10 @@ from torch import Tensor
 
 from nststab.errors import NststabError
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
-from nststab.settings import Precision as Precision
 from nststab.storage.durable import write_durably
-from nststab.vgg import PerceptualNetwork, Pooling, normalization
 
 FORMAT = "nststab-network-1"
 TARGET_FORMAT = "nststab-target-1"
-
-
-class Stylizer(Protocol):
-    """A stream of frames (1, 3, H, W) in, as many frames out; state lives in the call, so a new shot is a new call."""
-
-    def __call__(self, frames: Iterable[Tensor]) -> Iterator[Tensor]: ...
-
-
-class FeedForward:
-    """Stylizes with a transformation network, p_t = f(c_t) or p_t = f(p_{t-1}, c_t) (Gupta et al. 2017, section 4).
-
-    Frames come back in float32 on the CPU, whatever the `device` and the `precision` of the network's arithmetic.
-    """
-
-    def __init__(
-        self, network: TransformationNetwork, device: torch.device | str = "cpu", precision: Precision = "float32"
-    ) -> None:
-        self._network = network.to(device).eval()
-        self._device = torch.device(device)
-        self._precision = precision
-
-    def __call__(self, frames: Iterable[Tensor]) -> Iterator[Tensor]:
-        previous: Tensor | None = None
-        for frame in frames:
-            current = self._stylize(frame, previous)
-            previous = current if self._network.config.recurrent else None
-            yield current.cpu()
-
-    def _stylize(self, frame: Tensor, previous: Tensor | None) -> Tensor:
-        with torch.no_grad(), autocast(self._device, self._precision):
-            stylized: Tensor = self._network(frame.to(self._device), previous)
-        return stylized
-
-
-def autocast(device: torch.device | str, precision: Precision) -> torch.autocast:
-    """Arithmetic of `precision` on `device`; the parameters stay in float32."""
-    dtype = getattr(torch, precision)
-    return torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32)
 
 
 @dataclass(frozen=True)
@@ -163,19 +123,6 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{path} holds the weights of another architecture: {str(error).splitlines()[-1].strip()}"
         ) from error
     return Checkpoint(network, _part("style", tensors), _training(path, metadata.get("training", "{}")))
-
-
-def load_perceptual(path: Path, pooling: Pooling = "max") -> PerceptualNetwork:
-    """Reads the weights of a VGG, such as `assets.perceptual_weights()`, with the normalisation that goes with them.
-
-    Raises:
-        FileNotFoundError: there is no such file. ValueError: it holds no weights, or those of another network.
-    """
-    tensors, metadata = read_tensors(path)
-    try:
-        return PerceptualNetwork(tensors, normalization(tensors, metadata), pooling)
-    except ValueError as error:
-        raise NststabError(f"{path}: {error}") from error
 
 
 def load_target(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -7,14 +7,27 @@ from typing import Any
 
 import torch
 
-from nststab.errors import SettingError
-from nststab.networks.checkpoints import load_perceptual
+from nststab.errors import NststabError, SettingError
+from nststab.networks.checkpoints import read_tensors
 from nststab.networks.pretrained import pretrained
 from nststab.storage.jobs import content_hash
 from nststab.styles.shipped import perceptual_weights
 from nststab.vgg import PerceptualNetwork, Pooling, normalization
 
 log = logging.getLogger(__name__)
+
+
+def load_perceptual(path: Path, pooling: Pooling = "max") -> PerceptualNetwork:
+    """Reads the weights of a VGG, such as `assets.perceptual_weights()`, with the normalisation that goes with them.
+
+    Raises:
+        FileNotFoundError: there is no such file. ValueError: it holds no weights, or those of another network.
+    """
+    tensors, metadata = read_tensors(path)
+    try:
+        return PerceptualNetwork(tensors, normalization(tensors, metadata), pooling)
+    except ValueError as error:
+        raise NststabError(f"{path}: {error}") from error
 
 
 def perceptual_network(

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from nststab.errors import NststabError
-from nststab.flow.estimators import ESTIMATORS, FlowFunction, require_estimator
+from nststab.flow.estimators import ESTIMATORS, FlowFunction, between_frames, require_estimator
 from nststab.flow.source import FlowSource
 from nststab.report.recorder import MEASURES, SceneRecorder, Times
 from nststab.report.scene import Scene, data_uri, make_scene
@@ -120,7 +120,7 @@ def report_flow(source: FlowSource | None) -> tuple[FlowFunction, str]:
     if source is not None:
         return source.function(), source.method if source.files is None else "files"
     require_estimator(QUICK)
-    return ESTIMATORS[QUICK], QUICK
+    return between_frames(ESTIMATORS[QUICK]), QUICK
 
 
 def clip_names(clips: Sequence[Path]) -> list[str]:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nststab.errors import NststabError
-from nststab.flow.estimators import FlowFunction
+from nststab.flow.estimators import Estimator
 from nststab.report.moments import HALF_A_SECOND, Box, cut
 from nststab.video.images import resize
 from nststab.warp import disoccluded, leaves_frame, reliability, warp
@@ -69,7 +69,7 @@ class _Candidate(NamedTuple):
 
 
 def find_occlusions(
-    clips: Sequence[Sequence[Tensor]], shots: Sequence[int], flow: FlowFunction, count: int = 1
+    clips: Sequence[Sequence[Tensor]], shots: Sequence[int], flow: Estimator, count: int = 1
 ) -> list[Occlusion]:
     """The clearest occlusions of a clip, at most `count`, half a second apart; the best first.
 
@@ -114,7 +114,7 @@ def _triples(length: int, shots: Sequence[int]) -> Iterator[tuple[int, int, int]
         )
 
 
-def _search(frames: tuple[int, int, int], small: Callable[[int], Tensor], flow: FlowFunction) -> _Candidate | None:
+def _search(frames: tuple[int, int, int], small: Callable[[int], Tensor], flow: Estimator) -> _Candidate | None:
     """What of the third frame is found in the first, but not in the second, where something else is in its place."""
     before, between, after = map(small, frames)
     to_first, back = flow(after, before), flow(before, after)
@@ -175,7 +175,7 @@ def _best_blob(where: Tensor, gain: Tensor) -> tuple[Tensor | None, float]:
     return torch.from_numpy(labels == 1 + sums.argmax())[None, None], float(sums.max())
 
 
-def _covered_by_motion(candidate: _Candidate, small: Callable[[int], Tensor], flow: FlowFunction) -> bool:
+def _covered_by_motion(candidate: _Candidate, small: Callable[[int], Tensor], flow: Estimator) -> bool:
     """Whether what is in its place moves otherwise; else the thing itself went and came back, as a waving arm does."""
     first, second, _ = candidate.frames
     there = warp(flow(small(second), small(second + 1)), candidate.expected)  # of what is there, a frame on
@@ -184,7 +184,7 @@ def _covered_by_motion(candidate: _Candidate, small: Callable[[int], Tensor], fl
     return float(speed[candidate.blob].median()) > _MOVING
 
 
-def _measure(candidate: _Candidate, clips: Sequence[Sequence[Tensor]], flow: FlowFunction) -> Occlusion | None:
+def _measure(candidate: _Candidate, clips: Sequence[Sequence[Tensor]], flow: Estimator) -> Occlusion | None:
     """The occlusion at the clips' own size; None where the flow there does not bear it out."""
     before, after = clips[0][candidate.frames[0]].cpu(), clips[0][candidate.frames[2]].cpu()
     size = after.shape[-2:]

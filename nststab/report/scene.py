@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nststab.errors import NststabError
-from nststab.flow.estimators import FlowFunction
+from nststab.flow.estimators import Estimator
 from nststab.report.colors import heat_colors, series_of
 from nststab.report.moments import Box, Crop, Failure
 from nststab.report.occlusions import Occlusion, find_occlusions
@@ -102,7 +102,7 @@ class Scene:
 def make_scene(
     name: str,
     recorder: SceneRecorder,
-    flow: FlowFunction,
+    flow: Estimator,
     style: int | None = None,
     note: str = "",
     aspect: Fraction = Fraction(1),

@@ -64,32 +64,3 @@ def read_tensor(path: Path) -> Tensor:
 
 def _checksum(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=_CHECKSUM).digest()
-
-
-class DiskQueue:
-    """Tensors that wait in files of `folder`, which is made if it is missing: first in, first out.
-
-    It begins empty; what a killed process left there is written over. OSError where the disk takes no more.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._first = self._behind = 0
-
-    def append(self, value: Tensor) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        write_tensor(self._path(self._behind), value)
-        self._behind += 1
-
-    def popleft(self) -> Tensor:
-        """The one that waits for longest; IndexError where none does."""
-        if self._first == self._behind:
-            raise IndexError("pop from an empty queue")
-        path = self._path(self._first)
-        value = read_tensor(path)
-        path.unlink()
-        self._first += 1
-        return value
-
-    def _path(self, number: int) -> Path:
-        return self._folder / f"{number:06d}.npy"

@@ -15,6 +15,7 @@ from nststab.color import PreserveColor
 from nststab.errors import NststabError, SettingError
 from nststab.flow.estimators import FlowFunction
 from nststab.flow.pairs import FlowPair
+from nststab.frames import Frame, Stylizer
 from nststab.listener import Listener, reported, silent
 from nststab.measure.intervals import mean_of_known
 from nststab.measure.rows import stability_table
@@ -23,7 +24,6 @@ from nststab.measure.stability import CONTENT, MethodStability, StabilityMeter, 
 from nststab.methods.build import OptimizerOptions, machine, measuring_losses, stylizer
 from nststab.methods.plugin import checked, load_stylizer
 from nststab.metrics import unexplained_change
-from nststab.networks.checkpoints import Stylizer
 from nststab.networks.perceptual import perceptual_name
 from nststab.report.colors import series_of
 from nststab.report.findings import findings
@@ -89,23 +89,24 @@ class Panels:
     flow: FlowFunction | None
     recorder: SceneRecorder | None
 
-    def __call__(self, frames: Iterable[Tensor]) -> Iterator[Tensor]:
+    def __call__(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         self.meter.start_shot()
         self.layout.start_shot()
         if self.recorder is not None:
             self.recorder.start_shot()
         before: list[Tensor] = []
-        for content, made in in_step(frames, self.stylizers):
-            self.meter.update(content, made)
-            shown, pair = [content, *made.values()], self.meter.pair
-            flow = self._flow(before[0], content) if before else None
+        previous: Frame | None = None
+        for frame, made in in_step(frames, self.stylizers):
+            self.meter.update(frame.rgb, made)
+            shown, pair = [frame.rgb, *made.values()], self.meter.pair
+            flow = None if previous is None else self._flow(previous, frame)
             if self.recorder is not None:
                 self.recorder.update(shown, pair, flow)
             ssims = [math.nan] * len(shown) if pair is None else [mean_of_known(values) for values in pair.ssims]
-            yield self.layout.render(shown, ssims, self._changes(before, shown, flow))
-            before = shown
+            yield frame.with_rgb(self.layout.render(shown, ssims, self._changes(before, shown, flow)))
+            before, previous = shown, frame
 
-    def _flow(self, before: Tensor, content: Tensor) -> FlowPair | None:
+    def _flow(self, before: Frame, content: Frame) -> FlowPair | None:
         """The flow between two frames, where somebody looks at it."""
         if self.flow is None or not (self.differences or (self.recorder and not self.recorder.full)):
             return None
@@ -193,6 +194,7 @@ def compare(
     chosen = chosen_style([style] if isinstance(style, str) else style, style_weights)
     _refuse_writing_over(chosen, output)
     planning.planned(clip_job(clip, str(output), own, chosen, optimizer, where, 1 + len(names)), False)
+    optimizer.flow.require_size(clip.height, clip.width)
     side = max(clip.width, clip.height)
     asked = {"network": settings.network, "vgg_weights": settings.vgg_weights}
     losses = measuring_losses(chosen, asked, side, where, optimizer.style_scale)
@@ -220,14 +222,10 @@ def compare(
                 built = {name: PreserveColor(one) for name, one in built.items()}
             panels = Panels(built, meter, layout, differences, function, recorder)
 
-            def show(frames: Iterator[Tensor]) -> Iterator[Tensor]:
-                numbered = optimizer.flow.numbered(frames)
-                return by_shot(panels, numbered) if settings.cuts else panels(numbered)
-
             result = convert_clip(
                 clip,
                 output,
-                show,
+                (lambda frames: by_shot(panels, frames)) if settings.cuts else panels,
                 audio=audio,
                 raw=raw,
                 progress=lambda done, total: advance(done, total),

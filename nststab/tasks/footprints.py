@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from nststab.cli.clips import STANDARD
+from nststab.engines.torch_engine import autocast
 from nststab.losses import LossSettings, PerceptualLoss
 from nststab.methods.build import OptimizerOptions, loop_settings
-from nststab.networks.checkpoints import Precision, autocast
 from nststab.networks.perceptual import layers_of, perceptual_network
 from nststab.networks.transformation import TransformationNetwork
+from nststab.settings import Precision
 from nststab.styles.source import Style
 from nststab.tasks.plan import Footprint, saved_for_backward
 from nststab.vgg import PerceptualNetwork

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from nststab.baselines.gatys import SMALLEST_SCALE
-from nststab.flow.estimators import ESTIMATORS
+from nststab.engines.torch_engine import autocast
+from nststab.flow.estimators import ESTIMATORS, between_frames
 from nststab.flow.pairs import flow_ahead
+from nststab.frames import as_frames
 from nststab.losses import LossSettings, PerceptualLoss, temporal_loss
 from nststab.memory import resident
 from nststab.methods.build import FEED_FORWARD, Machine, OptimizerOptions, later_iterations, loop_settings, stylizer
-from nststab.networks.checkpoints import autocast
 from nststab.networks.transformation import TransformationNetwork, with_margin
 from nststab.styles.source import Style
 from nststab.tasks import footprints
@@ -203,7 +204,7 @@ def frame_seconds(
     if method in FEED_FORWARD:
         marks = [time.monotonic()]
         network = stylizer(method, style, optimizer, max(width, height), where)
-        marks += [time.monotonic() for _ in network(noise(width, height, 1 + _REPEATED))]
+        marks += [time.monotonic() for _ in network(as_frames(noise(width, height, 1 + _REPEATED)))]
         return Seconds(*[_least(marks[1:])] * 2)
     one = _iteration(style, optimizer, where, width, height)
     first, later, scales = _iterations(method, optimizer)
@@ -224,7 +225,7 @@ def _iteration(style: Style, optimizer: OptimizerOptions, where: Machine, width:
     marks: list[float] = []
     short = replace(optimizer, iterations=(_REPEATED,), scales=1, passes=1, init=None)
     gatys = stylizer("gatys", style, short, max(width, height), where, lambda *_: marks.append(time.monotonic()))
-    for _ in gatys(noise(width, height)):
+    for _ in gatys(as_frames(noise(width, height))):
         pass
     return _least(marks)
 
@@ -237,7 +238,7 @@ def _least(marks: Sequence[float]) -> float:
 def _flow_seconds(method: str, width: int, height: int) -> float:
     """Seconds of a pair of frames, both directions side by side."""
     started = time.monotonic()
-    for _ in flow_ahead(noise(width, height, 2), ESTIMATORS[method]):
+    for _ in flow_ahead(as_frames(noise(width, height, 2)), between_frames(ESTIMATORS[method])):
         pass
     return time.monotonic() - started
 

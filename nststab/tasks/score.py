@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from nststab.errors import NststabError, SettingError
-from nststab.flow.estimators import ESTIMATORS, FlowFunction, require_estimator
+from nststab.flow.estimators import ESTIMATORS, FlowFunction, between_frames, require_estimator
 from nststab.flow.source import FlowSource, flow_source
 from nststab.listener import Listener, reported, silent
 from nststab.losses import LossSettings
@@ -252,7 +252,7 @@ def _flow(files: str | Path | None, settings: ScoreSettings) -> tuple[FlowSource
         return source, source.function()
     require_estimator(source.method)
     log.info(f"flow: {source.method}")
-    return source, ESTIMATORS[source.method]
+    return source, between_frames(ESTIMATORS[source.method])
 
 
 @contextmanager
@@ -281,7 +281,8 @@ def _measured(
     known = pairing.frame_count
     count = "an unknown number of frames" if known is None else f"{known} frame{'s' * (known != 1)}"
     log.info(f"{count} to measure, {pairing.width}x{pairing.height}")
-    frames = source.numbered(pairing.original_frames())
+    source.require_size(pairing.height, pairing.width)
+    frames = pairing.original_frames()
     done = 0
     with reported(progress, "score", known) as advance:
         for done in measure_score(

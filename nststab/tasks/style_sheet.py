@@ -9,9 +9,11 @@ from pathlib import Path
 from torch import Tensor
 
 from nststab.errors import NststabError, SettingError
+from nststab.frames import Frame
 from nststab.listener import Listener, reported, silent
 from nststab.methods.build import Machine, machine
-from nststab.networks.checkpoints import FeedForward, load_checkpoint
+from nststab.methods.feed_forward import FeedForward
+from nststab.networks.checkpoints import load_checkpoint
 from nststab.report.sheet import contact_sheet
 from nststab.shots import split_shots
 from nststab.styles.shipped import styles
@@ -56,7 +58,7 @@ def draw_sheet(
             log.warning(f"{style.name} is left out, it has no {method} network")
     if not chosen:
         raise NststabError(f"no style with a {method} network is shipped")
-    panels = {"input": frames[-1]}
+    panels = {"input": frames[-1].rgb}
     with reported(progress, f"{method}, styles", len(chosen)) as advance:
         for number, (name, checkpoint) in enumerate(chosen.items()):
             panels[name] = _last(checkpoint, where, frames)
@@ -79,17 +81,17 @@ def _check_output(source: Path, output: Path, restart: bool) -> None:
         raise SettingError(f"{output} is read by this command; write to another name")
 
 
-def _frames(source: Path, size: int) -> list[Tensor]:
+def _frames(source: Path, size: int) -> list[Frame]:
     """The first frames of the first shot, no larger than `size`."""
-    frames = (frame.rgb for frame in islice(open_clip(source).frames(), FRAMES))
-    shots = split_shots(resize(frame, min(size, max(frame.shape[-2:]))) for frame in frames)
+    frames = islice(open_clip(source).frames(), FRAMES)
+    shots = split_shots(frame.with_rgb(resize(frame.rgb, min(size, max(frame.rgb.shape[-2:])))) for frame in frames)
     return list(next(shots))
 
 
-def _last(checkpoint: Path, where: Machine, frames: Sequence[Tensor]) -> Tensor:
+def _last(checkpoint: Path, where: Machine, frames: Sequence[Frame]) -> Tensor:
     """The last of the frames, stylized."""
     *_, last = FeedForward(load_checkpoint(checkpoint).network, where.device, where.precision)(frames)
-    return last
+    return last.rgb
 
 
 def labelled(pictures: Sequence[Tensor], labels: Sequence[str]) -> Tensor:

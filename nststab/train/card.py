@@ -13,12 +13,13 @@ from torch import Tensor
 
 import nststab
 from nststab.datasets.folders import davis_sequences
+from nststab.frames import as_frames, pictures_of
 from nststab.listener import Listener, reported
 from nststab.losses import LossSettings, PerceptualLoss, StyleTarget
 from nststab.measure.rows import DAVIS_SIZE, LOSS_FRAMES, style_rows
 from nststab.measure.stability import CONTENT, StabilitySettings, measure, perceptual_losses, spread
 from nststab.methods.build import Machine
-from nststab.networks.checkpoints import FeedForward
+from nststab.methods.feed_forward import FeedForward
 from nststab.report.sheet import contact_sheet
 from nststab.storage.tables import Row
 from nststab.styles.shipped import NETWORKS, demo_clip
@@ -80,8 +81,9 @@ class StyleNetworks:
     where: Machine
     seed: int
 
-    def stylizer(self, method: str) -> FeedForward:
-        return FeedForward(self.source.trained(method).network, self.where.device, self.where.precision)
+    def stylized(self, method: str, pictures: Iterable[Tensor]) -> Iterator[Tensor]:
+        network = self.source.trained(method).network
+        return pictures_of(FeedForward(network, self.where.device, self.where.precision)(as_frames(pictures)))
 
     def figures(self, footage: Iterable[Footage], progress: Listener) -> "StyleFigures | None":
         """Stability and losses of the input, then of each network; None without footage."""
@@ -90,7 +92,7 @@ class StyleNetworks:
         measured, frames, masked, size = {}, 0, False, 0
         with reported(progress, "measuring", None) as advance:
             for clip in footage:
-                stylized = {method: self.stylizer(method)(clip.frames) for method in NETWORKS}
+                stylized = {method: self.stylized(method, clip.frames) for method in NETWORKS}
                 chosen = spread(len(clip.frames), LOSS_FRAMES)
                 rows = measure(clip.frames, stylized, settings, clip.foreground, losses, loss_frames=chosen)
                 measured[clip.name] = {name: row.as_row() for name, row in rows.items()}
@@ -114,9 +116,9 @@ class StyleNetworks:
         photos, frames = photos[:_SHOWN], frames[: _SETTLED + _SHOWN]
         rows = {
             "photographs that were held out": photos,
-            "independent": list(self.stylizer("independent")(photos)),
+            "independent": list(self.stylized("independent", photos)),
             "consecutive frames": frames[-_SHOWN:],
-            "recurrent": list(self.stylizer("recurrent")(frames))[-_SHOWN:],
+            "recurrent": list(self.stylized("recurrent", frames))[-_SHOWN:],
         }
         return contact_sheet(list(rows.values()), list(rows))
 

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 
 from nststab.datasets.folders import PhotoFolder
+from nststab.engines.torch_engine import autocast
 from nststab.errors import NststabError
 from nststab.losses import StyleTarget
-from nststab.networks.checkpoints import autocast
 from nststab.networks.transformation import TransformationNetwork
 from nststab.storage.durable import write_durably
 from nststab.storage.jobs import Job
 from nststab.train.settings import TrainingSettings
 from nststab.vgg import PerceptualNetwork
-from nststab.video.threads import Ahead
+from nststab.video.threads import Prefetcher
 
 SKIPPED_IN_A_ROW = 10
 STATE = "state.pt"  # in the folder of a job
@@ -96,7 +96,7 @@ def fit(
     if validated and start in (0, settings.steps):
         validated(start, _validate(network, stage, settings))
     skipped, saved = 0, time.monotonic()
-    with Ahead(_batches(stage, settings, start), depth=2) as batches:
+    with Prefetcher(_batches(stage, settings, start), depth=2) as batches:
         for step, batch in batches:
             optimizer.param_groups[0]["lr"] = settings.rate(step)
             terms = _gradients(network, stage, settings, optimizer, batch)

@@ -6,18 +6,16 @@ on a machine without it.
 
 import os
 import sys
-from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import count, takewhile
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from torch import Tensor
-
 from nststab.errors import NststabError
+from nststab.frames import Frame, Stylizer
 from nststab.video.images import (
     ALPHA_SUFFIXES,
     PICTURE_SUFFIXES,
@@ -31,30 +29,13 @@ from nststab.video.images import (
 from nststab.video.picture_files import folder_pictures, is_pattern, pattern_pictures, shown
 from nststab.video.pipes import RawFormat as RawFormat
 from nststab.video.streams import STANDARD, STDOUT, PipedVideo, is_pipe, standard_output, y4m_file
-from nststab.video.threads import Ahead, Behind
+from nststab.video.threads import BackgroundWriter, Prefetcher
 from nststab.video.timing import PICTURE_RATE, WHOLE, Excerpt, PictureTimes, Reader, Seconds, Source, excerpt
 
 Kind = Literal["video", "picture", "folder"]
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".gif", ".y4m"})  # what can be written
 _VIDEOS = ", ".join(sorted(VIDEO_SUFFIXES))
 _QUEUE = 4  # frames between two threads: enough to smooth their pace, little memory at 4K
-
-
-class Frame(NamedTuple):
-    """A frame: `rgb` (1, 3, H, W), `alpha` (1, 1, H, W) where there is one; `time` and `duration` in seconds."""
-
-    rgb: Tensor
-    alpha: Tensor | None = None
-    time: Fraction | None = None
-    duration: Fraction | None = None
-
-
-class _Beside(NamedTuple):
-    """A `Frame` without its picture."""
-
-    alpha: Tensor | None
-    time: Fraction | None
-    duration: Fraction | None
 
 
 class Conversion(NamedTuple):
@@ -108,12 +89,12 @@ class Clip:
                 yield frame
             else:
                 alpha = frame.alpha if frame.alpha is None else resize(frame.alpha, self.size)
-                yield frame._replace(rgb=resize(frame.rgb, self.size), alpha=alpha)
+                yield replace(frame, rgb=resize(frame.rgb, self.size), alpha=alpha)
 
     def _read(self) -> Iterator[Frame]:
         if self.reader is not None:
-            for rgb, time, duration in self.reader.frames():
-                yield Frame(rgb, None, time, duration)
+            for number, (rgb, time, duration) in enumerate(self.reader.frames()):
+                yield Frame(rgb, number, time, duration)
             return
         shape = picture_size(self.pictures[0])
         for number, path in enumerate(self.pictures):
@@ -123,8 +104,8 @@ class Clip:
                     f"{path}: expected {shape[1]}x{shape[0]} pixels as in the first picture, "
                     f"got {picture.rgb.shape[3]}x{picture.rgb.shape[2]}"
                 )
-            times = (None, None) if self.rate is None else (number / self.rate, 1 / self.rate)
-            yield Frame(picture.rgb, picture.alpha, *times)
+            frame = Frame(picture.rgb, number, alpha=picture.alpha)
+            yield frame if self.rate is None else replace(frame, time=number / self.rate, duration=1 / self.rate)
 
 
 def kind_of(path: str | Path) -> Kind:
@@ -265,7 +246,7 @@ def _output_kind(path: Path, slash: bool) -> Kind:
 def convert_clip(
     source: Clip,
     output: str | Path,
-    stylize: Callable[[Iterator[Tensor]], Iterator[Tensor]],
+    stylize: Stylizer,
     *,
     audio: bool = True,
     raw: bool = False,
@@ -273,63 +254,64 @@ def convert_clip(
 ) -> Conversion:
     """Read `source`, pass its frames through `stylize` and write them: whole or not at all, a folder frame by frame.
 
-    Decoding and encoding each have a thread; `stylize` runs in the caller's and must give one frame for each it takes,
-    all of one size, which need not be the source's. Frame times, the last duration and the audio (unless `audio` is
-    false) are the source's; a source without times is shown at 25 frames per second. Alpha is kept where the output
-    holds it and the size is the source's. To standard output goes y4m, or bare rgb24 pixels if `raw`, without audio.
-    `progress` is told how many frames are done, of how many if that is known.
+    Decoding and encoding each have a thread; `stylize` runs in the caller's and must give back each frame it takes, in
+    order, with pictures of one size, which need not be the source's. Frame times, the last duration and the audio
+    (unless `audio` is false) are the source's; a source without times is shown at 25 frames per second. Alpha is kept
+    where the output holds it and the size is the source's. To standard output goes y4m, or bare rgb24 pixels if `raw`,
+    without audio. `progress` is told how many frames are done, of how many if that is known.
 
     Raises:
-        ValueError, OSError: as `open_clip` and `check_output` do, or if `stylize` gives fewer or more frames; and
-            whatever `stylize` raises.
+        ValueError, OSError: as `open_clip` and `check_output` do, or if `stylize` gives fewer, more or other frames;
+            and whatever `stylize` raises.
     """
     kind = check_output(source, output)
     path = Path(output)
     notes: list[str] = []
-    taken: deque[_Beside] = deque()  # of what the stylizer has taken and not given back yet
     done, transparent = 0, False
     with (
         _writer(kind, source, path, audio, raw, notes) as write,
-        Behind(write, _QUEUE) as encoding,
-        Ahead(source.frames(), _QUEUE) as decoded,
-        closing(_stylized(stylize, decoded, taken)) as stylized,
+        BackgroundWriter(write, _QUEUE) as encoding,
+        Prefetcher(source.frames(), _QUEUE) as decoded,
+        _closed(stylize(taken := _Counted(decoded))) as stylized,
     ):
-        for rgb in stylized:
-            if not taken:
+        for frame in stylized:
+            if done == taken.count:
                 raise NststabError(f"the stylizer gave more frames than the {done} it took")
-            frame = Frame(rgb, *taken.popleft())
+            if frame.number != done:
+                raise NststabError(f"expected frame {done} from the stylizer, with_rgb of its own, got {frame.number}")
             transparent = transparent or frame.alpha is not None
             encoding.put(frame)
             done += 1
             if progress is not None:
                 progress(done, source.frame_count)
-        if taken or next(decoded, None) is not None:
+        if done < taken.count or next(decoded, None) is not None:
             raise NststabError(f"the stylizer stopped after {done} frames, before the clip's end")
     if transparent and kind != "folder" and path.suffix.lower() not in ALPHA_SUFFIXES:
         notes.append(f"{path.suffix or STDOUT} holds no transparency: it was dropped")
     return Conversion(done, notes + source.notes)
 
 
-def _stylized(
-    stylize: Callable[[Iterator[Tensor]], Iterator[Tensor]], decoded: Iterator[Frame], taken: deque[_Beside]
-) -> Generator[Tensor, None, None]:
-    """The stylizer's frames; `taken` remembers what belongs to each. A generator is closed before the decoder is.
+class _Counted(Iterator[Frame]):
+    """Passes frames on and counts them."""
 
-    The pictures themselves are not held here: a stylizer of several passes takes a whole shot before it gives a frame.
-    """
+    def __init__(self, frames: Iterator[Frame]) -> None:
+        self._frames = frames
+        self.count = 0
 
-    def frames() -> Iterator[Tensor]:
-        for rgb, alpha, time, duration in decoded:
-            taken.append(_Beside(alpha, time, duration))
-            yield rgb
+    def __next__(self) -> Frame:
+        frame = next(self._frames)
+        self.count += 1
+        return frame
 
-    stylized = stylize(frames())
+
+@contextmanager
+def _closed(frames: Iterator[Frame]) -> Iterator[Iterator[Frame]]:
+    """Closes a generator at the end of the block: before the decoder that it reads from."""
     try:
-        yield from stylized
+        yield frames
     finally:
-        close = getattr(stylized, "close", None)
-        if close is not None:
-            close()
+        if isinstance(frames, Generator):
+            frames.close()
 
 
 @contextmanager

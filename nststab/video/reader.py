@@ -98,7 +98,7 @@ class VideoReader:
         return notes
 
     def frames(self) -> Generator[Timed[Tensor], None, None]:
-        """Every frame upright, as (rgb (1, 3, H, W), time, duration) in seconds; a repeated one is a tensor of its own.
+        """Every frame upright, as (rgb (1, 3, H, W), time, duration) in seconds.
 
         Raises ValueError if there is none.
         """

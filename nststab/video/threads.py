@@ -15,7 +15,7 @@ class _End(NamedTuple):
     error: BaseException | None = None
 
 
-class Ahead(Iterator[T]):
+class Prefetcher(Iterator[T]):
     """An iterator that another thread reads up to `depth` items ahead; its error is raised where the next item was due.
 
     On leaving the `with` block the thread is stopped and `items`, if it is a generator, is closed in it.
@@ -77,7 +77,7 @@ class Ahead(Iterator[T]):
             pass
 
 
-class Behind(Generic[T]):
+class BackgroundWriter(Generic[T]):
     """Calls `write` in another thread, up to `depth` items behind; its error is raised at the next `put` or at the end.
 
     Leaving the `with` block by an exception drops what is still waiting.

@@ -182,13 +182,12 @@ def at_rate(frames: Iterable[Timed[T]], rate: Fraction) -> Iterator[Timed[T]]:
 
 
 def converted(frames: Iterable[Timed[T]], convert: Callable[[T], Tensor]) -> Iterator[Timed[Tensor]]:
-    """What `convert` makes of frames; one that is repeated is converted once, and yet a tensor object of its own."""
-    before: list[tuple[T, Tensor]] = []
+    """What `convert` makes of frames; one that is repeated is converted once."""
+    latest: tuple[T, Tensor] | None = None
     for item, time, duration in frames:
-        repeated = [tensor.view_as(tensor) for other, tensor in before if other is item]
-        tensor = repeated[0] if repeated else convert(item)
-        before = [(item, tensor)]
-        yield tensor, time, duration
+        if latest is None or latest[0] is not item:
+            latest = item, convert(item)
+        yield latest[1], time, duration
 
 
 def count_at_rate(begin: Fraction, end: Fraction, rate: Fraction) -> int:

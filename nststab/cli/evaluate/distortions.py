@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from nststab.datasets.folders import DavisSequence
     from nststab.experiments.distortions import DistortionSettings, Region
     from nststab.experiments.results import Parts
+    from nststab.frames import Stylizer
     from nststab.measure.stability import FrameLosses
-    from nststab.networks.checkpoints import Stylizer
 
 _REMEMBER = ("recurrent", "ruder")  # methods whose result depends on the frame before
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from nststab.baselines.gatys import Keep
     from nststab.experiments.drift import DriftSettings
     from nststab.experiments.results import Parts
+    from nststab.frames import Frame
     from nststab.measure.stability import FrameLosses
 
 
@@ -126,7 +127,7 @@ def _rows(
     who: Sequence[Candidate],
     clip: "Sequence[Tensor]",
     settings: "DriftSettings",
-    counted: "Callable[[Iterator[Tensor]], Iterator[Tensor]]",
+    counted: "Callable[[Iterator[Frame]], Iterator[Frame]]",
 ) -> Iterator[dict[str, Any]]:
     """Of each style the input as it is, which has no drift of its own, and then its methods."""
     from nststab.experiments.drift import measure, parts

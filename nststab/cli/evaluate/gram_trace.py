@@ -29,9 +29,9 @@ from nststab.experiments.run import Run, digests, experiment
 if TYPE_CHECKING:
     from nststab.baselines.gatys import Keep
     from nststab.experiments.cli_common import Candidate
+    from nststab.frames import Stylizer
     from nststab.measure.stability import FrameLosses
     from nststab.methods.build import Machine
-    from nststab.networks.checkpoints import Stylizer
     from nststab.styles.source import StyleSource
     from nststab.video.clip import Clip
 

@@ -192,13 +192,14 @@ class _Measurement:
         keep: "Keep | None",
     ) -> dict[str, Any]:
         """Of a candidate on a clip, of the input, and of the cheats if they are made of this candidate."""
+        from nststab.frames import as_frames, pictures_of
         from nststab.measure.copies import copies
         from nststab.measure.rows import LOSS_FRAMES
         from nststab.measure.stability import measure, sanity_checks, spread
         from nststab.methods.build import measuring_losses
 
         content, copied, given_in = copies(clip.content(), 3)
-        stylized = counted(one.stylizer(max(clip.shape), report, keep)(given_in))
+        stylized = counted(pictures_of(one.stylizer(max(clip.shape), report, keep)(as_frames(given_in))))
         if self.kept is not None:
             stylized = self.kept.keep(_part(one, clip), stylized)
         made, again = copies(stylized, 2)
@@ -231,11 +232,13 @@ class _Measurement:
 
     def _again(self, one: Candidate, clip: _Clip) -> "Generator[Tensor, None, None]":
         """What a candidate makes of a clip; after a kill an optimisation goes on here as well."""
+        from nststab.frames import as_frames, pictures_of
+
         if one.method not in OPTIMISERS:
-            yield from one.stylizer(max(clip.shape))(clip.content())
+            yield from pictures_of(one.stylizer(max(clip.shape))(as_frames(clip.content())))
             return
         with self.run.keeping(_part(one, clip)) as keep:
-            yield from one.stylizer(max(clip.shape), keep=keep)(clip.content())
+            yield from pictures_of(one.stylizer(max(clip.shape), keep=keep)(as_frames(clip.content())))
 
     def patches(self, clip: _Clip) -> "list[Patches]":
         """Those of each pair, searched for once: they are the same for all styles and methods."""

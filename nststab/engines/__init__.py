@@ -1,0 +1,1 @@
+"""What runs a network: the same arithmetic on different machines, behind one protocol."""
