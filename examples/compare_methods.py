@@ -5,7 +5,7 @@ python examples/compare_methods.py clip.mp4 compared.mp4 --style the_great_wave 
 
 import argparse
 
-from nststab.tasks.compare import compare
+import nststab
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("source")
@@ -16,4 +16,4 @@ parser.add_argument("--fps", type=float, help="frames per second; by default the
 parser.add_argument("--start", type=float, help="seconds to leave out at the beginning")
 parser.add_argument("--duration", type=float, help="seconds to compare; by default all")
 parser.add_argument("--differences", action="store_true", help="show below each panel where it flickers")
-print(compare(**vars(parser.parse_args()), precision="float32").table())
+print(nststab.compare(**vars(parser.parse_args()), precision="float32").table())

@@ -5,10 +5,10 @@ python examples/score_clip.py original.mp4 stylized.mp4 [another.mp4 ...] --styl
 
 import argparse
 
-from nststab.tasks.score import score
+import nststab
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("original")
 parser.add_argument("stylized", nargs="+")
 parser.add_argument("--style", help="the style they were given; a clip may be steady because it has little of it")
-print(score(**vars(parser.parse_args())).table())
+print(nststab.score(**vars(parser.parse_args())).table())

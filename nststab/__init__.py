@@ -1,3 +1,32 @@
-"""Video stylization that does not flicker, and the measures that prove it."""
+"""Video stylization that does not flicker, and the measures that prove it.
+
+print(nststab.score("clip.mp4", ["mine.mp4"], style="painting.jpg").table())
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nststab.errors import NststabError as NststabError
+    from nststab.frames import Frame as Frame
+    from nststab.tasks.compare import compare as compare
+    from nststab.tasks.score import score as score
 
 __version__ = "0.1.0"
+
+_LAZY = {  # PEP 562: `import nststab` does not wait for torch
+    "Frame": "nststab.frames",
+    "NststabError": "nststab.errors",
+    "compare": "nststab.tasks.compare",
+    "score": "nststab.tasks.score",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'nststab' has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

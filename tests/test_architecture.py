@@ -49,7 +49,7 @@ LAYERS = {
 OWNERS = {
     "av": {"video"},
     "cv2": {"flow"},
-    "PIL": {"video"},
+    "PIL": {"video", "report"},
     "click": {"cli"},
     "rich": {"cli"},
     "safetensors": {"networks"},

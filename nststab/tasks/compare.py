@@ -193,7 +193,8 @@ def compare(
     where = machine(device, precision)
     chosen = chosen_style([style] if isinstance(style, str) else style, style_weights)
     _refuse_writing_over(chosen, output)
-    planning.planned(clip_job(clip, str(output), own, chosen, optimizer, where, 1 + len(names)), False)
+    if own:  # of others nothing is known
+        planning.planned(clip_job(clip, str(output), own, chosen, optimizer, where, 1 + len(names)), False)
     optimizer.flow.require_size(clip.height, clip.width)
     side = max(clip.width, clip.height)
     asked = {"network": settings.network, "vgg_weights": settings.vgg_weights}

@@ -1,0 +1,158 @@
+"""compare and score as functions, with methods of one's own beside ours."""
+
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import save_file
+
+import nststab
+from nststab.cli import group
+from nststab.errors import NststabError, SettingError
+from nststab.frames import Frame
+from nststab.measure.settings import MeasureSettings, ScoreSettings
+from nststab.methods.plugin import load_stylizer
+from nststab.video.clip import open_clip
+from nststab.video.images import write_picture
+from tests.conftest import tiny_state_dict
+
+VGG = Path("vgg.safetensors")
+PLUGIN = """
+def negative(frames):
+    for frame in frames:
+        yield frame.with_rgb(1 - frame.rgb)
+
+def short(frames):
+    yield from list(frames)[:-1]
+
+def small(frames):
+    return (frame.with_rgb(frame.rgb[..., 1:, :]) for frame in frames)
+
+def wide(frames):
+    return (frame.with_rgb(2 * frame.rgb + 1) for frame in frames)
+
+def doubles(frames):
+    return (frame.with_rgb(frame.rgb.double()) for frame in frames)
+
+def nothing(frames):
+    return None
+
+def numbers(frames):
+    return iter([1, 2, 3])
+
+number = 3
+"""
+
+
+def negative(frames: Iterable[Frame]) -> Iterator[Frame]:
+    return (frame.with_rgb(1 - frame.rgb) for frame in frames)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a clip of five pictures, a style, a tiny network and a module of methods."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "painters", raising=False)
+    save_file(tiny_state_dict(), VGG)
+    Path("clip").mkdir()
+    scene = torch.rand(1, 3, 12, 24, generator=torch.Generator().manual_seed(0))
+    scene = torch.nn.functional.interpolate(scene, (40, 60), mode="bicubic").clamp(0, 1)
+    for number in range(5):
+        write_picture(Path(f"clip/{number}.png"), scene[..., number : number + 48])
+    write_picture(Path("style.png"), scene.flip(-1))
+    Path("painters.py").write_text(PLUGIN)
+    return tmp_path
+
+
+def compare(**options: Any) -> Any:
+    settings = MeasureSettings(vgg_weights=VGG)
+    return nststab.compare("clip", "out/", style="style.png", settings=settings, device="cpu", **options)
+
+
+def test_a_method_of_one_s_own_is_measured_from_python_and_from_the_command_line() -> None:
+    found = compare(methods=(), stylizers={"mine": negative})
+    assert list(found.rows) == ["input", "mine"]
+    own, mine = found.rows.values()
+    assert mine.ssim == pytest.approx(own.ssim, abs=0.02)  # a negative is as steady as its content
+    assert mine.content_loss > own.content_loss == 0
+    assert found.json()["rows"]["mine"]["psnr"] == mine.psnr
+    assert "| mine |" in found.markdown()
+    pages = list(open_clip("out").frames())
+    assert len(pages) == found.frames == 5
+    given = "compare clip -o other/ --style style.png --methods painters:negative --vgg-weights vgg.safetensors"
+    result = CliRunner().invoke(group, given.split())
+    assert result.exit_code == 0, result.stderr
+    figures = [line.split()[1:] for line in found.table().splitlines()[3:]]
+    assert [line.split()[1:] for line in result.stdout.splitlines()[3:]] == figures
+
+
+def test_a_report_shows_it_beside_the_input() -> None:
+    compare(methods=("painters:negative",), stylizers={"mine": negative}, html="report.html")
+    page = Path("report.html").read_text()
+    assert '"name":"painters:negative","series":1' in page
+    assert '"name":"mine","series":2' in page
+    assert "nststab.compare, " in page
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere:paint", "nowhere:paint: there is no module nowhere, neither installed nor in "),
+        ("painters:paint", "painters:paint: painters has no paint"),
+        ("painters:number", "painters:number: expected something to call, got a int"),
+        ("painters:", "expected a method of one's own as module:callable"),
+        ("painters:short", "painters:short ends after 4 frames, before the input"),
+        ("painters:small", r"painters:small: expected a frame of \(1, 3, 40, 48\), got \(1, 3, 39, 48\)"),
+        ("painters:wide", r"painters:wide: expected values in \[0, 1\], got 1"),
+        ("painters:doubles", r"painters:doubles: expected float32 in \[0, 1\], got float64"),
+        ("painters:nothing", "painters:nothing: expected an iterator of frames, got None"),
+        ("painters:numbers", "painters:numbers: expected frames, with_rgb of its own, got a int"),
+    ],
+)
+def test_what_is_wrong_with_it_is_said_in_a_line(name: str, message: str) -> None:
+    with pytest.raises(NststabError, match=message):
+        compare(methods=(name,))
+
+
+def test_an_error_inside_the_module_is_its_own() -> None:
+    Path("broken.py").write_text("import nowhere_at_all\n")
+    with pytest.raises(ModuleNotFoundError, match="nowhere_at_all"):
+        load_stylizer("broken:paint")
+
+
+def test_the_input_s_name_is_taken() -> None:
+    with pytest.raises(SettingError, match="'input' is the name of the input"):
+        compare(methods=(), stylizers={"input": negative})
+
+
+def test_scores_are_objects() -> None:
+    compare(methods=(), stylizers={"mine": negative})
+    settings = ScoreSettings(vgg_weights=VGG, gaps=(1, 2))
+    scores = nststab.score("clip", ["clip"], settings=settings, device="cpu")
+    (clip,) = scores.clips
+    assert (clip.rank, clip.name, scores.frames, scores.shots) == (1, "clip", 5, 1)
+    assert clip.score.stability.ssim == scores.input.stability.ssim
+    assert scores.json()["clips"][0]["warp_errors"].keys() == {"1", "2"}
+    assert scores.table().splitlines()[-1].split()[0] == "clip"
+    ssim = clip.score.stability.ssim
+    assert list(clip.failures({"ssim": ssim}, {"content_loss": 0})) == []
+    assert list(clip.failures({"ssim": 1.5}, {})) == [f"clip: ssim {ssim:.4g} is under 1.5"]
+    assert list(clip.failures({}, {"style_loss": 1})) == ["clip: style_loss could not be measured, the limit is 1"]
+    with pytest.raises(SettingError, match="clip is given twice"):
+        nststab.score("clip", ["clip", "clip"])
+
+
+def test_importing_nststab_waits_for_nothing() -> None:
+    code = "import sys, nststab; print('torch' in sys.modules, 'click' in sys.modules, 'score' in dir(nststab))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == [
+        "False",
+        "False",
+        "True",
+    ]
+    with pytest.raises(AttributeError, match="no attribute 'paint'"):
+        _ = nststab.paint
