@@ -41,13 +41,6 @@ def test_clips_and_heat_maps_stand_apart_on_blocks_of_their_own(count: int, widt
     assert {(rect.width, rect.height) for rect in atlas.heats} == {((width + 1) // 2, (height + 1) // 2)}
 
 
-def test_seven_clips_fit_into_a_phones_decoder() -> None:
-    """1920x1088 is what every decoder of H.264 takes (level 4)."""
-    atlas = Atlas(7, 480, 270)
-    assert atlas.width * atlas.height <= 1920 * 1088
-    assert max(atlas.width, atlas.height) <= 1920
-
-
 def test_pictures_stand_in_their_rectangles_and_repeat_at_the_edges(generator: torch.Generator) -> None:
     atlas = Atlas(3, 20, 10)
     frames = [torch.rand(1, 3, 10, 20, generator=generator) for _ in range(3)]
@@ -101,13 +94,6 @@ def test_odd_times_are_encoded_at_a_rate_that_can_be_written(generator: torch.Ge
         times = [(0 * duration, duration), (duration, duration), (2 * duration, last)]
         shown = [(frame, *time) for frame, time in zip(frames, times, strict=True)]
         assert encode_clip(iter(shown), 3 / (2 * duration + last)) != b""
-
-
-def test_the_same_frames_give_the_same_bytes() -> None:
-    def encoded() -> bytes:
-        return encode_clip(((f, Fraction(n, 25), Fraction(1, 25)) for n, f in enumerate(moving(20))), Fraction(25))
-
-    assert encoded() == encoded()
 
 
 def test_an_error_of_the_frames_comes_through_and_leaves_no_folder(

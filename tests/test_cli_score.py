@@ -179,14 +179,6 @@ def test_a_broken_limit_is_named_in_one_line(run: Run) -> None:
     assert line.endswith(" is under 90")
 
 
-def test_what_could_not_be_measured_breaks_its_limit(run: Run) -> None:
-    for folder in ("film", "quiet"):
-        save(f"still_{folder}", [frame[..., :16, :16] for frame in pan()[:2]])
-    result = run("still_film still_quiet --fail-over flicker=100 --fail-under ssim=0")
-    assert result.exit_code == 1
-    assert result.stderr.splitlines()[-1] == "Error: still_quiet: flicker could not be measured, the limit is 100"
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -349,9 +341,3 @@ def test_no_pair_spans_a_cut_unless_it_is_asked_for(run: Run) -> None:
     assert (counts[0]["n"], counts[1]["n"]) == (60, 70)
     assert counts[0]["drift"] < 2 < counts[1]["drift"]
     assert counts[0]["warp_errors"]["5"] is None
-
-
-def test_help_names_values_as_other_commands_do() -> None:
-    shown = CliRunner().invoke(group, ["score", "--help"]).stdout
-    assert "--patches N " in shown
-    assert "RANGE" not in shown

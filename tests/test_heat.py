@@ -48,22 +48,6 @@ def test_colours_run_from_black_to_the_brightest_at_64_levels() -> None:
     )
 
 
-def test_more_change_is_never_darker() -> None:
-    colors = heat_colors(torch.linspace(0, BRIGHTEST, 500).view(1, 1, 20, 25))
-    luma = (colors * torch.tensor([0.2126, 0.7152, 0.0722]).view(1, 3, 1, 1)).sum(1).flatten()
-    assert colors.shape == (1, 3, 20, 25)
-    assert (luma.diff() >= 0).all()
-    assert colors.min() >= 0
-    assert colors.max() <= 1
-
-
-def test_each_pixel_has_its_own_colour() -> None:
-    change = 0.3 * noise(1, 5)
-    colors = heat_colors(change)
-    for y, x in ((0, 0), (3, 11), (8, 13)):
-        assert torch.equal(colors[..., y, x].flatten(), heat_colors(change[..., y : y + 1, x : x + 1]).flatten())
-
-
 def test_other_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="the change of one frame"):
         heat_colors(noise(3, 0))

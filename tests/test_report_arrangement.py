@@ -59,12 +59,6 @@ def test_wide_clips_make_exactly_16_by_9(clips: int) -> None:
     assert whole.width * 9 == whole.height * 16
 
 
-def test_three_wide_clips_leave_the_fourth_cell_to_the_curve() -> None:
-    whole = arranged(3, 480, 854)
-    assert rows(whole) == [2, 1]
-    assert whole.curve == whole.cells[2]._replace(left=whole.cells[1].left)
-
-
 def test_upright_clips_stand_in_one_row() -> None:
     for clips in range(2, 7):
         assert rows(arranged(clips, 480, 270)) == [clips]
@@ -72,33 +66,3 @@ def test_upright_clips_stand_in_one_row() -> None:
 
 def test_more_than_three_wide_clips_stand_in_two_rows() -> None:
     assert [rows(arranged(clips, 480, 854)) for clips in (2, 4, 5, 6)] == [[2], [2, 2], [3, 2], [3, 3]]
-
-
-def test_a_shorter_row_over_the_curve_stands_in_the_middle() -> None:
-    cells = arranged(5, 480, 854).cells
-    left, right = cells[3].left - cells[0].left, cells[2].left - cells[4].left
-    assert left + right == 854 + 12
-    assert abs(left - right) <= 2  # both are even
-
-
-def test_heat_maps_below_the_clips_change_the_rows() -> None:
-    assert rows(arranged(3, 480, 854, maps=True)) == [3]
-    assert rows(arranged(2, 480, 854, maps=True)) == [2]
-
-
-def test_of_what_can_be_the_nearest_to_16_by_9_is_chosen() -> None:
-    """A single upright clip beside its curve, not above it; a flat one above it."""
-    upright, flat = arranged(1, 480, 270), arranged(1, 180, 854)
-    assert upright.curve is not None
-    assert flat.curve is not None
-    assert upright.curve.top == upright.cells[0].top
-    assert flat.curve.top > flat.cells[0].top
-
-
-def test_a_curve_is_never_higher_than_wide_beside_the_clips() -> None:
-    for height, width in SHAPES:
-        for clips in range(1, 7):
-            whole = arranged(clips, height, width, maps=True)
-            assert whole.curve is not None
-            if whole.curve.top == whole.cells[-1].top:
-                assert whole.curve.width >= whole.curve.height

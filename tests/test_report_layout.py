@@ -108,23 +108,6 @@ def test_a_frame_that_was_rendered_stays_as_it_was() -> None:
     assert torch.equal(first, copy)
 
 
-def test_the_same_clip_gives_the_same_pictures() -> None:
-    def pictures() -> list[Tensor]:
-        whole = layout(2)
-        return [whole.render(noise(2, 3, 17, 31), [0.2 * t, 1 - 0.2 * t]) for t in range(5)]
-
-    assert all(torch.equal(a, b) for a, b in zip(pictures(), pictures(), strict=True))
-
-
-def test_without_a_map_there_is_black() -> None:
-    frames = noise(2, 3, 17, 31)
-    whole = layout(2, differences=True)
-    first = whole.render(frames, [math.nan] * 2, None)
-    black = whole.render(frames, [math.nan] * 2, [torch.zeros(1, 1, 17, 31)] * 2)
-    y, x = corner(black, heat_colors(torch.zeros(1, 1, 17, 31)))
-    assert first[..., y : y + 17, x : x + 31].max() == 0
-
-
 def test_a_single_frame_has_no_curve() -> None:
     single, several = (layout(3, frames).render(noise(3, 3, 90, 160), [math.nan] * 3) for frames in (1, 2))
     assert has_text(several, "SSIM of corresponding patches: higher is steadier")
@@ -157,16 +140,6 @@ def test_long_names_are_cut_off_at_the_width_of_their_clip() -> None:
     assert shortened("abc", 12, 0) == "…"
 
 
-def test_text_grows_with_the_frame_and_stays_readable() -> None:
-    def bar(height: int, width: int) -> int:
-        frames = noise(2, 3, height, width)
-        first = layout(2, frames=1).render(frames, [0.5] * 2)
-        return corner(first, frames[0])[0]
-
-    assert bar(17, 31) >= 12
-    assert bar(240, 432) < bar(480, 854)
-
-
 def test_the_network_s_graph_is_not_held() -> None:
     frames = [frame.requires_grad_() for frame in noise(2, 3, 8, 8)]
     changes = [change.requires_grad_() for change in noise(2, 1, 8, 8)]
@@ -191,13 +164,6 @@ def test_wrong_pictures_are_refused(
         layout(2, differences=True).render(frames, ssims, changes)
 
 
-def test_frames_of_another_size_are_refused_later_too() -> None:
-    whole = layout(2)
-    whole.render(noise(2, 3, 8, 8), [0.5] * 2)
-    with pytest.raises(ValueError, match="one size"):
-        whole.render(noise(2, 3, 8, 10), [0.5] * 2)
-
-
 def test_wrong_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="got 2 names and 1 colours"):
         ComparisonLayout(["a", "b"], [0], 5, False)
@@ -207,14 +173,3 @@ def test_wrong_settings_are_refused() -> None:
         ComparisonLayout(["a", "b"], [0, 7], 5, False)
     with pytest.raises(ValueError, match="no changes in a layout without differences"):
         layout(2).render(noise(2, 3, 8, 8), [0.5] * 2, noise(2, 1, 8, 8))
-
-
-def test_the_paper_is_dark_and_the_colours_stand_out_on_it() -> None:
-    def luminance(color: Tensor) -> float:
-        linear = torch.where(color <= 0.04045, color / 12.92, ((color + 0.055) / 1.055) ** 2.4).flatten()
-        return float(linear @ torch.tensor([0.2126, 0.7152, 0.0722]))
-
-    canvas = layout(2).render(noise(2, 3, 9, 9), [0.5] * 2)
-    assert canvas[0, :, -1, -1].tolist() == pytest.approx([PAPER] * 3)
-    for color in ON_DARK:
-        assert (luminance(rgb(color)) + 0.05) / (luminance(torch.full((3,), PAPER)) + 0.05) > 6

@@ -17,8 +17,6 @@ from nststab.report.moments import (
     Moment,
     ShortList,
     cut,
-    overlap,
-    window_means,
 )
 
 HEIGHT, WIDTH, SIZE = 48, 96, 8
@@ -44,10 +42,6 @@ def test_a_short_list_holds_the_best_of_each_neighbourhood_the_very_best_first()
     assert offered([]) == []
 
 
-def test_of_equal_moments_the_first_stays() -> None:
-    assert offered([2, 2, 1] + [0] * 7 + [2, 2]) == [(0, 2), (10, 2)]
-
-
 def test_an_item_is_made_only_when_it_is_taken() -> None:
     made: list[float] = []
     held = ShortList[None](2, same_ten)
@@ -55,16 +49,6 @@ def test_an_item_is_made_only_when_it_is_taken() -> None:
         held.offer((score,), Moment(10 * frame, BOX), lambda score=score: made.append(score))  # type: ignore[misc]
     held.offer((1.0,), Moment(99, BOX), lambda: made.append(1.0))
     assert made == [3, 2, 5, 4]
-
-
-def test_boxes_and_windows() -> None:
-    frame = torch.arange(12.0).view(1, 1, 3, 4)
-    assert cut(frame, (1, 0, 2, 3)).tolist() == [[[[1, 2], [5, 6], [9, 10]]]]
-    assert cut(frame, (1, 0, 2, 3)).untyped_storage().nbytes() == 24, "a view would keep the whole frame"
-    assert window_means(frame, 2).tolist() == [[[[2.5, 3.5, 4.5], [6.5, 7.5, 8.5]]]]
-    assert overlap((0, 0, 4, 4), (3, 3, 4, 4))
-    assert not overlap((0, 0, 4, 4), (4, 0, 4, 4))
-    assert not overlap((0, 0, 4, 4), (2, 5, 1, 1))
 
 
 def noise(seed: int = 0) -> Tensor:
@@ -133,18 +117,6 @@ def test_what_could_not_be_measured_never_wins() -> None:
     fed(finder, 1, [[0.9, math.nan], [math.nan, 0.4], [0.4, 0.4]], [(0, 0), (20, 20)])
     finder.update(9, [noise()] * 2, [noise()] * 2, Patches(torch.zeros(0, 2), torch.zeros(0, 2), SIZE), [([], [])] * 2)
     assert finder.result() == []
-
-
-def test_a_flat_patch_is_not_shown_as_the_most_stable() -> None:
-    flat = torch.full((1, 3, HEIGHT, WIDTH), 0.5)
-    finder = CropFinder(least=0, most=1)
-    where = torch.tensor([[0, 0]])
-    patches = Patches(where, where, SIZE)
-    finder.update(1, [flat, flat], [flat, flat], patches, [([30.0], [0.99])] * 2)
-    assert [crop.frame for crop in finder.result()] == [1], "where there is nothing else it is"
-    textured = noise()
-    finder.update(30, [textured, flat], [textured, flat], patches, [([30.0], [0.7])] * 2)
-    assert [crop.frame for crop in finder.result()] == [30]
 
 
 def test_of_a_long_clip_a_few_crops_are_held() -> None:

@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-import re
 
 import pytest
 from selenium.webdriver import Chrome, Keys
@@ -120,23 +119,6 @@ def test_fits_a_phone_and_a_desk(driver: Chrome, show: Open, count: int) -> None
     assert tools.canvas_counters(driver) == [0] * count
 
 
-def test_wide_strips_stand_below_each_other_on_a_phone(driver: Chrome, show: Open) -> None:
-    show(report([scene(NAMES, 0, TIMES[:4], 0.16) | {"aspect": 4.0 * HEIGHT / WIDTH}]), [video(3, TIMES[:4], 0.16)])
-    tools.resize(driver, 390, 844, phone=True)
-    tools.wait(lambda: len({panel.rect["x"] for panel in on_show(driver, ".panel")}) == 1, "one column")
-
-
-def test_a_clip_that_is_enlarged_is_scrolled_into_sight(driver: Chrome, show: Open) -> None:
-    show(
-        report([scene(NAMES, 0, TIMES[:4], 0.16)], findings=["a sentence", *["another"] * 12]),
-        [video(3, TIMES[:4], 0.16)],
-    )
-    press(driver, "2")
-    below = "return document.querySelector('.panels').getBoundingClientRect().bottom"
-    bar = "return document.getElementById('bar').getBoundingClientRect().top"
-    tools.wait(lambda: driver.execute_script(below) <= driver.execute_script(bar), "the whole clip above the bar")
-
-
 def test_a_video_that_does_not_play_is_told_of_and_the_rest_works(driver: Chrome, show: Open) -> None:
     show(report([scene(NAMES, 0, TIMES, 0.96)]), [b"no video"])
     assert "could not play" in find(driver, "#scene .alert").text
@@ -170,39 +152,6 @@ def test_one_frame_is_enough(driver: Chrome, show: Open) -> None:
     assert tools.canvas_counters(driver) == [0, 0, 0]
 
 
-def luminance(color: str) -> float:
-    channels = [int(part) / 255 for part in re.findall(r"\d+", color)[:3]]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_colours_can_be_told_from_the_background(driver: Chrome, show: Open, scheme: str) -> None:
-    tools.color_scheme(driver, scheme)
-    names = [f"clip {i}" for i in range(7)]
-    show(report([scene(names, 0, TIMES[:6], 0.24)]), [video(7, TIMES[:6], 0.24)])
-
-    def color(css: str, key: str) -> float:
-        return luminance(driver.execute_script(f"return getComputedStyle(arguments[0]).{key}", find(driver, css)))
-
-    paper = color("body", "backgroundColor")
-    assert (paper > 0.9) == (scheme == "light")
-
-    def contrast(css: str, key: str = "color", ground: float = paper) -> float:
-        light, dark = sorted((color(css, key), ground), reverse=True)
-        return (light + 0.05) / (dark + 0.05)
-
-    for text in (".verdict", ".subtitle", ".caption", ".link", ".panel dt", ".chart figcaption span", "#footer dt"):
-        assert contrast(text) >= 4.5, text
-    assert contrast(".tick", "fill") >= 4.5
-    raised = color(".chip", "backgroundColor")
-    assert contrast(".chip", "color", raised) >= 4.5
-    assert contrast("#play", "color", color("#play", "backgroundColor")) >= 4.5
-    for series in range(7):
-        assert contrast(f".curve.series-{series}", "stroke") >= 3, series
-        assert contrast(f".chip .series-{series} .swatch", "backgroundColor", raised) >= 3, series
-
-
 def test_controls_have_names_and_ids_are_unique(driver: Chrome, show: Open) -> None:
     show()
     nameless = driver.execute_script(
@@ -222,13 +171,3 @@ def test_without_scripts_the_page_says_what_is_missing(driver: Chrome, show: Ope
         assert "the browser does not run it" in find(driver, "body").text
     finally:
         driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
-
-
-def test_on_paper_there_are_no_controls(driver: Chrome, show: Open) -> None:
-    show()
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
-    try:
-        assert on_show(driver, "#bar, .chips, .link, #tabs") == []
-        assert len(on_show(driver, "canvas")) == 3
-    finally:
-        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})

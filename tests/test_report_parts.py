@@ -1,6 +1,5 @@
 """Small parts of a report: frames on disk, the times of a clip's beginning, sentences."""
 
-import math
 from fractions import Fraction
 from pathlib import Path
 
@@ -67,22 +66,6 @@ def test_the_steadiest_is_named_first_with_what_it_gains_and_costs() -> None:
         "Corresponding patches of adjacent frames have an SSIM of 0.625 and 23.2 dB PSNR in b, and an SSIM of 0.900 "
         "and 30.0 dB PSNR in the input, which is the most that can be had.",
     ]
-
-
-def test_of_many_clips_the_second_and_the_last_are_compared() -> None:
-    said = findings(row(30, 0.9, 4), {name: row(20 + place, 0.5 + place / 10) for place, name in enumerate("dcbx")})
-    assert [line[:10] for line in said[:-1]] == ["x is the s", "x against ", "x against "]
-    said = findings(row(30, 1.0, 4), {name: row(20 + place, 0.5 + place / 10) for place, name in enumerate("edcba")})
-    assert said[:2] == [
-        "a is the steadiest: +0.100 SSIM, +1.0 dB PSNR against b.",
-        "a against e: +0.400 SSIM, +4.0 dB PSNR.",
-    ]
-    assert len(said) == 3
-
-
-def test_what_was_not_measured_is_not_said() -> None:
-    assert findings(row(math.nan, math.nan), {"a": row(math.nan, math.nan)}) == []
-    assert "style" not in " ".join(findings(row(30, 0.9, 4), {"a": row(20, 0.5), "b": row(21, 0.6, math.nan)}))
 
 
 def test_one_clip_is_set_beside_its_input() -> None:

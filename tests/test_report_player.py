@@ -118,18 +118,6 @@ def test_keys_move_the_clips(driver: Chrome, show: Open) -> None:
     tools.wait(lambda: not find(driver, "#keys").is_displayed(), "a list that its button closes")
 
 
-def test_keys_stay_with_what_has_its_own(driver: Chrome, show: Open) -> None:
-    show()
-    find(driver, "#heat").send_keys(Keys.ARROW_RIGHT)
-    find(driver, ".table .scroll").send_keys(Keys.ARROW_RIGHT)
-    find(driver, "#forward").send_keys(" ")  # steps, and does not play
-    settled(driver, 1)
-    assert paused(driver)
-    assert find(driver, "#heat").get_attribute("value") == "1"
-    find(driver, "#scrubber").send_keys(Keys.ARROW_RIGHT)
-    settled(driver, 2)
-
-
 def test_a_number_shows_a_clip_alone_and_another_swaps_it_in_place(driver: Chrome, show: Open) -> None:
     show()
     press(driver, Keys.ARROW_RIGHT)
@@ -209,13 +197,6 @@ def test_heat_fades_the_picture_into_its_map(driver: Chrome, show: Open) -> None
     assert all(map(close_to, tools.canvas_colors(driver), COLORS))
     press(driver, "h")
     assert all(close_to(color, HEAT) for color in tools.canvas_colors(driver))
-    press(driver, "h")
-    assert all(map(close_to, tools.canvas_colors(driver), COLORS))
-
-
-def test_without_heat_maps_there_is_no_slider(driver: Chrome, show: Open, videos: list[bytes]) -> None:
-    show(report([scene(NAMES, 0, TIMES, 0.96, heat=False)]), videos[:1])
-    assert on_show(driver, "#heat, .heat") == []
     press(driver, "h")
     assert all(map(close_to, tools.canvas_colors(driver), COLORS))
 

@@ -1,7 +1,6 @@
 import pytest
-import torch
 
-from nststab.report.sheet import PAPER, contact_sheet
+from nststab.report.sheet import contact_sheet
 from nststab.video.images import text_mask
 from tests.conftest import corner, noise
 
@@ -35,18 +34,3 @@ def test_text_is_white_on_black_and_as_high_as_asked(height: int) -> None:
     assert mask.min() == 0
     assert mask.max() > 0.8
     assert text_mask("independent, twice", height).shape[-1] > mask.shape[-1] > 3 * height
-
-
-def test_letters_differ_and_none_is_cut_off() -> None:
-    assert not torch.equal(text_mask("a", 16), text_mask("o", 16))
-    for letters in ("gjpqy", "ÄÉÔ", "|"):
-        mask = text_mask(letters, 32)
-        assert mask[..., -1, :].max() < 0.5
-        assert mask[..., 0, :].max() < 0.5
-    assert text_mask("", 12).max() == 0
-    with pytest.raises(ValueError, match="at least 4 pixels"):
-        text_mask("a", 3)
-
-
-def test_the_background_is_dark() -> None:
-    assert contact_sheet([noise(1, 3, 9, 9)], [""])[0, :, -1, -1].tolist() == pytest.approx([PAPER] * 3)

@@ -202,13 +202,6 @@ def test_patches_found_before_are_those_that_are_found_on_the_way() -> None:
     assert without["noisy"].psnr != before["noisy"].psnr
 
 
-def test_too_few_patches_are_named() -> None:
-    frames = panning(3)
-    found = list(stability.find_patches(frames[:2], SETTINGS, [torch.zeros(1, 1, 32, 40)] * 2))
-    with pytest.raises(ValueError, match="the list of patches ends after"):
-        stability.measure(frames, {}, SETTINGS, patches=found)
-
-
 def test_frames_without_room_for_a_patch_are_named() -> None:
     with pytest.raises(ValueError, match="a patch of 12x12 pixels, got 40x11"):
         list(stability.find_patches(panning(2, height=11), SETTINGS, [torch.zeros(1, 1, 11, 40)] * 2))
