@@ -151,7 +151,7 @@ def test_a_checkpoint_is_float16_and_says_what_it_is(tmp_path: Path) -> None:
         assert {file.get_slice(name).get_dtype() for name in file.keys()} == {"F16"}  # noqa: SIM118
         metadata = file.metadata()
     assert metadata["format"] == FORMAT
-    assert json.loads(metadata["network"]) == {**asdict(TINY), "widths": [4, 6, 8]}
+    assert json.loads(metadata["network"]) == {**asdict(TINY), "widths": [4, 6, 8], "styles": []}
 
 
 def test_a_gram_matrix_beyond_float16_is_kept(tmp_path: Path) -> None:
@@ -358,3 +358,13 @@ def test_bfloat16_is_close(config: NetworkConfig) -> None:
     for a, b in zip(exact, fast, strict=True):
         assert b.dtype == torch.float32
         assert 0 < (a - b).abs().mean() < 0.01
+
+
+def test_a_light_network_of_several_styles_comes_back_with_their_names(tmp_path: Path) -> None:
+    config = NetworkConfig(True, (4, 6, 8), 1, 16, "light", ("the_great_wave@512", "mosaic@1024"))
+    model = network(config)
+    save_checkpoint(tmp_path / "all.safetensors", Checkpoint(model), torch.float32)
+    again = load_checkpoint(tmp_path / "all.safetensors").network
+    assert again.config == config
+    frame, style = torch.rand(1, 3, 21, 30), torch.tensor([[0.25, 0.75]])
+    assert torch.equal(again(frame, None, style), model(frame, None, style))

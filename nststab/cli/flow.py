@@ -26,6 +26,7 @@ from nststab.cli.common import (
 )
 from nststab.cli.groups import NearestGroup
 from nststab.cli.optimizing import Distances
+from nststab.errors import NststabError
 
 if TYPE_CHECKING:
     from nststab.flow.estimators import FlowFunction
@@ -108,7 +109,7 @@ def estimate(
                 job.progress(done)
             advance(done)
         if done == 0:
-            raise ValueError(f"{source}: expected at least two frames, got one")
+            raise NststabError(f"{source}: expected at least two frames, got one")
         sync(folder)
     for note in clip.notes:
         say(f"note: {note}")
@@ -244,7 +245,7 @@ def _files_to_show(source: Path, output: Path) -> tuple[list[Path], list[Path]]:
         return [source], [output]
     files = sorted(path for path in source.iterdir() if path.suffix.lower() == ".flo")
     if not files:
-        raise ValueError(f"{source}: expected .flo files, found none")
+        raise NststabError(f"{source}: expected .flo files, found none")
     if output.exists() and not output.is_dir():
         raise NotADirectoryError(f"{output} is a file: expected a folder for the pictures")
     return files, [output / f"{path.stem}.png" for path in files]

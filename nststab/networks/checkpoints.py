@@ -187,7 +187,8 @@ def _unpickle(path: Path) -> Any:
 
 
 def _config(values: Mapping[str, Any]) -> NetworkConfig:
-    return NetworkConfig(**{**values, "widths": tuple(values["widths"])})
+    lists = {name: tuple(values[name]) for name in ("widths", "styles") if name in values}
+    return NetworkConfig(**{**values, **lists})
 
 
 def _infer_config(weights: Mapping[str, Tensor]) -> NetworkConfig:

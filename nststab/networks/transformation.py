@@ -1,6 +1,9 @@
 """The transformation network, plain and recurrent: Gupta et al. 2017, section 4, after Johnson et al. 2016."""
 
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,41 +16,83 @@ MARGIN = 16  # of the networks that are trained: as good as 32, where 8 still le
 MINIMUM = 8  # reflecting 4 pixels needs 5, reflecting 1 pixel behind the stride needs 2 of 4
 
 
+Kind = Literal["paper", "light"]
+
+
 @dataclass(frozen=True)
 class NetworkConfig:
     """What a checkpoint needs to rebuild its network.
 
-    `margin` is how many pixels a frame is reflected by on each side before the network and cut off after it: next to
-    its border a network draws otherwise than within, so the border is drawn where nobody sees it.
+    Attributes:
+        recurrent: whether it sees the previous stylized frame, in three more input channels.
+        widths: channels at full size (of `light` before the output only), at half and at a quarter of it.
+        blocks: residual blocks.
+        margin: how many pixels a frame is reflected by on each side before the network and cut off after it: next to
+            its border a network draws otherwise than within, so the border is drawn where nobody sees it.
+        kind: the architecture, one of `KINDS`.
+        styles: names of the styles that it holds; a network of one style needs none.
     """
 
     recurrent: bool = False
     widths: tuple[int, int, int] = (32, 64, 128)
     blocks: int = 5
     margin: int = 0
+    kind: Kind = "paper"
+    styles: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.widths) != 3 or min(self.widths) < 1 or min(self.blocks, self.margin) < 0:
             raise NststabError(f"expected three positive widths, and at least 0 blocks and margin, got {self}")
+        if self.kind not in KINDS:
+            raise NststabError(f"expected a network of the kind {' or '.join(KINDS)}, got {self.kind!r}")
+
+    @property
+    def rows(self) -> int:
+        """How many styles it holds."""
+        return max(1, len(self.styles))
+
+    @property
+    def inputs(self) -> int:
+        """Channels of its input."""
+        return 6 if self.recurrent else 3
 
 
 class InstanceNorm(nn.Module):
-    """Affine instance normalisation of (N, C, H, W)."""
+    """Conditional instance normalisation of (N, C, H, W): a scale and a shift of each style (Dumoulin et al. 2017)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, styles: int, channels: int) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.ones(channels))
-        self.shift = nn.Parameter(torch.zeros(channels))
+        self.scale = nn.Parameter(torch.ones(styles, channels))
+        self.shift = nn.Parameter(torch.zeros(styles, channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.instance_norm(x, weight=self.scale, bias=self.shift)
+    def forward(self, x: Tensor, style: Tensor | None) -> Tensor:
+        """`style` (N, S) weighs the styles; None stands for the only one."""
+        if style is None:
+            return F.instance_norm(x, weight=self.scale[0], bias=self.shift[0])
+        scale, shift = ((style[:, :, None] * rows).sum(1)[:, :, None, None] for rows in (self.scale, self.shift))
+        return torch.addcmul(shift.to(x.dtype), F.instance_norm(x), scale.to(x.dtype))
+
+    def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *others: Any) -> None:
+        """Takes what was written when a network held one style without a row of its own: (C,)."""
+        for name in ("scale", "shift"):
+            if (value := state.get(prefix + name)) is not None and value.ndim == 1:
+                state[prefix + name] = value[None]
+        super()._load_from_state_dict(state, prefix, *others)
 
 
 class ConvolutionBlock(nn.Module):
     """Reflection padding, convolution, instance normalisation; optionally upsampled before and a ReLU behind."""
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, upsample: bool = False, relu: bool = True
+        self,
+        styles: int,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        upsample: Literal["nearest", "bilinear"] | None = None,
+        relu: bool = True,
     ) -> None:
         super().__init__()
         self.padding = kernel // 2
@@ -55,57 +100,113 @@ class ConvolutionBlock(nn.Module):
         self.relu = relu
         # no bias: the normalisation's shift is one
         self.convolution = nn.Conv2d(inputs, outputs, kernel, stride, bias=False)
-        self.normalization = InstanceNorm(outputs)
+        self.normalization = InstanceNorm(styles, outputs)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, style: Tensor | None) -> Tensor:
         if self.upsample:
-            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
-        x = self.normalization(self.convolution(reflect(x, self.padding)))
+            corners = False if self.upsample == "bilinear" else None
+            x = F.interpolate(x, scale_factor=2.0, mode=self.upsample, align_corners=corners)
+        x = self.normalization(self.convolution(reflect(x, self.padding)), style)
         return F.relu(x) if self.relu else x
 
 
 class ResidualBlock(nn.Module):
     """Two convolutions around a shortcut, no ReLU after the sum (Johnson et al. 2016)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, styles: int, channels: int) -> None:
         super().__init__()
-        self.first = ConvolutionBlock(channels, channels, 3)
-        self.second = ConvolutionBlock(channels, channels, 3, relu=False)
+        self.first = ConvolutionBlock(styles, channels, channels, 3)
+        self.second = ConvolutionBlock(styles, channels, channels, 3, relu=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        residual: Tensor = self.second(self.first(x))
+    def forward(self, x: Tensor, style: Tensor | None) -> Tensor:
+        residual: Tensor = self.second(self.first(x, style), style)
         return x + residual
+
+
+class Ends(NamedTuple):
+    """What stands before and behind the residual blocks of an architecture."""
+
+    encoder: list[ConvolutionBlock]
+    decoder: list[ConvolutionBlock]
+    output: nn.Conv2d
+
+
+def _paper(config: NetworkConfig) -> Ends:
+    """Johnson et al. 2016: a 9x9 convolution at full size, two of stride 2, nearest-neighbour upsampling."""
+    styles, (narrow, middle, wide) = config.rows, config.widths
+    encoder = [
+        ConvolutionBlock(styles, config.inputs, narrow, 9),
+        ConvolutionBlock(styles, narrow, middle, 3, stride=2),
+        ConvolutionBlock(styles, middle, wide, 3, stride=2),
+    ]
+    decoder = [
+        ConvolutionBlock(styles, wide, middle, 3, upsample="nearest"),
+        ConvolutionBlock(styles, middle, narrow, 3, upsample="nearest"),
+    ]
+    return Ends(encoder, decoder, nn.Conv2d(narrow, 3, 9))
+
+
+def _light(config: NetworkConfig) -> Ends:
+    """No convolution at full size but the last, small one; large strided ones that begin as low-passes; bilinear."""
+    styles, (narrow, middle, wide) = config.rows, config.widths
+    encoder = [
+        ConvolutionBlock(styles, config.inputs, middle, 7, stride=2),
+        ConvolutionBlock(styles, middle, wide, 5, stride=2),
+    ]
+    for block in encoder:
+        _begin_as_low_pass(block.convolution)
+    decoder = [
+        ConvolutionBlock(styles, wide, middle, 3, upsample="bilinear"),
+        ConvolutionBlock(styles, middle, narrow, 3, upsample="bilinear"),
+    ]
+    return Ends(encoder, decoder, nn.Conv2d(narrow, 3, 3))
+
+
+KINDS: Mapping[str, Callable[[NetworkConfig], Ends]] = {"paper": _paper, "light": _light}
+"""The architectures, by `NetworkConfig.kind`."""
+
+
+def _begin_as_low_pass(convolution: nn.Conv2d) -> None:
+    """Weighs a new kernel by a binomial window of the same energy: what a stride would alias begins small."""
+    side = convolution.kernel_size[0]
+    line = torch.tensor([math.comb(side - 1, k) for k in range(side)], dtype=torch.float32)
+    window = line[:, None] * line / line.sum() ** 2
+    with torch.no_grad():
+        convolution.weight.mul_(window / window.square().mean().sqrt())
 
 
 class TransformationNetwork(nn.Module):
     """Frame in, stylized frame out; the recurrent kind also sees the previous stylized frame: p_t = f(p_{t-1}, c_t).
 
-    Gupta et al. 2017, section 4.1. Two stride-2 convolutions, residual blocks, two nearest-neighbour upsamplings, RGB
-    by a sigmoid as in Dumoulin et al. 2017. Any size goes in and comes out: odd and tiny ones are padded by
-    replication, then cropped.
+    Gupta et al. 2017, section 4.1. Two stride-2 convolutions, residual blocks, two upsamplings, RGB by a sigmoid as in
+    Dumoulin et al. 2017; `NetworkConfig.kind` tells the rest. Any size goes in and comes out: odd and tiny ones are
+    padded by replication, then cropped.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        narrow, middle, wide = config.widths
-        self.encoder = nn.Sequential(
-            ConvolutionBlock(6 if config.recurrent else 3, narrow, 9),
-            ConvolutionBlock(narrow, middle, 3, stride=2),
-            ConvolutionBlock(middle, wide, 3, stride=2),
-        )
-        self.blocks = nn.Sequential(*(ResidualBlock(wide) for _ in range(config.blocks)))
-        self.decoder = nn.Sequential(
-            ConvolutionBlock(wide, middle, 3, upsample=True),
-            ConvolutionBlock(middle, narrow, 3, upsample=True),
-        )
-        self.output = nn.Conv2d(narrow, 3, 9)
+        ends = KINDS[config.kind](config)
+        self.encoder = nn.ModuleList(ends.encoder)
+        self.blocks = nn.ModuleList(ResidualBlock(config.rows, config.widths[2]) for _ in range(config.blocks))
+        self.decoder = nn.ModuleList(ends.decoder)
+        self.output = ends.output
 
-    def forward(self, frame: Tensor, previous: Tensor | None = None) -> Tensor:
-        """Stylizes `frame` (N, 3, H, W) in [0, 1]; `previous` is the stylized frame before it, of the same shape.
+    def forward(self, frame: Tensor, previous: Tensor | None = None, style: Tensor | None = None) -> Tensor:
+        """Stylizes `frame` (N, 3, H, W) in [0, 1].
 
-        None stands for the first frame of a shot: zeros, as in the paper. An independent network takes no `previous`.
+        Args:
+            previous: the stylized frame before it, of the same shape. None stands for the first frame of a shot:
+                zeros, as in the paper. An independent network takes none.
+            style: (N, S), weights of the network's S styles; None stands for the only one.
+
+        Raises:
+            NststabError: a `previous` for an independent network, or weights of another number of styles.
         """
+        rows = self.config.rows
+        if (rows > 1) if style is None else style.shape != (len(frame), rows):
+            got = "none" if style is None else tuple(style.shape)
+            raise NststabError(f"expected weights of styles ({len(frame)}, {rows}), got {got}")
         if self.config.recurrent:
             frame = torch.cat((frame, torch.zeros_like(frame) if previous is None else previous), dim=1)  # (N, 6, H, W)
         elif previous is not None:
@@ -114,9 +215,11 @@ class TransformationNetwork(nn.Module):
         top, left = (min(self.config.margin, side - 1) for side in (height, width))  # so far a frame can be reflected
         x = F.pad(frame, (left, left, top, top), mode="reflect")
         x = F.pad(x, (0, _missing(x.shape[-1]), 0, _missing(x.shape[-2])), mode="replicate")
-        x = self.decoder(self.blocks(self.encoder(x)))
+        for layer in (*self.encoder, *self.blocks, *self.decoder):
+            x = layer(x, style)
         with torch.autocast(x.device.type, enabled=False):  # bf16 has too few bits for the 256 levels of a picture
-            x = torch.sigmoid(self.output(reflect(x.to(self.output.weight.dtype), 4)))
+            padded = reflect(x.to(self.output.weight.dtype), self.output.kernel_size[0] // 2)
+            x = torch.sigmoid(self.output(padded))
         return x[..., top : top + height, left : left + width]
 
 

@@ -21,6 +21,7 @@ from nststab.cli.common import (
     verbosity_options,
 )
 from nststab.cli.html import check_html, html_options
+from nststab.errors import NststabError
 from nststab.experiments.cli_common import (
     Candidate,
     announce,
@@ -108,7 +109,7 @@ def command(**options: Any) -> None:
         work = _Measurement(run, settings, options, cheated, _kept(run, options))
         if not any(len(pair.previous) for clip in clips for pair in work.patches(clip)):
             size = decided["patch_size"]
-            raise ValueError(
+            raise NststabError(
                 f"expected room for a patch of {size}x{size} pixels without foreground, found none; try a "
                 "larger --size, or other --sequences"
             )

@@ -1,0 +1,127 @@
+"""Frames in a loop, as NumPy arrays: the networks for cameras and other programs, and others' functions for ours."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nststab.engines.torch_engine import TorchEngine
+from nststab.errors import NststabError
+from nststab.frames import Frame, Stylizer
+from nststab.methods.build import machine
+from nststab.settings import Precision
+from nststab.styles.source import style_source
+from nststab.video.images import from_uint8, to_uint8
+
+Picture = NDArray[np.uint8]
+"""(H, W, 3), 0 to 255."""
+
+
+class Painter:
+    """Stylizes frame after frame: `out = painter(frame)`, NumPy uint8 (H, W, 3) in and out, any size.
+
+        painter = nststab.Painter("the_great_wave", bgr=True)
+        while (frame := camera.read()[1]) is not None:
+            cv2.imshow("painted", painter(frame))
+
+    It remembers the frame before, so one clip needs one painter, in one thread; `reset` begins a new shot.
+
+    Args:
+        style: as for `nststab.stylize`; it must have a network for `method`.
+        method: "recurrent" is steady; "independent" draws each frame by itself.
+        device: "auto", "cpu", "cuda" or "mps".
+        engine: what runs the network.
+        precision: of its arithmetic; "auto" is the fastest that the device has.
+        bgr: frames are BGR, as OpenCV has them, and come back so.
+
+    Raises:
+        NststabError: an unknown style, or one without such a network; a device or an engine that is not there.
+    """
+
+    def __init__(
+        self,
+        style: str,
+        method: Literal["recurrent", "independent"] = "recurrent",
+        *,
+        device: str = "auto",
+        engine: Literal["torch"] = "torch",
+        precision: Precision | Literal["auto"] = "auto",
+        bgr: bool = False,
+    ) -> None:
+        if method not in ("recurrent", "independent"):
+            raise NststabError(f"expected the method recurrent or independent, got {method!r}")
+        if engine != "torch":
+            raise NststabError(f"there is no engine {engine!r}; there is torch")
+        where = machine(device, precision)
+        self._engine = TorchEngine(style_source(str(style)).trained(method).network, where.device, where.precision)
+        self._order = -1 if bgr else 1
+        self._previous: Tensor | None = None
+        self._shape: tuple[int, ...] | None = None
+        self._thread: int | None = None
+
+    def __call__(self, frame: Picture) -> Picture:
+        """The stylized frame, of the same size.
+
+        Raises:
+            NststabError: what is no uint8 (H, W, 3), another size than the frame before, or another thread.
+        """
+        self._check(frame)
+        rgb = from_uint8(np.ascontiguousarray(frame[..., :: self._order]))
+        result = self._engine(rgb, self._previous)
+        self._previous = result if self._engine.is_recurrent else None
+        return np.ascontiguousarray(to_uint8(result.cpu())[..., :: self._order])
+
+    def reset(self) -> None:
+        """Forgets the frame before: the next one begins a shot, may have another size and come from another thread."""
+        self._previous = self._shape = self._thread = None
+
+    def _check(self, frame: Any) -> None:
+        _require_picture(frame, "a frame")
+        thread = threading.get_ident()
+        if self._thread not in (None, thread):
+            raise NststabError("a painter was called from two threads; make one for each")
+        if self._shape not in (None, frame.shape):
+            assert self._shape is not None
+            (height, width), (got_height, got_width) = self._shape[:2], frame.shape[:2]
+            raise NststabError(
+                f"expected a frame of {width}x{height} as the one before, got {got_width}x{got_height}; "
+                "call reset() where a new shot begins"
+            )
+        self._shape, self._thread = frame.shape, thread
+
+
+def frame_by_frame(function: Callable[[Picture], Picture]) -> Stylizer:
+    """A stylizer that calls `function` for each frame, RGB uint8 (H, W, 3) in and out.
+
+    So a method of one's own can be compared and measured. Raises NststabError, when it runs, for results that are no
+    such pictures.
+    """
+
+    def stylizer(frames: Iterable[Frame]) -> Iterator[Frame]:
+        for frame in frames:
+            made = function(to_uint8(frame.rgb.cpu()))
+            _require_picture(made, f"from {getattr(function, '__name__', 'the function')} a picture")
+            yield frame.with_rgb(from_uint8(np.ascontiguousarray(made)))
+
+    return stylizer
+
+
+def _require_picture(value: Any, what: str) -> None:
+    """Raises NststabError, with what may be wrong, unless `value` is uint8 (H, W, 3)."""
+    expected = f"expected {what} as a NumPy array (H, W, 3) of uint8"
+    if not isinstance(value, np.ndarray):
+        hint = "; .numpy() of a tensor on the CPU is one" if isinstance(value, Tensor) else ""
+        raise NststabError(f"{expected}, got {'None' if value is None else f'a {type(value).__name__}'}{hint}")
+    if value.ndim != 3 or value.shape[2] != 3 or 0 in value.shape:
+        hint = "; frame.transpose(1, 2, 0) moves the channels" if value.ndim == 3 and value.shape[0] == 3 else ""
+        hint = "; frame[..., :3] drops the opacity" if value.ndim == 3 and value.shape[2] == 4 else hint
+        raise NststabError(f"{expected}, got the shape {value.shape}{hint}")
+    if value.dtype != np.uint8:
+        hint = ""
+        if np.issubdtype(value.dtype, np.floating):
+            times = "255 * " if value.max() <= 1 else ""
+            hint = f"; ({times}frame).round().astype(numpy.uint8) is one"
+        raise NststabError(f"{expected}, got {value.dtype}{hint}")

@@ -1,0 +1,93 @@
+"""Frames in a loop: what goes in and out as NumPy, what is remembered, and what is refused."""
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nststab.errors import NststabError
+from nststab.frames import Frame
+from nststab.methods.feed_forward import FeedForward
+from nststab.methods.painter import Painter, frame_by_frame
+from nststab.styles.source import style_source
+from nststab.video.images import from_uint8, to_uint8
+
+STYLE = "the_great_wave"
+
+
+def pictures(count: int = 3, height: int = 33, width: int = 46) -> list[Any]:
+    return list(np.random.default_rng(0).integers(0, 256, (count, height, width, 3), np.uint8))
+
+
+def painted(method: str, frames: list[Any]) -> list[Any]:
+    network = FeedForward(style_source(STYLE).trained(method).network)
+    return [to_uint8(made.rgb) for made in network(Frame(from_uint8(frame)) for frame in frames)]
+
+
+@pytest.mark.parametrize("method", ["recurrent", "independent"])
+def test_it_paints_what_the_stylizer_does_and_begins_anew_at_a_cut(method: Any) -> None:
+    painter, frames = Painter(STYLE, method, device="cpu", precision="float32"), pictures()
+    expected = painted(method, frames)
+    for _ in range(2):
+        for frame, wanted in zip(frames, expected, strict=True):
+            out = painter(frame)
+            assert out.dtype == np.uint8
+            assert np.array_equal(out, wanted)
+        painter.reset()
+    assert painter(pictures(1, 20, 31)[0]).shape == (20, 31, 3)
+
+
+def test_bgr_goes_in_and_out() -> None:
+    frames = pictures(2)
+    painter = Painter(STYLE, device="cpu", precision="float32", bgr=True)
+    for frame, wanted in zip(frames, painted("recurrent", frames), strict=True):
+        assert np.array_equal(painter(frame[..., ::-1])[..., ::-1], wanted)
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (np.zeros((8, 9, 3), np.float32), r"got float32; \(255 \* frame\)"),
+        (np.full((8, 9, 3), 200.0), r"got float64; \(frame\)\.round\(\)"),
+        (np.zeros((8, 9, 3), np.int64), "got int64$"),
+        (np.zeros((3, 8, 9), np.uint8), r"got the shape \(3, 8, 9\); frame\.transpose"),
+        (np.zeros((8, 9, 4), np.uint8), r"got the shape \(8, 9, 4\); frame\[\.\.\., :3\]"),
+        (np.zeros((8, 9), np.uint8), r"got the shape \(8, 9\)$"),
+        (torch.zeros(8, 9, 3), r"got a Tensor; \.numpy"),
+        (None, "got None"),
+    ],
+)
+def test_what_is_no_frame_is_refused(frame: Any, message: str) -> None:
+    with pytest.raises(NststabError, match=message):
+        Painter(STYLE, device="cpu")(frame)
+
+
+def test_another_size_in_a_shot_and_another_thread_are_refused() -> None:
+    painter = Painter(STYLE, device="cpu")
+    painter(pictures(1)[0])
+    with pytest.raises(NststabError, match=r"46x33 as the one before, got 9x8; call reset\(\)"):
+        painter(np.zeros((8, 9, 3), np.uint8))
+    caught: list[Exception] = []
+
+    def call() -> None:
+        try:
+            painter(pictures(1)[0])
+        except NststabError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+    assert "two threads" in str(caught[0])
+
+
+def test_a_function_of_one_picture_is_a_stylizer() -> None:
+    frames = [Frame(from_uint8(picture), number) for number, picture in enumerate(pictures())]
+    made = list(frame_by_frame(lambda picture: 255 - picture)(frames))
+    assert [frame.number for frame in made] == [0, 1, 2]
+    for frame, source in zip(made, frames, strict=True):
+        assert torch.allclose(frame.rgb, 1 - source.rgb, atol=1e-6)
+    with pytest.raises(NststabError, match=r"expected from <lambda> a picture .* got float64"):
+        next(frame_by_frame(lambda picture: picture / 255)(frames))  # type: ignore[arg-type,return-value]
