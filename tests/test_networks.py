@@ -46,7 +46,7 @@ def test_the_default_is_the_papers_network(recurrent: bool, inputs: int) -> None
     assert papers_parameters(3) == 1_677_635
     strides = [block.convolution.stride for block in built.encoder]
     assert strides == [(1, 1), (2, 2), (2, 2)]
-    assert [block.upsample for block in built.decoder] == [True, True]
+    assert [block.upsample for block in built.decoder] == ["nearest", "nearest"]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (1, 40), (7, 9), (32, 32), (33, 47)])
