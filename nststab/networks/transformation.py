@@ -123,15 +123,16 @@ class ResidualBlock(nn.Module):
         return x + residual
 
 
-class Ends(NamedTuple):
-    """What stands before and behind the residual blocks of an architecture."""
+class Layers(NamedTuple):
+    """The layers of an architecture, made in this order: a seed decides what they begin with."""
 
     encoder: list[ConvolutionBlock]
+    blocks: list[ResidualBlock]
     decoder: list[ConvolutionBlock]
     output: nn.Conv2d
 
 
-def _paper(config: NetworkConfig) -> Ends:
+def _paper(config: NetworkConfig) -> Layers:
     """Johnson et al. 2016: a 9x9 convolution at full size, two of stride 2, nearest-neighbour upsampling."""
     styles, (narrow, middle, wide) = config.rows, config.widths
     encoder = [
@@ -139,14 +140,15 @@ def _paper(config: NetworkConfig) -> Ends:
         ConvolutionBlock(styles, narrow, middle, 3, stride=2),
         ConvolutionBlock(styles, middle, wide, 3, stride=2),
     ]
+    blocks = [ResidualBlock(styles, wide) for _ in range(config.blocks)]
     decoder = [
         ConvolutionBlock(styles, wide, middle, 3, upsample="nearest"),
         ConvolutionBlock(styles, middle, narrow, 3, upsample="nearest"),
     ]
-    return Ends(encoder, decoder, nn.Conv2d(narrow, 3, 9))
+    return Layers(encoder, blocks, decoder, nn.Conv2d(narrow, 3, 9))
 
 
-def _light(config: NetworkConfig) -> Ends:
+def _light(config: NetworkConfig) -> Layers:
     """No convolution at full size but the last, small one; large strided ones that begin as low-passes; bilinear."""
     styles, (narrow, middle, wide) = config.rows, config.widths
     encoder = [
@@ -155,14 +157,15 @@ def _light(config: NetworkConfig) -> Ends:
     ]
     for block in encoder:
         _begin_as_low_pass(block.convolution)
+    blocks = [ResidualBlock(styles, wide) for _ in range(config.blocks)]
     decoder = [
         ConvolutionBlock(styles, wide, middle, 3, upsample="bilinear"),
         ConvolutionBlock(styles, middle, narrow, 3, upsample="bilinear"),
     ]
-    return Ends(encoder, decoder, nn.Conv2d(narrow, 3, 3))
+    return Layers(encoder, blocks, decoder, nn.Conv2d(narrow, 3, 3))
 
 
-KINDS: Mapping[str, Callable[[NetworkConfig], Ends]] = {"paper": _paper, "light": _light}
+KINDS: Mapping[str, Callable[[NetworkConfig], Layers]] = {"paper": _paper, "light": _light}
 """The architectures, by `NetworkConfig.kind`."""
 
 
@@ -186,11 +189,11 @@ class TransformationNetwork(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        ends = KINDS[config.kind](config)
-        self.encoder = nn.ModuleList(ends.encoder)
-        self.blocks = nn.ModuleList(ResidualBlock(config.rows, config.widths[2]) for _ in range(config.blocks))
-        self.decoder = nn.ModuleList(ends.decoder)
-        self.output = ends.output
+        layers = KINDS[config.kind](config)
+        self.encoder = nn.ModuleList(layers.encoder)
+        self.blocks = nn.ModuleList(layers.blocks)
+        self.decoder = nn.ModuleList(layers.decoder)
+        self.output = layers.output
 
     def forward(self, frame: Tensor, previous: Tensor | None = None, style: Tensor | None = None) -> Tensor:
         """Stylizes `frame` (N, 3, H, W) in [0, 1].
