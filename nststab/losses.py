@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
@@ -79,15 +80,15 @@ def content_loss(features: Tensor, target: Tensor, scaling: Scaling = "energy") 
     return per_picture.mean()
 
 
-def style_loss(grams: Tensor, target: Tensor, scaling: Scaling = "energy") -> Tensor:
+def style_loss(grams: Tensor, target: Tensor, scaling: Scaling = "energy", weights: Tensor | None = None) -> Tensor:
     """Squared Frobenius distance of one layer's Gram matrices (N, C, C) and (1 or N, C, C), batch mean: eq. (3).
 
-    paper: ‖G(p) - G(s)‖²_F. energy: divided by ‖G(s)‖²_F.
+    paper: ‖G(p) - G(s)‖²_F. energy: divided by ‖G(s)‖²_F. `weights` (N,) are those of the pictures in the mean.
     """
     per_picture = (grams - target).square().sum(dim=(1, 2))
     if scaling == "energy":
         per_picture = per_picture / target.square().sum(dim=(1, 2)).clamp_min(torch.finfo(target.dtype).tiny)
-    return per_picture.mean()
+    return per_picture.mean() if weights is None else (weights * per_picture).mean()
 
 
 def temporal_loss(current: Tensor, previous: Tensor, forward: Tensor, mask: Tensor) -> Tensor:
@@ -105,6 +106,25 @@ def ruder_temporal_loss(current: Tensor, warped_previous: Tensor, mask: Tensor) 
     Shapes and sums as in `temporal_loss`, except that Ruder divides by 3·H·W: here by H·W, so both weigh the same.
     """
     return _masked_square(current - warped_previous, mask)
+
+
+def shift_loss(one: Tensor, other: Tensor, offset: tuple[int, int], border: int) -> Tensor:
+    """How much a picture changes when its content is moved by whole pixels: the mean square where two of it overlap.
+
+    `one` and `other` (N, C, H, W) are what a network makes of two crops of one photograph; `offset` is by how many rows
+    and columns the second crop lies further down and to the right, so `other` at (y, x) shows what `one` shows at
+    (y, x) + offset. The outer `border` pixels of the overlap, which depend on what lies beyond a crop, do not count.
+    It is 0 for a network that commutes with the shift. Raises NststabError where nothing overlaps.
+    """
+    (top, left), (height, width) = offset, one.shape[-2:]
+    if one.shape != other.shape or min(height - abs(top), width - abs(left)) <= 2 * border:
+        raise NststabError(
+            f"expected pictures of one size that overlap by more than {2 * border} pixels, got {tuple(one.shape)} and "
+            f"{tuple(other.shape)} at {offset}"
+        )
+    first = one[..., max(top, 0) : height + min(top, 0), max(left, 0) : width + min(left, 0)]
+    second = other[..., max(-top, 0) : height - max(top, 0), max(-left, 0) : width - max(left, 0)]
+    return F.pad(first - second, (-border,) * 4).square().mean()
 
 
 def total_variation(images: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from nststab.losses import (
     content_loss,
     gram,
     ruder_temporal_loss,
+    shift_loss,
     style_loss,
     style_target,
     temporal_loss,
@@ -388,3 +389,44 @@ def test_the_loss_may_fix_its_own_arithmetic(tiny_vgg: PerceptualNetwork, style:
     assert terms == expected != exact
     assert kept == exact
     assert all(term.dtype == torch.float32 for term in terms.values())
+
+
+# The change of a picture when its content moves
+
+
+def test_the_shift_loss_of_a_known_change() -> None:
+    """5x6 pixels, and another crop one row and two columns further: 4x4 overlap, 2x2 of it without a border of 1."""
+    one = torch.arange(30.0).view(1, 1, 5, 6)
+    other = torch.full((1, 1, 5, 6), 100.0)
+    other[..., :4, :4] = one[..., 1:, 2:]
+    assert shift_loss(one, other, (1, 2), 0) == 0
+    assert shift_loss(other, one, (-1, -2), 0) == 0
+    other[..., 1, 1] += 4  # inside, and
+    other[..., 0, 3] += 8  # on the border of the overlap
+    assert shift_loss(one, other, (1, 2), 1) == 16 / 4
+    assert shift_loss(one, other, (1, 2), 0) == (16 + 64) / 16
+    with pytest.raises(ValueError, match="overlap by more than 4 pixels"):
+        shift_loss(one, other, (1, 2), 2)
+
+
+@pytest.mark.parametrize("offset", [(0, 0), (3, -2), (-1, 4)])
+def test_crops_of_one_picture_have_no_shift_loss(offset: tuple[int, int], generator: torch.Generator) -> None:
+    photo = torch.rand(2, 3, 24, 24, generator=generator)
+    top, left = 6, 6
+    one = photo[..., top : top + 12, left : left + 12]
+    other = photo[..., top + offset[0] : top + offset[0] + 12, left + offset[1] : left + offset[1] + 12]
+    assert shift_loss(one, other, offset, 2) == 0
+    assert shift_loss(one, other + 0.5, offset, 2) == pytest.approx(0.25)
+
+
+def test_the_gradient_of_the_shift_loss(generator: torch.Generator) -> None:
+    one, other = (torch.rand(1, 2, 7, 6, dtype=torch.float64, generator=generator) for _ in range(2))
+    pictures = (one.requires_grad_(), other.requires_grad_())
+    assert torch.autograd.gradcheck(lambda a, b: shift_loss(a, b, (-1, 1), 1), pictures)
+
+
+def test_weights_of_pictures_in_the_style_loss(generator: torch.Generator) -> None:
+    grams, targets = (gram(torch.rand(2, 4, 5, 5, generator=generator)) for _ in range(2))
+    each = torch.stack([style_loss(grams[k : k + 1], targets[k : k + 1]) for k in range(2)])
+    weighted = style_loss(grams, targets, weights=torch.tensor([3.0, 0.5]))
+    assert weighted.item() == pytest.approx((3 * each[0] + 0.5 * each[1]).item() / 2)

@@ -31,7 +31,7 @@ from nststab.cli.common import (
 from nststab.cli.groups import NearestGroup
 from nststab.cli.options import gathered, set_options, settings_options
 from nststab.errors import SettingError
-from nststab.train.settings import ImageSettings, StyleSettings, TrainingSettings, VideoSettings
+from nststab.train.settings import ImageSettings, NetworkSettings, StyleSettings, TrainingSettings, VideoSettings
 
 _CHECKPOINT = click.Path(exists=True, dir_okay=False, path_type=Path)
 _PHOTOS = click.option("--photos", required=True, type=EXISTING_FOLDER, metavar="DIR", help="Folder of photographs.")
@@ -178,6 +178,42 @@ def video(image_checkpoint: Path, assignments: Mapping[str, str], **options: Any
     settings = gathered(VideoSettings, options, dict(assignments))
     ready = video_training(image_checkpoint, sintel=options["sintel"], settings=settings, **_stage(options))
     _run(ready, options["plan"])
+
+
+@command.command("network", short_help="Train one network of many styles.")
+@click.argument("styles", nargs=-1, required=True, metavar="STYLE...")
+@_PHOTOS
+@output_option
+@click.option("--start-from", type=_CHECKPOINT, metavar="FILE", help="State, or network, of the same styles.")
+@settings_options(
+    NetworkSettings, "pictures", "batch", "crops", "strokes", "style_weights", "shift_weight", "seed", "precision"
+)
+@overwrite_option
+@device_option
+@set_options(NetworkSettings)
+@verbosity_options
+def network(styles: tuple[str, ...], assignments: Mapping[str, str], yes: bool, **options: Any) -> None:
+    """Train one network that paints in many styles, each a picture or a style that has its picture.
+
+    It is lighter than those of single styles, moves what it draws with the scene, and mixes its styles. A killed run
+    goes on when the same command is given again, also with other rates, crops or --pictures. Under torchrun each
+    process takes its part of every batch.
+    """
+    from nststab.tasks.train_network import train_network
+
+    settings = gathered(NetworkSettings, options, dict(assignments))
+    with _stoppable() as stop:
+        train_network(
+            styles,
+            photos=options["photos"],
+            output=options["output"],
+            start_from=options["start_from"],
+            settings=settings,
+            device=options["device"],
+            restart=yes,
+            progress=console_listener(),
+            stop=stop,
+        )
 
 
 @command.command("average", short_help="Average the weights of two networks of one training.")

@@ -98,13 +98,13 @@ class PhotoFolder:
             raise NststabError(f"no photograph can be read in {path.parent}")
         return None
 
-    def crops(self, count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
+    def crops(self, count: int, height: int, width: int, generator: torch.Generator, largest: float = 1.0) -> Tensor:
         """Crops of random photographs at random scale and place, half of them mirrored: (count, 3, height, width).
 
-        The scale lies between the one at which the crop just fits into the photograph and the photograph's own;
-        photographs smaller than the crop are enlarged. The same generator state gives the same crops.
+        The scale lies between the one at which the crop just fits into the photograph and `largest`, 1 being the
+        photograph's own; photographs smaller than the crop are enlarged. The same generator state gives the same crops.
         """
-        return torch.cat([self._crop(height, width, generator) for _ in range(count)])
+        return torch.cat([self._crop(height, width, generator, largest) for _ in range(count)])
 
     def center_crops(self, height: int, width: int) -> Tensor:
         """All photographs, each scaled until it just covers (height, width) and cut to it: (len, 3, height, width).
@@ -132,9 +132,9 @@ class PhotoFolder:
         part.paths = paths
         return part
 
-    def _crop(self, height: int, width: int, generator: torch.Generator) -> Tensor:
+    def _crop(self, height: int, width: int, generator: torch.Generator, largest: float) -> Tensor:
         photo = self.readable(draw_index(len(self), generator), generator)
-        rows, columns = _draw_cut(photo, height, width, 1.0, generator)
+        rows, columns = _draw_cut(photo, height, width, largest, generator)
         crop = _resize(photo[..., rows, columns], height, width)
         return crop.flip(-1) if draw_index(2, generator) else crop
 

@@ -155,7 +155,7 @@ def image_training(
     """What `train_image` trains, before the first step."""
     painting, settings = Path(painting), settings or ImageSettings()
     restart = options.get("restart", False)
-    output = _checked_output(options["output"], restart)
+    output = checked_output(options["output"], restart)
     where = training_machine(options.get("device", "auto"), settings.precision)
     settings = settings.on(where.precision)
     vgg = _perceptual(options, where)
@@ -184,7 +184,7 @@ def video_training(
     """What `train_video` trains, before the first step."""
     checkpoint, settings = Path(checkpoint), settings or VideoSettings()
     restart = options.get("restart", False)
-    output = _checked_output(options["output"], restart)
+    output = checked_output(options["output"], restart)
     where = training_machine(options.get("device", "auto"), settings.precision)
     settings = settings.on(where.precision)
     start = load_checkpoint(checkpoint)
@@ -216,7 +216,7 @@ def average_networks(
     Where `second` was trained further from `first` with other weights of the loss, it lies between them in style,
     content and stability (Izmailov et al. 2018). Raises NststabError where they are not of one kind.
     """
-    output = _checked_output(output, restart)
+    output = checked_output(output, restart)
     first, second = Path(first), Path(second)
     one, other = load_checkpoint(first), load_checkpoint(second)
     network = interpolate(one.network, other.network, share)
@@ -248,7 +248,7 @@ def _perceptual(options: StageOptions, where: Machine) -> PerceptualNetwork:
     return perceptual_network(Path(weights) if weights else None, where.device, options.get("network"))
 
 
-def _checked_output(output: str | Path, restart: bool = False) -> Path:
+def checked_output(output: str | Path, restart: bool = False) -> Path:
     """`output`; raises what speaks against writing there, before anything is computed."""
     output = Path(output)
     if output.suffix != ".safetensors":

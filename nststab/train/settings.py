@@ -11,7 +11,21 @@ Stage = TypeVar("Stage", bound="TrainingSettings")
 
 
 @dataclass(frozen=True)
-class TrainingSettings(Settings):
+class _Computed(Settings):
+    precision: Precision = setting("auto", "Arithmetic of the networks; auto takes what is fast on the device.")
+
+    @property
+    def arithmetic(self) -> Literal["float32", "bfloat16"]:
+        """The precision, once that of a machine stands in the place of auto."""
+        return "bfloat16" if self.precision == "bfloat16" else "float32"
+
+    def on(self, precision: str) -> Self:
+        """With the precision of a machine; never float16, whose range small gradients fall below."""
+        return replace(self, precision="bfloat16" if precision == "bfloat16" else "float32")
+
+
+@dataclass(frozen=True)
+class TrainingSettings(_Computed):
     """What all stages share. The learning rate falls to zero on a half cosine, after a short warm-up.
 
     The paper keeps Adam's 1e-3 to the end; the fall ends at a lower loss in as many steps. `save_seconds` is what a
@@ -24,18 +38,8 @@ class TrainingSettings(Settings):
     width: int = setting(256, "Width of the crops in pixels.", least=32)
     learning_rate: float = setting(0.001, "Highest learning rate; it falls to 0 on a cosine.", above=0)
     seed: int = setting(0, "Seed of everything random.", least=0, most=2**32 - 1)
-    precision: Precision = setting("auto", "Arithmetic of the networks; auto takes what is fast on the device.")
     validate_every: int = setting(500, "Steps from one validation to the next.", least=1)
     save_seconds: float = setting(30.0, "Seconds from one saving of the state to the next.", decides=False)
-
-    @property
-    def arithmetic(self) -> Literal["float32", "bfloat16"]:
-        """The precision, once that of a machine stands in the place of auto."""
-        return "bfloat16" if self.precision == "bfloat16" else "float32"
-
-    def on(self, precision: str) -> Self:
-        """With the precision of a machine; never float16, whose range small gradients fall below."""
-        return replace(self, precision="bfloat16" if precision == "bfloat16" else "float32")
 
     def rate(self, step: int) -> float:
         """Learning rate of a step, counted from 0."""
@@ -89,6 +93,56 @@ class StyleSettings(Settings):
     def stages(self) -> tuple[ImageSettings, VideoSettings]:
         """The stages with `effort` times their steps, one of each at least."""
         return _scaled(self.image, self.effort), _scaled(self.video, self.effort)
+
+
+@dataclass(frozen=True)
+class NetworkSettings(_Computed):
+    """How one network of many styles is trained (`train_network`); only `width`, `blocks` and `strokes` make another
+    network, the rest may be changed when a run is resumed.
+
+    Convolutions are trained by Muon, all else by Adam. Crops grow in equal parts of the run; over its last part both
+    rates fall to zero.
+    """
+
+    pictures: int = setting(300_000, "Pictures to train on, in all.", least=1, decides=False)
+    batch: int = setting(4, "Pictures a step, of styles drawn for each.", least=1, decides=False)
+    crops: tuple[int, ...] = setting(
+        (128, 192, 256), "Sides of the crops, from first to last.", least=32, decides=False
+    )
+    strokes: tuple[int, ...] = setting(
+        (512, 1024), "Longest sides of the style pictures; each makes a style.", least=16
+    )
+    width: int = setting(48, "Channels at a quarter of the resolution.", least=4)
+    blocks: int = setting(5, "Residual blocks.", least=0)
+    learning_rate: float = setting(0.02, "Learning rate of the convolutions (Muon).", above=0, decides=False)
+    adam_rate: float = setting(0.002, "Learning rate of all else (Adam).", above=0, decides=False)
+    cooldown: float = setting(
+        0.2, "Last part of the run, over which the rates fall to 0.", least=0, most=1, decides=False
+    )
+    content_weight: float = setting(1.0, "Weight of the content loss.", least=0, decides=False)
+    style_weight: float = setting(2.0, "Weight of the style loss.", least=0, decides=False)
+    style_weights: tuple[float, ...] | None = setting(
+        None, "Of the styles' losses among each other, one for each.", least=0, told="1 for each", decides=False
+    )
+    shift_weight: float = setting(
+        30.0, "Weight of the change when the content moves by whole pixels.", least=0, decides=False
+    )
+    averaging: float = setting(0.999, "Part of the averaged weights that a step keeps.", least=0, most=1, decides=False)
+    seed: int = setting(0, "Seed of everything random.", least=0, most=2**32 - 1, decides=False)
+    precision: Precision = setting(
+        "auto", "Arithmetic of the networks; auto takes what is fast on the device.", decides=False
+    )
+    validate_every: int = setting(5000, "Steps from one validation to the next.", least=1, decides=False)
+    save_seconds: float = setting(120.0, "Seconds from one saving of the state to the next.", decides=False)
+
+    def crop(self, pictures: int) -> int:
+        """Side of the crops after so many pictures."""
+        return self.crops[min(len(self.crops) - 1, len(self.crops) * pictures // self.pictures)]
+
+    def rate(self, pictures: int, step: int) -> float:
+        """What both learning rates are multiplied by after so many pictures, in so many steps."""
+        left = 1 - pictures / self.pictures
+        return min(1.0, (step + 1) / 50) * (min(1.0, left / self.cooldown) if self.cooldown else 1.0)
 
 
 def _scaled(stage: Stage, effort: float) -> Stage:

@@ -1,0 +1,142 @@
+"""`train_network`: one network of many styles."""
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as distributed
+
+import nststab
+from nststab.datasets.folders import PhotoFolder
+from nststab.errors import NststabError, SettingError
+from nststab.listener import Listener, silent
+from nststab.losses import StyleTarget
+from nststab.networks.light import LightConfig, LightNetwork, load_light, save_light
+from nststab.networks.perceptual import perceptual_network
+from nststab.settings import LossSettings
+from nststab.storage.jobs import content_hash, open_job, unfinished
+from nststab.styles.source import style_name, style_source
+from nststab.tasks.train import checked_output, never
+from nststab.train.loop import STATE
+from nststab.train.network import NetworkLoss, NetworkTrainer, fit_network, place
+from nststab.train.settings import NetworkSettings
+from nststab.train.training import named, training_machine
+from nststab.vgg import PerceptualNetwork
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainedMany:
+    """A network of many styles that was trained, the mean losses on held-out photographs, and its file."""
+
+    network: LightNetwork
+    losses: Mapping[str, float]
+    output: Path
+
+
+def train_network(
+    styles: Sequence[str | Path],
+    *,
+    photos: str | Path,
+    output: str | Path,
+    start_from: str | Path | None = None,
+    settings: NetworkSettings | None = None,
+    device: str = "auto",
+    restart: bool = False,
+    progress: Listener = silent,
+    stop: Callable[[], bool] = never,
+) -> TrainedMany:
+    """Trains one light network of many styles, each at several stroke sizes; `torchrun` spreads it over processes.
+
+    Args:
+        styles: pictures, or names or folders of styles that have their picture. A style is called NAME@SIZE.
+        output: the `.safetensors` file for the averaged weights, in float16. OUTPUT.jsonl gets the losses,
+            OUTPUT.validation pictures, and OUTPUT.unfinished keeps what a killed run has done.
+        start_from: the state of another run of the same styles, all of which goes on, or a network of this kind.
+        settings: may be others than before where a run is resumed, except those that make another network.
+        restart: overwrite the output, and remove unfinished work of other styles.
+
+    Raises:
+        NststabError: an input or the output is wrong. TrainingStopped: `stop` said so, and the state is saved.
+    """
+    settings, output = settings or NetworkSettings(), checked_output(output, restart)
+    weights = settings.style_weights or (1.0,) * len(styles)
+    if len(weights) != len(styles):
+        raise SettingError(f"style_weights: expected one for each style, got {len(weights)} for {len(styles)} styles")
+    where = training_machine(device, settings.precision)
+    settings = settings.on(where.precision)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
+        distributed.init_process_group("nccl" if where.device.type == "cuda" else "gloo")
+    if settings.batch % place()[1]:
+        raise SettingError(f"batch: expected a multiple of the {place()[1]} processes, got {settings.batch}")
+    seen, held_out = PhotoFolder(Path(photos)).hold_out()
+    order = sorted(zip(map(str, styles), weights, strict=True), key=lambda style: style_name(style[0]))
+    names = tuple(f"{style_name(text)}@{size}" for text, _ in order for size in settings.strokes)
+    if len(set(names)) < len(names):
+        raise SettingError(f"expected styles of different names, got {', '.join(sorted(names))}")
+    vgg = perceptual_network(None, where.device)
+    targets = [_target(vgg, text, size) for text, _ in order for size in settings.strokes]
+    torch.manual_seed(settings.seed)
+    network = LightNetwork(LightConfig(names, settings.width, settings.blocks)).to(where.device)
+    trainer = NetworkTrainer(network, settings)
+    loss = NetworkLoss.of(vgg, targets, settings, [weight for _, weight in order for _ in settings.strokes])
+    identity = {
+        "styles": [f"{style_name(text)} ({content_hash(_picture(text))})" for text, _ in order],
+        "perceptual": vgg.fingerprint,
+        "settings": settings.identity(),
+    }
+    record = {"styles": list(names), "photos": len(seen), "perceptual": vgg.fingerprint, "version": nststab.__version__}
+
+    def fitted(state: Path) -> dict[str, float]:
+        if start_from is not None and not state.exists():
+            _begin(trainer, Path(start_from), names)
+        losses = fit_network(trainer, loss, seen, held_out, names, state, output, progress=progress, stop=stop)
+        network.load_state_dict(trainer.average)
+        return losses
+
+    if place()[0]:  # the first process keeps the work and writes
+        return TrainedMany(network, fitted(unfinished(output) / STATE), output)
+    with open_job(unfinished(output), identity, restart) as job:
+        try:
+            losses = fitted(job.folder / STATE)
+            save_light(output, network, _recorded(record, trainer, losses))
+        except BaseException:
+            if not (job.folder / STATE).exists():
+                job.finish()
+            raise
+        job.finish()
+    log.info(f"{output}: {len(names)} styles, trained on {trainer.pictures} pictures, validation {named(losses)}")
+    return TrainedMany(network, losses, output)
+
+
+def _recorded(record: Mapping[str, Any], trainer: NetworkTrainer, losses: Mapping[str, float]) -> dict[str, Any]:
+    done = {"steps": trainer.step, "pictures": trainer.pictures, "validation": dict(losses)}
+    return {**record, "settings": asdict(trainer.settings), **done}
+
+
+def _target(vgg: PerceptualNetwork, text: str, size: int) -> StyleTarget:
+    _picture(text)
+    return style_source(text).drawn().target(vgg, LossSettings().style_layers, size)
+
+
+def _picture(text: str) -> Path:
+    source = style_source(text).drawn()
+    if source.picture is None:
+        raise SettingError(f"the style {text} has no picture to take Gram matrices of at several sizes")
+    return source.picture
+
+
+def _begin(trainer: NetworkTrainer, path: Path, names: Sequence[str]) -> None:
+    """Goes on from the state of another run, or begins with the weights of a network."""
+    if path.suffix == ".safetensors":
+        network, _ = load_light(path)
+        if network.config.styles != tuple(names):
+            raise NststabError(f"{path} is of the styles {', '.join(network.config.styles)}")
+        trainer.begin_with(network.state_dict())
+    elif not trainer.load(path, names):
+        raise FileNotFoundError(f"no such state of a training: {path}")

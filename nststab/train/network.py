@@ -1,0 +1,360 @@
+"""One network of many styles: conditional instance normalisation, exact shifts, Muon, averaged weights.
+
+Dumoulin et al. 2017 for the styles; that an output should move with its content by whole pixels is ours. Run by
+torchrun on several processes it takes the same steps as on one, each process with its part of every batch.
+"""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.distributed as distributed
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nststab.datasets.folders import PhotoFolder
+from nststab.datasets.synthetic import draw_index, uniform
+from nststab.engines.torch_engine import autocast
+from nststab.errors import NststabError
+from nststab.listener import Listener, reported
+from nststab.losses import StyleTarget, content_loss, gram, shift_loss, style_loss
+from nststab.report.sheet import contact_sheet
+from nststab.settings import LossSettings
+from nststab.storage.durable import write_durably
+from nststab.train.loop import SKIPPED_IN_A_ROW, TrainingDiverged, TrainingStopped, read_state
+from nststab.train.muon import Muon
+from nststab.train.settings import NetworkSettings
+from nststab.train.training import named
+from nststab.vgg import PerceptualNetwork
+from nststab.video.images import write_picture
+from nststab.video.threads import Prefetcher
+
+log = logging.getLogger(__name__)
+
+SHIFT, BORDER = 8, 8  # the largest shift in pixels, and what does not count of the overlap
+_LARGEST_SCALE = 1.5  # of a photograph
+_LEAST_CONTRAST = 0.02  # standard deviation of a crop
+_LOGGED = 50  # steps from one line of the log to the next
+_SHOWN = 8  # photographs on a sheet
+
+
+class Batch(NamedTuple):
+    """Two crops of each photograph (N, 3, S, S), by how much the second lies further down and right, and the styles."""
+
+    photos: Tensor
+    moved: Tensor
+    offset: tuple[int, int]
+    styles: Tensor  # (N,), numbers of styles
+
+
+@dataclass(frozen=True)
+class NetworkData:
+    """Photographs as `train_network` sees them."""
+
+    photos: PhotoFolder
+    styles: int
+
+    def batch(self, count: int, side: int, generator: torch.Generator) -> Batch:
+        """A batch that the generator determines: half of the pictures brighter or darker, the second crops noisy.
+
+        Crops without contrast, such as of a clear sky, are drawn again: instance normalisation multiplies the gradient
+        of a flat picture by up to 316 a layer, 1/sqrt(1e-5), which overflows behind fifteen of them.
+        """
+        crops = torch.cat([self._crop(side + SHIFT, generator) for _ in range(count)])
+        top, left, below, beside = (draw_index(SHIFT + 1, generator) for _ in range(4))
+        photos = crops[..., top : top + side, left : left + side]
+        moved = crops[..., below : below + side, beside : beside + side]
+        strength = uniform(0, 1, generator)
+        noise = torch.randn(moved.shape, generator=generator) * (0.02 * strength)
+        moved = (moved * (1 + 0.04 * (strength - 0.5)) + noise).clamp(0, 1)
+        styles = torch.randint(self.styles, (count,), generator=generator)
+        return Batch(photos, moved, (below - top, beside - left), styles)
+
+    def _crop(self, side: int, generator: torch.Generator) -> Tensor:
+        crop = self.photos.crops(1, side, side, generator, _LARGEST_SCALE)
+        for _ in range(100):
+            if float(crop[..., SHIFT:-SHIFT, SHIFT:-SHIFT].std()) >= _LEAST_CONTRAST:  # what both crops show of it
+                break
+            crop = self.photos.crops(1, side, side, generator, _LARGEST_SCALE)
+        if draw_index(2, generator):
+            gamma, gain = math.exp(uniform(-0.4, 0.4, generator)), uniform(0.7, 1.0, generator)
+            crop = crop.clamp_min(0).pow(gamma) * gain
+        return crop.clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class NetworkLoss:
+    """Content, style and shift loss of a network of many styles.
+
+    `grams` are their Gram matrices, (S, C, C) a layer, and `weights` (S,) those of their style losses among each other.
+    """
+
+    perceptual: PerceptualNetwork
+    grams: Mapping[str, Tensor]
+    weights: Tensor
+    settings: NetworkSettings
+
+    @classmethod
+    def of(
+        cls,
+        perceptual: PerceptualNetwork,
+        targets: Sequence[StyleTarget],
+        settings: NetworkSettings,
+        weights: Sequence[float] | None = None,
+    ) -> "NetworkLoss":
+        """Of the targets of each style, layer -> (1, C, C); weights of 1 by default."""
+        device = perceptual.mean.device
+        grams = {layer: torch.cat([target[layer] for target in targets]).to(device) for layer in targets[0]}
+        return cls(perceptual, grams, torch.tensor(weights or [1.0] * len(targets), device=device), settings)
+
+    def __call__(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Weighted terms "content", "style" and, if weighted, "shift", means over the batch."""
+        styles = F.one_hot(batch.styles, len(self.weights)).float()
+        output = network(batch.photos, None, styles)
+        terms = self.painted(output, batch.photos, batch.styles)
+        if self.settings.shift_weight:
+            moved = network(batch.moved, None, styles)
+            terms["shift"] = self.settings.shift_weight * shift_loss(output, moved, batch.offset, BORDER)
+        return terms
+
+    def painted(self, output: Tensor, photos: Tensor, styles: Tensor) -> dict[str, Tensor]:
+        """Content and style loss of pictures (N, 3, H, W), each in its own style."""
+        content_layer = LossSettings().content_layers[0]
+        features = self.perceptual(output, (content_layer, *self.grams))
+        with torch.no_grad():
+            content = self.perceptual(photos, (content_layer,))[content_layer]
+        style = [
+            style_loss(gram(features[layer]), grams[styles], weights=self.weights[styles])
+            for layer, grams in self.grams.items()
+        ]
+        return {
+            "content": self.settings.content_weight * content_loss(features[content_layer], content),
+            "style": self.settings.style_weight * torch.stack(style).sum(),
+        }
+
+
+class NetworkTrainer:
+    """A network in training, with its optimizers and the running average of its weights.
+
+    Attributes:
+        average: weights by name; they are what is worth keeping.
+        step, pictures: what was done, in all runs.
+    """
+
+    def __init__(self, network: nn.Module, settings: NetworkSettings) -> None:
+        self.network, self.settings = network, settings
+        self._optimizers(list(dict(network.named_parameters())))
+        self.average = {name: value.clone() for name, value in network.state_dict().items()}
+        self.step = self.pictures = self.skipped = 0
+
+    def _optimizers(self, names: Sequence[str]) -> None:
+        """Muon for the convolutions but the last, Adam for the rest, in the order of `names`."""
+        parameters = dict(self.network.named_parameters())
+        self._convolutions = [name for name in names if parameters[name].ndim == 4 and not name.startswith("output")]
+        self._rest = [name for name in names if name not in self._convolutions]
+        self._muon = Muon([parameters[name] for name in self._convolutions])
+        self._adam = torch.optim.Adam([parameters[name] for name in self._rest], betas=(0.9, 0.99))
+
+    def train(self, loss: NetworkLoss, batch: Batch, rate: float) -> dict[str, float] | None:
+        """One step on this process' part of a batch; None where the gradient was not finite, and nothing was changed.
+
+        Raises TrainingDiverged where that was so several times in a row.
+        """
+        device = next(self.network.parameters()).device
+        rank, processes = place()
+        photos, moved, styles = (one[rank::processes].to(device) for one in (batch.photos, batch.moved, batch.styles))
+        part = Batch(photos, moved, batch.offset, styles)
+        for optimizer in (self._muon, self._adam):
+            optimizer.zero_grad(set_to_none=True)
+        with autocast(device, self.settings.arithmetic):
+            terms = loss(self.network, part)
+        torch.autograd.backward(torch.stack(list(terms.values())).sum())
+        values = torch.stack([term.detach().float() for term in terms.values()])
+        gradients = [weight.grad for weight in self.network.parameters() if weight.grad is not None]
+        for shared in (values, *gradients):
+            _mean_of_processes(shared)
+        self.step, self.pictures = self.step + 1, self.pictures + len(batch.photos)
+        if not all(bool(shared.isfinite().all()) for shared in (values, *gradients)):
+            self.skipped += 1
+            log.debug(f"step {self.step} was skipped: its gradient is not finite")
+            if self.skipped == SKIPPED_IN_A_ROW:
+                raise TrainingDiverged(f"not finite for {self.skipped} steps in a row, at step {self.step}")
+            return None
+        self.skipped = 0
+        self._muon.param_groups[0]["lr"] = self.settings.learning_rate * rate
+        self._adam.param_groups[0]["lr"] = self.settings.adam_rate * rate
+        self._muon.step()
+        self._adam.step()
+        kept = min(self.settings.averaging, self.step / (self.step + 20))  # what it began with is forgotten soon
+        for name, value in self.network.state_dict().items():
+            self.average[name].lerp_(value, 1 - kept)
+        return dict(zip(terms, values.tolist(), strict=True))
+
+    def begin_with(self, weights: Mapping[str, Tensor]) -> None:
+        """Takes the weights of a network, before the first step."""
+        self.network.load_state_dict(weights)
+        for name, value in self.average.items():
+            value.copy_(weights[name])
+
+    def save(self, path: Path, styles: Sequence[str]) -> None:
+        """Writes the state, whole or not at all."""
+        parameters = dict(self.network.named_parameters())
+        momentum = [self._muon.state[parameters[name]].get("momentum") for name in self._convolutions]
+        state = {
+            "net": self.network.state_dict(),
+            "ema": self.average,
+            "muon": [
+                torch.zeros_like(parameters[n]) if m is None else m
+                for n, m in zip(self._convolutions, momentum, strict=True)
+            ],
+            "adam": self._adam.state_dict(),
+            "step": self.step,
+            "pictures": self.pictures,
+            "rows": list(styles),
+        }
+        file = BytesIO()
+        torch.save(state, file)
+        write_durably(path, file.getvalue())
+
+    def load(self, path: Path, styles: Sequence[str]) -> bool:
+        """Resumes from a state, whose optimizers hold the weights in the order of its own; False where there is none.
+
+        Raises NststabError where the state is damaged, or of another network or of other styles.
+        """
+        state = read_state(path)
+        if state is None:
+            return False
+        try:
+            if list(state["rows"]) != list(styles):
+                raise NststabError(f"{path} is of the styles {', '.join(state['rows'])}")
+            self.network.load_state_dict(state["net"])
+            self._optimizers([name for name in state["net"] if name in dict(self.network.named_parameters())])
+            parameters = dict(self.network.named_parameters())
+            for name, momentum in zip(self._convolutions, state["muon"], strict=True):
+                self._muon.state[parameters[name]]["momentum"] = momentum.to(parameters[name])
+            self._adam.load_state_dict(state["adam"])
+            for name, value in self.average.items():
+                value.copy_(state["ema"][name])
+            self.step, self.pictures = int(state["step"]), int(state["pictures"])
+        except (KeyError, TypeError, RuntimeError, ValueError) as error:
+            if isinstance(error, NststabError):
+                raise
+            raise NststabError(
+                f"{path} is the state of another network: {str(error).splitlines()[-1].strip()}"
+            ) from error
+        return True
+
+
+def fit_network(
+    trainer: NetworkTrainer,
+    loss: NetworkLoss,
+    photos: PhotoFolder,
+    held_out: PhotoFolder,
+    styles: Sequence[str],
+    state: Path,
+    output: Path,
+    *,
+    progress: Listener,
+    stop: Callable[[], bool],
+) -> dict[str, float]:
+    """Trains until all pictures were seen, and gives the mean terms of the averaged weights on held-out photographs.
+
+    A killed run resumes from `state` and ends with the same weights. OUTPUT.jsonl gets means over 50 steps, and
+    OUTPUT.validation sheets of what the averaged weights draw.
+
+    Raises TrainingStopped where `stop` said so, the state being saved, and TrainingDiverged.
+    """
+    settings, data = trainer.settings, NetworkData(photos, len(styles))
+    if trainer.load(state, styles):
+        log.info(f"going on: {trainer.step} steps were done, on {trainer.pictures} pictures")
+    saved, sums = time.monotonic(), dict[str, float]()
+    main = place()[0] == 0
+    with (
+        reported(progress, f"training {output.stem}", settings.pictures) as advance,
+        Prefetcher(_batches(data, settings, trainer.step, trainer.pictures), depth=2) as batches,
+    ):
+        for batch in batches:
+            terms = trainer.train(loss, batch, settings.rate(trainer.pictures, trainer.step))
+            for name, value in (terms or {}).items():
+                sums[name] = sums.get(name, 0.0) + value / _LOGGED
+            stopping = _any_process(stop(), loss.weights.device)
+            if trainer.step % _LOGGED == 0 and main:
+                line = {"step": trainer.step, "pictures": trainer.pictures, "size": batch.photos.shape[-1], **sums}
+                with output.with_suffix(".jsonl").open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+            if trainer.step % _LOGGED == 0:
+                advance(trainer.pictures, note=named(sums))
+                sums = {}
+            if main and (stopping or time.monotonic() - saved > settings.save_seconds):
+                trainer.save(state, styles)
+                saved = time.monotonic()
+            if stopping:
+                raise TrainingStopped(
+                    f"stopped after {trainer.step} steps, which {state.parent} keeps; the same command goes on"
+                )
+            if main and trainer.step % settings.validate_every == 0:
+                _validate(trainer, loss, held_out, output)
+    if main:
+        trainer.save(state, styles)
+    return _validate(trainer, loss, held_out, output) if main else {}
+
+
+def _batches(data: NetworkData, settings: NetworkSettings, step: int, pictures: int) -> Iterator[Batch]:
+    while pictures < settings.pictures:
+        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
+        yield data.batch(settings.batch, settings.crop(pictures), generator)
+        step, pictures = step + 1, pictures + settings.batch
+
+
+def _validate(trainer: NetworkTrainer, loss: NetworkLoss, held_out: PhotoFolder, output: Path) -> dict[str, float]:
+    """Mean terms of the averaged weights, of each style on one photograph, and a sheet of some."""
+    network, device = trainer.network, loss.perceptual.mean.device
+    trained = {name: value.clone() for name, value in network.state_dict().items()}
+    network.load_state_dict(trainer.average)
+    side, count = trainer.settings.crops[-1], len(loss.weights)
+    photos = held_out.center_crops(side, side).to(device)
+    sums: dict[str, float] = {}
+    rows: list[list[Tensor]] = [[], []]
+    with torch.no_grad(), autocast(device, trainer.settings.arithmetic):
+        for style in range(count):
+            photo, number = photos[style % len(photos)][None], torch.tensor([style], device=device)
+            drawn = network(photo, None, F.one_hot(number, count).float())
+            for name, term in loss.painted(drawn, photo, number).items():
+                sums[name] = sums.get(name, 0.0) + float(term) / count
+            if style % max(1, count // _SHOWN) == 0:
+                rows[0].append(photo.cpu())
+                rows[1].append(drawn.float().cpu())
+    network.load_state_dict(trained)
+    folder = output.with_suffix(".validation")
+    folder.mkdir(exist_ok=True)
+    write_picture(folder / f"{trainer.step:07d}.png", contact_sheet(rows, ["", ""]))
+    log.info(f"step {trainer.step}: validation {named(sums)}")
+    return sums
+
+
+def place() -> tuple[int, int]:
+    """The number of this process and how many there are: (0, 1) without torchrun."""
+    if not distributed.is_available() or not distributed.is_initialized():
+        return 0, 1
+    return distributed.get_rank(), distributed.get_world_size()
+
+
+def _mean_of_processes(value: Tensor) -> None:
+    if place()[1] > 1:
+        distributed.all_reduce(value)
+        value /= place()[1]
+
+
+def _any_process(said: bool, device: torch.device) -> bool:
+    if place()[1] == 1:
+        return said
+    votes = torch.tensor(float(said), device=device)
+    distributed.all_reduce(votes)
+    return bool(votes)

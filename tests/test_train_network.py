@@ -1,0 +1,320 @@
+"""One network of many styles: its losses fall, a kill costs nothing, two processes take the steps of one."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from click.testing import CliRunner
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nststab.cli import group
+from nststab.datasets.folders import PhotoFolder
+from nststab.errors import NststabError
+from nststab.listener import silent
+from nststab.losses import LossSettings, style_target
+from nststab.networks.light import LightConfig, LightNetwork, load_light, save_light
+from nststab.styles import shipped
+from nststab.train.loop import SKIPPED_IN_A_ROW, TrainingDiverged, TrainingStopped
+from nststab.train.network import SHIFT, NetworkData, NetworkLoss, NetworkTrainer, fit_network
+from nststab.train.settings import NetworkSettings
+from nststab.vgg import PerceptualNetwork
+from nststab.video.images import write_picture
+from tests.conftest import tiny_state_dict
+
+STYLES = ("wave@32", "wave@48", "scream@32")
+SETTINGS = NetworkSettings(
+    pictures=16, batch=2, crops=(32,), precision="float32", validate_every=1000, cooldown=0, save_seconds=1e9
+)
+
+
+def network(seed: int = 0, styles: tuple[str, ...] = STYLES) -> LightNetwork:
+    torch.manual_seed(seed)
+    return LightNetwork(LightConfig(styles, width=8, blocks=1, margin=4))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> PhotoFolder:
+    generator = torch.Generator().manual_seed(0)
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(4):
+        coarse = torch.rand(1, 3, 6, 6, generator=generator)
+        write_picture(folder / f"{number}.png", F.interpolate(coarse, (44, 52), mode="bilinear"))
+    return PhotoFolder(folder)
+
+
+def make_loss(settings: NetworkSettings = SETTINGS) -> NetworkLoss:
+    vgg = PerceptualNetwork(tiny_state_dict())
+    pictures = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(5)) * torch.tensor(
+        [1.0, 0.5, 0.2]
+    ).view(3, 1, 1, 1)
+    targets = [style_target(vgg, picture[None], LossSettings().style_layers) for picture in pictures]
+    return NetworkLoss.of(vgg, targets, settings)
+
+
+def fitted(
+    photos: PhotoFolder,
+    folder: Path,
+    settings: NetworkSettings = SETTINGS,
+    stop: Callable[[], bool] = lambda: False,
+    begun: LightNetwork | None = None,
+) -> tuple[NetworkTrainer, dict[str, float]]:
+    folder.mkdir(exist_ok=True)
+    trainer = NetworkTrainer(begun or network(), settings)
+    seen, held_out = photos.hold_out(1)
+    losses = fit_network(
+        trainer,
+        make_loss(settings),
+        seen,
+        held_out,
+        STYLES,
+        folder / "state.pt",
+        folder / "net.safetensors",
+        progress=silent,
+        stop=stop,
+    )
+    return trainer, losses
+
+
+def same(one: NetworkTrainer, other: NetworkTrainer) -> bool:
+    weights = [
+        trainer.network.state_dict() | {f"mean {n}": v for n, v in trainer.average.items()} for trainer in (one, other)
+    ]
+    return all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+def test_the_losses_fall_and_are_logged(photos: PhotoFolder, tmp_path: Path) -> None:
+    before = fitted(photos, tmp_path / "short", replace(SETTINGS, pictures=2))[1]
+    trainer, after = fitted(photos, tmp_path / "long", replace(SETTINGS, pictures=240, crops=(32, 40)))
+    assert (trainer.step, trainer.pictures) == (120, 240)
+    assert set(after) == {"content", "style"}
+    assert sum(after.values()) < 0.8 * sum(before.values())
+    lines = [json.loads(line) for line in (tmp_path / "long/net.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["pictures"], line["size"]) for line in lines] == [(50, 100, 32), (100, 200, 40)]
+    assert set(lines[1]) == {"step", "pictures", "size", "content", "style", "shift"}
+    assert [path.name for path in (tmp_path / "long/net.validation").iterdir()] == ["0000120.png"]
+
+
+def test_the_shift_term_makes_it_move_with_its_content(photos: PhotoFolder, tmp_path: Path) -> None:
+    def change(weight: float) -> float:
+        settings = replace(SETTINGS, pictures=160, content_weight=0.0, style_weight=0.0, shift_weight=weight)
+        trainer, _ = fitted(photos, tmp_path / str(weight), settings)
+        batch = NetworkData(photos, 3).batch(8, 32, torch.Generator().manual_seed(3))
+        with torch.no_grad():
+            return float(make_loss(replace(SETTINGS, shift_weight=1.0))(trainer.network, batch)["shift"])
+
+    assert change(30.0) < 0.7 * change(1e-9)
+
+
+def test_a_stopped_run_resumes_and_ends_with_the_same_weights(photos: PhotoFolder, tmp_path: Path) -> None:
+    undisturbed, losses = fitted(photos, tmp_path / "a")
+    asked = iter([False, False, True])
+    with pytest.raises(TrainingStopped, match="stopped after 3 steps"):
+        fitted(photos, tmp_path / "b", stop=lambda: next(asked))
+    resumed, again = fitted(photos, tmp_path / "b", begun=network(7))
+    assert same(resumed, undisturbed)
+    assert again == losses
+    assert not same(resumed, fitted(photos, tmp_path / "c", replace(SETTINGS, seed=1))[0])
+
+
+def test_a_longer_run_goes_on_from_a_finished_one(photos: PhotoFolder, tmp_path: Path) -> None:
+    fitted(photos, tmp_path / "a")
+    longer, _ = fitted(photos, tmp_path / "a", replace(SETTINGS, pictures=20, learning_rate=0.01))
+    assert (longer.step, longer.pictures) == (10, 20)
+
+
+def test_the_state_of_other_styles_or_another_network_is_refused(photos: PhotoFolder, tmp_path: Path) -> None:
+    trainer, _ = fitted(photos, tmp_path / "a")
+    path = tmp_path / "a/state.pt"
+    with pytest.raises(NststabError, match="is of the styles wave@32, wave@48, scream@32"):
+        trainer.load(path, STYLES[:2])
+    with pytest.raises(NststabError, match="is the state of another network"):
+        NetworkTrainer(network(styles=STYLES[:2]), SETTINGS).load(path, STYLES)
+    path.write_bytes(b"Dear diary")
+    with pytest.raises(NststabError, match="is no training state"):
+        trainer.load(path, STYLES)
+
+
+def test_a_state_is_loaded_by_names_whatever_the_order_of_the_weights(photos: PhotoFolder, tmp_path: Path) -> None:
+    """A script wrote it, whose modules stood in another order: momentum must come to its own weight."""
+    undisturbed, _ = fitted(photos, tmp_path / "a")
+    asked = iter([False, True])
+    with pytest.raises(TrainingStopped):
+        fitted(photos, tmp_path / "b", stop=lambda: next(asked))
+    other = network(3)
+    other._modules = dict(reversed(other._modules.items()))
+    assert next(iter(dict(other.named_parameters()))) == "output.weight"
+    assert same(fitted(photos, tmp_path / "b", begun=other)[0], undisturbed)
+
+
+def test_crops_without_contrast_are_drawn_again(tmp_path: Path) -> None:
+    """Half of the photograph is a clear sky."""
+    (tmp_path / "sky").mkdir()
+    picture = torch.full((1, 3, 300, 100), 0.7)
+    picture[..., 260:, :] = torch.rand(1, 3, 40, 100, generator=torch.Generator().manual_seed(0))
+    write_picture(tmp_path / "sky/1.png", picture)
+    data = NetworkData(PhotoFolder(tmp_path / "sky"), 3)
+    for seed in range(4):
+        batch = data.batch(4, 32, torch.Generator().manual_seed(seed))
+        assert batch.photos.flatten(1).std(1).min() > 0.005
+        assert batch.moved.flatten(1).std(1).min() > 0.005
+
+
+def test_both_crops_show_the_same(photos: PhotoFolder) -> None:
+    for seed in range(4):
+        photo, moved, (top, left), styles = NetworkData(photos, 3).batch(2, 32, torch.Generator().manual_seed(seed))
+        assert max(abs(top), abs(left)) <= SHIFT
+        assert styles.max() < 3
+        one = photo[..., max(top, 0) : 32 + min(top, 0), max(left, 0) : 32 + min(left, 0)]
+        other = moved[..., max(-top, 0) : 32 - max(top, 0), max(-left, 0) : 32 - max(left, 0)]
+        assert (one - other).abs().mean() < 0.03
+        assert (one - other).abs().max() < 0.15
+
+
+def test_a_step_that_is_not_finite_is_skipped(photos: PhotoFolder) -> None:
+    trainer, loss = NetworkTrainer(network(), SETTINGS), make_loss()
+    batch = NetworkData(photos, 3).batch(2, 32, torch.Generator().manual_seed(0))
+    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    broken = batch._replace(photos=batch.photos * torch.nan)
+    assert trainer.train(loss, broken, 1.0) is None
+    assert all(torch.equal(value, before[name]) for name, value in trainer.network.state_dict().items())
+    assert trainer.train(loss, batch, 1.0) is not None
+    for _ in range(SKIPPED_IN_A_ROW - 1):
+        trainer.train(loss, broken, 1.0)
+    with pytest.raises(TrainingDiverged, match=f"not finite for {SKIPPED_IN_A_ROW} steps in a row"):
+        trainer.train(loss, broken, 1.0)
+
+
+def test_the_weights_of_styles_weigh_their_losses(photos: PhotoFolder) -> None:
+    loss, model = make_loss(), network()
+    batch = NetworkData(photos, 3).batch(2, 32, torch.Generator().manual_seed(0))._replace(styles=torch.tensor([1, 1]))
+    heavier = replace(loss, weights=torch.tensor([1.0, 3.0, 1.0]))
+    with torch.no_grad():
+        one, three = loss(model, batch), heavier(model, batch)
+    assert three["style"].item() == pytest.approx(3 * one["style"].item())
+    assert three["content"] == one["content"]
+
+
+def test_crops_grow_and_rates_fall_at_the_end() -> None:
+    settings = NetworkSettings(pictures=900, crops=(128, 192, 256), cooldown=0.2)
+    assert [settings.crop(done) for done in (0, 299, 300, 599, 600, 899, 900)] == [128, 128, 192, 192, 256, 256, 256]
+    assert settings.rate(0, 0) == pytest.approx(1 / 50)
+    assert settings.rate(450, 100) == 1
+    assert settings.rate(810, 100) == pytest.approx(0.5)
+
+
+PROCESSES = """
+import sys, torch
+from pathlib import Path
+import torch.distributed as distributed
+from nststab.datasets.folders import PhotoFolder
+from tests.test_train_network import fitted_with_terms
+rank, folder = int(sys.argv[1]), Path(sys.argv[2])
+distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+torch.save(fitted_with_terms(PhotoFolder(folder / "photos"), folder / "two"), folder / f"{rank}.pt")
+"""
+
+
+def fitted_with_terms(photos: PhotoFolder, folder: Path) -> tuple[list[Any], dict[str, Tensor]]:
+    """The terms of every step, and the weights at the end."""
+    found: list[Any] = []
+    train = NetworkTrainer.train
+
+    def recorded(*arguments: Any) -> dict[str, float] | None:
+        terms = train(*arguments)
+        found.append(terms)
+        return terms
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(NetworkTrainer, "train", recorded)
+        return found, fitted(photos, folder)[0].network.state_dict()
+
+
+def test_two_processes_take_the_steps_of_one(photos: PhotoFolder, tmp_path: Path) -> None:
+    terms, _ = fitted_with_terms(photos, tmp_path / "one")
+    running = [
+        subprocess.Popen([sys.executable, "-c", PROCESSES, str(rank), str(tmp_path)], stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    for process in running:
+        assert process.wait(300) == 0, process.communicate()[1]
+    (first, weights), (second, others) = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    assert first == second
+    assert all(torch.equal(value, others[name]) for name, value in weights.items())
+    assert len(terms) == len(first) == SETTINGS.pictures // SETTINGS.batch
+    for one, two in zip(terms, first, strict=True):
+        assert two == pytest.approx(one, rel=1e-2)  # sums of another order, which Adam makes larger
+    assert first[0] == pytest.approx(terms[0], rel=1e-5)
+
+
+# The network, its file and the command
+
+
+def test_the_names_of_its_weights_stay() -> None:
+    """States and files of earlier trainings have them."""
+    names = {name.rpartition(".")[0] for name in network().state_dict()}
+    parts = ("encoder.0", "encoder.1", "blocks.0.first", "blocks.0.second", "decoder.0", "decoder.1")
+    assert names == {f"{part}.{kind}" for part in parts for kind in ("convolution", "normalization")} | {"output"}
+    assert network().state_dict()["decoder.0.normalization.scale"].shape == (3, 4)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 30), (33, 48)])
+def test_any_size_goes_in_and_comes_out_in_a_mixture_of_styles(size: tuple[int, int]) -> None:
+    model = network()
+    model.state_dict()["blocks.0.first.normalization.scale"].copy_(torch.rand(3, 8) + 0.5)
+    frame = torch.rand(2, 3, *size)
+    with torch.no_grad():
+        first, both = (model(frame, None, torch.tensor([style])) for style in ([1.0, 0, 0], [0.5, 0.5, 0]))
+    assert first.shape == both.shape == frame.shape
+    assert bool(first.isfinite().all())
+    assert not torch.equal(first, both) or size == (1, 1)
+
+
+def test_a_file_gives_the_network_back(tmp_path: Path) -> None:
+    model = network()
+    save_light(tmp_path / "net.safetensors", model, {"pictures": 7})
+    loaded, record = load_light(tmp_path / "net.safetensors")
+    assert (loaded.config, record) == (model.config, {"pictures": 7})
+    frame, style = torch.rand(1, 3, 32, 32), torch.eye(3)[:1]
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(frame, None, style), model(frame, None, style), atol=2e-3, rtol=0)
+
+
+@pytest.mark.usefixtures("photos")
+def test_the_command_trains_and_writes_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "package/weights").mkdir(parents=True)
+    save_file(tiny_state_dict(), tmp_path / "package/weights/vgg16-conv4_3.safetensors")
+    monkeypatch.setattr(shipped, "_PACKAGE", tmp_path / "package")
+    for name in ("b", "a"):
+        write_picture(Path(f"{name}.png"), torch.rand(1, 3, 40, 40))
+    small = "--photos photos --crops 32 --strokes 32,48 --set width=8 --set blocks=1 --precision float32"
+
+    def run(arguments: str) -> str:
+        result = CliRunner().invoke(group, ["train", "network", *arguments.split()])
+        assert result.exit_code == 0, result.stderr
+        return result.stderr
+
+    said = run(f"b.png a.png {small} --pictures 8 -o net.safetensors")
+    assert said.splitlines()[-1].startswith("net.safetensors: 4 styles, trained on 8 pictures, validation content ")
+    trained, record = load_light(Path("net.safetensors"))
+    assert trained.config.styles == ("a@32", "a@48", "b@32", "b@48")
+    assert (record["pictures"], record["settings"]["batch"], record["photos"]) == (8, 4, 2)
+    assert not list(Path().glob("*.unfinished"))
+    run(
+        f"a.png b.png {small} --pictures 4 --start-from net.safetensors --set learning_rate=1e-9 -o further.safetensors"
+    )
+    further, _ = load_light(Path("further.safetensors"))
+    name = "blocks.0.first.convolution.weight"
+    torch.testing.assert_close(further.state_dict()[name], trained.state_dict()[name], atol=1e-3, rtol=0)
+    refused = CliRunner().invoke(group, f"train network a.png {small} --style-weights 1,2 -o x.safetensors".split())
+    assert (refused.exit_code, len(refused.stderr.splitlines())) == (2, 1)
+    assert "expected one for each style, got 2 for 1 styles" in refused.stderr
