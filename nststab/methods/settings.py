@@ -142,3 +142,13 @@ class MethodSettings(Settings):
         if flow.files and (flow.method != FlowSettings.method or flow.cache):
             name = "flow.cache" if flow.cache else "flow.method"
             raise SettingError(f"{name} has no effect with flow.files, which reads the flow from files")
+
+
+@dataclass(frozen=True)
+class DeflickerSettings(Settings):
+    """How `Deflicker` takes the flicker out of a clip."""
+
+    strength: float = setting(1.0, "From 0, the clip as it is, to 1, as steady as can be.", least=0, most=1)
+    lifetime: int = setting(32, "Frames after which a texture is drawn anew at the latest.", least=2, most=240)
+    look_ahead: int = setting(8, "Frames after it that smooth the tone of a frame; 0 is causal.", least=0, most=60)
+    flow_side: int = setting(640, "Longest side in pixels at which the flow is estimated.", least=64)

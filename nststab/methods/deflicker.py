@@ -1,0 +1,395 @@
+"""Takes the flicker out of a clip that was processed frame by frame, blind to how: strokes stay where they were drawn.
+
+Blending each frame with the warped previous result makes a clip steady, and washes it out: what is averaged are
+textures that have little in common. So nothing is averaged here. Each pixel remembers in which frame, and where in
+it, its texture was drawn, and the optical flow carries this address, not the colour: a texture is resampled once,
+however long it is held. It is drawn anew where its surface was hidden, where the original no longer looks as it did
+there, where neighbours come from places torn apart, and at the latest after `lifetime` frames; earlier where the new
+texture is much the same. What does average well, the smooth difference of tone between the new frame and what is held,
+is smoothed along the flow (cf. Bonneel et al. 2015), also over the frames after it if there is a look-ahead.
+"""
+
+import importlib
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nststab.errors import NststabError
+from nststab.flow.estimators import dis, require_estimator
+from nststab.frames import Frame
+from nststab.methods.settings import DeflickerSettings
+from nststab.warp import disoccluded
+
+Estimator = Callable[[Tensor, Tensor], Tensor]
+Plane = NDArray[np.float32]  # (H, W) or (H, W, C)
+
+_CELLS = 48  # of the grid on which tone is smoothed, along the longest side
+_TONE = 0.1  # share of a frame in the running mean of tone
+_FADE = 0.4  # share of a texture that was drawn anew in the first frame: it is faded in
+_PAD = 4  # pixels around each frame in the store, for the cubic kernel
+_RANGE = 32767.0  # stored levels of 1.0; the tone that was taken off may lead out of 0 .. 1, down to -0.5
+# The original must look as it did where the texture was drawn: mean difference of levels about the local mean of light,
+# plus a share of the local contrast. Without an original the clip's own flicker is in the difference.
+_CHANGE, _CHANGE_SHARE = 0.04, 0.3
+_OWN_CHANGE, _OWN_CHANGE_SHARE = 0.06, 0.5
+_TORN = 0.7  # mean square of pixels by which neighbours' textures lie apart, of a longest side of 384
+_STRANGE = 0.5  # share of neighbours of other frames
+
+
+class Deflicker:
+    """A stylizer that steadies frames whose `content` is the original, or, without one, frames by their own motion.
+
+    The frames of one shot in, as many out, `look_ahead` frames later. At strength 0 they come back as they are.
+
+    Args:
+        estimator: flow between two pictures (1, 3, H, W); by default DIS.
+        settings: what `DeflickerSettings` says.
+    """
+
+    def __init__(self, settings: DeflickerSettings | None = None, estimator: Estimator = dis) -> None:
+        self._settings = settings or DeflickerSettings()
+        self._estimator = estimator
+
+    def __call__(self, frames: Iterable[Frame], /) -> Iterator[Frame]:
+        if self._settings.strength == 0:
+            yield from frames
+            return
+        require_estimator("dis")
+        cv2 = importlib.import_module("cv2")
+        held = _held(_with_flow(frames, self._flow), self._settings, cv2)
+        previous: Plane | None = None
+        for step, tone in _toned(held, self._settings.look_ahead, cv2):
+            picture = step.picture + _resized(cv2, tone, *step.picture.shape[:2])
+            if previous is not None and step.backward is not None:
+                fading = ((1 - _FADE) * step.trust)[..., None]
+                picture += fading * (_moved(cv2, previous, step.backward, cv2.INTER_CUBIC) - picture)
+            previous = picture
+            rgb = torch.from_numpy(picture).permute(2, 0, 1)[None]
+            mixed = step.frame.rgb + self._settings.strength * (rgb.to(step.frame.rgb) - step.frame.rgb)
+            yield step.frame.with_rgb(mixed.clamp(0, 1))
+
+    def _flow(self, first: Tensor, second: Tensor) -> Tensor:
+        """Flow at no more than `flow_side` pixels, brought to the pictures' size."""
+        height, width = first.shape[-2:]
+        share = self._settings.flow_side / max(height, width)
+        if share >= 1:
+            return self._estimator(first, second)
+        small = (max(1, round(height * share)), max(1, round(width * share)))
+        found = self._estimator(*(F.interpolate(one, small, mode="area") for one in (first, second)))
+        scale = found.new_tensor([width / small[1], height / small[0]]).view(1, 2, 1, 1)
+        return F.interpolate(found, (height, width), mode="bilinear", align_corners=False) * scale
+
+
+def own_guide(picture: Tensor) -> Tensor:
+    """What stands for a missing original (1, 3, H, W): the picture itself without its finest strokes."""
+    side = max(picture.shape[-2:])
+    reach = max(1, round(side / 200))
+    padded = F.pad(picture, (reach,) * 4, mode="replicate")
+    return F.avg_pool2d(padded, 2 * reach + 1, 1)
+
+
+class _Moving(NamedTuple):
+    """A frame with its guide (1, 3, H, W) and the flows from and to the frame before it, None at the first."""
+
+    frame: Frame
+    guide: Tensor
+    forward: Tensor | None
+    backward: Tensor | None
+
+
+def _with_flow(frames: Iterable[Frame], flow: Estimator) -> Iterator[_Moving]:
+    """Both directions side by side in threads, one frame ahead of the reader."""
+    waiting: deque[tuple[Frame, Tensor, tuple[Future[Tensor], Future[Tensor]] | None]] = deque()
+    before: Tensor | None = None
+
+    def finished() -> _Moving:
+        frame, guide, flows = waiting.popleft()
+        if flows is None:
+            return _Moving(frame, guide, None, None)
+        return _Moving(frame, guide, flows[0].result(), flows[1].result())
+
+    with ThreadPoolExecutor(2, thread_name_prefix="flow") as pool:
+        for frame in frames:
+            guide = own_guide(frame.rgb) if frame.content is None else frame.content
+            if guide.shape != frame.rgb.shape:
+                raise NststabError(
+                    f"expected an original of the clip's size {tuple(frame.rgb.shape)}, got {tuple(guide.shape)}"
+                )
+            guide = guide.detach().float().cpu()
+            pair = None if before is None else (pool.submit(flow, before, guide), pool.submit(flow, guide, before))
+            waiting.append((frame, guide, pair))
+            before = guide
+            if len(waiting) > 1:
+                yield finished()
+        while waiting:
+            yield finished()
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A frame made of held textures.
+
+    Attributes:
+        picture: (H, W, 3), in the tone of what is held.
+        tone: (h, w, 3), how the tone of the new frame differs from that, on the coarse grid.
+        trust: (H, W), 1 where the picture goes on from the one before.
+        backward, forward: flows (H, W, 2) to the frame before and from it, None at the first.
+    """
+
+    frame: Frame
+    picture: Plane
+    tone: Plane
+    trust: Plane
+    backward: Plane | None
+    forward: Plane | None
+
+
+def _held(moving: Iterable[_Moving], settings: DeflickerSettings, cv2: Any) -> Iterator[_Step]:
+    """Carries the address of each pixel's texture along, and draws anew what is no longer right."""
+    shot: _Shot | None = None
+    for one in moving:
+        picture = _plane(one.frame.rgb)
+        if shot is None:
+            shot = _Shot(picture.shape[0], picture.shape[1], settings, one.frame.content is None, cv2)
+            yield shot.first(one, picture)
+        elif picture.shape[:2] != (shot.height, shot.width):
+            raise NststabError(
+                f"expected frames of {shot.width}x{shot.height} as the first, got {picture.shape[1::-1]}"
+            )
+        else:
+            yield shot.next(one, picture)
+
+
+class _Shot:
+    """The addresses of the textures of a shot, and the frames that they lead to."""
+
+    def __init__(self, height: int, width: int, settings: DeflickerSettings, alone: bool, cv2: Any) -> None:
+        self.height, self.width, self._cv2 = height, width, cv2
+        self._settings = settings
+        self._change, self._share = (_OWN_CHANGE, _OWN_CHANGE_SHARE) if alone else (_CHANGE, _CHANGE_SHARE)
+        scale = max(height, width) / 384
+        self._small, self._wide = _odd(5 * scale), _odd(9 * scale)
+        self._torn = _TORN * scale**2
+        self._cell = max(1, round(max(height, width) / _CELLS))
+        rows, columns = np.mgrid[:height, :width]
+        self._x, self._y = columns.astype(np.float32), rows.astype(np.float32)
+        self._pictures = _Store(settings.lifetime, height, width, np.dtype(np.uint16), cv2)
+        self._guides = _Store(settings.lifetime, height, width, np.dtype(np.uint8), cv2)
+        self._number = 0
+        self._drawn = np.zeros((height, width), np.int32)  # number of the frame where a texture was drawn
+        self._u, self._v = self._x, self._y  # and where in it
+        # Textures end at different times, in patches, so that a frame never changes as a whole.
+        random = np.random.default_rng(0).random((8, 12), np.float32)
+        spread = cv2.resize(random, (width, height), interpolation=cv2.INTER_CUBIC).clip(0, 1)
+        self._lifetime = settings.lifetime * (1 - 0.5 * spread)
+
+    def first(self, one: _Moving, picture: Plane) -> _Step:
+        self._keep(picture, _plane(one.guide))
+        shape = (max(1, self.height // self._cell), max(1, self.width // self._cell), 3)
+        return _Step(one.frame, picture, np.zeros(shape, np.float32), self._x * 0, None, None)
+
+    def next(self, one: _Moving, picture: Plane) -> _Step:
+        assert one.forward is not None
+        assert one.backward is not None
+        self._number += 1
+        guide, backward = _plane(one.guide), _plane(one.backward)
+        trusted = self._carry(backward) & ~disoccluded(one.backward, one.forward)[0, 0].numpy()
+        trusted &= self._looks_as_before(guide, trusted) & ~self._is_torn()
+        held = self._pictures.read(self._drawn, self._u, self._v, self._cv2.INTER_CUBIC)
+        trust = trusted.astype(np.float32)
+        tone = self._tone(picture - held, trust)
+        fresh = picture - _resized(self._cv2, tone, self.height, self.width)
+        anew = ~trusted | self._is_due(fresh, held)
+        self._drawn = np.where(anew, np.int32(self._number), self._drawn)
+        self._u, self._v = np.where(anew, self._x, self._u), np.where(anew, self._y, self._v)
+        self._keep(fresh, guide)
+        soft = self._cv2.GaussianBlur(trust, (0, 0), 1.0)
+        shown = np.where(anew[..., None], fresh, held)
+        return _Step(one.frame, shown, tone, (2 * soft - 1).clip(0, 1), backward, _plane(one.forward))
+
+    def _keep(self, picture: Plane, guide: Plane) -> None:
+        levels: Plane = (picture + np.float32(0.5)).clip(0, 2) * np.float32(_RANGE)
+        self._pictures.write(self._number, levels)
+        self._guides.write(self._number, guide * 255)
+
+    def _carry(self, backward: Plane) -> NDArray[np.bool_]:
+        """Moves all addresses along the flow: which are known, and young enough.
+
+        Between four neighbours of one frame an address is interpolated, which is exact for any affine motion; elsewhere
+        the nearest is taken, and moved by what is left.
+        """
+        x, y = self._x + backward[..., 0], self._y + backward[..., 1]
+        inside = (x > -0.5) & (x < self.width - 0.5) & (y > -0.5) & (y < self.height - 0.5)
+        x, y = x.clip(0, self.width - 1), y.clip(0, self.height - 1)
+        left = np.minimum(x.astype(np.int32), max(0, self.width - 2))
+        top = np.minimum(y.astype(np.int32), max(0, self.height - 2))
+        right, below = x - left, y - top
+        across, down = min(1, self.width - 1), self.width * min(1, self.height - 1)
+        corner = top * self.width + left
+        nearest = corner + across * (right > 0.5) + down * (below > 0.5)
+        drawn, u, v = self._drawn.ravel(), self._u.ravel(), self._v.ravel()
+        own = drawn[corner]
+        one = (own == drawn[corner + across]) & (own == drawn[corner + down]) & (own == drawn[corner + across + down])
+
+        def between(values: Plane) -> Plane:
+            above = values[corner] * (1 - right) + values[corner + across] * right
+            under = values[corner + down] * (1 - right) + values[corner + across + down] * right
+            mixed: Plane = above * (1 - below) + under * below
+            return mixed
+
+        self._drawn = drawn[nearest]
+        self._u = np.where(one, between(u), u[nearest] + x - nearest % self.width).astype(np.float32)
+        self._v = np.where(one, between(v), v[nearest] + y - nearest // self.width).astype(np.float32)
+        known: NDArray[np.bool_] = inside & (self._number - self._drawn < self._settings.lifetime)
+        return known
+
+    def _looks_as_before(self, guide: Plane, trusted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Where the original looks as it did where the texture was drawn, but for the light."""
+        before = self._guides.read(self._drawn, self._u, self._v, self._cv2.INTER_LINEAR)
+        change = before - guide
+        light = self._tone(change, trusted.astype(np.float32))
+        change -= _resized(self._cv2, light, self.height, self.width)
+        size = (self._small, self._small)
+        different = self._cv2.blur(np.abs(change).mean(2), size)
+        luma = guide.mean(2)
+        variance = self._cv2.blur(luma * luma, size) - self._cv2.blur(luma, size) ** 2
+        same: NDArray[np.bool_] = different < self._change + self._share * np.sqrt(variance.clip(0))
+        return same
+
+    def _is_torn(self) -> NDArray[np.bool_]:
+        """Where neighbours' textures of one frame lie apart in it, or are of many frames: they are no picture together.
+
+        The ways to different frames differ by the motion between these, which says nothing.
+        """
+        size, reach = (self._small, self._small), self._small // 2
+        torn, strange = self._x * 0, self._x * 0
+        for axis in (0, 1):
+            same = (self._drawn == np.roll(self._drawn, reach, axis)).astype(np.float32)
+            for way in (self._u - self._x, self._v - self._y):
+                torn += same * (way - np.roll(way, reach, axis)) ** 2
+            strange += 1 - same
+        blur = self._cv2.blur
+        found: NDArray[np.bool_] = (blur(torn, size) > self._torn) | (blur(strange, size) > 2 * _STRANGE)
+        return found
+
+    def _tone(self, difference: Plane, trust: Plane) -> Plane:
+        """The smooth part of a difference (H, W, 3) where it is trusted, on the coarse grid (h, w, 3)."""
+        shape = (max(1, self.width // self._cell), max(1, self.height // self._cell))
+        both = np.concatenate([difference * trust[..., None], trust[..., None]], 2)
+        grid = self._cv2.resize(both, shape, interpolation=self._cv2.INTER_AREA).reshape(shape[1], shape[0], 4)
+        mean = grid.mean((0, 1))
+        grid = self._cv2.GaussianBlur(grid, (0, 0), 2.0).reshape(grid.shape)
+        whole = mean[:3] / (mean[3] + 1e-3)  # for cells without anything to be trusted around
+        tone: Plane = (grid[..., :3] + 1e-2 * whole) / (grid[..., 3:] + 1e-2)
+        return tone
+
+    def _is_due(self, fresh: Plane, held: Plane) -> NDArray[np.bool_]:
+        """Where a texture has reached its age, or is old enough for how little the new one differs."""
+        age = (self._number - self._drawn) / self._lifetime
+        size = (self._wide, self._wide)
+        difference = self._cv2.blur(((fresh - held) ** 2).mean(2), size)
+        variance = (self._cv2.blur(fresh * fresh, size) - self._cv2.blur(fresh, size) ** 2).mean(2)
+        due: NDArray[np.bool_] = difference / (2 * variance.clip(0) + 2e-4) < age**2
+        due |= age >= 1
+        return due
+
+
+class _Store:
+    """The last `count` pictures (H, W, 3), side by side in one, of which any pixels can be read at once."""
+
+    def __init__(self, count: int, height: int, width: int, kind: np.dtype[Any], cv2: Any) -> None:
+        self._count, self._height, self._width, self._cv2 = count, height, width, cv2
+        self._columns = math.ceil(math.sqrt(count * height / width))
+        rows = math.ceil(count / self._columns)
+        self._tall, self._broad = height + 2 * _PAD, width + 2 * _PAD
+        if max(rows * self._tall, self._columns * self._broad) >= 32767:  # OpenCV's remap
+            raise NststabError(f"{width}x{height} pixels are too many for a lifetime of {count} frames")
+        self._sheet = np.zeros((rows * self._tall, self._columns * self._broad, 3), kind)
+
+    def write(self, number: int, levels: Plane) -> None:
+        row, column = divmod(number % self._count, self._columns)
+        padded = np.pad(levels.round().astype(self._sheet.dtype), ((_PAD, _PAD), (_PAD, _PAD), (0, 0)), mode="edge")
+        top, left = row * self._tall, column * self._broad
+        self._sheet[top : top + self._tall, left : left + self._broad] = padded
+
+    def read(self, number: NDArray[np.int32], u: Plane, v: Plane, interpolation: int) -> Plane:
+        """The pixels (u, v) (H, W) of the pictures `number` (H, W), in levels of 1: (H, W, 3)."""
+        row, column = np.divmod(number % self._count, np.int32(self._columns))
+        x = u.clip(0, self._width - 1) + (column * self._broad + _PAD).astype(np.float32)
+        y = v.clip(0, self._height - 1) + (row * self._tall + _PAD).astype(np.float32)
+        levels = self._cv2.remap(self._sheet, x, y, interpolation).astype(np.float32)
+        unit: Plane = levels / 255 if self._sheet.dtype == np.uint8 else levels / np.float32(_RANGE) - np.float32(0.5)
+        return unit
+
+
+def _toned(steps: Iterable[_Step], look_ahead: int, cv2: Any) -> Iterator[tuple[_Step, Plane]]:
+    """Each step with its tone (h, w, 3) smoothed along the flow, over the frames before it and `look_ahead` after."""
+    waiting: deque[_Step] = deque()
+    past: Plane | None = None
+    weight = 0.0
+
+    def smoothed() -> tuple[_Step, Plane]:
+        nonlocal past, weight
+        step = waiting.popleft()
+        if past is None or step.backward is None:
+            past, weight = step.tone, 1.0
+        else:
+            past = step.tone + (1 - _TONE) * _moved(cv2, past, _coarse(cv2, step.backward, step.tone), cv2.INTER_LINEAR)
+            weight = 1 + (1 - _TONE) * weight
+        later, later_weight = np.zeros_like(past), 0.0
+        for after in reversed(waiting):
+            assert after.forward is not None
+            gathered = after.tone + (1 - _TONE) * later
+            later = _moved(cv2, gathered, _coarse(cv2, after.forward, step.tone), cv2.INTER_LINEAR)
+            later_weight = 1 + (1 - _TONE) * later_weight
+        share = 1 - _TONE
+        tone: Plane = ((past + share * later) / (weight + share * later_weight)).astype(np.float32)
+        return step, tone
+
+    for step in steps:
+        waiting.append(step)
+        if len(waiting) > look_ahead:
+            yield smoothed()
+    while waiting:
+        yield smoothed()
+
+
+def _coarse(cv2: Any, flow: Plane, like: Plane) -> Plane:
+    """A flow (H, W, 2) on the grid of `like` (h, w, 3), in its cells."""
+    height, width = like.shape[:2]
+    small = cv2.resize(flow, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, 2)
+    scaled: Plane = small * np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
+    return scaled
+
+
+def _moved(cv2: Any, picture: Plane, flow: Plane, interpolation: int) -> Plane:
+    """`picture` (H, W, 3) sampled at x + flow(x), its border replicated."""
+    height, width = picture.shape[:2]
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    x, y = (columns + flow[..., 0]).clip(0, width - 1), (rows + flow[..., 1]).clip(0, height - 1)
+    moved: Plane = cv2.remap(picture, x, y, interpolation, borderMode=cv2.BORDER_REPLICATE)
+    return moved
+
+
+def _resized(cv2: Any, grid: Plane, height: int, width: int) -> Plane:
+    large: Plane = cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR).reshape(height, width, -1)
+    return large
+
+
+def _plane(tensor: Tensor) -> Plane:
+    """(1, C, H, W) as a contiguous (H, W, C) of float32."""
+    plane: Plane = np.ascontiguousarray(tensor[0].detach().permute(1, 2, 0).float().cpu().numpy())
+    return plane
+
+
+def _odd(size: float) -> int:
+    return 2 * max(1, round((size - 1) / 2)) + 1

@@ -1,0 +1,137 @@
+"""Deflicker: steady, as sharp as before, without ghosts or drift; and the clips that it is given."""
+
+import itertools
+from collections.abc import Iterable, Iterator
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nststab.errors import NststabError
+from nststab.frames import Frame
+from nststab.methods.deflicker import Deflicker
+from nststab.methods.settings import DeflickerSettings
+
+HEIGHT, WIDTH, SPEED = 72, 96, 2
+
+
+def pan(count: int, seed: int = 0) -> list[Tensor]:
+    """A scene that moves to the left by `SPEED` whole pixels a frame."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(1, 3, 18, (WIDTH + SPEED * count) // 4, generator=generator)
+    scene = F.interpolate(coarse, scale_factor=4, mode="bicubic").clamp(0, 1)
+    return [scene[..., SPEED * t : SPEED * t + WIDTH] for t in range(count)]
+
+
+def frames_of(processed: Iterable[Tensor], originals: Iterable[Tensor]) -> Iterator[Frame]:
+    pairs = zip(processed, originals, strict=True)
+    return (Frame(rgb, number, content=original) for number, (rgb, original) in enumerate(pairs))
+
+
+def pan_flow(first: Tensor, second: Tensor) -> Tensor:
+    """The exact flow between two adjacent frames of `pan`."""
+    flow = torch.zeros(1, 2, HEIGHT, WIDTH)
+    flow[:, 0] = -SPEED if torch.equal(first[..., SPEED:], second[..., :-SPEED]) else SPEED
+    return flow
+
+
+def steadied(processed: list[Tensor], originals: list[Tensor], **settings: float) -> list[Tensor]:
+    deflicker = Deflicker(DeflickerSettings(**settings), pan_flow)  # type: ignore[arg-type]
+    return [frame.rgb for frame in deflicker(frames_of(processed, originals))]
+
+
+def change(frames: list[Tensor]) -> float:
+    """Mean absolute change along the motion, in levels of 255."""
+    pairs = itertools.pairwise(frames)
+    moved = [(after[..., :-SPEED] - before[..., SPEED:]).abs().mean() for before, after in pairs]
+    return 255 * float(torch.stack(moved).mean())
+
+
+def gradient(frame: Tensor) -> float:
+    return float((frame[..., 1:] - frame[..., :-1]).abs().mean())
+
+
+def test_strength_0_gives_the_very_frames_back() -> None:
+    originals = pan(3)
+    frames = list(frames_of([torch.rand_like(one) for one in originals], originals))
+    assert [id(frame) for frame in Deflicker(DeflickerSettings(strength=0))(frames)] == [id(frame) for frame in frames]
+
+
+def test_a_texture_that_is_new_in_each_frame_is_held_and_stays_as_sharp() -> None:
+    originals, generator = pan(50), torch.Generator().manual_seed(1)
+    processed = [(0.5 * one + 0.5 * torch.rand(one.shape, generator=generator)) for one in originals]
+    made = steadied(processed, originals)
+    assert change(processed) > 30
+    assert change(made[5:]) < change(processed) / 5
+    assert gradient(made[-1]) > 0.9 * gradient(processed[-1])
+    assert change(steadied(processed, originals, strength=0.5)[5:]) == pytest.approx(change(processed) / 2, rel=0.15)
+
+
+def test_exposure_that_flickers_is_taken_out_and_the_mean_is_kept() -> None:
+    originals, generator = pan(60), torch.Generator().manual_seed(1)
+    gains = 0.7 + 0.3 * torch.rand(len(originals), generator=generator)
+    processed = [gain * one for gain, one in zip(gains, originals, strict=True)]
+    made = steadied(processed, originals)
+    assert change(made) < change(processed) / 5
+    wanted = [float(gains.mean() * one.mean()) for one in originals]
+    assert max(abs(float(one.mean()) - mean) for one, mean in zip(made, wanted, strict=True)) < 0.03
+
+
+def test_the_tone_follows_what_the_clip_really_does() -> None:
+    originals = pan(60)
+    processed = [one * (0.5 if number < 20 else 0.8) for number, one in enumerate(originals)]
+    made = steadied(processed, originals)
+    assert float((made[-1].mean() - processed[-1].mean()).abs()) < 2 / 255
+    with_look_ahead = float((made[19].mean() - processed[19].mean()).abs())
+    causal = steadied(processed, originals, look_ahead=0)
+    assert float((causal[19].mean() - processed[19].mean()).abs()) < 1 / 255 < with_look_ahead
+
+
+def test_a_steady_clip_passes_nearly_unchanged() -> None:
+    originals = pan(40)
+    made = steadied([0.2 + 0.6 * one for one in originals], originals)
+    differences = [float((one - (0.2 + 0.6 * own)).abs().mean()) for one, own in zip(made, originals, strict=True)]
+    assert 255 * max(differences) < 1.5
+
+
+def test_nothing_is_held_where_a_thing_has_moved_away() -> None:
+    scene = pan(1)[0]
+
+    def with_square(t: int) -> Tensor:
+        frame = scene.clone()
+        frame[..., 20:44, 10 + 4 * t : 34 + 4 * t] = 1 - scene[..., 20:44, 10:34]
+        return frame
+
+    originals = [with_square(t) for t in range(8)]
+    made = [frame.rgb for frame in Deflicker()(frames_of(originals, originals))]
+    uncovered = made[-1][..., 22:42, 10 : 10 + 4 * 7 - 4]
+    assert 255 * float((uncovered - scene[..., 22:42, 10 : 10 + 4 * 7 - 4]).abs().mean()) < 3
+
+
+def test_without_an_original_the_clip_is_followed_by_its_own_motion() -> None:
+    originals, generator = pan(16), torch.Generator().manual_seed(1)
+    processed = [one * (0.8 + 0.2 * float(torch.rand(1, generator=generator))) for one in originals]
+    made = [frame.rgb for frame in Deflicker()(Frame(one, number) for number, one in enumerate(processed))]
+    assert change(made) < change(processed) / 2
+
+
+def test_frames_are_given_back_in_order_and_no_more_is_read_than_is_looked_ahead() -> None:
+    originals = pan(20)
+    read = []
+
+    def source() -> Iterator[Frame]:
+        for frame in frames_of(originals, originals):
+            read.append(frame.number)
+            yield frame
+
+    made = Deflicker(DeflickerSettings(look_ahead=4), pan_flow)(source())
+    assert [next(made).number for _ in range(3)] == [0, 1, 2]
+    assert len(read) <= 3 + 4 + 1
+    assert [frame.number for frame in made] == list(range(3, 20))
+
+
+def test_an_original_of_another_size_is_named() -> None:
+    frames = frames_of([torch.rand(1, 3, 20, 20)], [torch.rand(1, 3, 20, 21)])
+    with pytest.raises(NststabError, match="expected an original of the clip's size"):
+        list(Deflicker()(frames))
