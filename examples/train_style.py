@@ -9,7 +9,7 @@ A killed run is resumed when the same command is given again.
 import argparse
 import logging
 
-from nststab.tasks.train_style import train_style
+import nststab
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -18,5 +18,5 @@ if __name__ == "__main__":
     parser.add_argument("--effort", type=float, default=1.0, help="steps, as a multiple of the usual ones")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    made = train_style(options.painting, photos=options.photos, output=options.folder, effort=options.effort)
+    made = nststab.train_style(options.painting, photos=options.photos, output=options.folder, effort=options.effort)
     print(made.table())

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from nststab.frames import Frame as Frame
     from nststab.tasks.compare import compare as compare
     from nststab.tasks.score import score as score
+    from nststab.tasks.train_style import train_style as train_style
 
 __version__ = "0.1.0"
 
@@ -19,6 +20,7 @@ _LAZY = {  # PEP 562: `import nststab` does not wait for torch
     "NststabError": "nststab.errors",
     "compare": "nststab.tasks.compare",
     "score": "nststab.tasks.score",
+    "train_style": "nststab.tasks.train_style",
 }
 
 

@@ -20,7 +20,8 @@ from nststab.datasets.folders import PhotoFolder
 from nststab.errors import NststabError
 from nststab.listener import silent
 from nststab.losses import LossSettings, style_target
-from nststab.networks.light import LightConfig, LightNetwork, load_light, save_light
+from nststab.networks.checkpoints import Checkpoint, load_checkpoint
+from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.styles import shipped
 from nststab.train.loop import SKIPPED_IN_A_ROW, TrainingDiverged, TrainingStopped
 from nststab.train.network import SHIFT, NetworkData, NetworkLoss, NetworkTrainer, fit_network
@@ -35,9 +36,9 @@ SETTINGS = NetworkSettings(
 )
 
 
-def network(seed: int = 0, styles: tuple[str, ...] = STYLES) -> LightNetwork:
+def network(seed: int = 0, styles: tuple[str, ...] = STYLES) -> TransformationNetwork:
     torch.manual_seed(seed)
-    return LightNetwork(LightConfig(styles, width=8, blocks=1, margin=4))
+    return TransformationNetwork(NetworkConfig(False, (2, 4, 8), 1, 4, "light", styles))
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def fitted(
     folder: Path,
     settings: NetworkSettings = SETTINGS,
     stop: Callable[[], bool] = lambda: False,
-    begun: LightNetwork | None = None,
+    begun: TransformationNetwork | None = None,
 ) -> tuple[NetworkTrainer, dict[str, float]]:
     folder.mkdir(exist_ok=True)
     trainer = NetworkTrainer(begun or network(), settings)
@@ -266,28 +267,6 @@ def test_the_names_of_its_weights_stay() -> None:
     assert network().state_dict()["decoder.0.normalization.scale"].shape == (3, 4)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (7, 30), (33, 48)])
-def test_any_size_goes_in_and_comes_out_in_a_mixture_of_styles(size: tuple[int, int]) -> None:
-    model = network()
-    model.state_dict()["blocks.0.first.normalization.scale"].copy_(torch.rand(3, 8) + 0.5)
-    frame = torch.rand(2, 3, *size)
-    with torch.no_grad():
-        first, both = (model(frame, None, torch.tensor([style])) for style in ([1.0, 0, 0], [0.5, 0.5, 0]))
-    assert first.shape == both.shape == frame.shape
-    assert bool(first.isfinite().all())
-    assert not torch.equal(first, both) or size == (1, 1)
-
-
-def test_a_file_gives_the_network_back(tmp_path: Path) -> None:
-    model = network()
-    save_light(tmp_path / "net.safetensors", model, {"pictures": 7})
-    loaded, record = load_light(tmp_path / "net.safetensors")
-    assert (loaded.config, record) == (model.config, {"pictures": 7})
-    frame, style = torch.rand(1, 3, 32, 32), torch.eye(3)[:1]
-    with torch.no_grad():
-        torch.testing.assert_close(loaded(frame, None, style), model(frame, None, style), atol=2e-3, rtol=0)
-
-
 @pytest.mark.usefixtures("photos")
 def test_the_command_trains_and_writes_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -305,14 +284,15 @@ def test_the_command_trains_and_writes_one_file(tmp_path: Path, monkeypatch: pyt
 
     said = run(f"b.png a.png {small} --pictures 8 -o net.safetensors")
     assert said.splitlines()[-1].startswith("net.safetensors: 4 styles, trained on 8 pictures, validation content ")
-    trained, record = load_light(Path("net.safetensors"))
+    made: Checkpoint = load_checkpoint(Path("net.safetensors"))
+    trained, record = made.network, made.training
     assert trained.config.styles == ("a@32", "a@48", "b@32", "b@48")
     assert (record["pictures"], record["settings"]["batch"], record["photos"]) == (8, 4, 2)
     assert not list(Path().glob("*.unfinished"))
     run(
         f"a.png b.png {small} --pictures 4 --start-from net.safetensors --set learning_rate=1e-9 -o further.safetensors"
     )
-    further, _ = load_light(Path("further.safetensors"))
+    further = load_checkpoint(Path("further.safetensors")).network
     name = "blocks.0.first.convolution.weight"
     torch.testing.assert_close(further.state_dict()[name], trained.state_dict()[name], atol=1e-3, rtol=0)
     refused = CliRunner().invoke(group, f"train network a.png {small} --style-weights 1,2 -o x.safetensors".split())

@@ -15,8 +15,9 @@ from nststab.datasets.folders import PhotoFolder
 from nststab.errors import NststabError, SettingError
 from nststab.listener import Listener, silent
 from nststab.losses import StyleTarget
-from nststab.networks.light import LightConfig, LightNetwork, load_light, save_light
+from nststab.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from nststab.networks.perceptual import perceptual_network
+from nststab.networks.transformation import MARGIN, NetworkConfig, TransformationNetwork
 from nststab.settings import LossSettings
 from nststab.storage.jobs import content_hash, open_job, unfinished
 from nststab.styles.source import style_name, style_source
@@ -34,7 +35,7 @@ log = logging.getLogger(__name__)
 class TrainedMany:
     """A network of many styles that was trained, the mean losses on held-out photographs, and its file."""
 
-    network: LightNetwork
+    network: TransformationNetwork
     losses: Mapping[str, float]
     output: Path
 
@@ -82,7 +83,9 @@ def train_network(
     vgg = perceptual_network(None, where.device)
     targets = [_target(vgg, text, size) for text, _ in order for size in settings.strokes]
     torch.manual_seed(settings.seed)
-    network = LightNetwork(LightConfig(names, settings.width, settings.blocks)).to(where.device)
+    width = settings.width
+    config = NetworkConfig(False, (width // 4, width // 2, width), settings.blocks, MARGIN, "light", names)
+    network = TransformationNetwork(config).to(where.device)
     trainer = NetworkTrainer(network, settings)
     loss = NetworkLoss.of(vgg, targets, settings, [weight for _, weight in order for _ in settings.strokes])
     identity = {
@@ -104,7 +107,7 @@ def train_network(
     with open_job(unfinished(output), identity, restart) as job:
         try:
             losses = fitted(job.folder / STATE)
-            save_light(output, network, _recorded(record, trainer, losses))
+            save_checkpoint(output, Checkpoint(network, {}, _recorded(record, trainer, losses)))
         except BaseException:
             if not (job.folder / STATE).exists():
                 job.finish()
@@ -134,7 +137,7 @@ def _picture(text: str) -> Path:
 def _begin(trainer: NetworkTrainer, path: Path, names: Sequence[str]) -> None:
     """Goes on from the state of another run, or begins with the weights of a network."""
     if path.suffix == ".safetensors":
-        network, _ = load_light(path)
+        network = load_checkpoint(path).network
         if network.config.styles != tuple(names):
             raise NststabError(f"{path} is of the styles {', '.join(network.config.styles)}")
         trainer.begin_with(network.state_dict())
