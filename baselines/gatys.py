@@ -33,7 +33,9 @@ SMALLEST_SIDE = 16
 SMALLEST_SCALE = 32
 """Coarser scales whose shorter side would be under this many pixels are left out."""
 
-_HISTORY = 20  # pairs that L-BFGS keeps; 100 reached the same losses, and take 200 pictures of memory instead of 40
+HISTORY = 20
+"""Pairs of pictures that L-BFGS keeps; 100 reached the same losses, and take 200 pictures of memory instead of 40."""
+
 _FIRST_STEP = 0.001  # root mean square of L-BFGS' first change of the pixels; more would spoil a warm start
 _SHORTENED = 0.05  # root mean square to which a step longer than the range of the pixels is taken back
 _GROWTH, _PATIENCE = 10.0, 10  # diverged: this many times the best loss and above the first, for this many iterations
@@ -201,7 +203,7 @@ def _optimizer(pixels: Tensor, settings: GatysSettings) -> torch.optim.Optimizer
         return torch.optim.Adam([pixels], lr=settings.learning_rate)
     # One evaluation a step: a strong Wolfe line search needed more of them for the same loss. No tolerances: they are
     # absolute, and would take the small gradients of a large picture for zero.
-    return torch.optim.LBFGS([pixels], max_iter=1, history_size=_HISTORY, tolerance_grad=0, tolerance_change=0)
+    return torch.optim.LBFGS([pixels], max_iter=1, history_size=HISTORY, tolerance_grad=0, tolerance_change=0)
 
 
 def _update(optimizer: torch.optim.Optimizer, pixels: Tensor, total: Tensor, value: float, first: bool) -> None:

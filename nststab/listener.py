@@ -1,6 +1,6 @@
 """How a long task tells whoever called it what it has done."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
@@ -51,3 +51,8 @@ def reported(listener: Listener, task: str, total: int | None) -> Iterator[Advan
         yield advance
     finally:
         listener(latest._replace(finished=True))
+
+
+def named(terms: Mapping[str, float]) -> str:
+    """Loss terms in words, for a note."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in terms.items())

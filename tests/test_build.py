@@ -85,8 +85,8 @@ def test_chosen_layers_win(vgg19: Path, picture: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("--style-layers conv1_1", "'conv1_1': expected layers relu1_1 to relu5_4"),
-        ("--content-layers relu5_1", "these weights have no layer relu5_1; they reach relu1_1 to relu4_3"),
+        ("--set loss.style_layers=conv1_1", "loss.style_layers: 'conv1_1' is not one of its values"),
+        ("--set loss.content_layers=relu5_1", "these weights have no layer relu5_1; they reach relu1_1 to relu4_3"),
     ],
 )
 def test_a_layer_that_is_not_there_is_named(picture: Path, option: str, message: str) -> None:
@@ -271,14 +271,14 @@ def test_init_by_a_trained_style_begins_with_its_picture() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("a.png b.png --style-weights 3", "--style-weights has 1 numbers for 2 styles"),
-        ("a.png b.png --style-weights 0,0", "expected a weight above 0"),
-        ("a.png b.png --style-weights 1,-1", "-1"),
-        ("a.png --passes 3 --long-term 1,2", "--long-term has no effect with several --passes"),
-        ("a.png --temporal-from 3", "--temporal-from has no effect without several --passes"),
-        ("a.png --temporal-from 4 --passes 3", "--temporal-from is over the last of the 3 --passes"),
-        ("a.png --long-term 2,4", "expected numbers that rise from 1, as in 1,2,4"),
-        ("a.png --long-term 1,4,2", "expected numbers that rise from 1, as in 1,2,4"),
+        ("a.png b.png --set gatys.style_weights=3", "gatys.style_weights has 1 numbers for 2 styles"),
+        ("a.png b.png --set gatys.style_weights=0,0", "expected a weight above 0"),
+        ("a.png b.png --set gatys.style_weights=1,-1", "-1"),
+        ("a.png --passes 3 --set ruder.long_term=1,2", "ruder.long_term has no effect with several --passes"),
+        ("a.png --set ruder.temporal_from=3", "ruder.temporal_from has no effect without several --passes"),
+        ("a.png --set ruder.temporal_from=4 --passes 3", "ruder.temporal_from is over the last of the 3 --passes"),
+        ("a.png --set ruder.long_term=2,4", "expected numbers that rise from 1, as in 1,2,4"),
+        ("a.png --set ruder.long_term=1,4,2", "expected numbers that rise from 1, as in 1,2,4"),
     ],
 )
 def test_wrong_use_ends_in_one_line(picture: Path, options: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,7 +294,7 @@ def test_wrong_use_ends_in_one_line(picture: Path, options: str, message: str, m
 
 
 @pytest.mark.parametrize(
-    "options", ["--passes 3 --temporal-from 2 --iterations 2,2", "--long-term 1,2 --iterations 2,2"]
+    "options", ["--passes 3 --set ruder.temporal_from=2 --iterations 2,2", "--set ruder.long_term=1,2 --iterations 2,2"]
 )
 def test_the_whole_of_ruder_runs_from_the_command_line(
     picture: Path, options: str, monkeypatch: pytest.MonkeyPatch

@@ -32,7 +32,6 @@ from nststab.measure.stability import StabilitySettings
 from nststab.methods.build import OptimizerOptions
 from nststab.report.settings import ReportSettings
 from nststab.styles import shipped as assets
-from nststab.video import clip as video
 
 
 def commands(command: click.Command = group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -256,7 +255,7 @@ def test_version() -> None:
         ("stylize {file} --iteration 3", "--iterations"),
         ("stylize {file} -o x.png --style x --method recurent", "did you mean recurrent?"),
         ("stylize {file} -o x.png --style x --method nothing", "choose from recurrent, independent, ruder, gatys"),
-        ("stylize {file} -o x.png --style x --optimizer lbgfs", "did you mean lbfgs?"),
+        ("stylize {file} -o x.png --style x --set gatys.optimizer=lbgfs", "did you mean lbfgs?"),
         ("stylize {file} -o x.png --style x --device cud", "did you mean cuda"),
         ("stylize {file} -o x.png --style x --precision float23", "did you mean float32"),
         ("compare {file} -o x.png --style x --methods independent,rudder", "did you mean ruder?"),
@@ -334,8 +333,8 @@ def test_an_error_is_one_line_and_debug_shows_where(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(video, "open_clip", fail)
-    monkeypatch.setattr(assets, "find_style", fail)
+    monkeypatch.setattr("nststab.tasks.stylize.open_clip", fail)
+    monkeypatch.setattr("nststab.tasks.stylize.chosen_style", fail)
     arguments = ["stylize", __file__, "-o", "x.png", "--style", __file__.replace(".py", ".png")]
     monkeypatch.setattr(Path, "is_file", lambda _: True)
     result = run(*arguments)
@@ -368,7 +367,7 @@ def test_warnings_are_notes(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", ["stylize", "optimize", "compare"])
 def test_the_options_of_the_optimisers_stand_apart(name: str) -> None:
     shared, own = run(name, "--help").stdout.split("Options of ruder and gatys:")
-    for flag in ("--style-weights", "--passes", "--flow-method", "--seed"):
+    for flag in ("--style-weight", "--passes", "--flow-method", "--seed"):
         assert f"\n  {flag} " in own
         assert f"\n  {flag} " not in shared
     for flag in ("--size", "--start", "--preserve-color", "--device"):

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import click
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -11,10 +10,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nststab.cli import group
-from nststab.cli.common import NearestChoice
 from nststab.flow import source as flow_source
 from nststab.flow.estimators import ESTIMATORS, dis
 from nststab.flow.files import read_flo, write_flo
+from nststab.flow.settings import FlowSettings
+from nststab.settings import settings_of
 from nststab.video.images import read_picture, write_picture
 
 Run = Callable[[str], Result]
@@ -92,14 +92,14 @@ def test_compare_reads_flow_from_files(run: Run, monkeypatch: pytest.MonkeyPatch
 
 def test_the_long_term_needs_the_farther_flows(run: Run) -> None:
     done(run("flow estimate film -o near"))
-    result = run(f"stylize film -o a/ {RUDER} --flow near --long-term 1,2")
+    result = run(f"stylize film -o a/ {RUDER} --flow near --set ruder.long_term=1,2")
     assert result.exit_code == 1
     message = "forward_1_3.flo: no such file; expected the flow from frame 1 to frame 3"
     assert message in result.stderr.splitlines()[-1]
     assert "nststab flow estimate --distances 1,2" in result.stderr.splitlines()[-1]
     done(run("flow estimate film -o far --distances 1,2"))
-    done(run(f"stylize film -o b/ {RUDER} --flow far --long-term 1,2"))
-    done(run(f"stylize film -o c/ {RUDER} --long-term 1,2"))
+    done(run(f"stylize film -o b/ {RUDER} --flow far --set ruder.long_term=1,2"))
+    done(run(f"stylize film -o c/ {RUDER} --set ruder.long_term=1,2"))
     assert contents("b") == contents("c")
 
 
@@ -116,9 +116,9 @@ def test_estimate_writes_the_distances(run: Run) -> None:
 
 
 def test_dis_says_its_name_and_has_its_own_cache(run: Run) -> None:
-    said = done(run(f"stylize film -o a/ {RUDER} --flow-cache cache")).stderr
+    said = done(run(f"stylize film -o a/ {RUDER} --set flow.cache=cache")).stderr
     assert "dis" not in said
-    said = done(run(f"stylize film -o b/ {RUDER} --flow-cache cache --flow-method dis")).stderr
+    said = done(run(f"stylize film -o b/ {RUDER} --set flow.cache=cache --flow-method dis")).stderr
     assert "flow: dis" in said.splitlines()
     assert len(contents("cache")) == 2 * 8
     assert contents("a") != contents("b")
@@ -129,19 +129,15 @@ def test_dis_says_its_name_and_has_its_own_cache(run: Run) -> None:
 
 
 def test_the_choice_is_of_all_estimators() -> None:
-    for name in ("stylize", "optimize", "compare"):
-        command = group.get_command(click.Context(group), name)
-        assert command is not None
-        (kind,) = (option.type for option in command.params if option.name == "flow_method")
-        assert isinstance(kind, NearestChoice)
-        assert list(kind.choices) == list(ESTIMATORS)
+    (method,) = (one for one in settings_of(FlowSettings) if one.name == "method")
+    assert list(method.choices) == list(ESTIMATORS)
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (f"stylize film -o out/ {RUDER} --flow flows --flow-method dis", 2, "--flow-method has no effect with --flow"),
-        (f"stylize film -o out/ {RUDER} --flow flows --flow-cache x", 2, "--flow-cache has no effect with --flow"),
+        (f"stylize film -o out/ {RUDER} --flow flows --set flow.cache=x", 2, "flow.cache has no effect with --flow"),
         (f"stylize film -o out/ {RUDER} --flow nowhere", 2, "nowhere"),
         (f"stylize film -o out/ {RUDER} --flow style.png", 2, "style.png"),
         (f"stylize film -o out/ {RUDER} --flow film", 1, "film: expected flows named forward_1_2.flo"),

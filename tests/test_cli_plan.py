@@ -16,15 +16,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nststab.cli import group
-from nststab.cli.clips import open_source
 from nststab.losses import LossSettings, style_target
-from nststab.memory import Resident
-from nststab.methods.build import OptimizerOptions
 from nststab.networks import transformation as networks
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
-from nststab.tasks import footprints, planned_jobs, planning
-from nststab.tasks import plan as planning_model
+from nststab.tasks import clip_plan
+from nststab.tasks.stylize import opened
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
 
@@ -37,7 +34,7 @@ COMMANDS = {
     "stylize": "stylize film -o o/ --style recurrent.safetensors --precision float32",
     "ruder": f"stylize film -o o/ --style style.png --method ruder --iterations 7,3 {VGG}",
     "passes": f"stylize film -o o/ --style style.png --method ruder --passes 3 --iterations 7,3 {VGG}",
-    "optimize": f"optimize film/0.png style.png -o o.png --iterations 7 --scales 2 {VGG}",
+    "optimize": f"optimize film/0.png style.png -o o.png --iterations 7 --set gatys.scales=2 {VGG}",
     "compare": (
         "compare film -o o/ --style independent.safetensors --methods independent,gatys --iterations 7 "
         f"--precision float32 {VGG}"
@@ -118,145 +115,24 @@ def test_what_stands_in_the_way_of_the_job_does_not_of_its_plan(run: Run) -> Non
 
 
 def test_an_unknown_number_of_frames_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "nststab.cli.stylize.open_source", lambda *given: replace(open_source(*given), frame_count=None)
-    )
+    monkeypatch.setattr("nststab.tasks.stylize.opened", lambda *given: replace(opened(*given), frame_count=None))
     said = rows(run(f"{COMMANDS['stylize']} --plan"))
     assert said["frames"] == "not known before it is read"
     assert re.fullmatch(r"[\d.]+ s for each of the frames", said["time"])
 
 
 def test_the_time_of_a_clip_is_that_of_all_its_frames(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planned_jobs, "_iteration", lambda *_: 2.0)
-    monkeypatch.setattr(planned_jobs, "_flow_seconds", lambda *_: 5.0)
+    monkeypatch.setattr(clip_plan, "_iteration", lambda *_: 2.0)
+    monkeypatch.setattr(clip_plan, "flow_seconds", lambda *_: 5.0)
+    monkeypatch.setattr("nststab.tasks.flow.flow_seconds", lambda *_: 5.0)
     assert rows(run(f"{COMMANDS['ruder']} --plan"))["time"] == "36 s, 11 s for each of the frames"  # 7*2, twice 3*2+5
-    assert rows(run(f"{COMMANDS['ruder']} --plan --long-term 1,2"))["time"].startswith("46 s")
+    assert rows(run(f"{COMMANDS['ruder']} --plan --set ruder.long_term=1,2"))["time"].startswith("46 s")
     # three passes over three frames: the first of 7, two of 3 iterations, and two flows
     assert rows(run(f"{COMMANDS['passes']} --plan"))["time"] == "88 s, 31 s for each of the frames"
     assert rows(run(f"{COMMANDS['flow']} --plan"))["time"] == "20 s, 10 s for each of the frames"
     # 7 iterations and, on a quarter of the pixels, 50; a quarter of the size has a side under 32 pixels and is left out
     for scales in (2, 3):
-        assert rows(run(f"{COMMANDS['optimize']} --plan --scales {scales}"))["time"] == "39 s"
-
-
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """A process that holds nothing, without fixed parts, on a machine with so many bytes."""
-    monkeypatch.setattr(planning_model, "_END", 0)
-    monkeypatch.setattr(planned_jobs, "resident", lambda: Resident(0, 0))
-    monkeypatch.setattr(planning, "resident", lambda: Resident(0, 0))
-
-    def machine(available: float) -> None:
-        monkeypatch.setattr(planning, "available_memory", lambda _device: round(available))
-
-    return machine
-
-
-def needed(run: Run, command: str, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Bytes that the model gives to a command."""
-    seen: list[int] = []
-
-    def look(job: planning.Job, plan: bool) -> bool:  # noqa: ARG001
-        seen.append(job.peak(job.added(job.width, job.height)))
-        return True
-
-    with monkeypatch.context() as patch:
-        patch.setattr(planning, "planned", look)
-        run(f"{command} --plan")
-    return seen[0]
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_the_size_that_is_named_fits_and_the_next_does_not(
-    run: Run, name: str, small: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    command, before = COMMANDS[name], tree()
-    whole, little = (needed(run, command + option, monkeypatch) for option in ("", _at(name, 50)))
-    available = (whole + little) / 2
-    small(available)
-    for option in ("", " --plan"):
-        result = run(command + option)
-        assert result.exit_code == 1
-        (line,) = result.stderr.splitlines() if option == "" else (rows(result)["verdict"],)
-        named = re.search(r"; the largest size that fits is (--size (\d+)|--height (\d+) --width (\d+))", line)
-        assert named is not None, line
-        if option == "":
-            assert re.match(r"Error: \d+x\d+ needs about \d\.\d\d GiB of memory, \d\.\d\d GiB are available; ", line)
-        else:
-            assert line.startswith("does not fit; ")
-        size = int(named[2] or named[4])
-    assert tree() == before
-    assert 50 <= size < (64 if name in ("image", "video") else 96)
-    assert needed(run, command + _at(name, size), monkeypatch) <= available
-    assert needed(run, command + _at(name, size + 1), monkeypatch) > available
-    assert run(command + _at(name, size) + " --plan").exit_code == 0
-
-
-def _at(name: str, size: int) -> str:
-    """The option that brings a command to a longest side."""
-    return f" --height {int(48 * size / 64)} --width {size}" if name in ("image", "video") else f" --size {size}"
-
-
-def test_the_named_size_does_the_job(run: Run, small: Callable[[float], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    small(needed(run, f"{COMMANDS['stylize']} --size 64", monkeypatch))
-    (line,) = run(COMMANDS["stylize"]).stderr.splitlines()
-    assert line.endswith("--size 64")
-    assert run(f"{COMMANDS['stylize']} --size 64").exit_code == 0
-    assert len(list(Path("o").iterdir())) == 3
-
-
-def test_where_no_size_fits_that_is_said(run: Run, small: Callable[[float], None]) -> None:
-    small(10)
-    for name, command in COMMANDS.items():
-        assert "; no size fits" in run(command).stderr, name
-    assert "a smaller --batch" not in run(COMMANDS["image"]).stderr
-
-
-def test_a_batch_may_be_smaller(run: Run, small: Callable[[float], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    small(needed(run, COMMANDS["image"], monkeypatch) - 1)
-    assert run(COMMANDS["image"]).stderr.rstrip().endswith(", or a smaller --batch")
-    assert run(COMMANDS["image"].replace("--batch 2", "--batch 1")).exit_code == 0
-
-
-def test_what_is_unknown_refuses_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "available_memory", lambda _device: None)
-    said = rows(run(f"{COMMANDS['stylize']} --plan"))
-    assert (said["available"], said["verdict"]) == ("unknown", "fits")
-    assert run(COMMANDS["stylize"]).exit_code == 0
-
-
-def test_verbose_says_where_the_memory_goes(run: Run) -> None:
-    spoken = run(f"{COMMANDS['stylize']} -v").stderr
-    assert re.search(
-        r"^memory: about [\d.]+ GiB at the peak \([\d.]+ GiB to compute a frame, [\d.]+ GiB for frames, codecs and "
-        r"what is kept\), [\d.]+ GiB available$",
-        spoken,
-        re.MULTILINE,
-    )
-
-
-def test_the_history_of_lbfgs_is_counted() -> None:
-    """More iterations than it keeps add nothing; its state is measured on the real optimizer."""
-    from nststab.baselines.gatys import _optimizer, _update
-    from nststab.baselines.settings import GatysSettings
-
-    def state(iterations: int, optimizer: str) -> float:
-        pixels = torch.rand(1, 3, 8, 8).requires_grad_()
-        made = _optimizer(pixels, GatysSettings(optimizer=optimizer))
-        for number in range(iterations):
-            total = (pixels - 0.3).pow(4).sum()
-            _update(made, pixels, total, total.item(), first=number == 0)
-        (kept,) = made.state.values()
-        tensors = [value for values in kept.values() for value in (values if isinstance(values, list) else [values])]
-        return sum(tensor.nbytes for tensor in tensors if isinstance(tensor, Tensor) and tensor.numel() == 192) / 64
-
-    def predicted(iterations: int, optimizer: str) -> float:
-        options = OptimizerOptions(iterations=(iterations,), loop={"optimizer": optimizer})
-        return footprints.of_history(options).per_pixel
-
-    for iterations, optimizer in ((3, "lbfgs"), (24, "lbfgs"), (30, "lbfgs"), (5, "adam")):
-        assert abs(predicted(iterations, optimizer) - state(iterations, optimizer)) <= 4 * 12, (iterations, optimizer)
-    assert predicted(24, "lbfgs") == predicted(30, "lbfgs") == predicted(500, "lbfgs")
+        assert rows(run(f"{COMMANDS['optimize']} --plan --set gatys.scales={scales}"))["time"] == "39 s"
 
 
 # A process of its own between this large one and the command: the system's account begins with the parent's size.
@@ -280,12 +156,15 @@ print(json.dumps([status, usage.ru_maxrss * 1024, said]))
     ids=["independent", "gatys", "training"],
 )
 def test_the_predicted_peak_is_the_measured_one(command: str, size: tuple[int, int], tmp_path: Path) -> None:
+    """In a process that computes nothing else; the plan of another one predicts it."""
     for number, picture in enumerate(textures(*size[::-1], 3)):
         write_picture(tmp_path / ("in.png" if number == 0 else f"{number}.png"), picture)
-    arguments = [sys.executable, "-c", _LAUNCH, str(ROOT / "cli.py"), *command.split(), "-v"]
-    result = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=True)
+    launched = [sys.executable, "-c", _LAUNCH, str(ROOT / "cli.py"), *command.split()]
+    result = subprocess.run(launched, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=True)
     status, peak, said = json.loads(result.stdout)
     assert status == 0, said
-    predicted = re.search(r"memory: about ([\d.]+) GiB", said)
+    planned = [sys.executable, str(ROOT / "cli.py"), *command.split(), "--plan"]
+    plan = subprocess.run(planned, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=True).stdout
+    predicted = re.search(r"memory +([\d.]+) GiB", plan)
     assert predicted
     assert float(predicted[1]) * 2**30 == pytest.approx(peak, rel=0.15)

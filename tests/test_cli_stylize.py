@@ -228,9 +228,8 @@ def test_quiet_is_silent_and_verbose_says_more(run: Run) -> None:
         assert done(run(arguments)).stderr == ""
     spoken = done(run(f"stylize film -o c/ {RECURRENT} -v")).stderr.splitlines()
     assert spoken[0].startswith("computing on cpu")
-    assert spoken[1].startswith("memory: about ")
-    assert spoken[2] == "recurrent in float32"
-    assert spoken[3].startswith("3 frames in ")
+    assert spoken[1] == "recurrent in float32"
+    assert spoken[2].startswith("3 frames in ")
 
 
 def test_the_optimizers_get_what_was_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,8 +241,8 @@ def test_the_optimizers_get_what_was_said(run: Run, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(build, "Ruder", ruder)
     options = (
-        "--iterations 7,3 --content-weight 2 --style-weight 3 --tv-weight 4 --temporal-weight 5 --optimizer adam "
-        "--init style.png --seed 6"
+        "--iterations 7,3 --content-weight 2 --style-weight 3 --set loss.tv_weight=4 --temporal-weight 5 "
+        "--set gatys.optimizer=adam --init style.png --seed 6"
     )
     write_picture(Path("style.png"), texture(12, 16))
     done(run(f"stylize film -o out/ --method ruder --style style.png {options} {VGG}"))
@@ -264,7 +263,7 @@ def test_the_style_scale_is_relative_to_the_content(run: Run, monkeypatch: pytes
 
     monkeypatch.setattr(StyleSource, "target", spy)
     done(run(f"stylize photo.png -o a.png {GATYS}"))
-    done(run(f"stylize photo.png -o b.png {GATYS} --style-scale 0.75"))
+    done(run(f"stylize photo.png -o b.png {GATYS} --set gatys.style_scale=0.75"))
     assert sides == [32, 24]
 
 
@@ -290,10 +289,10 @@ def test_a_checkpoint_serves_the_optimizers_as_its_picture_does(run: Run) -> Non
 
 
 def test_ruder_reads_flows_that_were_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    done(run(f"stylize film -o a/ {RUDER} --flow-cache flows"))
+    done(run(f"stylize film -o a/ {RUDER} --set flow.cache=flows"))
     assert len(contents("flows")) == 4
     monkeypatch.setattr(flow_source, "ESTIMATORS", {"deepflow": lambda *_: pytest.fail("computed again")})
-    done(run(f"stylize film -o b/ {RUDER} --flow-cache flows"))
+    done(run(f"stylize film -o b/ {RUDER} --set flow.cache=flows"))
     assert contents("a") == contents("b")
 
 

@@ -28,6 +28,7 @@ from nststab.storage.jobs import (
     overwrites,
     unfinished,
 )
+from nststab.tasks import flow as flow_task
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
 from tests.conftest import tiny_state_dict
@@ -398,7 +399,7 @@ def change_network() -> None:
 
 @pytest.mark.parametrize(
     ("change", "named"),
-    [(change_style, "style"), (change_frame, "input"), (add_frame, "input"), (change_network, "vgg_weights")],
+    [(change_style, "style"), (change_frame, "input"), (add_frame, "input"), (change_network, "--vgg-weights")],
 )
 def test_other_contents_of_the_same_files_are_other_settings(
     run: Run, monkeypatch: pytest.MonkeyPatch, change: Callable[[], None], named: str
@@ -421,7 +422,7 @@ def test_y_goes_on_where_the_settings_are_the_same_and_what_changes_no_frame_is_
     with monkeypatch.context() as patched:
         fail_at(3, full(), patched)
         run(command)
-    assert "going on: 2 frames" in run(f"{command} -y --no-audio --flow-cache elsewhere -v").stderr
+    assert "going on: 2 frames" in run(f"{command} -y --no-audio --set flow.cache=elsewhere -v").stderr
 
 
 def test_a_default_that_is_given_is_no_other_setting(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -429,8 +430,8 @@ def test_a_default_that_is_given_is_no_other_setting(run: Run, monkeypatch: pyte
     with monkeypatch.context() as patched:
         fail_at(3, full(), patched)
         run(command)
-    assert "scales was not given, is 2" in run(f"{command} --scales 2 --long-term 1").stderr
-    defaults = "--flow-method deepflow --long-term 1 --scales 1 --init content --temporal-weight 50 --pooling max"
+    assert "gatys.scales was not given, is 2" in run(f"{command} --set gatys.scales=2 --set ruder.long_term=1").stderr
+    defaults = "--flow-method deepflow --set ruder.long_term=1 --set gatys.scales=1 --init content --temporal-weight 50"
     assert "going on: 2 frames" in run(f"{command} {defaults}").stderr
 
 
@@ -547,7 +548,7 @@ def stop_writing(monkeypatch: pytest.MonkeyPatch) -> None:
             raise full()
         write(path, mask)
 
-    monkeypatch.setattr(flow_files, "write_mask", failing)
+    monkeypatch.setattr(flow_task, "write_mask", failing)
 
 
 @pytest.mark.parametrize(("lost", "finished"), [("forward_2_3.flo", 2), ("reliable_2_1.pgm", 0)])
@@ -567,7 +568,7 @@ def test_flow_that_was_lost_with_the_machine_is_estimated_again(
             written.append(path.name)
         write(path, flow)
 
-    monkeypatch.setattr(flow_files, "write_flo", noted)
+    monkeypatch.setattr(flow_task, "write_flo", noted)
     assert run(ESTIMATE).exit_code == 0
     assert written[0] == f"forward_{max(1, finished)}_{max(1, finished) + 1}.flo"
     assert contents("flow") == contents("whole")

@@ -33,7 +33,7 @@ SERVER = """
 import json, os, signal, sys, time
 import av, cv2, rich.progress, safetensors.torch, torch, torch._dynamo
 import nststab.methods.build, nststab.cli.train, nststab.cli.flow, nststab.cli.stylize, nststab.cli.optimize
-import nststab.tasks.resuming, nststab.tasks.train, nststab.flow.source, nststab.train.stages, nststab.video.writer
+import nststab.tasks.train, nststab.flow.source, nststab.train.stages, nststab.video.writer
 from nststab.networks import transformation as networks
 from nststab.tasks import train
 from nststab.cli import group
@@ -151,7 +151,7 @@ TRAIN = "--photos photos --vgg-weights vgg.safetensors --height 32 --width 32 --
 OPTIMIZE = "--vgg-weights vgg.safetensors --iterations"
 JOBS = {
     "gatys": (f"stylize film --style style.png --method gatys {OPTIMIZE} 20 -o OUT/", ""),
-    "ruder": (f"optimize film style.png {OPTIMIZE} 20,20 --long-term 1,2 -o OUT.mp4", ".mp4"),
+    "ruder": (f"optimize film style.png {OPTIMIZE} 20,20 --set ruder.long_term=1,2 -o OUT.mp4", ".mp4"),
     "passes": (f"optimize film style.png {OPTIMIZE} 10,10 --passes 3 -o OUT/", ""),
     "flow": ("flow estimate film -o OUT --distances 1,2", ""),
     "image": (f"train image style.png {TRAIN} --steps 25 -o OUT.safetensors", ".safetensors"),

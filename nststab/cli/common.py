@@ -3,7 +3,7 @@
 import difflib
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from nststab.listener import Advance, Listener, Progress, reported, silent
+from nststab.listener import named as named
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
     from rich.table import Table
+
+    from nststab.tasks.planned import Plan
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _KEY = "nststab.run"
@@ -314,6 +317,13 @@ def progress(description: str, total: int | None) -> Iterator[Advance]:
         yield advance
 
 
+def show_plan(made: "Plan") -> None:
+    """A plan on stdout; exit 1 where the job cannot fit."""
+    click.echo(made.table())
+    if not made.fits:
+        click.get_current_context().exit(1)
+
+
 def print_table(table: "Table", stderr: bool = False) -> None:
     """A table in full: only a terminal's width may break its lines, a pipe has none."""
     from rich.console import Console
@@ -327,8 +337,3 @@ def print_table(table: "Table", stderr: bool = False) -> None:
 def frames_of(count: int) -> str:
     """A number of frames in words: 1 frame, 2 frames."""
     return f"{count} frame{'s' if count != 1 else ''}"
-
-
-def named(terms: Mapping[str, float]) -> str:
-    """Loss terms for a progress bar."""
-    return "  ".join(f"{name} {value:.4g}" for name, value in terms.items())

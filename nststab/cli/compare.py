@@ -14,6 +14,7 @@ from nststab.cli.common import (
     methods_option,
     refuse_overwriting,
     say,
+    show_plan,
     verbosity_options,
 )
 from nststab.cli.html import check_html, html_options, report_settings
@@ -69,7 +70,7 @@ def command(source: Path, styles: tuple[str, ...], methods: tuple[str, ...], **o
     if options["plan"]:
         same = {name: options[name] for name in ("output", "device", "precision", "style_weights")}
         part = {name: options[name] for name in ("size", "start", "duration", "fps")}
-        plan_compare(source, style=styles, methods=methods, optimizer=optimizer, **same, **part)
+        show_plan(plan_compare(source, style=styles, methods=methods, optimizer=optimizer, **same, **part))
         return
 
     def show(comparison: "Comparison") -> None:

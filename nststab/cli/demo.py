@@ -5,21 +5,21 @@ from typing import Any
 
 import click
 
-from nststab.cli.common import device_options, overwrite_option, say, verbosity_options
+from nststab.cli.common import console_listener, overwrite_option, say, verbosity_options
+from nststab.cli.options import SettingsCommand, gathered, settings_options
+from nststab.cli.stylize import told
+from nststab.tasks.settings import StylizeSettings
 
 
-@click.command("demo", short_help="Stylize the bundled clip.")
+@click.command("demo", cls=SettingsCommand, short_help="Stylize the bundled clip.")
 @click.option("-o", "--output", default="demo.mp4", show_default=True, metavar="OUT", help="Where the result goes.")
 @overwrite_option
-@device_options
+@settings_options(StylizeSettings, "device", "precision")
 @verbosity_options
-def command(**options: Any) -> None:
+def command(output: str, yes: bool, **options: Any) -> None:
     """Stylize the bundled clip with the recurrent network, then say where the result is."""
-    from nststab.cli.stylize import run
-    from nststab.methods.build import OptimizerOptions
-    from nststab.styles.shipped import demo_clip
-    from nststab.styles.source import style_source
+    from nststab.tasks.stylize import stylize_demo
 
-    options |= {"size": None, "no_audio": False, "no_cuts": False, "preserve_color": False}
-    run(demo_clip(), style_source("the_great_wave"), "recurrent", OptimizerOptions(), options)
-    say(f"stylized: {Path(options['output']).resolve()}")
+    settings = gathered(StylizeSettings, options)
+    told(stylize_demo(output, settings=settings, overwrite=yes, progress=console_listener()))
+    say(f"stylized: {Path(output).resolve()}")

@@ -6,28 +6,46 @@ from typing import Any
 import click
 
 from nststab.cli.clips import CLIP_PATH
-from nststab.cli.common import device_options, verbosity_options
-from nststab.cli.optimizing import OptimizerCommand, collect, optimizer_options, refuse_unused
-from nststab.cli.stylize import clip_options, run
+from nststab.cli.common import console_listener, show_plan
+from nststab.cli.options import SettingsCommand, gathered
+from nststab.cli.stylize import stylize_options, told
+from nststab.tasks.settings import StylizeSettings
 
 
-@click.command("optimize", cls=OptimizerCommand, short_help="Stylize by optimisation.")
+@click.command("optimize", cls=SettingsCommand, short_help="Stylize by optimisation.")
 @click.argument("content", type=CLIP_PATH)
 @click.argument("style_images", nargs=-1, required=True, metavar="STYLE_IMAGE...")
 @click.option("--no-temporal", is_flag=True, help="Stylize each frame of a clip on its own.")
-@clip_options
-@optimizer_options
-@device_options
-@verbosity_options
-def command(content: Path, style_images: tuple[str, ...], no_temporal: bool, **options: Any) -> None:
+@stylize_options
+def command(
+    content: Path,
+    style_images: tuple[str, ...],
+    no_temporal: bool,
+    output: str,
+    yes: bool,
+    plan: bool,
+    assignments: tuple[tuple[str, str], ...],
+    **options: Any,
+) -> None:
     """Stylize CONTENT after STYLE_IMAGE: a picture by the method of Gatys et al., a clip by that of Ruder et al.
 
     STYLE_IMAGE may also be the name of a shipped style, or a checkpoint; several are blended. After a kill the
     same command goes on.
     """
-    from nststab.styles.source import chosen_style
-    from nststab.video.clip import kind_of
+    from nststab.tasks.stylize import optimisation_of, plan_stylize, stylize
 
-    method = "gatys" if no_temporal or kind_of(content) == "picture" else "ruder"
-    refuse_unused(options, (method,))
-    run(content, chosen_style(style_images, options["style_weights"]), method, collect(options), options)
+    method = optimisation_of(content, not no_temporal)
+    settings = gathered(StylizeSettings, options, dict(assignments))
+    if plan:
+        show_plan(plan_stylize(content, output, style=style_images, method=method, settings=settings))
+        return
+    made = stylize(
+        content,
+        output,
+        style=style_images,
+        method=method,
+        settings=settings,
+        overwrite=yes,
+        progress=console_listener(),
+    )
+    told(made)

@@ -15,6 +15,7 @@ from nststab.baselines.multipass import MultiPass
 from nststab.baselines.ruder import Ruder
 from nststab.baselines.settings import GatysSettings, MultiPassSettings, RuderSettings
 from nststab.errors import NststabError, SettingError
+from nststab.flow.settings import FlowSettings
 from nststab.flow.source import FlowSource, flow_source
 from nststab.frames import Frame, Stylizer
 from nststab.losses import LossSettings, PerceptualLoss
@@ -294,6 +295,7 @@ class OptimizerOptions:
                 passes=self.passes,
                 temporal_from=self.temporal_from,
             ),
+            FlowSettings(self.flow.method, self.flow.files and self.flow.files.folder),  # type: ignore[arg-type]
         )
 
 

@@ -9,7 +9,7 @@ from nststab.baselines.settings import GatysSettings, MultiPassSettings, RuderSe
 from nststab.errors import SettingError
 from nststab.flow.settings import FlowSettings
 from nststab.networks.settings import PerceptualSettings
-from nststab.settings import LAYERS, LossSettings, Precision, Settings, group, same, setting
+from nststab.settings import LAYERS, LossSettings, Settings, group, same, setting
 
 FEED_FORWARD = ("recurrent", "independent")
 OPTIMISERS = ("ruder", "gatys")
@@ -101,7 +101,7 @@ class MachineSettings(Settings):
     """Where to compute; what these become decides a result, not how they were said."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "Where to compute.", decides=False)
-    precision: Literal["auto"] | Precision = setting(
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = setting(
         "auto", "Arithmetic of the networks; auto takes what is fast on the device.", decides=False
     )
 
@@ -134,6 +134,12 @@ class MethodSettings(Settings):
             raise SettingError("gatys.iterations takes two numbers for ruder only")
         if gatys.style_weights is not None and not any(gatys.style_weights):
             raise SettingError("gatys.style_weights: expected a weight above 0")
+        if gatys.vgg_weights and not gatys.vgg_weights.is_file():
+            fault = "is a directory" if gatys.vgg_weights.is_dir() else "does not exist"
+            raise SettingError(f"gatys.vgg_weights: {str(gatys.vgg_weights)!r} {fault}")
+        if flow.files and not flow.files.is_dir():
+            fault = "is a file" if flow.files.exists() else "does not exist"
+            raise SettingError(f"flow.files: {str(flow.files)!r} {fault}; expected a folder of .flo files")
         if gatys.network and gatys.vgg_weights:
             raise SettingError("gatys.network and gatys.vgg_weights exclude each other")
         if not (gatys.init in ("content", "noise") or gatys.init.startswith("style:") or Path(gatys.init).is_file()):

@@ -1,25 +1,35 @@
-"""Long jobs: what they have done is kept in a folder, from which the same command goes on after a kill."""
+"""Kept work: what a long job has done is kept in a folder, from which the same job resumes after a kill.
+
+`resumable(output, identity)` is all that most jobs need: the folder stands beside the output, `Job.keep` keeps one
+tensor after the other, `Job.subfolder` other files, and an error leaves what is done. `identity_of` makes an identity
+of settings, of the contents of the files that they name, and of the version.
+"""
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from torch import Tensor
 
-from nststab.errors import NststabError
+import nststab
+from nststab.errors import NststabError, SettingError
+from nststab.settings import Settings
 from nststab.storage.durable import read_tensor, write_durably, write_tensor
 from nststab.video.images import remove_parts
+
+log = logging.getLogger(__name__)
 
 _IDENTITY, _FINISHED, _FRAMES, _OVERWRITES = "job.json", "finished", "frames", "overwrites"
 
 
-class OtherSettings(NststabError):
+class OtherSettings(SettingError):
     """The unfinished work belongs to other settings, which the message names."""
 
 
@@ -138,6 +148,73 @@ def open_job(folder: Path, identity: Mapping[str, Any], restart: bool = False) -
         _unlock(lock)
         raise
     return Job(folder, resumed, lock)
+
+
+@contextmanager
+def resumable(
+    output: Path, identity: Mapping[str, Any], *, restart: bool = False, fills: bool = False
+) -> Iterator[Job]:
+    """The job that makes `output`, begun or resumed; removed when the block ends well, or nothing was kept.
+
+    Args:
+        restart: remove unfinished work of another identity.
+        fills: the output is a folder to which the block adds file by file.
+
+    Raises:
+        As `open_job`. An error of the block has a note that says what is kept.
+    """
+    try:
+        job = open_job(unfinished(output), identity, restart)
+    except OtherSettings as error:
+        raise OtherSettings(f"{error}; say overwrite=True to begin afresh") from error
+    if output.is_dir():
+        remove_parts(output)
+    with job:
+        if job.resumed and job.has_results:
+            count = "1 frame was finished" if job.frames == 1 else f"{job.frames} frames were finished"
+            log.info(f"going on: {count if job.frames else 'the first frame was begun'}")
+        try:
+            if fills or output.exists():
+                job.allow_overwriting()
+            yield job
+        except BaseException as error:
+            _leave(job, error)
+            raise
+        job.finish()
+
+
+def _leave(job: Job, error: BaseException) -> None:
+    """Say how to resume, with the error where it is shown; leave nothing behind where nothing was done."""
+    if not job.has_results:
+        job.finish()
+        return
+    text = f"what is finished is kept in {job.folder}, and the same command goes on"
+    if isinstance(error, Exception):
+        error.add_note(text)
+    else:
+        log.info(text)
+
+
+def identity_of(settings: Settings, **others: Any) -> dict[str, Any]:
+    """All that the result of a job depends on, as JSON values: settings, contents of files, version.
+
+    A setting that names a file or a folder counts by its name and content; one that has its default as None, so that
+    messages can say that it was not given. `others` are JSON values of the job's own, such as its input's content.
+    """
+    given = {one.name for one in settings.given()}
+    said = settings.identity()
+    for name in said:
+        said[name] = _by_content(settings.value(name), said[name]) if name in given else None
+    return {**others, **said, "nststab": nststab.__version__}
+
+
+def _by_content(value: Any, said: Any) -> Any:
+    """`said`, or the name and content of the file that it names: by itself or, of a style, after `style:`."""
+    prefix, text = ("style:", str(value)[6:]) if str(value).startswith("style:") else ("", str(value))
+    path = Path(text)
+    if isinstance(value, str | Path) and path.exists():
+        return f"{prefix}{path.name} ({content_hash(path)})"
+    return said
 
 
 def _lock(folder: Path) -> int | None:

@@ -150,7 +150,7 @@ def chosen_style(texts: Sequence[str], weights: Sequence[float] | None = None) -
     """One style, or the blend of several, equal parts by default; a wrong number of weights is a usage error."""
     sources = tuple(style_source(text) for text in texts)
     if weights is not None and len(weights) != len(sources):
-        raise SettingError(f"--style-weights has {len(weights)} numbers for {len(sources)} styles")
+        raise SettingError(f"gatys.style_weights has {len(weights)} numbers for {len(sources)} styles")
     if len(sources) == 1:
         return sources[0]
     return StyleBlend(sources, tuple(weights or (1.0,) * len(sources)))

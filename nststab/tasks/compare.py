@@ -34,9 +34,9 @@ from nststab.report.settings import ReportSettings, check_report
 from nststab.shots import by_shot
 from nststab.storage.tables import Json, Table, versions, without_nan
 from nststab.styles.source import Style, chosen_style
-from nststab.tasks import planning
-from nststab.tasks.planned_jobs import clip_job
-from nststab.tasks.resuming import passes_folder
+from nststab.tasks.clip_plan import clip_work
+from nststab.tasks.planned import Plan, check, plan
+from nststab.tasks.stylize import passes_folder
 from nststab.video.clip import Clip, RawFormat, check_output, convert_clip, open_clip
 from nststab.video.timing import Seconds
 
@@ -194,7 +194,7 @@ def compare(
     chosen = chosen_style([style] if isinstance(style, str) else style, style_weights)
     _refuse_writing_over(chosen, output)
     if own:  # of others nothing is known
-        planning.planned(clip_job(clip, str(output), own, chosen, optimizer, where, 1 + len(names)), False)
+        check(clip_work(clip, str(output), own, chosen, optimizer.settings(), where, 1 + len(names)))
     optimizer.flow.require_size(clip.height, clip.width)
     side = max(clip.width, clip.height)
     asked = {"network": settings.network, "vgg_weights": settings.vgg_weights}
@@ -253,11 +253,11 @@ def plan_compare(
     precision: str,
     style_weights: Sequence[float] | None = None,
     **part: Any,
-) -> None:
-    """Says what a comparison will take; of methods of one's own nothing is known. part: as `open_clip` takes it."""
+) -> Plan:
+    """What a comparison will take; of methods of one's own nothing is known. part: as `open_clip` takes it."""
     own, where = tuple(name for name in methods if ":" not in name), machine(device, precision)
     clip, chosen = open_clip(source, **part), chosen_style([style] if isinstance(style, str) else style, style_weights)
-    planning.planned(clip_job(clip, str(output), own, chosen, optimizer, where, 1 + len(methods)), True)
+    return plan(clip_work(clip, str(output), own, chosen, optimizer.settings(), where, 1 + len(methods)))
 
 
 def _refuse_writing_over(style: Style, output: str | Path) -> None:

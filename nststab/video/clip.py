@@ -68,6 +68,11 @@ class Clip:
         return self.reader is not None and self.reader.has_audio
 
     @property
+    def is_seekable(self) -> bool:
+        """Whether it can be read a second time, unlike what comes through a pipe."""
+        return bool(self.pictures) or self.path.is_file()
+
+    @property
     def source(self) -> Source | None:
         """What a writer must know of it; None for pictures without times."""
         if self.reader is None and self.rate is not None:

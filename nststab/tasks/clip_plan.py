@@ -1,0 +1,152 @@
+"""What `stylize`, `optimize` and `compare` take: their frames as a plan measures them."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+from nststab.baselines.gatys import HISTORY, SMALLEST_SCALE
+from nststab.flow.estimators import ESTIMATORS, between_frames
+from nststab.flow.pairs import flow_ahead
+from nststab.frames import as_frames
+from nststab.methods.build import Machine, build, frame_settings, later_iterations
+from nststab.methods.settings import FEED_FORWARD, MethodSettings
+from nststab.styles.source import Style
+from nststab.tasks.planned import Seconds, Step, Work, noise, sized_like
+from nststab.video.clip import Clip
+from nststab.video.images import picture_size
+
+_REPEATED = 2  # frames or iterations after which the quickest counts
+_PICTURE = 12  # bytes a pixel of a float32 RGB picture
+_WAITING = 11  # pictures that are read ahead, in work, and in the writer
+_DECODED = 75  # bytes a pixel of the source: a decoder's references, and the frame before it is scaled
+_ENCODED = {".mp4": 275, ".mkv": 275, ".webm": 230, ".gif": 230}  # a pixel: what the encoder looks ahead, measured
+_LOOKAHEAD = 50  # frames after which an encoder holds all that
+
+
+def clip_work(
+    clip: Clip,
+    output: str,
+    methods: Sequence[str],
+    style: Style,
+    settings: MethodSettings,
+    where: Machine,
+    panels: int = 1,
+) -> Work:
+    """The work of a command on a clip with our `methods`; the output of `compare` is several `panels` wide."""
+
+    def frame(width: int, height: int) -> Seconds:
+        times = [frame_seconds(method, style, settings, where, width, height) for method in methods]
+        return Seconds(sum(time.first for time in times), sum(time.later for time in times))
+
+    steps: list[Step] = [frame]
+    if "ruder" in methods and settings.flow.files is None:
+        steps.append(_flow_step(settings))
+    width, height = source_size(clip)
+    encoded = _ENCODED.get(Path(output).suffix.lower(), 5 * _PICTURE)
+    if clip.frame_count is not None:
+        encoded = round(encoded * min(1.0, (clip.frame_count + 5) / _LOOKAHEAD))
+    waiting = panels * ((3 if clip.kind == "picture" else _WAITING) * _PICTURE + encoded)
+    if set(methods) - set(FEED_FORWARD) and settings.gatys.optimizer == "lbfgs":
+        waiting += 2 * _PICTURE * max(0, min(HISTORY, frame_settings(settings).iterations) - _REPEATED)
+    decoded = width * height * _DECODED if clip.kind == "video" else 0
+    told = "; ".join(_described(method, settings, where) for method in methods)
+    return Work(
+        {
+            "input": f"{clip.path}, {width}x{height}",
+            "output": f"{output}, {clip.width * panels}x{clip.height}",
+            "method": told,
+        },
+        clip.frame_count,
+        "frames",
+        clip.width,
+        clip.height,
+        tuple(steps),
+        lambda width, height: decoded + waiting * width * height,
+        "--size {}".format,
+        sized_like(width, height),
+        device=where.device,
+    )
+
+
+def source_size(clip: Clip) -> tuple[int, int]:
+    """Width and height before they are scaled."""
+    if clip.reader is not None:
+        return clip.reader.width, clip.reader.height
+    height, width = picture_size(clip.pictures[0])
+    return width, height
+
+
+def _described(method: str, settings: MethodSettings, where: Machine) -> str:
+    if method in FEED_FORWARD:
+        return f"{method} in {where.precision}"
+    text = f"{method} in {where.optimizing}, {frame_settings(settings).iterations} iterations"
+    if method == "ruder":
+        text += f" for the first frame, {later_iterations(settings)} for each later one"
+        text += f", {settings.ruder.passes} passes" if settings.ruder.passes > 1 else ""
+    return text + (f", {settings.gatys.scales} scales" if settings.gatys.scales > 1 else "")
+
+
+def frame_seconds(
+    method: str, style: Style, settings: MethodSettings, where: Machine, width: int, height: int
+) -> Seconds:
+    """Of a whole frame, without its flow: two frames of a network, or as many iterations as the settings allow."""
+    longest = max(width, height)
+    if method in FEED_FORWARD:
+        network = build(method, style, settings, longest_side=longest, machine=where)
+        marks = [time.monotonic()]
+        marks += [time.monotonic() for _ in network(as_frames(noise(width, height, 1 + _REPEATED)))]
+        return Seconds(*[_least(marks[1:])] * 2)
+    one = _iteration(style, settings, where, width, height)
+    loop = frame_settings(settings)
+    scales = [scale for scale in range(1, settings.gatys.scales) if min(width, height) / 2**scale >= SMALLEST_SCALE]
+    first = loop.iterations + sum(loop.coarse_iterations / 4**scale for scale in scales)
+    if method == "gatys":
+        return Seconds(one * first, one * first)
+    later = later_iterations(settings)
+    if settings.ruder.passes > 1:
+        each = first + (settings.ruder.passes - 1) * later
+        return Seconds(one * each, one * each)
+    return Seconds(one * first, one * later)
+
+
+def _iteration(style: Style, settings: MethodSettings, where: Machine, width: int, height: int) -> float:
+    """Seconds of an iteration."""
+    marks: list[float] = []
+    gatys = replace(settings.gatys, iterations=(_REPEATED,), scales=1, init="content")
+    short = replace(settings, gatys=gatys)
+    stylizer = build(
+        "gatys",
+        style,
+        short,
+        longest_side=max(width, height),
+        machine=where,
+        iteration=lambda *_: marks.append(time.monotonic()),
+    )
+    for _ in stylizer(as_frames(noise(width, height))):
+        pass
+    return _least(marks)
+
+
+def _flow_step(settings: MethodSettings) -> Step:
+    """The flow to each later frame, from all those that it is tied to."""
+
+    def flow(width: int, height: int) -> Seconds:
+        seconds = flow_seconds(settings.flow.method, width, height)
+        return Seconds(0.0, seconds * len(settings.ruder.long_term))
+
+    return flow
+
+
+def flow_seconds(method: str, width: int, height: int) -> float:
+    """Seconds of a pair of frames, both directions side by side."""
+    started = time.monotonic()
+    for _ in flow_ahead(as_frames(noise(width, height, 2)), between_frames(ESTIMATORS[method])):
+        pass
+    return time.monotonic() - started
+
+
+def _least(marks: Sequence[float]) -> float:
+    """The shortest time from one mark to the next: what disturbs only adds."""
+    return min(after - before for before, after in pairwise(marks))

@@ -1,0 +1,31 @@
+"""The settings of the tasks that turn a clip into a clip."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from nststab.flow.settings import FlowSettings
+from nststab.methods.settings import MachineSettings, MethodSettings
+from nststab.settings import same, setting
+from nststab.video.settings import ClipSettings
+
+
+@dataclass(frozen=True)
+class StylizeSettings(MethodSettings, MachineSettings, ClipSettings):
+    """All that `stylize` and `optimize` can be told beside input, output, style and method."""
+
+    cuts: bool = setting(True, "Take the clip for one shot; do not look for cuts.")
+    preserve_color: bool = setting(False, "Take only the luminance from the style.")
+    audio: bool = setting(True, "Leave the audio out.", decides=False)
+    raw: bool = setting(False, "Write bare rgb24 frames to -, not y4m.", decides=False)
+
+
+@dataclass(frozen=True)
+class FlowTaskSettings(ClipSettings):
+    """What `estimate_flow` can be told."""
+
+    distances: tuple[int, ...] = setting(
+        (1,), "Also between frames farther apart, as in 1,2,4; for ruder.long_term.", least=1
+    )
+    method: Literal["deepflow", "dis"] = same(FlowSettings, "method")
+    cache: Path | None = same(FlowSettings, "cache")

@@ -1,0 +1,360 @@
+"""Stylize a clip or a picture: `stylize` with any method, `optimize` with those that minimise."""
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypedDict, Unpack
+
+from nststab.color import PreserveColor
+from nststab.errors import NststabError, SettingError
+from nststab.flow.source import flow_source
+from nststab.frames import Frame, Stylizer
+from nststab.listener import Listener, named, reported, silent
+from nststab.methods.build import Machine, build, frame_settings, machine
+from nststab.methods.settings import OPTIMISERS
+from nststab.shots import by_shot
+from nststab.storage.durable import sync
+from nststab.storage.jobs import Job, content_hash, identity_of, overwrites, resumable
+from nststab.styles.shipped import demo_clip
+from nststab.styles.source import Style, chosen_style
+from nststab.tasks.clip_plan import clip_work
+from nststab.tasks.planned import Plan, Work, check, plan
+from nststab.tasks.settings import StylizeSettings
+from nststab.video.clip import Clip, RawFormat, check_output, convert_clip, kind_of, open_clip
+from nststab.video.settings import ClipSettings
+from nststab.video.streams import STANDARD
+
+log = logging.getLogger(__name__)
+
+Styles = str | Path | Sequence[str | Path]
+"""A style: a shipped one's name, a folder, a picture or a checkpoint; or several, which are blended."""
+
+
+class ClipOptions(TypedDict, total=False):
+    """What is set most often: fields of `StylizeSettings`, which say what they are; None leaves the setting's own."""
+
+    settings: StylizeSettings | None
+    size: int | None
+    start: Fraction | int | float | None
+    duration: Fraction | int | float | None
+    fps: Fraction | int | float | None
+    cuts: bool | None
+    preserve_color: bool | None
+    audio: bool | None
+    device: str | None
+    precision: str | None
+
+
+@dataclass(frozen=True)
+class Stylized:
+    """What `stylize` and `optimize` did.
+
+    Attributes:
+        frames: of the whole output, `resumed` of which an earlier run had finished.
+        notes: what the user should know about the output, such as audio that it cannot hold.
+    """
+
+    output: str
+    frames: int
+    width: int
+    height: int
+    seconds: float
+    resumed: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def stylize(
+    source: str | Path,
+    output: str | Path,
+    *,
+    style: Styles,
+    method: str = "recurrent",
+    overwrite: bool = False,
+    progress: Listener = silent,
+    **options: Unpack[ClipOptions],
+) -> Stylized:
+    """Stylizes a video, a picture, a folder of pictures, or what comes through a pipe; a call that was killed resumes.
+
+        nststab.stylize("clip.mp4", "out.mp4", style="the_great_wave", size=640)
+
+    Args:
+        source: a video file, a picture, a folder, a pattern or a glob of pictures, or - for standard input.
+        output: a video file, a picture, a folder of PNGs (ends in /), or - for y4m on standard output.
+        style: see `Styles`; only ruder and gatys follow a picture or several styles.
+        method: recurrent, independent, ruder or gatys.
+        overwrite: replace what stands at `output`, and unfinished work of other settings.
+        options: `settings`, in which everything can be set, and single settings that go before it: see `ClipOptions`.
+
+    Raises:
+        SettingError: a setting is wrong, has no effect on the method, or the output exists. NststabError: an input is
+        wrong, or the job does not fit into memory. OSError: a file cannot be read or written.
+    """
+    return _ClipJob.of(source, output, style, method, options).run(overwrite, progress)
+
+
+def optimize(
+    content: str | Path,
+    style: Styles,
+    output: str | Path,
+    *,
+    temporal: bool = True,
+    overwrite: bool = False,
+    progress: Listener = silent,
+    **options: Unpack[ClipOptions],
+) -> Stylized:
+    """Stylizes by optimisation: a picture, and without `temporal` a clip, as Gatys et al. 2016, a clip as Ruder et al.
+
+    All else is as in `stylize`.
+    """
+    method = optimisation_of(content, temporal)
+    return _ClipJob.of(content, output, style, method, options).run(overwrite, progress)
+
+
+def stylize_demo(
+    output: str | Path = "demo.mp4",
+    *,
+    overwrite: bool = False,
+    progress: Listener = silent,
+    **options: Unpack[ClipOptions],
+) -> Stylized:
+    """Stylizes the bundled clip with the recurrent network of the_great_wave; all else is as in `stylize`."""
+    return stylize(demo_clip(), output, style="the_great_wave", overwrite=overwrite, progress=progress, **options)
+
+
+def plan_stylize(
+    source: str | Path,
+    output: str | Path,
+    *,
+    style: Styles,
+    method: str = "recurrent",
+    **options: Unpack[ClipOptions],
+) -> Plan:
+    """What `stylize` would take: frames, memory, time; nothing is written."""
+    return plan(_ClipJob.of(source, output, style, method, options).work)
+
+
+def optimisation_of(content: str | Path, temporal: bool = True) -> str:
+    """The method of `optimize`: ruder for a clip, gatys for a picture, and for a clip without `temporal`."""
+    return "ruder" if temporal and kind_of(content) != "picture" else "gatys"
+
+
+def opened(source: str | Path, settings: ClipSettings) -> Clip:
+    """The clip, by its size, part and rate."""
+    raw = None
+    if settings.raw_size is not None:
+        raw = RawFormat(*settings.raw_size) if settings.fps is None else RawFormat(*settings.raw_size, settings.fps)
+    return open_clip(source, settings.size, start=settings.start, duration=settings.duration, fps=settings.fps, raw=raw)
+
+
+def checked_output(output: str | Path, read: Iterable[object], *, raw: bool, overwrite: bool) -> None:
+    """Raises SettingError, before any work, where the output cannot be written or may not be.
+
+    read: what else is read, of which nothing may be written over: styles, weights, a start picture.
+    """
+    path = Path(output)
+    if raw and path != STANDARD:
+        raise SettingError(f"--raw is for video to -, got {output}")
+    if path == STANDARD:
+        return
+    refuse_overwriting(path, overwrite)
+    for name in read:
+        if isinstance(name, str | Path) and path.is_file() and Path(name).is_file() and path.samefile(name):
+            raise SettingError(f"{path} is read by this command; write to another name")
+
+
+def refuse_overwriting(output: Path, overwrite: bool) -> None:
+    """Raises SettingError where `output` is a file, or a folder with something in it, that may not be replaced."""
+    taken = any(output.iterdir()) if output.is_dir() else output.exists()
+    if taken and not overwrite:
+        raise SettingError(f"{output} exists; say overwrite=True to overwrite it")
+
+
+def chosen_settings(options: ClipOptions) -> StylizeSettings:
+    """The settings, with those that were given by themselves."""
+    single: dict[str, Any] = {name: value for name, value in options.items() if name != "settings"}
+    single |= {name: Fraction(single[name]) for name in ("start", "duration", "fps") if single.get(name) is not None}
+    return (options.get("settings") or StylizeSettings()).changed(**single)
+
+
+@dataclass(frozen=True)
+class _ClipJob:
+    """A clip, what is to be made of it, and with what."""
+
+    clip: Clip
+    output: str
+    method: str
+    style: Style
+    settings: StylizeSettings
+    where: Machine
+
+    @classmethod
+    def of(
+        cls,
+        source: str | Path,
+        output: str | Path,
+        style: Styles,
+        method: str,
+        options: ClipOptions,
+    ) -> "_ClipJob":
+        settings = chosen_settings(options)
+        settings.check((method,))
+        if settings.precision == "float16" and method in OPTIMISERS:
+            raise SettingError(f"--precision float16 has not the range for {method}")
+        styles = [style] if isinstance(style, str | Path) else style
+        chosen = chosen_style([str(one) for one in styles], settings.gatys.style_weights)
+        clip = opened(source, settings)
+        try:
+            check_output(clip, str(output))
+        except NststabError as error:
+            raise SettingError(str(error)) from error
+        return cls(clip, str(output), method, chosen, settings, machine(settings.device, settings.precision))
+
+    @property
+    def work(self) -> Work:
+        """For a plan, and for the check whether it fits into memory."""
+        return clip_work(self.clip, self.output, (self.method,), self.style, self.settings, self.where)
+
+    @property
+    def resumes(self) -> bool:
+        """Whether finished optimisations are kept."""
+        return self.method in OPTIMISERS and Path(self.output) != STANDARD and self.clip.is_seekable
+
+    def run(self, overwrite: bool, progress: Listener) -> Stylized:
+        settings, clip = self.settings, self.clip
+        read = [one.text for one in self.style.sources] + [settings.gatys.vgg_weights, settings.gatys.init]
+        own = self.resumes and overwrites(Path(self.output))
+        checked_output(self.output, read, raw=settings.raw, overwrite=overwrite or own)
+        check(self.work)
+        if self.method in OPTIMISERS and Path(self.output) != STANDARD and not self.resumes:
+            log.warning("what comes through a pipe cannot be read again: after a kill the work begins anew")
+        started = time.monotonic()
+        unit, total = self._counted()
+        flow = flow_source(settings.flow)
+        flow.require_size(clip.height, clip.width)
+        with (
+            self._kept(overwrite) as kept,
+            passes_folder(kept.job, settings.ruder.passes) as folder,
+            reported(progress, f"{self.method} {clip.width}x{clip.height}, {unit}", total) as advance,
+        ):
+            advance(kept.frames if unit == "frames" else None)
+            begun = count()
+
+            def iteration(number: int, terms: dict[str, float]) -> None:
+                note = named(terms) if unit == "iterations" else f"iteration {number}: {named(terms)}"
+                if unit == "optimisations" and number == 0:
+                    advance(next(begun))
+                advance(number if unit == "iterations" else None, note=note)
+
+            def frame_done(done: int, total: int | None) -> None:
+                kept.progress(done)
+                if unit == "frames":
+                    advance(max(done, kept.frames), total)
+
+            stylizer = build(
+                self.method,
+                self.style,
+                settings,
+                longest_side=max(clip.width, clip.height),
+                machine=self.where,
+                iteration=iteration,
+                keep=kept.job.keep if kept.job else None,
+                folder=folder,
+                flow=flow,
+            )
+            result = convert_clip(
+                clip,
+                kept.output,
+                finished(stylizer, settings),
+                audio=settings.audio,
+                raw=settings.raw,
+                progress=frame_done,
+            )
+        seconds = time.monotonic() - started
+        made = result.frames - kept.frames
+        log.debug(f"{made} frame{'s' * (made != 1)} in {seconds:.1f} s, {made / seconds:.2f} a second")
+        notes = tuple(result.notes)
+        return Stylized(self.output, result.frames, clip.width, clip.height, seconds, kept.frames, notes)
+
+    def _counted(self) -> tuple[str, int | None]:
+        """What progress counts, and to where: what takes some time, but not the whole."""
+        frames, ruder = self.clip.frame_count, self.settings.ruder
+        if self.method not in OPTIMISERS:
+            return "frames", frames
+        if self.clip.kind == "picture":
+            return "iterations", frame_settings(self.settings).iterations
+        if ruder.passes > 1:
+            return "optimisations", frames and frames * (ruder.passes + self.settings.gatys.scales - 1)
+        return "frames", frames
+
+    def _kept(self, overwrite: bool) -> "AbstractContextManager[_Kept]":
+        """Where to write, and what keeps finished optimisations, where anything does."""
+        if not self.resumes:
+            return nullcontext(_Kept(self.output))
+        clip = self.clip
+        identity = identity_of(
+            self.settings,
+            method=self.method,
+            device=self.where.device.type,
+            arithmetic=self.where.optimizing,
+            style=[source.identity for source in self.style.sources],
+            input=f"{clip.path.name} ({content_hash(clip.pictures or clip.path)})",
+        )
+        return _whole_or_folder(clip, self.output, identity, overwrite)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Where a clip is written, and the job that keeps what is done, if there is one; `frames` were finished before."""
+
+    output: str
+    job: Job | None = None
+    frames: int = 0
+
+    def progress(self, frames: int) -> None:
+        """So many frames are finished."""
+        if self.job is not None and frames > self.frames:
+            self.job.progress(frames)
+
+
+@contextmanager
+def _whole_or_folder(clip: Clip, output: str, identity: dict[str, Any], restart: bool) -> Iterator[_Kept]:
+    """A file is made in the job's folder, and moved to `output` when all went well; a folder fills frame by frame."""
+    path, whole = Path(output), check_output(clip, output) != "folder"
+    with resumable(path, identity, restart=restart, fills=not whole) as job:
+        made = job.folder / path.name if whole else path
+        yield _Kept(str(made) if whole else output, job, job.frames)
+        sync(made)  # before what it could be made from again is removed
+        if whole:
+            job.allow_overwriting()
+            made.replace(path)
+
+
+@contextmanager
+def passes_folder(job: Job | None, passes: int) -> Iterator[Path | None]:
+    """Where several passes keep a clip: in its job, or, where there is none, in a folder that goes with the process."""
+    if passes == 1:
+        yield None
+    elif job is not None:
+        yield job.subfolder("passes")
+    else:
+        with TemporaryDirectory(prefix="nststab_") as folder:
+            yield Path(folder)
+
+
+def finished(stylizer: Stylizer, settings: StylizeSettings) -> Stylizer:
+    """The stylizer of a whole clip: with the colours of its input where they are kept, and a new call for each shot.
+
+    Shots do not know of each other, so whoever has several machines hands them out here.
+    """
+    shown = PreserveColor(stylizer) if settings.preserve_color else stylizer
+
+    def whole(frames: Iterable[Frame]) -> Iterator[Frame]:
+        return by_shot(shown, frames) if settings.cuts else shown(frames)
+
+    return whole
