@@ -1,5 +1,6 @@
 """Video stylization that does not flicker, and the measures that prove it.
 
+nststab.stylize("clip.mp4", "out.mp4", style="the_great_wave")
 print(nststab.score("clip.mp4", ["mine.mp4"], style="painting.jpg").table())
 """
 
@@ -9,8 +10,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nststab.errors import NststabError as NststabError
     from nststab.frames import Frame as Frame
+    from nststab.methods.painter import Painter as Painter
+    from nststab.methods.painter import frame_by_frame as frame_by_frame
     from nststab.tasks.compare import compare as compare
     from nststab.tasks.score import score as score
+    from nststab.tasks.stylize import optimize as optimize
+    from nststab.tasks.stylize import stylize as stylize
     from nststab.tasks.train_style import train_style as train_style
 
 __version__ = "0.1.0"
@@ -18,8 +23,12 @@ __version__ = "0.1.0"
 _LAZY = {  # PEP 562: `import nststab` does not wait for torch
     "Frame": "nststab.frames",
     "NststabError": "nststab.errors",
+    "Painter": "nststab.methods.painter",
     "compare": "nststab.tasks.compare",
+    "frame_by_frame": "nststab.methods.painter",
+    "optimize": "nststab.tasks.stylize",
     "score": "nststab.tasks.score",
+    "stylize": "nststab.tasks.stylize",
     "train_style": "nststab.tasks.train_style",
 }
 
