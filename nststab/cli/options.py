@@ -61,7 +61,7 @@ class SettingsCommand(click.Command):
         sections: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
-            if record:
+            if record and isinstance(param, click.Option):
                 grouped = isinstance(param, SettingOption) and "." in param.setting
                 sections.setdefault("Options of ruder and gatys" if grouped else "Options", []).append(record)
         for title, records in sections.items():

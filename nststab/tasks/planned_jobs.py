@@ -1,7 +1,7 @@
 """The long jobs as `--plan` sees them: what each does, what memory it takes, and how its frame is timed."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
@@ -21,81 +21,13 @@ from nststab.methods.build import FEED_FORWARD, Machine, OptimizerOptions, later
 from nststab.networks.transformation import TransformationNetwork, with_margin
 from nststab.styles.source import Style
 from nststab.tasks import footprints
-from nststab.tasks.plan import Footprint, Seconds, noise
+from nststab.tasks.plan import Seconds, noise
 from nststab.tasks.planning import Job
 from nststab.train.settings import TrainingSettings
 from nststab.vgg import PerceptualNetwork
-from nststab.video.clip import Clip
-from nststab.video.images import resized_shape
 
 _REPEATED = 2  # frames, iterations and steps of a probe after which the quickest counts
 _LEAST_CROP = 32
-
-
-def clip_job(
-    clip: Clip,
-    output: str,
-    methods: Sequence[str],
-    style: Style,
-    optimizer: OptimizerOptions,
-    where: Machine,
-    panels: int = 1,
-) -> Job:
-    """`stylize` and `optimize`; `compare`, whose output is several `panels` wide."""
-    held = resident()
-    parts = [_of_method(method, style, optimizer, where) for method in methods]
-    probed = max((part[0] for part in parts), key=lambda footprint: footprint.at(clip.width, clip.height))
-    rest = footprints.of_reading(clip).plus(
-        footprints.of_writing(clip, output, panels),
-        *(part[1] for part in parts),
-        *((footprints.of_measuring(panels),) if panels > 1 else ()),
-    )
-
-    before = footprints.of_style(style, optimizer.style_scale, clip), footprints.of_picture(clip)
-
-    def measure(width: int, height: int) -> Seconds:
-        times = [frame_seconds(method, style, optimizer, where, width, height) for method in methods]
-        return Seconds(*(sum(values) for values in zip(*times, strict=True)))
-
-    return Job(
-        _rows(clip, output, "; ".join(_described(method, optimizer, where) for method in methods), panels),
-        clip.frame_count,
-        "frames",
-        clip.width,
-        clip.height,
-        probed,
-        rest,
-        measure,
-        max(clip.width, clip.height),
-        _sized(clip),
-        "--size {}".format,
-        max(before, key=lambda footprint: footprint.at(clip.width, clip.height)),
-        device=where.device,
-        held=held,
-        margin=max((style.trained(name).network.config.margin for name in methods if name in FEED_FORWARD), default=0),
-    )
-
-
-def flow_job(clip: Clip, output: str, method: str, distances: Sequence[int]) -> Job:
-    """`flow estimate`."""
-
-    def measure(width: int, height: int) -> Seconds:
-        return Seconds(0.0, _flow_seconds(method, width, height) * len(distances))
-
-    named = method if len(distances) == 1 else f"{method}, {len(distances)} pairs a frame"
-    return Job(
-        _rows(clip, output, named),
-        clip.frame_count,
-        "frames",
-        clip.width,
-        clip.height,
-        footprints.of_flow(method).plus(footprints.of_pairs(distances)),
-        footprints.of_reading(clip),
-        measure,
-        max(clip.width, clip.height),
-        _sized(clip),
-        "--size {}".format,
-    )
 
 
 def training_job(
@@ -147,47 +79,6 @@ def training_job(
         held,
         network.config.margin,
     )
-
-
-def _rows(clip: Clip, output: str, method: str, panels: int = 1) -> dict[str, str]:
-    width, height = footprints.source_size(clip)
-    return {
-        "input": f"{clip.path}, {width}x{height}",
-        "output": f"{output}, {clip.width * panels}x{clip.height}",
-        "method": method,
-    }
-
-
-def _sized(clip: Clip) -> Callable[[int], tuple[int, int]]:
-    """Width and height of the frames by --size."""
-    width, height = footprints.source_size(clip)
-
-    def sized(size: int) -> tuple[int, int]:
-        down, across = resized_shape(height, width, size)
-        return across, down
-
-    return sized
-
-
-def _of_method(method: str, style: Style, optimizer: OptimizerOptions, where: Machine) -> tuple[Footprint, Footprint]:
-    """Of a frame, and of what comes on top in a clip."""
-    if method in FEED_FORWARD:
-        return footprints.of_network(style.trained(method).network, where.precision), Footprint()
-    kept = footprints.of_history(optimizer)
-    if method == "ruder":
-        kept = kept.plus(footprints.of_ruder(optimizer))
-    return footprints.of_optimization(optimizer, where.optimizing), kept
-
-
-def _described(method: str, optimizer: OptimizerOptions, where: Machine) -> str:
-    if method in FEED_FORWARD:
-        return f"{method} in {where.precision}"
-    first, later, scales = _iterations(method, optimizer)
-    text = f"{method} in {where.optimizing}, {first} iterations"
-    if method == "ruder":
-        text += f" for the first frame, {later} for each later one"
-        text += f", {optimizer.passes} passes" if optimizer.passes > 1 else ""
-    return text + (f", {scales} scales" if scales > 1 else "")
 
 
 def _iterations(method: str, optimizer: OptimizerOptions) -> tuple[float, float, int]:
