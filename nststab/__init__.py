@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nststab.methods.painter import Painter as Painter
     from nststab.methods.painter import frame_by_frame as frame_by_frame
     from nststab.tasks.compare import compare as compare
+    from nststab.tasks.deflicker import deflicker as deflicker
     from nststab.tasks.score import score as score
     from nststab.tasks.stylize import optimize as optimize
     from nststab.tasks.stylize import stylize as stylize
@@ -25,6 +26,7 @@ _LAZY = {  # PEP 562: `import nststab` does not wait for torch
     "NststabError": "nststab.errors",
     "Painter": "nststab.methods.painter",
     "compare": "nststab.tasks.compare",
+    "deflicker": "nststab.tasks.deflicker",
     "frame_by_frame": "nststab.methods.painter",
     "optimize": "nststab.tasks.stylize",
     "score": "nststab.tasks.score",

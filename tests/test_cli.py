@@ -93,6 +93,7 @@ def test_the_commands_are_those_of_the_manual() -> None:
         "evaluate distortions",
         "evaluate theorem",
         "evaluate drift",
+        "deflicker",
         "score",
         "train average",
         "train image",

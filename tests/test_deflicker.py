@@ -1,17 +1,24 @@
 """Deflicker: steady, as sharp as before, without ghosts or drift; and the clips that it is given."""
 
 import itertools
+import logging
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from click.testing import CliRunner
 from torch import Tensor
 
-from nststab.errors import NststabError
+from nststab.cli import group
+from nststab.errors import NststabError, SettingError
 from nststab.frames import Frame
 from nststab.methods.deflicker import Deflicker
 from nststab.methods.settings import DeflickerSettings
+from nststab.tasks.deflicker import deflicker, find_lag
+from nststab.video.clip import convert_clip, open_clip
+from nststab.video.images import write_picture
 
 HEIGHT, WIDTH, SPEED = 72, 96, 2
 
@@ -135,3 +142,110 @@ def test_an_original_of_another_size_is_named() -> None:
     frames = frames_of([torch.rand(1, 3, 20, 20)], [torch.rand(1, 3, 20, 21)])
     with pytest.raises(NststabError, match="expected an original of the clip's size"):
         list(Deflicker()(frames))
+
+
+def flickering(originals: list[Tensor]) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    return [(0.6 + 0.4 * float(torch.rand(1, generator=generator))) * one for one in originals]
+
+
+def save(folder: Path, frames: Iterable[Tensor]) -> Path:
+    folder.mkdir()
+    for number, frame in enumerate(frames):
+        write_picture(folder / f"{number:03}.png", frame)
+    return folder
+
+
+def read(path: Path) -> list[Tensor]:
+    return [frame.rgb for frame in open_clip(path).frames()]
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> tuple[Path, Path]:
+    """Ten pictures of a pan, and the same in light that flickers."""
+    originals = pan(10)
+    return save(tmp_path / "film", originals), save(tmp_path / "made", flickering(originals))
+
+
+def test_a_folder_is_steadied_from_python(clips: tuple[Path, Path], tmp_path: Path) -> None:
+    film, made = clips
+    result = deflicker(made, f"{tmp_path}/out/", original=film)
+    assert (result.frames, result.width, result.height, result.alone, result.lag) == (10, WIDTH, HEIGHT, 0, 0)
+    assert change(read(tmp_path / "out")) < change(read(made)) / 2
+    with pytest.raises(SettingError, match="exists"):
+        deflicker(made, f"{tmp_path}/out/", original=film)
+
+
+def test_strength_0_writes_the_same_pictures(clips: tuple[Path, Path], tmp_path: Path) -> None:
+    film, made = clips
+    deflicker(made, f"{tmp_path}/out/", original=film, strength=0)
+    assert all(torch.equal(a, b) for a, b in zip(read(tmp_path / "out"), read(made), strict=True))
+
+
+def test_an_original_of_twice_the_size_is_scaled_and_said(
+    clips: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    film, made = clips
+    large = save(tmp_path / "large", [F.interpolate(one, scale_factor=2) for one in read(film)])
+    with caplog.at_level(logging.INFO, "nststab"):
+        deflicker(made, f"{tmp_path}/out/", original=large)
+    assert f"{large} has {2 * WIDTH}x{2 * HEIGHT} pixels: scaled to the clip's size" in caplog.text
+    assert change(read(tmp_path / "out")) < change(read(made)) / 2
+    narrow = save(tmp_path / "narrow", [one[..., :60] for one in read(film)])
+    with pytest.raises(NststabError, match="expected the shape of"):
+        deflicker(made, f"{tmp_path}/other/", original=narrow)
+
+
+@pytest.mark.parametrize("lag", [-3, 0, 5])
+def test_a_lag_is_found(lag: int) -> None:
+    originals = pan(40)
+    first, second = originals[max(0, -lag) :], originals[max(0, lag) :]
+    assert find_lag(first[:20], [1 - 0.5 * one for one in second[:20]]) == lag
+    assert find_lag(originals[:1] * 20, originals[:1] * 20) == 0
+
+
+def test_frames_after_the_original_has_ended_are_followed_by_themselves(
+    clips: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    film, made = clips
+    for picture in sorted(film.iterdir())[7:]:
+        picture.unlink()
+    assert deflicker(made, f"{tmp_path}/out/", original=film).alone == 3
+    assert "3 frames have no original" in caplog.text
+    assert len(read(tmp_path / "out")) == 10
+
+
+def test_clips_of_two_rates_are_matched_by_time(
+    clips: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    film, made = clips
+    for name, folder, rate in (("film.mkv", film, 25), ("made.mkv", made, 50)):
+        convert_clip(open_clip(folder, fps=rate), tmp_path / name, lambda frames: iter(frames))
+    with caplog.at_level(logging.INFO, "nststab"):
+        result = deflicker(tmp_path / "made.mkv", tmp_path / "out.mkv", original=tmp_path / "film.mkv")
+    assert "50 frames a second of 25: matched by their times" in caplog.text
+    assert (result.frames, result.alone) == (10, 0)
+
+
+def test_nothing_is_held_across_a_cut(tmp_path: Path) -> None:
+    originals = [*pan(1) * 6, *pan(1, seed=5) * 6]
+    film, made = save(tmp_path / "film", originals), save(tmp_path / "made", flickering(originals))
+    deflicker(made, f"{tmp_path}/out/", original=film, settings=DeflickerSettings(look_ahead=0))
+    kept = [torch.equal(a, b) for a, b in zip(read(tmp_path / "out"), read(made), strict=True)]
+    assert [number for number, same in enumerate(kept) if same] == [0, 6]
+
+
+def test_the_command_says_what_it_did_and_answers_faults_in_a_line(clips: tuple[Path, Path], tmp_path: Path) -> None:
+    def run(*arguments: object) -> tuple[int, str]:
+        result = CliRunner().invoke(group, ["deflicker", *map(str, arguments)])
+        return result.exit_code, result.stderr
+
+    film, made = clips
+    out = f"{tmp_path}/out/"
+    assert run(film, made, "-o", out, "--strength", "0.5") == (0, f"{out}: 10 frames, {WIDTH}x{HEIGHT}\n")
+    assert run(film, made, "-o", out) == (2, f"Error: {tmp_path}/out exists; say -y to overwrite it\n")
+    code, said = run(made, "-o", out, "-y")
+    assert code == 0
+    assert said.startswith("no original: the motion is the clip's own, smoothed\n")
+    assert run(film, made, "-o", out, "--strength", "1.5")[0] == 2
+    assert run(film, film, made, "-o", out) == (2, "Error: expected one or two clips, got 3\n")

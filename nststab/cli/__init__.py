@@ -24,6 +24,7 @@ class RootGroup(LazyGroup):
         "optimize": "Stylize by optimisation: a picture by Gatys, a clip by Ruder.",
         "compare": "Stylize with several methods, side by side, with a table of figures.",
         "evaluate": "The paper's experiments: tables, figures and results with their settings.",
+        "deflicker": "Take the flicker out of a clip that any program processed.",
         "score": "Measure the stability of clips that any program made.",
         "train": "Train the feed-forward networks of a style.",
         "flow": "Optical flow and its reliability masks.",

@@ -23,6 +23,7 @@ from nststab.methods.settings import METHODS
 from nststab.tasks.settings import StylizeSettings
 
 if TYPE_CHECKING:
+    from nststab.tasks.deflicker import Deflickered
     from nststab.tasks.stylize import Stylized
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -96,7 +97,7 @@ def command(
     told(stylize(source, output, style=styles, method=method, settings=settings, overwrite=yes, progress=listener))
 
 
-def told(made: "Stylized") -> None:
+def told(made: "Stylized | Deflickered") -> None:
     """Says what was made, and what the user should know about it."""
     for note in made.notes:
         say(f"note: {note}")

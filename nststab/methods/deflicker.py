@@ -32,6 +32,7 @@ from nststab.warp import disoccluded
 Estimator = Callable[[Tensor, Tensor], Tensor]
 Plane = NDArray[np.float32]  # (H, W) or (H, W, C)
 
+LOOK_AHEAD = 8
 _CELLS = 48  # of the grid on which tone is smoothed, along the longest side
 _TONE = 0.1  # share of a frame in the running mean of tone
 _FADE = 0.4  # share of a texture that was drawn anew in the first frame: it is faded in
@@ -58,6 +59,8 @@ class Deflicker:
     def __init__(self, settings: DeflickerSettings | None = None, estimator: Estimator = dis) -> None:
         self._settings = settings or DeflickerSettings()
         self._estimator = estimator
+        look_ahead = self._settings.look_ahead
+        self._look_ahead = LOOK_AHEAD if look_ahead is None else look_ahead
 
     def __call__(self, frames: Iterable[Frame], /) -> Iterator[Frame]:
         if self._settings.strength == 0:
@@ -67,7 +70,7 @@ class Deflicker:
         cv2 = importlib.import_module("cv2")
         held = _held(_with_flow(frames, self._flow), self._settings, cv2)
         previous: Plane | None = None
-        for step, tone in _toned(held, self._settings.look_ahead, cv2):
+        for step, tone in _toned(held, self._look_ahead, cv2):
             picture = step.picture + _resized(cv2, tone, *step.picture.shape[:2])
             if previous is not None and step.backward is not None:
                 fading = ((1 - _FADE) * step.trust)[..., None]

@@ -156,5 +156,12 @@ class DeflickerSettings(Settings):
 
     strength: float = setting(1.0, "From 0, the clip as it is, to 1, as steady as can be.", least=0, most=1)
     lifetime: int = setting(32, "Frames after which a texture is drawn anew at the latest.", least=2, most=240)
-    look_ahead: int = setting(8, "Frames after it that smooth the tone of a frame; 0 is causal.", least=0, most=60)
+    look_ahead: int | None = setting(
+        None,
+        "Frames after it that smooth the tone of a frame; 0 is causal.",
+        least=0,
+        most=60,
+        told="8, and 0 from a pipe",
+        metavar="N",
+    )
     flow_side: int = setting(640, "Longest side in pixels at which the flow is estimated.", least=64)

@@ -1,0 +1,249 @@
+"""Take the flicker out of a clip that any program made, by the motion of the original that it made it of."""
+
+import itertools
+import logging
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from nststab.errors import NststabError
+from nststab.frames import Frame, Stylizer
+from nststab.listener import Listener, reported, silent
+from nststab.methods.deflicker import Deflicker
+from nststab.methods.settings import DeflickerSettings
+from nststab.shots import by_shot
+from nststab.tasks.stylize import checked_output
+from nststab.video.clip import Clip, check_output, convert_clip, open_clip
+
+log = logging.getLogger(__name__)
+
+LARGEST_LAG = 8
+"""Frames by which a clip may lag behind its original, or the other way round, and `find_lag` still finds it."""
+
+_SEEN = 32  # frames in which a lag is looked for
+_SIDE = 64  # pixels of the longest side in which it is
+_BETTER = 0.02  # correlation by which another lag must surpass none
+
+
+@dataclass(frozen=True)
+class Deflickered:
+    """What `deflicker` did.
+
+    Attributes:
+        alone: how many of the `frames` had no original, and were followed by their own motion.
+        lag: frames by which the original was found to be ahead of the clip.
+        notes: what the user should know about the output, such as audio that it cannot hold.
+    """
+
+    output: str
+    frames: int
+    width: int
+    height: int
+    seconds: float
+    alone: int
+    lag: int
+    notes: tuple[str, ...]
+
+
+def deflicker(
+    processed: str | Path,
+    output: str | Path,
+    *,
+    original: str | Path | None = None,
+    strength: float | None = None,
+    cuts: bool = True,
+    audio: bool = True,
+    settings: DeflickerSettings | None = None,
+    overwrite: bool = False,
+    progress: Listener = silent,
+) -> Deflickered:
+    """Steadies a clip that was stylized, colourised, restored or otherwise processed frame by frame.
+
+        nststab.deflicker("processed.mp4", "steady.mp4", original="clip.mp4")
+
+    The output has the size, times and audio of `processed`. The original may have another size; where both clips have
+    times and rates differ, frames belong together by time, else by number; up to `LARGEST_LAG` frames of lag are found.
+    Each of these is logged. Cuts are looked for in the original, and nothing is held across one.
+
+    Args:
+        processed: a video, a folder or pattern of pictures, or - for standard input.
+        output: a video, a folder of pictures (ends in a slash), or - for y4m on standard output.
+        original: what `processed` was made of; without it the motion is looked for in `processed` itself, smoothed.
+        strength: goes before that of `settings`: 0 is `processed` itself, 1 as steady as can be.
+        settings: all else; a clip from a pipe is by default steadied without a look-ahead.
+        overwrite: replace what stands at `output`.
+
+    Raises:
+        SettingError: a setting is wrong, or the output exists. NststabError: the clips do not fit each other, or
+        cannot be read. OSError: a file is missing or cannot be written.
+    """
+    clip = open_clip(processed)
+    chosen = (settings or DeflickerSettings()).changed(strength=strength)
+    if chosen.look_ahead is None and not clip.is_seekable:
+        chosen = chosen.changed(look_ahead=0)
+    if clip.kind == "picture":
+        raise NststabError(f"{clip.path}: expected a clip, got a picture, which cannot flicker")
+    check_output(clip, output)
+    checked_output(output, [original], raw=False, overwrite=overwrite)
+    pairs = _Pairs(clip, None if original is None else open_clip(original))
+    started = time.monotonic()
+    with reported(progress, f"deflicker {clip.width}x{clip.height}, frames", clip.frame_count) as advance:
+        result = convert_clip(
+            clip,
+            output,
+            lambda frames: pairs.steadied(frames, Deflicker(chosen), cuts),
+            audio=audio,
+            progress=lambda done, total: advance(done, total),
+        )
+    seconds = time.monotonic() - started
+    if original is not None and pairs.alone:
+        log.warning(f"{pairs.alone} frames have no original, which ended before: their own motion was followed")
+    log.debug(f"{result.frames} frames in {seconds:.1f} s, {result.frames / seconds:.2f} a second")
+    notes = tuple(result.notes)
+    return Deflickered(str(output), result.frames, clip.width, clip.height, seconds, pairs.alone, pairs.lag, notes)
+
+
+class _Pairs:
+    """Gives each frame of a clip the frame of the original that belongs to it, as its `content`.
+
+    Attributes:
+        alone: frames so far that had none.
+        lag: frames by which the original is ahead.
+    """
+
+    def __init__(self, clip: Clip, original: Clip | None) -> None:
+        self._clip, self._original = clip, original
+        self.alone = self.lag = 0
+        self._by_time = False
+        if original is None:
+            log.info("no original: the motion is the clip's own, smoothed")
+            return
+        _check_shape(clip, original)
+        if (original.width, original.height) != (clip.width, clip.height):
+            log.info(f"{original.path} has {original.width}x{original.height} pixels: scaled to the clip's size")
+        rates = [one.source.rate for one in (clip, original) if one.source is not None]
+        if len(rates) == 2 and not math.isclose(*rates, rel_tol=0.005):
+            self._by_time = True
+            log.info(f"{float(rates[0]):g} frames a second of {float(rates[1]):g}: matched by their times")
+        elif clip.is_seekable and original.is_seekable:
+            self.lag = find_lag(_first(original.path), _first(clip.path))
+            if self.lag:
+                ahead, behind = (original, clip) if self.lag > 0 else (clip, original)
+                log.info(f"{ahead.path} was found to begin {abs(self.lag)} frames before {behind.path}: mended")
+
+    def steadied(self, frames: Iterable[Frame], deflicker: Stylizer, cuts: bool) -> Iterator[Frame]:
+        """The frames after `deflicker`, shot by shot of the original."""
+
+        def shot(originals: Iterable[Frame]) -> Iterator[Frame]:
+            return deflicker(map(_exchanged, originals))
+
+        for alone, part in itertools.groupby(self._paired(frames), lambda frame: frame.content is None):
+            if not cuts:
+                yield from deflicker(part)
+            elif alone:
+                yield from by_shot(deflicker, part)
+            else:
+                yield from by_shot(shot, map(_exchanged, part))
+
+    def _paired(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        originals = iter(()) if self._original is None else self._original.frames()
+        times = _Times(self._by_time, self.lag)
+        current, following = next(originals, None), next(originals, None)
+        for frame in frames:
+            due = times.of_clip(frame)
+            while following is not None and current is not None:
+                if abs(times.of_original(following) - due) > abs(times.of_original(current) - due):
+                    break
+                current, following = following, next(originals, None)
+            over = current is None or (following is None and due - times.of_original(current) >= times.step(current))
+            if current is None or over:
+                self.alone += 1
+                yield frame
+            else:
+                yield replace(frame, content=_scaled(current.rgb, *frame.rgb.shape[-2:]))
+
+
+@dataclass
+class _Times:
+    """When frames are due: in seconds from the first of their clip, or by number."""
+
+    by_time: bool
+    lag: int
+    _first: Fraction | None = None
+    _first_original: Fraction | None = None
+
+    def of_clip(self, frame: Frame) -> Fraction:
+        if not self.by_time or frame.time is None:
+            return Fraction(frame.number + self.lag)
+        self._first = frame.time if self._first is None else self._first
+        return frame.time - self._first
+
+    def of_original(self, frame: Frame) -> Fraction:
+        if not self.by_time or frame.time is None:
+            return Fraction(frame.number)
+        self._first_original = frame.time if self._first_original is None else self._first_original
+        return frame.time - self._first_original
+
+    def step(self, frame: Frame) -> Fraction:
+        """How far after the original's last frame nothing belongs to it any more."""
+        return frame.duration or Fraction(1, 25) if self.by_time else Fraction(1)
+
+
+def _exchanged(frame: Frame) -> Frame:
+    """The original with the clip's picture for its content, and the other way round: cuts are those of the original."""
+    assert frame.content is not None
+    return replace(frame, rgb=frame.content, content=frame.rgb)
+
+
+def find_lag(originals: Sequence[Tensor], processed: Sequence[Tensor]) -> int:
+    """By how many frames `processed` lies behind `originals`, each a clip's first frames (1, 3, H, W) of one shape.
+
+    The lag at which edges change alike: frame t of `processed` belongs to frame t + lag of `originals`. 0 where no
+    other explains clearly more, as in a still.
+    """
+    ours, theirs = [[_edges(frame) for frame in frames] for frames in (originals, processed)]
+    found: dict[int, float] = {}
+    for lag in range(-LARGEST_LAG, LARGEST_LAG + 1):
+        pairs = [(ours[t + lag], theirs[t]) for t in range(len(theirs)) if 0 <= t + lag < len(ours)]
+        if len(pairs) >= 2:
+            found[lag] = sum(float((a * b).sum()) for a, b in pairs) / len(pairs)
+    best = max(found, key=lambda lag: found[lag], default=0)
+    return best if found and found[best] > found.get(0, -1.0) + _BETTER else 0
+
+
+def _edges(frame: Tensor) -> Tensor:
+    """How strong the edges of a picture are, of mean 0 and length 1."""
+    luma = frame.mean(1, keepdim=True)
+    strength = (luma[..., 1:, 1:] - luma[..., :-1, 1:]).abs() + (luma[..., 1:, 1:] - luma[..., 1:, :-1]).abs()
+    centred = strength - strength.mean()
+    unit: Tensor = centred / centred.norm().clamp(min=1e-6)
+    return unit
+
+
+def _first(path: Path) -> list[Tensor]:
+    """A clip's first frames, small, all of one square shape."""
+    frames = itertools.islice(open_clip(path).frames(), _SEEN)
+    return [F.interpolate(frame.rgb, (_SIDE, _SIDE), mode="area") for frame in frames]
+
+
+def _check_shape(clip: Clip, original: Clip) -> None:
+    """Raises NststabError unless one scale makes both sides of the original the clip's, within a pixel or 1 %."""
+    scale = clip.width / original.width
+    if abs(original.height * scale - clip.height) > max(1.0 + scale, 0.01 * clip.height):
+        raise NststabError(
+            f"{clip.path}: expected the shape of {original.path}, {original.width}x{original.height} or scaled, "
+            f"got {clip.width}x{clip.height}"
+        )
+
+
+def _scaled(picture: Tensor, height: int, width: int) -> Tensor:
+    if picture.shape[-2:] == (height, width):
+        return picture
+    mode = "area" if picture.shape[-1] > width else "bilinear"
+    return F.interpolate(picture, (height, width), mode=mode)
