@@ -19,16 +19,8 @@ from nststab.baselines.settings import GatysSettings, MultiPassSettings, RuderSe
 from nststab.cli import group
 from nststab.cli.common import Setting
 from nststab.errors import NststabError
-from nststab.experiments import distortions
-from nststab.experiments.distortions import DistortionSettings
-from nststab.experiments.drift import DriftSettings
-from nststab.experiments.gram_trace import GramTraceSettings
-from nststab.experiments.speed import SpeedSettings
-from nststab.experiments.theorem import TheoremSettings
 from nststab.flow.source import FlowSource
 from nststab.losses import LossSettings
-from nststab.measure.rows import DAVIS_SIZE
-from nststab.measure.stability import StabilitySettings
 from nststab.methods.build import OptimizerOptions
 from nststab.report.settings import ReportSettings
 from nststab.styles import shipped as assets
@@ -177,50 +169,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
     "train image": BUNDLED | {"start_from": "random weights"},
     "train style": {"start_from": "the nearest shipped style", "seed": 0},
     "train video": BUNDLED,
-    "evaluate stability": {
-        **REPORT,
-        "styles": "all that are shipped",
-        "sequences": "all",
-        "patches": StabilitySettings().patches,
-        "size": DAVIS_SIZE,
-        "limit": "all",
-        "iterations": f"{RuderSettings().gatys.iterations},{RuderSettings().later_iterations}",
-        **{name: OPTIMIZERS[name] for name in ("flow_method", "flow_cache", "network", "vgg_weights", "seed")},
-    },
-    "evaluate speed": {
-        "styles": "the first that is shipped",
-        "size": ",".join(map(str, SpeedSettings().sizes)),
-        "limit": SpeedSettings().frames,
-        "measured_iterations": SpeedSettings().iterations,
-        **{name: OPTIMIZERS[name] for name in ("network", "vgg_weights", "seed")},
-    },
-    "evaluate gram-trace": {
-        "styles": "all that are shipped",
-        "size": GramTraceSettings().size,
-        "limit": GramTraceSettings().limit,
-        "iterations": f"{RuderSettings().gatys.iterations},{RuderSettings().later_iterations}",
-        **{name: OPTIMIZERS[name] for name in ("flow_method", "flow_cache", "network", "vgg_weights", "seed")},
-    },
-    "evaluate distortions": {
-        "styles": "all that are shipped",
-        "sequences": "all",
-        "patches": DistortionSettings().patches,
-        "size": distortions.SIZE,
-        "limit": "all",
-        "iterations": f"{RuderSettings().gatys.iterations},{RuderSettings().later_iterations}",
-        **{name: OPTIMIZERS[name] for name in ("flow_method", "flow_cache", "network", "vgg_weights", "seed")},
-    },
-    "evaluate theorem": {
-        "styles": "all that are shipped",
-        **{name: getattr(TheoremSettings(), name) for name in ("starts", "size", "seed")},
-    },
-    "evaluate drift": {
-        "styles": "all that are shipped",
-        **{name: getattr(DriftSettings(), name) for name in ("frames", "noise", "size")},
-        "limit": "20, or what fits twice",
-        "iterations": f"{RuderSettings().gatys.iterations},{RuderSettings().later_iterations}",
-        **{name: OPTIMIZERS[name] for name in ("flow_method", "flow_cache", "network", "vgg_weights", "seed")},
-    },
+    "evaluate stability": REPORT,
     "flow estimate": EXCERPT | {name: OPTIMIZERS[name] for name in ("flow_method", "flow_cache")} | {"distances": 1},
 }
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from nststab.baselines import gatys
 from nststab.cli import group
-from nststab.cli.evaluate import stability as stability_command
+from nststab.experiments.cast import Cast
 from nststab.losses import LossSettings, style_target
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
@@ -202,7 +202,7 @@ def davis(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
         folder.mkdir(parents=True)
         for path in Path(f"png/{name}").iterdir():
             write_picture(folder / f"{path.stem}.jpg", read_picture(path).rgb)
-    monkeypatch.setattr(stability_command, "announce", lambda *_: None)
+    monkeypatch.setattr(Cast, "announce", lambda *_: None)
     call = "evaluate stability --davis davis --styles wave --size 64 --precision float32 --vgg-weights vgg.safetensors"
     return lambda arguments: run(f"{call} {arguments}")
 
@@ -222,9 +222,9 @@ def test_each_sequence_is_a_scene(davis: Run, tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit_into_a_mail_is_named(davis: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nststab.experiments import stability_scenes
+    from nststab.experiments import scenes
 
-    monkeypatch.setattr(stability_scenes, "MOST_BYTES", 1)
+    monkeypatch.setattr(scenes, "MOST_BYTES", 1)
     done(davis("-o out --html out.html"))
     found = report("out.html")
     assert len(found["scenes"]) == 1
@@ -290,13 +290,13 @@ def test_what_was_measured_outlives_a_report_that_fails(run: Run, monkeypatch: p
 
 def test_an_experiment_goes_on_with_its_report_alone(davis: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr("nststab.experiments.stability_scenes.make_scene", failing)
+        broken.setattr("nststab.experiments.scenes.make_scene", failing)
         result = davis("-o out --html out/report.html --methods independent")
     assert result.exit_code == 1
     assert "no room for a report; finished parts are kept in out/unfinished" in result.stderr
     results = Path("out/results.json").read_bytes()
     with monkeypatch.context() as finished:
-        finished.setattr("nststab.experiments.cli_common.Candidate.stylizer", failing)
+        finished.setattr("nststab.experiments.cast.Cast.stylizer", failing)
         done(davis("-o out --html out/report.html --methods independent"))
     assert Path("out/results.json").read_bytes() == results
     assert len(report("out/report.html")["scenes"]) == 2
@@ -306,10 +306,10 @@ def test_an_experiment_goes_on_with_its_report_alone(davis: Run, monkeypatch: py
 
 def test_frames_that_an_earlier_run_did_not_keep_are_made_again(davis: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr("nststab.experiments.run.Run.finish", failing)
+        broken.setattr("nststab.experiments.runner.Results.write", failing)
         assert davis("-o out").exit_code == 1
     result = done(davis("-o out --html out.html"))
-    assert f"wave recurrent swan: the report needs {COUNT} frames that an earlier run did not keep" in result.stderr
+    assert f"wave recurrent swan: the report needs {COUNT} frames that no earlier run kept" in result.stderr
     done(davis("-o other --html other.html"))
     curves = [
         [clip["curves"] for scene in report(path)["scenes"] for clip in scene["clips"]]
@@ -330,7 +330,7 @@ def test_an_optimisation_for_the_report_alone_goes_on_after_a_kill(davis: Run, m
         return made(*arguments, **options)
 
     with monkeypatch.context() as broken:
-        broken.setattr("nststab.experiments.run.Run.finish", failing)
+        broken.setattr("nststab.experiments.runner.Results.write", failing)
         assert davis("-o out --methods gatys --iterations 1").exit_code == 1
     monkeypatch.setattr(gatys, "optimize", optimize)
     kill = COUNT + 3  # in the second sequence

@@ -16,9 +16,8 @@ from torch import Tensor
 
 from nststab.cli import group
 from nststab.datasets.folders import DavisSequence
-from nststab.experiments import distortions
-from nststab.experiments.distortions import (
-    DistortionSettings,
+from nststab.experiments import figure6
+from nststab.experiments.figure6 import (
     Pairs,
     Region,
     clear_corners,
@@ -28,6 +27,7 @@ from nststab.experiments.distortions import (
     patch_size,
     row,
 )
+from nststab.experiments.settings import DistortionSettings
 from nststab.metrics import ssim
 from nststab.video.images import write_picture
 from tests.conftest import on_pictures
@@ -79,7 +79,7 @@ def test_a_translated_patch_shows_what_lies_beside_it() -> None:
         assert torch.equal(patch, frame[..., 9:41, 11 + shift : 43 + shift])
 
 
-@pytest.mark.parametrize("name", distortions.DISTORTIONS)
+@pytest.mark.parametrize("name", figure6.DISTORTIONS)
 def test_strength_0_changes_nothing(name: str) -> None:
     frame = noise()
     assert torch.equal(distorted(name, frame, REGION, SIZE, 0), frame[..., 9:41, 11:43])
@@ -139,7 +139,7 @@ def sequences(davis: Path, *names: str) -> list[DavisSequence]:
 
 def test_regions_keep_off_the_foreground_wherever_they_are_moved(davis: Path) -> None:
     chosen = sequences(davis, "camel", "swan", "whale")
-    found = draw_regions(chosen, DistortionSettings(patches=9), SIZE, limit=2)
+    found = draw_regions(chosen, DistortionSettings(patches=9, limit=2), SIZE)
     assert len(found) == 9
     assert {region.sequence for region in found} == {"camel", "swan"}
     assert [region.sequence for region in found[::2]].count(found[0].sequence) == 5  # in turn
@@ -147,8 +147,8 @@ def test_regions_keep_off_the_foreground_wherever_they_are_moved(davis: Path) ->
         assert region.frame < 2
         assert region.top + SIZE <= 64
         assert (20 if region.sequence == "swan" else 0) <= region.left <= 80 - SIZE - 19
-    assert draw_regions(chosen, DistortionSettings(patches=9), SIZE, limit=2) == found
-    assert draw_regions(chosen, DistortionSettings(patches=9, seed=1), SIZE, limit=2) != found
+    assert draw_regions(chosen, DistortionSettings(patches=9, limit=2), SIZE) == found
+    assert draw_regions(chosen, DistortionSettings(patches=9, seed=1, limit=2), SIZE) != found
 
 
 def test_no_room_is_named(davis: Path) -> None:
@@ -177,7 +177,7 @@ def test_who_does_nothing_changes_as_the_input_and_its_loss_shows_it(name: str, 
     assert found["content_loss"] == 0
 
 
-@pytest.mark.parametrize("name", distortions.DISTORTIONS)
+@pytest.mark.parametrize("name", figure6.DISTORTIONS)
 def test_strength_0_is_1_for_both(name: str) -> None:
     found = measured(unchanged, name, 0)
     assert found["ssim_stylized"] == found["ssim_content"] == pytest.approx(1)
@@ -241,7 +241,7 @@ def call(*arguments: object) -> Result:
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two strengths of each distortion."""
     monkeypatch.setattr(
-        DistortionSettings, "steps", lambda _: ((name, value) for name in distortions.DISTORTIONS for value in (0, 2))
+        DistortionSettings, "steps", lambda _: [(name, value) for name in figure6.DISTORTIONS for value in (0, 2)]
     )
 
 
@@ -287,11 +287,11 @@ def test_the_command_gives_the_same_results_twice_and_goes_on(
         return measure(*given)
 
     with monkeypatch.context() as patched:
-        patched.setattr(distortions, "measure", killed)
+        patched.setattr(figure6, "measure", killed)
         assert call(*arguments, "-o", tmp_path / "parts").exit_code == 1
     again = call(*arguments, "-o", tmp_path / "parts")
     assert again.exit_code == 0, again.stderr
-    assert "going on" in again.stderr
+    assert "resuming" in again.stderr
     for file in ("results.json", "figure.png", "figure.svg", "table.md"):
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "parts" / file).read_bytes()
 

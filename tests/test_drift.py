@@ -15,15 +15,15 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from nststab.cli import group
-from nststab.experiments.drift import DriftSettings, foreign, measure, noisy, parts, passing, slope_errors
-from nststab.experiments.drift_report import draw, row, table
+from nststab.experiments.long_runs import draw, foreign, measure, noisy, parts, passing, row, slope_errors, table
+from nststab.experiments.settings import DriftSettings
 from nststab.metrics import DriftSlopes, drift_slopes
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.video.images import write_picture
 from tests.conftest import on_pictures
 
-SHORT = DriftSettings(frames=80, noise=0.01, loop=5)
+SHORT = DriftSettings(frames=80, noise=0.01, limit=5)
 
 
 def pictures(count: int = 5) -> list[Tensor]:
@@ -108,11 +108,11 @@ def test_no_error_from_fewer_than_three_windows() -> None:
 
 def test_the_settings_fit_the_length() -> None:
     long, short = DriftSettings(), DriftSettings(frames=80)
-    assert (long.settled, long.window, long.loop_frames, long.period) == (50, 25, 20, 38)
-    assert (short.settled, short.window, short.loop_frames, short.period) == (8, 18, 19, 36)
+    assert (long.settled, long.window, long.looped, long.period) == (50, 25, 20, 38)
+    assert (short.settled, short.window, short.looped, short.period) == (8, 18, 19, 36)
     with pytest.raises(ValueError, match="expected a loop of at most 19"):
-        DriftSettings(frames=80, loop=20)
-    with pytest.raises(ValueError, match="frames >= 20"):
+        DriftSettings(frames=80, limit=20)
+    with pytest.raises(ValueError, match="frames: expected at least 20"):
         DriftSettings(frames=19)
 
 
@@ -161,7 +161,7 @@ def test_a_stylizer_that_does_nothing_does_not_drift() -> None:
 def test_changes_of_a_loop_s_own_light_are_no_drift() -> None:
     """Also where its rounds do not come out even with the frames."""
     lit = [picture * (0.6 + 0.1 * step) for step, picture in enumerate(pictures())]
-    loop = measure("loop", on_pictures(identity), lit, DriftSettings(frames=83, loop=5), no_losses)
+    loop = measure("loop", on_pictures(identity), lit, DriftSettings(frames=83, limit=5), no_losses)
     assert max(loop["means"]["red"]) > min(loop["means"]["red"]) + 30
     assert loop["drift"] < 1e-5
 
@@ -221,7 +221,7 @@ def test_an_object_comes_stays_and_is_gone() -> None:
 
 
 def test_a_leak_leaves_a_ghost_of_its_powers() -> None:
-    found = measure("ghost", on_pictures(leaky), pictures(), DriftSettings(frames=80, noise=0.0, loop=5), no_losses)[
+    found = measure("ghost", on_pictures(leaky), pictures(), DriftSettings(frames=80, noise=0.0, limit=5), no_losses)[
         "ghost"
     ]
     assert len(found) == 30
@@ -282,7 +282,7 @@ def test_a_row_holds_what_the_table_shows() -> None:
 
 
 def test_a_picture_has_no_loop() -> None:
-    alone = DriftSettings(frames=80, loop=1)
+    alone = DriftSettings(frames=80, limit=1)
     assert "loop" not in parts(alone)
     rows = [row("style", "input", found_by(identity, alone))]
     assert rows[0]["loop"] is None
@@ -345,7 +345,7 @@ def test_the_command_measures_and_repeats_itself(tmp_path: Path, style: Path, cl
 
 
 def test_a_killed_run_goes_on(tmp_path: Path, style: Path, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import nststab.experiments.drift as drift
+    import nststab.experiments.long_runs as drift
 
     arguments = (clip, "--styles", style, "--frames", 24, "--size", 40, "--methods", "recurrent")
     whole = run(*arguments, "-o", tmp_path / "whole")

@@ -20,11 +20,10 @@ from torch import Tensor
 
 from nststab.baselines import gatys
 from nststab.cli import group
-from nststab.cli.evaluate import gram_trace as command_module
-from nststab.experiments import gram_trace
-from nststab.experiments.figures import drawing
-from nststab.experiments.gram_trace import measure
-from nststab.experiments.labels import label_points
+from nststab.experiments import figure3
+from nststab.experiments.cast import Cast
+from nststab.experiments.figure3 import measure
+from nststab.experiments.figures import drawing, label_points
 from nststab.losses import LossSettings, style_target
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
@@ -233,7 +232,7 @@ def rows(method: str = "independent", factor: float = 1.0, count: int = 5) -> li
             for video, scale in (("road", 1.0), ("street", 3.0))
         }
         trace = {"relu1_1": 1000.0 * (number + 1), "relu2_1": 9e4 - 1e4 * number}
-        made.append(dict(gram_trace.row(f"style_{number}", method, trace, parts)))
+        made.append(dict(figure3.row(f"style_{number}", method, trace, parts)))
     return made
 
 
@@ -254,7 +253,7 @@ def test_a_row_holds_means_over_videos() -> None:
 
 
 def test_every_method_has_its_lines_for_all_videos_and_each() -> None:
-    found = gram_trace.fits([*rows(), *rows("recurrent", 0.5)])
+    found = figure3.fits([*rows(), *rows("recurrent", 0.5)])
     assert list(found) == ["independent", "recurrent"]
     for method, factor in (("independent", 1), ("recurrent", 0.5)):
         own = found[method]
@@ -270,7 +269,7 @@ def test_a_video_of_one_style_alone_has_no_line() -> None:
     for number, row in enumerate(made):
         row["videos"] = {f"clip_{number}": 1e-3}
         row["still"] = math.nan
-    fit = gram_trace.fits(made)["independent"]
+    fit = figure3.fits(made)["independent"]
     assert (fit["videos"], fit["still"]) == ({}, {})
 
 
@@ -278,7 +277,7 @@ def test_the_table_begins_with_the_input_and_the_least_stable() -> None:
     parts = {
         "road": {"instability": 2e-4, "still": 1e-5, "style_loss": math.nan, "content_loss": math.nan, "frames": 9}
     }
-    table = gram_trace.table(rows(), gram_trace.row("input", "", {}, parts))
+    table = figure3.table(rows(), figure3.row("input", "", {}, parts))
     assert [row[0] for row in table.rows] == ["input", *(f"style_{number}" for number in (4, 3, 2, 1, 0))]
     assert table.rows[0] == ["input", "", "0.200", "0.010", "0.200", "-", "-", "-", "-", "-"]
     assert table.rows[1] == [
@@ -297,14 +296,14 @@ def test_the_table_begins_with_the_input_and_the_least_stable() -> None:
 
 
 def test_one_style_has_a_table_without_a_line() -> None:
-    assert gram_trace.table(rows(count=1)).note.endswith(
+    assert figure3.table(rows(count=1)).note.endswith(
         "independent: 1 style, and a line needs three of different traces."
     )
 
 
 def figure_of(folder: Path, name: str, made: list[dict[str, Any]]) -> Any:
     with drawing(folder, name, 10, 5) as figure:
-        gram_trace.draw(figure, made, gram_trace.row("input", "", {}, {"road": made[0] | {"instability": 1e-3}}))
+        figure3.draw(figure, made, figure3.row("input", "", {}, {"road": made[0] | {"instability": 1e-3}}))
     return figure
 
 
@@ -403,7 +402,7 @@ EXPERIMENT = f"evaluate gram-trace road street --styles wave,scream,muse {OPTION
 def test_an_experiment_of_three_styles(run: Run, tiny_vgg: PerceptualNetwork) -> None:
     result = run(f"{EXPERIMENT} -o out")
     assert result.exit_code == 0, result.output
-    assert "9 frames of 32x24 to stylize, about" in result.stderr
+    assert "18 frames of 32x24 to stylize, about" in result.stderr
     assert "Instability of styles" in result.stdout
     found = results("out")
     assert {name: found["settings"][name] for name in ("size", "limit", "methods")} == {
@@ -440,26 +439,22 @@ def test_two_runs_give_the_same(run: Run) -> None:
 
 def test_a_killed_run_goes_on_to_the_same(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(f"{EXPERIMENT} -q -o whole").exit_code == 0
-    ours, built = command_module._ours, []
+    stylizer, built = Cast.stylizer, []
 
-    def counting(*arguments: Any) -> Any:
-        part = ours(*arguments)
+    def counting(self: Cast, style: str, method: str, side: int) -> Any:
+        built.append(style)
+        if len(built) == 4:
+            raise KeyboardInterrupt
+        return stylizer(self, style, method, side)
 
-        def stylizer(keep: Any) -> Any:
-            built.append(part.name)
-            if len(built) == 4:
-                raise KeyboardInterrupt
-            return part.stylizer(keep)
-
-        return command_module.Measurement(part.style, part.method, part.video, part.clip, stylizer, part.losses)
-
-    monkeypatch.setattr(command_module, "_ours", counting)
+    monkeypatch.setattr(Cast, "announce", lambda *_: None)
+    monkeypatch.setattr(Cast, "stylizer", counting)
     assert run(f"{EXPERIMENT} -o killed").exit_code == 1
     assert not Path("killed/results.json").exists()
     again = run(f"{EXPERIMENT} -o killed")
     assert again.exit_code == 0
-    assert "going on: finished parts were kept" in again.stderr
-    names = [f"{style} independent {video}" for style in ("wave", "scream", "muse") for video in ("road", "street")]
+    assert "resuming: finished parts were kept" in again.stderr
+    names = ["wave", "wave", "scream", "scream", "muse", "muse"]
     assert built == [*names[:4], *names[3:]]
     assert results("killed")["rows"] == results("whole")["rows"]
     assert Path("killed/figure.svg").read_bytes() == Path("whole/figure.svg").read_bytes()
@@ -467,7 +462,7 @@ def test_a_killed_run_goes_on_to_the_same(run: Run, monkeypatch: pytest.MonkeyPa
 
 def test_frames_that_changed_are_not_gone_on_with(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("nststab.experiments.gram_trace.row", lambda *_: 1 / 0)
+        patch.setattr("nststab.experiments.figure3.row", lambda *_: 1 / 0)
         run(f"{EXPERIMENT} -o out")
     shutil.copy("street/0.png", "road/1.png")
     result = run(f"{EXPERIMENT} -o out")
@@ -476,7 +471,7 @@ def test_frames_that_changed_are_not_gone_on_with(run: Run, monkeypatch: pytest.
 
 
 def test_a_killed_optimisation_goes_on_frame_by_frame(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command_module, "announce", lambda *_: None)  # its probe optimises, too
+    monkeypatch.setattr(Cast, "announce", lambda *_: None)  # its probe optimises, too
     command = f"evaluate gram-trace road --styles wave --methods gatys --iterations 1 {OPTIONS} -q"
     assert run(f"{command} -o whole").exit_code == 0
     optimize, calls = gatys.optimize, []
@@ -568,7 +563,7 @@ def test_the_traces_of_a_card_stand_for_a_picture(run: Run, tiny_vgg: Perceptual
         ("-", "-: expected a file or a folder, which can be read more than once, got a pipe"),
         ("wave/image.png", "wave/image.png: expected a clip of at least two frames, got one"),
         ("road road", "VIDEO: two clips are called road, road and road"),
-        ("road --limit 1", "1 is not in the range x>=2"),
+        ("road --limit 1", "'--limit': expected at least 2, got 1"),
         ("road --styles nothing", "no style is named 'nothing'"),
         ("road --styles wave --methods recurrent", "the style wave has no network for --method recurrent"),
         ("road --styles wave/image.png", "--method independent needs a trained style"),

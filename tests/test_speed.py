@@ -24,26 +24,33 @@ from torch.utils.flop_counter import FlopCounterMode
 from nststab.baselines.gatys import Gatys
 from nststab.baselines.settings import GatysSettings
 from nststab.cli import group
-from nststab.experiments import fresh_process, speed, speed_tasks
-from nststab.experiments.fresh_process import in_fresh_process
-from nststab.experiments.speed import (
-    WARM_UP,
-    AddedMemory,
-    IterationReport,
-    MatrixProduct,
-    Measured,
-    SpeedSettings,
-    alternating,
+from nststab.errors import NststabError
+from nststab.experiments import table2, timing
+from nststab.experiments.cast import Cast
+from nststab.experiments.settings import SpeedSettings
+from nststab.experiments.table2 import (
+    CLIP,
+    TEXTURE,
+    Table2,
     digits,
-    flop_of_iteration,
     flow_row,
-    iteration_steps,
+    measure_alone,
     method_row,
     ratio_row,
     spread,
     table,
 )
-from nststab.experiments.speed_tasks import CLIP, TEXTURE, Task, alone, networks_in_step
+from nststab.experiments.timing import (
+    WARM_UP,
+    AddedMemory,
+    IterationReport,
+    MatrixProduct,
+    Measured,
+    alternating,
+    flop_of_iteration,
+    in_fresh_process,
+    iteration_steps,
+)
 from nststab.flow.estimators import dis
 from nststab.frames import Frame, Stylizer
 from nststab.losses import LossSettings, PerceptualLoss, style_target
@@ -214,7 +221,7 @@ def test_added_memory_is_the_peak_and_not_what_is_left() -> None:
 
 
 def test_where_the_system_does_not_tell_no_memory_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speed, "reset_peak", lambda: False)
+    monkeypatch.setattr(timing, "reset_peak", lambda: False)
     assert AddedMemory(CPU).bytes() is None
     assert AddedMemory(torch.device("mps")).bytes() is None
 
@@ -280,7 +287,7 @@ FLOW = [flow_row("dis", 512, [0.05, 0.07])]
 
 def test_the_table_marks_what_is_extrapolated() -> None:
     made = table(ROWS, FLOW, "Two threads.")
-    assert made.rows[0] == ["independent", "512", "0.1", "0.1", "0.1 to 0.1", "1", "10", "25%", "3"]
+    assert made.rows[0] == ["independent", "512", "0.1", "0.044", "0.1", "0.1 to 0.1", "1", "10", "25%", "3"]
     assert (made.rows[2][2], made.rows[2][-1]) == ("200*", "-")
     assert made.rows[3][:3] == ["flow: dis", "512", "0.06"]
     assert made.note == "* a median iteration, times 1000 as the paper counts them. Two threads."
@@ -289,7 +296,7 @@ def test_the_table_marks_what_is_extrapolated() -> None:
 
 def test_the_figure_hollows_what_is_extrapolated() -> None:
     figure = Figure()
-    speed.draw(figure, ROWS, FLOW)
+    table2.draw(figure, ROWS, FLOW)
     (axes,) = figure.axes
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
     lines: dict[str, Any] = {str(line.get_label()): line.lines[0] for line in axes.containers}  # type: ignore[attr-defined]
@@ -314,8 +321,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_vgg: PerceptualNet
         network = TransformationNetwork(NetworkConfig(name == "recurrent", (4, 6, 8), 1))
         save_checkpoint(Path(f"tiny/{name}.safetensors"), Checkpoint(network, style))
     write_picture(Path("style.png"), torch.rand(1, 3, 32, 32))
-    monkeypatch.setattr(fresh_process, "in_fresh_process", lambda function, *arguments: function(*arguments))
-    monkeypatch.setattr(speed, "_MATRIX_SIDES", {"cpu": 32})
+    monkeypatch.setattr(table2, "in_fresh_process", lambda function, *arguments: function(*arguments))
+    monkeypatch.setattr(timing, "_MATRIX_SIDES", {"cpu": 32})
     fixed = "evaluate speed -o out --styles tiny/ --size 32,48 --limit 3 --measured-iterations 2"
     fixed += " --vgg-weights vgg.safetensors --precision float32"
     return lambda arguments: CliRunner().invoke(group, [*fixed.split(), *arguments.split()])
@@ -382,7 +389,7 @@ def test_where_no_video_can_be_read_a_texture_moves(
     def missing(_path: Path) -> None:
         raise OSError("no PyAV here")
 
-    monkeypatch.setattr(speed_tasks, "open_clip", missing)
+    monkeypatch.setattr(table2, "open_clip", missing)
     made = run("--methods independent --size 32")
     assert made.exit_code == 0, made.stderr
     assert "measuring on a moving texture: no PyAV here" in made.stderr
@@ -390,25 +397,25 @@ def test_where_no_video_can_be_read_a_texture_moves(
 
 
 def test_a_run_that_failed_goes_on(run: Callable[[str], Result], monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
+    calls, networks = [], Table2._networks_in_step
 
-    def networks(task: Task, methods: Any) -> Any:
+    def counted(self: Table2, task: Any) -> Any:
         calls.append(task.size)
-        return networks_in_step(task, methods)
+        return networks(self, task)
 
-    def fail(_task: Task) -> Any:
-        raise ValueError("the flow is out of order")
+    def fail(*_: Any) -> Any:
+        raise NststabError("the flow is out of order")
 
-    monkeypatch.setattr(speed_tasks, "networks_in_step", networks)
+    monkeypatch.setattr(Table2, "_networks_in_step", counted)
     with monkeypatch.context() as broken:
-        broken.setattr(speed_tasks, "flows_in_step", fail)
+        broken.setattr(Table2, "_flows_in_step", fail)
         failed = run("")
     assert failed.exit_code == 1
     assert "the flow is out of order; finished parts are kept" in failed.stderr
     assert calls == [32]
     again = run("")
     assert again.exit_code == 0, again.stderr
-    assert "going on" in again.stderr
+    assert "resuming" in again.stderr
     assert "7 measurements" in again.stderr
     assert calls == [32, 48]
     assert len(results()["rows"]) == 8
@@ -417,9 +424,9 @@ def test_a_run_that_failed_goes_on(run: Callable[[str], Result], monkeypatch: py
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--size 8", "'8': expected sides of at least 16 pixels, as in 256,512,1024"),
-        ("--size 256,x", "'256,x': expected sides of at least 16 pixels"),
-        ("--size 256,,512", "expected sides of at least 16 pixels"),
+        ("--size 8", "'--size': expected at least 16, got 8"),
+        ("--size 256,x", "'--size': expected a whole number, got 'x'"),
+        ("--size 256,,512", "'--size': expected a whole number"),
         ("--limit 0", "--limit"),
         ("--measured-iterations 0", "--measured-iterations"),
         ("--methods recurent", "did you mean recurrent?"),
@@ -441,16 +448,14 @@ def test_bad_input_is_one_line(run: Callable[[str], Result], arguments: str, mes
 # what is measured on
 
 
-def task(content: str = CLIP, method: str = "gatys", **settings: Any) -> Task:
-    perceptual = {"network": None, "vgg_weights": None}
-    return Task(
-        "the_great_wave", SpeedSettings(**settings), content, 0, "cpu", "float32", 1, perceptual, ("dis",), method, 96
-    )
+def task(content: str = CLIP, **settings: Any) -> Table2:
+    chosen = SpeedSettings(flow_methods=("dis",), **settings)
+    return Table2(chosen, Cast.of(["the_great_wave"], ["gatys"], None, chosen, "cpu", "float32"), content)
 
 
 @pytest.mark.parametrize("content", [CLIP, TEXTURE])
 def test_the_frames_move_there_and_back(content: str) -> None:
-    frames = task(content).frames(14)
+    frames = task(content).frames(96, 14)
     assert {tuple(frame.shape) for frame in frames} == {(1, 3, 96, 96)}
     assert 0 <= min(frame.min() for frame in frames) < max(frame.max() for frame in frames) <= 1
     assert torch.equal(frames[12], frames[10])
@@ -458,11 +463,11 @@ def test_the_frames_move_there_and_back(content: str) -> None:
     assert all(not torch.equal(before, after) for before, after in pairwise(frames))
     flow = dis(frames[0], frames[11])
     assert flow.abs().max() > 1
-    assert all(torch.equal(a, b) for a, b in zip(frames, task(content).frames(14), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(frames, task(content).frames(96, 14), strict=True))
 
 
 def test_a_method_is_measured_in_a_fresh_process() -> None:
-    found = in_fresh_process(alone, task(iterations=1))
+    found = in_fresh_process(measure_alone, task(measured_iterations=1), "gatys", 96, 1)
     assert len(found["seconds"]) == 1
     assert found["seconds"][0] > 0
     assert found["flop"] == hand_count_of_iteration(96, (64, 64, 128, 128, 256, 256, 256, 512, 512, 512))

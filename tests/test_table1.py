@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nststab.experiments import paper, table1
+from nststab.experiments import paper, stability
 from nststab.experiments.figures import drawing
 from nststab.measure import rows as measured_rows
 from nststab.measure.intervals import bootstrap_interval
@@ -37,12 +37,16 @@ WAVE = {"swan": clip(20, 25), "dog": clip(22, 26), "camel": clip(24, 30)}
 NIGHT = {"swan": clip(30, 31), "dog": clip(26, 28), "camel": clip(25, 25)}
 
 
+def style_rows(style: str, of: Measured, seed: int = 0) -> list[Any]:
+    return [stability.with_paper(row) for row in measured_rows.style_rows(style, of, seed)]
+
+
 def rows() -> list[Any]:
-    return [*measured_rows.style_rows("wave", WAVE, 3), *measured_rows.style_rows("night", NIGHT, 3)]
+    return [*style_rows("wave", WAVE, 3), *style_rows("night", NIGHT, 3)]
 
 
 def test_a_row_is_the_mean_of_its_sequences() -> None:
-    found = measured_rows.style_rows("wave", WAVE, 3)
+    found = style_rows("wave", WAVE, 3)
     assert [row["method"] for row in found] == [CONTENT, "independent", "recurrent", *measured_rows.CHEATS]
     row = found[1]
     assert (row["style"], row["psnr"], row["ssim"], row["n"]) == ("wave", 22, pytest.approx(0.44), 9)
@@ -64,7 +68,7 @@ def test_a_row_is_the_mean_of_its_sequences() -> None:
 
 
 def test_means_are_over_frames_then_videos_then_styles() -> None:
-    means = {row["method"]: row for row in table1.mean_rows(rows(), 3)}
+    means = {row["method"]: row for row in stability.mean_rows(rows(), 3)}
     assert means["independent"]["psnr"] == (22 + 27) / 2
     assert means["independent"]["styles"] == 2
     assert means["independent"]["n"] == 18
@@ -73,7 +77,7 @@ def test_means_are_over_frames_then_videos_then_styles() -> None:
 
 
 def test_the_gain_is_paired_and_stands_beside_the_papers() -> None:
-    found = table1.gain(rows(), 3)
+    found = stability.gain(rows(), 3)
     assert found is not None
     differences = [3.0, 3.0, 3.0]  # of each sequence: (5 + 1) / 2, (4 + 2) / 2, (6 + 0) / 2
     assert found["psnr"] == 3
@@ -81,51 +85,51 @@ def test_the_gain_is_paired_and_stands_beside_the_papers() -> None:
     assert found["psnr_interval"].low == 3
     assert found["ssim"] == pytest.approx(3 / 50)
     assert found["style_loss_change"] == pytest.approx(0.2)
-    assert (found["paper"]["psnr"], found["paper"]["ssim"]) == (paper.GAIN_PSNR, paper.GAIN_SSIM)
+    assert (found["paper"]["psnr"], found["paper"]["ssim"]) == paper.GAIN
 
 
 def test_one_method_alone_has_no_gain() -> None:
     alone = {name: {key: of[key] for key in of if key != "recurrent"} for name, of in WAVE.items()}
-    found = measured_rows.style_rows("wave", alone)
-    assert table1.gain(found) is None
-    assert "gains" not in table1.table(found, table1.mean_rows(found), None, "independent").note
+    found = style_rows("wave", alone)
+    assert stability.gain(found) is None
+    assert "gains" not in stability.table(found, stability.mean_rows(found), None, "independent").note
 
 
 def test_a_sequence_without_room_for_a_patch_counts_in_no_mean() -> None:
-    found = measured_rows.style_rows("wave", {**WAVE, "crowd": clip(None, None)}, 3)
+    found = style_rows("wave", {**WAVE, "crowd": clip(None, None)}, 3)
     assert found[1]["psnr"] == 22
     assert found[1]["psnr_interval"] == bootstrap_interval([20, 22, 24], 3)
     assert math.isnan(found[1]["sequences"][3]["psnr"])
-    gained = table1.gain(found, 3)
+    gained = stability.gain(found, 3)
     assert gained is not None
     assert gained["psnr"] == 5
 
 
 def test_nothing_measured_at_all_is_a_dash_and_draws(tmp_path: Path) -> None:
-    found = measured_rows.style_rows("wave", {"crowd": clip(None, None)})
-    means = table1.mean_rows(found)
-    assert table1.table(found, means, table1.gain(found), "independent").rows[1][1:3] == ("-", "-")
+    found = style_rows("wave", {"crowd": clip(None, None)})
+    means = stability.mean_rows(found)
+    assert stability.table(found, means, stability.gain(found), "independent").rows[1][1:3] == ("-", "-")
     with drawing(tmp_path) as figure:
-        table1.draw(figure, found, means)
+        stability.draw(figure, found, means)
 
 
 def test_the_table_shows_intervals_and_means() -> None:
     found = rows()
-    means = table1.mean_rows(found)
-    table = table1.table(found, means, table1.gain(found), "independent")
+    means = stability.mean_rows(found)
+    table = stability.table(found, means, stability.gain(found), "independent")
     assert len(table.rows) == 6 + 6 + 6
     assert all(len(row) == len(table.columns) for row in table.rows)
     assert table.rows[0][0] == "wave, input: the ceiling"
     assert table.rows[1][:2] == ("wave, independent", "22.00 [20.00, 24.00]")
-    assert table.rows[1][3:] == ("5.10", "0.500", "0.200", "1.000", "9")
+    assert table.rows[1][3:] == ("-", "5.10", "0.500", "0.200", "1.000", "9")
     assert table.rows[13][0] == "mean of the styles, independent"
     assert "gains 3.00 [3.00, 3.00] dB and 0.060 [0.060, 0.060] SSIM" in table.note
-    assert "at +20.0% style loss; the paper's gains 0.5 dB and 0.08" in table.note
+    assert "at +20.0% style loss; the paper's gains 0.48 dB and 0.09" in table.note
 
 
 def test_the_table_of_one_style_has_no_means() -> None:
-    found = measured_rows.style_rows("wave", {"swan": WAVE["swan"]})
-    table = table1.table(found, table1.mean_rows(found), table1.gain(found), "independent")
+    found = style_rows("wave", {"swan": WAVE["swan"]})
+    table = stability.table(found, stability.mean_rows(found), stability.gain(found), "independent")
     assert "wave" in table.title
     assert [row[0] for row in table.rows][:2] == ["input: the ceiling", "independent"]
     assert table.rows[1][1] == "20.00"  # one sequence has no interval
@@ -134,8 +138,8 @@ def test_the_table_of_one_style_has_no_means() -> None:
 def test_the_figure_shows_every_method_and_the_ceiling(tmp_path: Path) -> None:
     found = rows()
     for name in ("a", "b"):
-        with drawing(tmp_path, name, *table1.figure_inches(found)) as figure:
-            table1.draw(figure, found, table1.mean_rows(found))
+        with drawing(tmp_path, name) as figure:
+            stability.draw(figure, found, stability.mean_rows(found))
             psnr, ssim, share = figure.axes
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
     text = (tmp_path / "a.svg").read_text()
@@ -151,3 +155,24 @@ def test_the_figure_shows_every_method_and_the_ceiling(tmp_path: Path) -> None:
 
 def test_the_cheats_are_those_that_are_made() -> None:
     assert tuple(sanity_checks([], [])) == measured_rows.CHEATS
+
+
+def test_the_papers_cells_stand_beside_ours(tmp_path: Path) -> None:
+    """Of The Wave 24.3 / 0.47 and 24.8 / 0.54 (Gupta et al. 2017, Table 1); the mean is that of their two styles."""
+    found = [*style_rows("the_great_wave", WAVE), *style_rows("mosaic", NIGHT)]
+    means = stability.mean_rows(found)
+    table = stability.table(found, means, stability.gain(found), "independent")
+    shown = {row[0]: row[table.columns.index("paper's")] for row in table.rows}
+    assert shown["the_great_wave, independent"] == "24.3 / 0.47"
+    assert shown["the_great_wave, recurrent"] == "24.8 / 0.54"
+    assert shown["mosaic, recurrent"] == "24.0 / 0.39"
+    assert shown["the_great_wave, input: the ceiling"] == shown["mosaic, blurred (sigma 1)"] == "-"
+    assert {row["method"]: row["paper"] for row in means}["independent"] == pytest.approx({"psnr": 24, "ssim": 0.39})
+    with drawing(tmp_path) as figure:
+        stability.draw(figure, found, means)
+        crosses = [line for line in figure.axes[0].lines if line.get_marker() == "x"]
+    assert [np.asarray(line.get_xdata()).tolist() for line in crosses] == [[24.3, 23.7, 24.0], [24.8, 24.0, 24.4]]
+
+
+def test_the_papers_gain_is_the_mean_of_its_differences() -> None:
+    assert pytest.approx((0.48, 0.09)) == paper.GAIN

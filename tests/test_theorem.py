@@ -9,10 +9,9 @@ import torch
 from click.testing import CliRunner, Result
 
 from nststab.cli import group
-from nststab.experiments import theorem
-from nststab.experiments.theorem import (
+from nststab.experiments import figure2
+from nststab.experiments.figure2 import (
     Case,
-    TheoremSettings,
     counterexample,
     gram_gaps,
     measure,
@@ -23,6 +22,7 @@ from nststab.experiments.theorem import (
     random_points,
     style_case,
 )
+from nststab.experiments.settings import TheoremSettings
 from nststab.video.images import write_picture
 
 SETTINGS = TheoremSettings(starts=3)
@@ -124,7 +124,7 @@ def picture(tmp_path: Path) -> Path:
 def test_the_command_gives_the_same_results_twice(
     tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(theorem, "random_cases", lambda seed: random_cases(seed)[:4])  # the others take a second
+    monkeypatch.setattr(figure2, "random_cases", lambda seed: random_cases(seed)[:4])  # the others take a second
     files = []
     for name in ("a", "b"):
         result = call("--styles", picture, "--size", 32, "--starts", 2, "-o", tmp_path / name)

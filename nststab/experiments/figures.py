@@ -1,22 +1,27 @@
-"""Figures of the experiments, as PNG and SVG; the same data give the same bytes."""
+"""Figures of the experiments, as PNG and SVG: the same data give the same bytes; and names beside their points."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nststab.report.colors import METHOD_SERIES, SERIES
 from nststab.storage.durable import write_durably
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-Draw = Callable[["Figure"], None]
-"""Draws into an empty figure."""
 
 COLORS = {name: SERIES[number] for name, number in METHOD_SERIES.items()}
 OTHERS = ("#E69F00", "#56B4E9", "#F0E442", "#666666")  # for what is no method
+
+
+def color_of(method: str, place: int = 0) -> str:
+    """A method's colour; one of our own choice, by its place, for a method that others wrote."""
+    return COLORS.get(method, OTHERS[place % (len(OTHERS) - 1)])
+
 
 _STYLE: dict[Any, Any] = {
     "figure.dpi": 150,
@@ -48,3 +53,93 @@ def drawing(folder: Path, name: str = "figure", width: float = 7.0, height: floa
             metadata = {"Software": None} if suffix == "png" else {"Date": None, "Creator": None}
             figure.savefig(file, format=suffix, metadata=metadata)
             write_durably(folder / f"{name}.{suffix}", file.getvalue())
+
+
+# names beside points, so that they hide neither each other nor the points
+
+_SIZE = 7  # of the letters, in points, as all lengths here
+_DISTANCES = (5, 9, 14, 20, 28, 38)
+_DIRECTIONS = 16
+_LINKED = 9  # names farther away than this get a line to their point
+_MARKER = 3.5
+_MARGIN = 1.0
+
+
+class _Box(NamedTuple):
+    left: float
+    bottom: float
+    right: float
+    top: float
+
+    def overlap(self, other: "_Box") -> float:
+        """The area that both share."""
+        width = min(self.right, other.right) - max(self.left, other.left)
+        height = min(self.top, other.top) - max(self.bottom, other.bottom)
+        return max(0.0, width) * max(0.0, height)
+
+    @property
+    def area(self) -> float:
+        return (self.right - self.left) * (self.top - self.bottom)
+
+
+def label_points(
+    figure: "Figure",
+    axes: "Axes",
+    points: Sequence[tuple[float, float]],
+    names: Sequence[str],
+    others: Sequence[tuple[float, float]] = (),
+) -> None:
+    """Writes each name near its point, where it covers no other name and no point, of `others` neither, if it can.
+
+    The figure must be complete: a later change of the axes' limits moves points under names.
+    """
+    figure.draw_without_rendering()  # the layout decides where the points are
+    scale = 72 / figure.dpi
+    pixels = axes.transData.transform([*points, *others])
+    centres = [(float(x) * scale, float(y) * scale) for x, y in pixels]
+    taken = [_Box(x - _MARKER, y - _MARKER, x + _MARKER, y + _MARKER) for x, y in centres]
+    frame = _Box(*(float(value) * scale for value in axes.get_window_extent().extents))
+    for (x, y), point, name in sorted(zip(centres, points, names, strict=False), key=lambda entry: entry[0][::-1]):
+        text = axes.annotate(name, point, (0, 0), textcoords="offset points", fontsize=_SIZE, ha="center", va="center")
+        text.set_in_layout(False)
+        extent = text.get_window_extent()
+        width, height = extent.width * scale, extent.height * scale
+        distance, box = min(_places(x, y, width, height), key=lambda place: (_hidden(place[1], taken, frame), place[0]))
+        taken.append(box)
+        offset = (box.left + box.right) / 2 - x, (box.bottom + box.top) / 2 - y
+        text.set_position(offset)
+        if distance > _LINKED:
+            end = _nearest(box, x, y)
+            link = axes.annotate(
+                "",
+                point,
+                (end[0] - x, end[1] - y),
+                textcoords="offset points",
+                arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "#808080", "shrinkA": 0, "shrinkB": 2},
+            )
+            link.set_in_layout(False)
+
+
+def _places(x: float, y: float, width: float, height: float) -> Iterator[tuple[float, _Box]]:
+    """Boxes of that size around a point, by their distance from it; above and beside it first."""
+    for distance in _DISTANCES:
+        for number in range(_DIRECTIONS):
+            angle = 2 * math.pi * number / _DIRECTIONS
+            across, up = math.cos(angle), math.sin(angle)
+            middle_x = x + across * (distance + width / 2)
+            middle_y = y + up * (distance + height / 2)
+            yield (
+                distance,
+                _Box(middle_x - width / 2, middle_y - height / 2, middle_x + width / 2, middle_y + height / 2),
+            )
+
+
+def _hidden(box: _Box, taken: Sequence[_Box], frame: _Box) -> float:
+    """The area of what a box covers, and of what of it lies outside the axes."""
+    wide = _Box(box.left - _MARGIN, box.bottom - _MARGIN, box.right + _MARGIN, box.top + _MARGIN)
+    return sum(wide.overlap(other) for other in taken) + box.area - box.overlap(frame)
+
+
+def _nearest(box: _Box, x: float, y: float) -> tuple[float, float]:
+    """The point of a box that lies nearest to another point."""
+    return min(max(x, box.left), box.right), min(max(y, box.bottom), box.top)

@@ -6,81 +6,138 @@ the same run without it; and a cut between two shots, against a run that begins 
 levels of 255. A stylizer without memory moves by its noise alone, and leaves no ghost.
 """
 
+import hashlib
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import cycle, islice
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from nststab.errors import NststabError
+from nststab.experiments.cast import Cast
+from nststab.experiments.figures import color_of
+from nststab.experiments.runner import Experiment, Part, Results, Work, run
+from nststab.experiments.settings import DriftSettings
 from nststab.frames import Stylizer, as_frames, pictures_of
-from nststab.measure.stability import FrameLosses
+from nststab.listener import Listener, silent
+from nststab.measure.stability import CONTENT, FrameLosses, unchanged
 from nststab.metrics import DriftSlopes, drift_slopes, with_brightness
 from nststab.shots import by_shot, detect_cuts
+from nststab.storage.tables import Json, Row, Table
+from nststab.styles.shipped import demo_clip
+from nststab.video.clip import open_clip
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _BEFORE, _COMING, _STAYING, _AFTER = 5, 6, 10, 30  # frames of the object's run
 _RADIUS = 0.2  # of the object, of the shorter side
 _SHOT = 10  # frames of each shot around the cut
 
 
-@dataclass(frozen=True)
-class DriftSettings:
-    """What is fed to a stylizer.
+def drift(
+    output: str | Path,
+    source: str | Path | None = None,
+    *,
+    styles: Sequence[str | Path] | None = None,
+    methods: Sequence[str] = ("independent", "recurrent"),
+    stylizers: Mapping[str, Stylizer] | None = None,
+    frames: int | None = None,
+    size: int | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    settings: DriftSettings | None = None,
+    overwrite: bool = False,
+    executor: Executor | None = None,
+    progress: Listener = silent,
+) -> Results:
+    """Measures what builds up over hundreds of frames, and writes it to the folder `output`.
+
+        nststab.experiments.drift("out", "photo.jpg", frames=1000, stylizers={"mine": my_callable})
+
+    source: a clip or a picture, by default the bundled clip. frames, size: as in `DriftSettings`; other arguments and
+    errors as those of `table1`.
+    """
+    chosen = (settings or DriftSettings()).changed(frames=frames, size=size)
+    cast = Cast.of(styles, methods, stylizers, chosen, device, precision)
+    opened = open_clip(Path(source) if source is not None else demo_clip(), chosen.size)
+    clip = tuple(frame.rgb for frame in islice(opened.frames(), chosen.looped))
+    foreign(clip[0])  # refuses a picture without contrast before the work, not amid it
+    return run(LongRuns(chosen.changed(limit=len(clip)), cast, clip), output, overwrite, executor, progress)
+
+
+@dataclass(frozen=True, eq=False)
+class LongRuns(Experiment):
+    """Of the input and of each style and method the still, the loop, the ghost and the cut.
 
     Attributes:
-        frames: of the still and of the loop.
-        size: longest side of the frames.
-        noise: standard deviation of the still's sensor noise, of a range of 1.
-        loop: frames of the clip that is looped; of one alone, a picture, there is no loop. None: 20, fewer where two
-            rounds would not fit into the settled frames.
+        clip: the first frames, (1, 3, H, W), as many as are looped.
     """
 
-    frames: int = 300
-    size: int = 256
-    noise: float = 0.02
-    seed: int = 0
-    loop: int | None = None
+    settings: DriftSettings
+    cast: Cast
+    clip: tuple[Tensor, ...]
+    name = "drift"
 
-    def __post_init__(self) -> None:
-        if self.frames < 20 or self.noise < 0 or self.loop_frames < 1:
-            raise NststabError(f"expected frames >= 20, noise >= 0 and loop >= 1, got {self}")
-        if self.loop_frames > self._longest_loop:
-            raise NststabError(
-                f"two rounds of a loop of {self.loop} frames, forwards and backwards, do not fit into {self.frames} "
-                f"frames, {self.settled} of which settle: expected a loop of at most {self._longest_loop}"
-            )
+    def identity(self) -> dict[str, Json]:
+        frames = b"".join(frame.numpy().tobytes() for frame in self.clip)
+        return self.cast.identity() | {
+            "limit": self.settings.looped,
+            "settled": self.settings.settled,
+            "window": self.settings.window,
+            "input": hashlib.blake2b(frames, digest_size=8).hexdigest(),
+        }
 
-    @property
-    def settled(self) -> int:
-        """The first frames, which nothing is measured on: 50, or a tenth of less than a hundred."""
-        return 50 if self.frames >= 100 else self.frames // 10
+    def parts(self, found: Mapping[str, Json]) -> list[Part]:  # noqa: ARG002
+        height, width = self.clip[0].shape[-2:]
+        of_windows = {"still": 2 * self.settings.window, "loop": 2 * self.settings.period}
+        return [
+            Part(f"{style} {method} {name}", name, style, method, *frames, of_windows.get(name, 0), (width, height))
+            for style, method in self._pairs()
+            for name, frames in parts(self.settings).items()
+        ]
 
-    @property
-    def window(self) -> int:
-        """Frames of the still that are averaged: 25, fewer where four times as many do not come after settling."""
-        return min(25, (self.frames - self.settled) // 4)
+    def _pairs(self) -> list[tuple[str, str]]:
+        """Of each style the input as it is, which has no drift of its own, and then its methods."""
+        return [(style, method) for style in self.cast.texts for method in (CONTENT, *self.cast.methods)]
 
-    @property
-    def loop_frames(self) -> int:
-        return min(20, self._longest_loop) if self.loop is None else self.loop
+    def announce(self, parts: Sequence[Part]) -> None:
+        self.cast.announce(parts)
 
-    @property
-    def period(self) -> int:
-        """Frames after which the loop repeats: a, b, c, b, a, b, ... has 4."""
-        return max(1, 2 * (self.loop_frames - 1))
+    def measure(self, part: Part, work: Work) -> Json:
+        side = max(self.clip[0].shape)
+        losses = self.cast.losses(part.style, side)
+        if part.method == CONTENT:
+            return measure(part.data, lambda frames: work.counted(unchanged(frames)), self.clip, self.settings, losses)
+        with self.cast.stylizing(part.style, part.method, side, work) as stylizer:
+            return measure(part.data, lambda frames: work.counted(stylizer(frames)), self.clip, self.settings, losses)
 
-    @property
-    def _longest_loop(self) -> int:
-        return (self.frames - self.settled) // 4 + 1
+    def rows(self, found: Mapping[str, Json]) -> list[Row]:
+        return [
+            row(style, method, {name: found[f"{style} {method} {name}"] for name in parts(self.settings)})
+            for style, method in self._pairs()
+        ]
+
+    def table(self, rows: Sequence[Row], more: Mapping[str, Json]) -> Table:  # noqa: ARG002
+        return table(rows, self.settings)
+
+    def draw(self, figure: "Figure", rows: Sequence[Row], more: Mapping[str, Json]) -> None:  # noqa: ARG002
+        draw(figure, rows, self.settings)
+
+    def inches(self, rows: Sequence[Row]) -> tuple[float, float]:  # noqa: ARG002
+        return 9.0, 3.8
 
 
 def parts(settings: DriftSettings) -> dict[str, tuple[int, int]]:
     """The parts of the experiment, with how many frames each stylizes in how many calls of the stylizer."""
-    looped = {"loop": (settings.frames, 1)} if settings.loop_frames > 1 else {}
+    looped = {"loop": (settings.frames, 1)} if settings.looped > 1 else {}
     seen = _BEFORE + _COMING + _STAYING + _AFTER
     return {"still": (settings.frames, 1), **looped, "ghost": (2 * seen, 2), "cut": (5 * _SHOT, 4)}
 
@@ -276,3 +333,132 @@ def _run(stylizer: Stylizer, pictures: Iterable[Tensor]) -> Iterator[Tensor]:
 
 def _difference(first: Tensor, second: Tensor) -> float:
     return float((first - second).abs().mean()) * 255
+
+
+# what people see
+
+GHOST_AFTER = (1, 2, 5, 10)  # frames without the object, the first of which is 1
+_CHANNELS = {"brightness": "#000000", "red": "#D55E00", "green": "#009E73", "blue": "#0072B2"}
+
+
+def row(style: str, method: str, found: Mapping[str, Row]) -> dict[str, Any]:
+    """The row of a style by a method, from what was measured of each part; `loop` is None where there was none.
+
+    Style and content loss are those at the end of the still; `_first` those after settling.
+    """
+    loop = found.get("loop")
+    return {
+        "style": style,
+        "method": method,
+        **_long(found["still"]),
+        "loop": None if loop is None else _long(loop),
+        **{f"ghost_{frame}": found["ghost"]["ghost"][frame - 1] for frame in GHOST_AFTER},
+        **found["ghost"],
+        **found["cut"],
+        "means": found["still"]["means"],
+    }
+
+
+def _long(measured: Row) -> dict[str, Any]:
+    """What `long_run` gives, without curves, its losses as numbers."""
+    flat = {name: value for name, value in measured.items() if name not in ("means", "style_loss", "content_loss")}
+    for term in ("style_loss", "content_loss"):
+        flat[f"{term}_first"], flat[term] = measured[term]
+    return flat
+
+
+def table(rows: Sequence[Row], settings: DriftSettings) -> Table:
+    """Slopes over a thousand frames, movement, ghost and cut of each style and method."""
+    columns = [
+        "style, method",
+        *("drift in 1000", "moved", "accumulated", "change"),
+        *("loop: drift", "moved"),
+        *(f"ghost +{frame}" for frame in GHOST_AFTER),
+        *("cut", "not seen +1", "+10"),
+        *("style loss", "content loss"),
+    ]
+    note = (
+        f"Levels of 255. A still under noise of {settings.noise:g}, {settings.frames} frames, and a loop: the "
+        "steepest of brightness, R, G and B over 1000 frames, with its standard error; the farthest that a mean over "
+        f"{settings.window} frames (a round of the loop) comes from the first after {settings.settled} frames; by "
+        "how much the mean pictures of first and last window differ (of first and second). Ghost: where an object "
+        "was, so many frames after it, against a run that never saw it. Cut: what it leaves against a run that begins "
+        "there, at most, and on average where no cut is looked for. Losses of the still, first and last window."
+    )
+    return Table("Drift, ghosts and cuts", columns, [_cells(row) for row in rows], note)
+
+
+def _cells(row: Row) -> list[str]:
+    loop = row["loop"]
+    return [
+        f"{row['style']}, {row['method']}",
+        _slope(row),
+        f"{row['moved']:.3f}",
+        f"{row['accumulated']:.2f} ({row['accumulated_noise']:.2f})",
+        f"{row['change']:.2f}",
+        *(("-", "-") if loop is None else (_slope(loop), f"{loop['moved']:.3f}")),
+        *(f"{row[f'ghost_{frame}']:.2f}" for frame in GHOST_AFTER),
+        f"{row['cut']:.2g}",
+        *(f"{row['cut_unseen'][frame - 1]:.2f}" for frame in (1, 10)),
+        *(f"{row[f'{term}_first']:.3f} to {row[term]:.3f}" for term in ("style_loss", "content_loss")),
+    ]
+
+
+def _slope(row: Row) -> str:
+    error = row["drift_error"]
+    shown = f"{1000 * row['drift']:.3f}"
+    return shown if error is None or math.isnan(error) else f"{shown} ± {1000 * error:.3f}"
+
+
+def draw(figure: "Figure", rows: Sequence[Row], settings: DriftSettings) -> None:
+    """Left the still's means along the run, a panel for each method; right the ghosts."""
+    methods = list(dict.fromkeys(row["method"] for row in rows if row["method"] != CONTENT))
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(5, 4))[0]
+    panels = left.subplots(len(methods), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    for axes, method in zip(panels, methods, strict=True):
+        _draw_means(axes, [row for row in rows if row["method"] == method], settings)
+        axes.set_title(method, loc="left", fontsize=9)
+    panels[0].legend(loc="upper right", ncols=4, fontsize=7, handlelength=1.2, columnspacing=1)
+    panels[-1].set_xlabel("frame of a still under noise")
+    left.supylabel("mean less that after settling, levels of 255", fontsize=9)
+    _draw_ghosts(right.subplots(), rows, methods)
+
+
+def _draw_means(axes: "Axes", rows: Sequence[Row], settings: DriftSettings) -> None:
+    """How far each mean is from that of the first settled window: every frame thin, the mean over a window thick."""
+    settled, window = settings.settled, settings.window
+    for row in rows:
+        for name, color in _CHANNELS.items():
+            curve = row["means"][name]
+            origin = math.fsum(curve[settled : settled + window]) / window
+            moved = [level - origin for level in curve]
+            label = name if row is rows[0] else None
+            axes.plot(range(1, len(moved) + 1), moved, color=color, linewidth=0.5, alpha=0.35 / len(rows) ** 0.5)
+            axes.plot(*_running(moved, window), color=color, linewidth=1.6, alpha=1 / len(rows) ** 0.5, label=label)
+    axes.axvline(settled, color="#999999", linewidth=0.8, linestyle=":")
+
+
+def _draw_ghosts(axes: "Axes", rows: Sequence[Row], methods: Sequence[str]) -> None:
+    for place, method in enumerate(methods):
+        curves = [row["ghost"] for row in rows if row["method"] == method]
+        for curve in curves:
+            label = method if curve is curves[0] else None
+            axes.plot(
+                range(1, len(curve) + 1),
+                curve,
+                ".-",
+                color=color_of(method, place),
+                linewidth=1,
+                markersize=4,
+                label=label,
+            )
+    axes.set(xlabel="frames since the object vanished", ylabel="difference in its place, levels of 255")
+    axes.set_ylim(-0.03 * axes.get_ylim()[1])  # lines at zero are seen
+    axes.set_xticks((1, 5, 10, 20, 30))
+    axes.legend()
+
+
+def _running(curve: Sequence[float], window: int) -> tuple[list[float], list[float]]:
+    """Middles of windows, counted from frame 1, and means over them."""
+    means = [math.fsum(curve[start : start + window]) / window for start in range(len(curve) - window + 1)]
+    return [start + (window + 1) / 2 for start in range(len(means))], means

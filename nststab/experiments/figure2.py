@@ -8,21 +8,32 @@ concludes needs the first half alone: the solutions are many, and as far from on
 """
 
 import itertools
+import logging
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from nststab.errors import NststabError
-from nststab.storage.tables import Row, Table
+from nststab.errors import SettingError
+from nststab.experiments.cast import digests, named_styles
+from nststab.experiments.runner import Experiment, Part, Results, Work, run
+from nststab.experiments.settings import TheoremSettings
+from nststab.listener import Listener, silent
+from nststab.networks.perceptual import perceptual_network
+from nststab.storage.tables import Json, Row, Table
+from nststab.styles.source import style_source
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+log = logging.getLogger(__name__)
 STYLE_LAYER = "relu1_1"
 STYLE_POSITIONS = 128
 _RANDOM = ((1, 1), (1, 2), (1, 64), (2, 2), (4, 64), (16, 64), (64, 256))  # channels, positions
@@ -34,17 +45,80 @@ _RANK = 1e-6  # part of the largest eigenvalue under which one counts as 0: Gram
 _EQUAL = 1e-9  # of Gram matrices in float64, relative
 
 
+def theorem(
+    output: str | Path,
+    *,
+    styles: Sequence[str | Path] | None = None,
+    size: int | None = None,
+    starts: int | None = None,
+    settings: TheoremSettings | None = None,
+    overwrite: bool = False,
+    executor: Executor | None = None,
+    progress: Listener = silent,
+) -> Results:
+    """Looks for minimisers of the style objective, and writes what is found to the folder `output`.
+
+        nststab.experiments.theorem("out", styles=["painting.jpg"])
+
+    styles: names, pictures, folders, whose Gram matrices are taken; all that are shipped by default. size, starts: as
+    in `TheoremSettings`. Nothing is stylized.
+
+    Raises SettingError for a style with neither a Gram matrix of relu1_1 nor a picture, OSError for missing files.
+    """
+    chosen = (settings or TheoremSettings()).changed(size=size, starts=starts)
+    experiment = Figure2(chosen, tuple(random_cases(chosen.seed)), named_styles(styles))
+    return run(experiment, output, overwrite, executor, progress)
+
+
 @dataclass(frozen=True)
-class TheoremSettings:
-    """Random starts of each Gram matrix, and the longest side of the style pictures."""
+class Figure2(Experiment):
+    """Of each Gram matrix what its minimisers are; and the minimisers in a plane, which a figure shows."""
 
-    starts: int = 8
-    size: int = 512
-    seed: int = 0
+    settings: TheoremSettings
+    random: "tuple[Case, ...]"
+    texts: Mapping[str, str]
+    name = "theorem"
 
-    def __post_init__(self) -> None:
-        if self.starts < 2:
-            raise NststabError(f"expected two starts or more, to tell minimisers apart, got {self.starts}")
+    @cached_property
+    def cases(self) -> "Mapping[str, Case]":
+        """The Gram matrices by the names of their parts."""
+        network = perceptual_network(None, torch.device("cpu"))
+        found = list(self.random)
+        for name, text in self.texts.items():
+            target = style_source(text).target(network, (STYLE_LAYER,), self.settings.size)
+            if STYLE_LAYER not in target:
+                raise SettingError(f"{text} has no Gram matrix of {STYLE_LAYER}; give the style's picture instead")
+            found.append(style_case(name, target[STYLE_LAYER]))
+        return {f"{number} {case.name}": case for number, case in enumerate(found)}
+
+    def identity(self) -> dict[str, Json]:
+        styles = {name: style_source(text) for name, text in self.texts.items()}
+        return self.settings.identity() | {"styles": digests(styles, ()), "threads": torch.get_num_threads()}
+
+    def parts(self, found: Mapping[str, Json]) -> list[Part]:  # noqa: ARG002
+        return [*(Part(name, case) for name, case in self.cases.items()), Part("plane")]
+
+    def announce(self, parts: Sequence[Part]) -> None:
+        starts = self.settings.starts
+        log.info(f"no frames to stylize: {starts} starts for each of {len(parts)} Gram matrices, some seconds each")
+
+    def measure(self, part: Part, work: Work) -> Json:  # noqa: ARG002
+        return plane(self.settings.seed) if part.data is None else measure(part.data, self.settings)
+
+    def rows(self, found: Mapping[str, Json]) -> list[Row]:
+        return [found[name] for name in self.cases]
+
+    def more(self, rows: Sequence[Row], found: Mapping[str, Json]) -> dict[str, Json]:  # noqa: ARG002
+        return {"plane": found["plane"], "counterexample": counterexample()}
+
+    def table(self, rows: Sequence[Row], more: Mapping[str, Json]) -> Table:  # noqa: ARG002
+        return table(rows)
+
+    def draw(self, figure: "Figure", rows: Sequence[Row], more: Mapping[str, Json]) -> None:
+        draw(figure, rows, more["plane"])
+
+    def inches(self, rows: Sequence[Row]) -> tuple[float, float]:  # noqa: ARG002
+        return 10.0, 3.8
 
 
 class Case(NamedTuple):

@@ -6,42 +6,221 @@ move in both: the content's own instability stands beside.
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from nststab import metrics
-from nststab.errors import NststabError
-from nststab.experiments.figures import COLORS, OTHERS
-from nststab.experiments.labels import label_points
+from nststab.errors import NststabError, SettingError
+from nststab.experiments.cast import Cast, digests
+from nststab.experiments.figures import COLORS, color_of, label_points
+from nststab.experiments.runner import Experiment, Part, Results, Work, run
+from nststab.experiments.settings import GramTraceSettings
 from nststab.frames import Stylizer, as_frames
+from nststab.listener import Listener, silent
 from nststab.measure.intervals import mean_of_known
-from nststab.measure.stability import FrameLosses, in_step
-from nststab.storage.tables import Row, Table
-from nststab.styles.trace_line import LAYERS, Line, as_json, correlation, fit_line
+from nststab.measure.stability import FrameLosses, in_step, unchanged
+from nststab.storage.jobs import content_hash
+from nststab.storage.tables import Json, Row, Table
+from nststab.styles.prediction import style_traces
+from nststab.styles.source import StyleSource, style_name, style_source
+from nststab.styles.trace_line import LAYERS, STYLE_SIZE, Line, as_json, correlation, fit_line
+from nststab.video.clip import Clip, open_clip
+from nststab.video.streams import is_pipe
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
 Lines = Mapping[str, Line]  # by layer
 CLIPS = "clips"  # the method of clips that other programs stylized
+LOSSES_EVERY = 10
+"""Losses are those of every tenth frame: they take longer than stylizing, and hardly change before a fixed camera."""
+
+
+def gram_trace(
+    videos: Sequence[str | Path],
+    output: str | Path,
+    *,
+    styles: Sequence[str | Path] | None = None,
+    methods: Sequence[str] = ("independent",),
+    stylizers: Mapping[str, Stylizer] | None = None,
+    clips: Sequence[tuple[str | Path, str | Path]] = (),
+    size: int | None = None,
+    limit: int | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    settings: GramTraceSettings | None = None,
+    overwrite: bool = False,
+    executor: Executor | None = None,
+    progress: Listener = silent,
+) -> Results:
+    """Measures how unstable styles are on videos of a fixed camera, and writes Figure 3 to the folder `output`.
+
+        nststab.experiments.gram_trace(["road.avi"], "out", clips=[("mosaic.jpg", "mosaic.mp4")])
+
+    clips: pictures of styles with clips that another program stylized, which are measured as they are. Other arguments
+    and errors as those of `table1`; each style needs its picture or a card that tells its trace.
+    """
+    if not videos and not clips:
+        raise SettingError("expected VIDEOs of a fixed camera, or --clips")
+    if styles and not videos:
+        raise SettingError("--styles needs VIDEOs of a fixed camera")
+    chosen = (settings or GramTraceSettings()).changed(size=size, limit=limit)
+    cast = Cast.of(styles, methods, stylizers, chosen, device, precision)
+    theirs: dict[str, tuple[str, dict[str, Path]]] = {}
+    by_picture: dict[str, list[Path]] = {}
+    for picture, path in clips:
+        by_picture.setdefault(str(picture), []).append(Path(path))
+    for picture, paths in by_picture.items():
+        style = style_name(picture)
+        if style in theirs:
+            raise SettingError(f"--clips has two styles that are called {style}")
+        theirs[style] = picture, _named("--clips", paths)
+    own = _named("VIDEO", [Path(video) for video in videos])
+    return run(Figure3(chosen, cast, own, theirs), output, overwrite, executor, progress)
 
 
 @dataclass(frozen=True)
-class GramTraceSettings:
-    """Longest sides in pixels of the frames and of the style pictures, and the frames of each video.
+class Figure3(Experiment):
+    """Of the videos, of each style and method on each, and of clips that were stylized elsewhere the instability.
 
-    Style and content loss are those of every tenth frame: they take longer than stylizing, and before a fixed camera
-    they hardly change.
+    Attributes:
+        paths: the videos by name.
+        theirs: of each style of others its picture, and clips by name.
     """
 
-    size: int = 432
-    limit: int = 100
-    style_size: int = 512
-    losses_every: int = 10
+    settings: GramTraceSettings
+    cast: Cast
+    paths: Mapping[str, Path]
+    theirs: "Mapping[str, tuple[str, Mapping[str, Path]]]"
+    name = "gram-trace"
+
+    @cached_property
+    def videos(self) -> "Mapping[str, Clip]":
+        """The videos by name."""
+        return {name: _opened(path, self.settings.size) for name, path in self.paths.items()}
+
+    @cached_property
+    def clips(self) -> "Mapping[str, Mapping[str, Clip]]":
+        """The clips of others by style and name."""
+        return {
+            style: {name: _opened(path, None) for name, path in paths.items()}
+            for style, (_, paths) in self.theirs.items()
+        }
+
+    @cached_property
+    def traces(self) -> Mapping[tuple[str, str], Mapping[str, float]]:
+        """The traces of each style, of ours under the method "", of others' under `CLIPS`."""
+        network, weights, device = self.settings.network, self.settings.vgg_weights, self.cast.where.device
+        pictures = {style: style_source(picture) for style, (picture, _) in self.theirs.items()}
+        ours, others = (style_traces(found, network, weights, device) for found in (self._styles, pictures))
+        return {("", style): trace for style, trace in ours.items()} | {
+            (CLIPS, style): trace for style, trace in others.items()
+        }
+
+    @property
+    def _styles(self) -> Mapping[str, StyleSource]:
+        return self.cast.sources if self.paths else {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("videos", "clips", "traces")}
+
+    def identity(self) -> dict[str, Json]:
+        assert self.traces is not None  # a style without one is refused before any work
+        return self.cast.identity() | {
+            "style_size": STYLE_SIZE,
+            "losses_every": LOSSES_EVERY,
+            "styles": digests(self._styles, self.cast.methods),
+            "videos": _digests(self.videos),
+            "clip_styles": {style: content_hash(Path(picture)) for style, (picture, _) in self.theirs.items()},
+            "clips": {style: _digests(own) for style, own in self.clips.items()},
+        }
+
+    def parts(self, found: Mapping[str, Json]) -> list[Part]:  # noqa: ARG002
+        parts = [self._part("input", "", name, clip) for name, clip in self.videos.items()]
+        for style, method in self.cast.pairs:
+            parts += [self._part(style, method, name, clip) for name, clip in self.videos.items()]
+        for style, own in self.clips.items():
+            parts += [self._part(style, CLIPS, name, clip) for name, clip in own.items()]
+        return parts
+
+    def _part(self, style: str, method: str, video: str, clip: "Clip") -> Part:
+        frames = min(self.settings.limit, clip.frame_count or self.settings.limit)
+        name = " ".join(part for part in (style, method, video) if part)
+        losses = math.ceil(frames / LOSSES_EVERY)
+        return Part(name, video, style, method, frames, 1, losses, (clip.width, clip.height))
+
+    def announce(self, parts: Sequence[Part]) -> None:
+        self.cast.announce(parts)
+
+    def measure(self, part: Part, work: Work) -> dict[str, Any]:
+        clip = (self.clips[part.style] if part.method == CLIPS else self.videos)[part.data]
+        frames = work.counted(frame.rgb for frame in islice(clip.frames(), self.settings.limit))
+        side = max(clip.width, clip.height)
+        if not part.method:
+            return measure(frames, unchanged, lambda _stylized, _content: {})
+        if part.method == CLIPS:
+            source = style_source(self.theirs[part.style][0])
+            return measure(frames, None, self.cast.losses_of(source, side))
+        with self.cast.stylizing(part.style, part.method, side, work) as stylizer:
+            return measure(frames, stylizer, self.cast.losses(part.style, side))
+
+    def _rows(self, found: Mapping[str, Json]) -> Iterator[Row]:
+        groups: dict[tuple[str, str], dict[str, Any]] = {}
+        for part in self.parts({}):
+            groups.setdefault((part.style, part.method), {})[part.data] = found[part.name]
+        for (style, method), measured in groups.items():
+            trace = self.traces.get((CLIPS if method == CLIPS else "", style), {})
+            yield row(style, method, trace if method else {}, measured)
+
+    def rows(self, found: Mapping[str, Json]) -> list[Row]:
+        return [one for one in self._rows(found) if one["method"]]
+
+    def more(self, rows: Sequence[Row], found: Mapping[str, Json]) -> dict[str, Json]:
+        content = next((one for one in self._rows(found) if not one["method"]), None)
+        return {"input": content, "fit": fits(rows), "date": datetime.now(UTC).date().isoformat()}
+
+    def table(self, rows: Sequence[Row], more: Mapping[str, Json]) -> Table:
+        return table(rows, more["input"])
+
+    def draw(self, figure: "Figure", rows: Sequence[Row], more: Mapping[str, Json]) -> None:
+        draw(figure, rows, more["input"])
+
+    def inches(self, rows: Sequence[Row]) -> tuple[float, float]:  # noqa: ARG002
+        return 10.0, 5.0
+
+
+def _named(what: str, paths: Sequence[Path]) -> dict[str, Path]:
+    """Clips by the names that they have in the results; SettingError where two have the same."""
+    named: dict[str, Path] = {}
+    for path in paths:
+        name = path.stem if path.is_file() else path.name if path.is_dir() else path.parent.name
+        if name in named:
+            raise SettingError(f"{what}: two clips are called {name}, {named[name]} and {path}")
+        named[name] = path
+    return named
+
+
+def _opened(path: Path, size: int | None) -> "Clip":
+    """The clip at its own size, or at `size` where that is smaller."""
+    if is_pipe(path):
+        raise SettingError(f"{path}: expected a file or a folder, which can be read more than once, got a pipe")
+    clip = open_clip(path)
+    if clip.frame_count == 1:
+        raise SettingError(f"{path}: expected a clip of at least two frames, got one")
+    return open_clip(path, size) if size and size < max(clip.width, clip.height) else clip
+
+
+def _digests(clips: "Mapping[str, Clip]") -> dict[str, str]:
+    """What tells the clips' contents apart."""
+    return {name: content_hash(clip.pictures or clip.path) for name, clip in clips.items()}
 
 
 def measure(frames: Iterable[Tensor], stylize: Stylizer | None, frame_losses: FrameLosses) -> dict[str, Any]:
@@ -60,7 +239,7 @@ def measure(frames: Iterable[Tensor], stylize: Stylizer | None, frame_losses: Fr
         nonlocal n
         before: tuple[Tensor, Tensor] | None = None
         for content, picture in _beside_content(frames, stylize):
-            if n % GramTraceSettings.losses_every == 0:
+            if n % LOSSES_EVERY == 0:
                 terms = frame_losses(picture, picture if content is None else content)
                 losses["style"].append(terms.get("style", math.nan))
                 losses["content"].append(math.nan if content is None else terms.get("content", math.nan))
@@ -209,9 +388,9 @@ def draw(figure: "Figure", rows: Sequence[Row], content: Row | None = None) -> N
     panels = figure.subplots(1, len(LAYERS), sharey=True)
     for panel, layer in zip(panels, LAYERS, strict=True):
         titles = []
-        for method in methods(rows):
+        for place, method in enumerate(methods(rows)):
             own = [point for point, found in zip(_points(rows, layer), rows, strict=True) if found["method"] == method]
-            line, color = lines(rows, method)[layer], COLORS.get(method, OTHERS[0])
+            line, color = lines(rows, method)[layer], color_of(method, place)
             panel.plot(*zip(*own, strict=True), "o", ms=4, color=color, label=method)
             if line.residual_error >= 0:
                 _draw_line(panel, line, color)

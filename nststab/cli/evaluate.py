@@ -1,0 +1,267 @@
+"""nststab evaluate: the experiments, whose options are made from their settings."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+from nststab.cli.clips import CLIP_PATH
+from nststab.cli.common import (
+    COUNT,
+    EXISTING_FOLDER,
+    console_listener,
+    device_options,
+    methods_option,
+    output_option,
+    overwrite_option,
+    say,
+    verbosity_options,
+)
+from nststab.cli.groups import NearestGroup
+from nststab.cli.html import check_html, html_options, report_settings
+from nststab.cli.options import gathered, set_options, settings_options
+from nststab.experiments.settings import (
+    DistortionSettings,
+    DriftSettings,
+    ExperimentSettings,
+    GramTraceSettings,
+    SpeedSettings,
+    Table1Settings,
+    TheoremSettings,
+)
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+_OPTIMIZING = ("iterations", "flow_method", "flow_cache", "network", "vgg_weights")
+
+
+class List(click.ParamType):  # type: ignore[type-arg]
+    """Values separated by commas, each once."""
+
+    name = "list"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:  # noqa: ARG002
+        if isinstance(value, tuple):
+            return value
+        parts = (part.strip() for part in str(value).split(","))
+        return tuple(dict.fromkeys(part for part in parts if part))
+
+
+class StyledClip(click.ParamType):  # type: ignore[type-arg]
+    """A clip that another program stylized: STYLE_IMAGE=PATH."""
+
+    name = "clip"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Path]:
+        if isinstance(value, tuple):
+            return value
+        image, _, path = str(value).partition("=")
+        if not (image and path):
+            self.fail(f"{value!r}: expected STYLE_IMAGE=PATH, the style's picture and its stylized clip", param, ctx)
+        return image, CLIP_PATH.convert(path, param, ctx)
+
+
+def _options(*names: str) -> Decorator:
+    """-o, -y, how many processes, the machine and verbosity, without those that an experiment lacks."""
+    made: dict[str, Decorator] = {
+        "output": output_option,
+        "yes": overwrite_option,
+        "jobs": click.option("--jobs", type=COUNT, metavar="N", help="Measure in so many processes at a time."),
+        "cluster": click.option(
+            "--cluster", metavar="ADDRESS", help="Measure on a Dask cluster, by its scheduler's tcp://host:port."
+        ),
+        "device": device_options,
+        "verbosity": verbosity_options,
+    }
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for name in reversed(names):
+            command = made[name](command)
+        return command
+
+    return add
+
+
+_STYLES = click.option(
+    "--styles",
+    type=List(),
+    metavar="STYLE,...",
+    help="Styles, separated by commas: names, pictures, checkpoints, folders with a checkpoint of each method.  "
+    "[default: all that are shipped]",
+)
+_DAVIS: tuple[Decorator, ...] = (
+    click.option(
+        "--davis",
+        type=EXISTING_FOLDER,
+        required=True,
+        metavar="DIR",
+        help="DAVIS 2016: the folder with JPEGImages and Annotations.",
+    ),
+    click.option(
+        "--sequences",
+        type=List(),
+        metavar="SEQUENCE,...",
+        help="Sequences of DAVIS, separated by commas.  [default: all]",
+    ),
+)
+_ALL = _options("output", "yes", "jobs", "cluster", "device", "verbosity")
+
+
+class Recipe(NamedTuple):
+    """A command: the function of `nststab.experiments`, its settings, those with an option, and its other options."""
+
+    summary: str
+    function: str
+    settings: type[ExperimentSettings]
+    options: Sequence[str]
+    others: Sequence[Decorator]
+
+
+EXPERIMENTS = {
+    "stability": Recipe(
+        "Table 1: PSNR and SSIM of corresponding background patches on DAVIS.",
+        "table1",
+        Table1Settings,
+        ("patches", "size", "limit", *_OPTIMIZING, "seed"),
+        (*_DAVIS, _STYLES, methods_option("independent,recurrent", plugins=True), html_options, _ALL),
+    ),
+    "speed": Recipe(
+        "Table 2: seconds per frame of every method at three sizes.",
+        "speed",
+        SpeedSettings,
+        ("size", "limit", "measured_iterations", "flow_methods", "network", "vgg_weights", "seed"),
+        (
+            click.option(
+                "--styles",
+                type=List(),
+                metavar="STYLE",
+                help="One style; all that are shipped take the same time.  [default: the first that is shipped]",
+            ),
+            methods_option("independent,recurrent,ruder,gatys", plugins=True),
+            _options("output", "yes", "device", "verbosity"),
+        ),
+    ),
+    "gram-trace": Recipe(
+        "Figure 3: instability of styles against the trace of their Gram matrix.",
+        "gram_trace",
+        GramTraceSettings,
+        ("size", "limit", *_OPTIMIZING, "seed"),
+        (
+            click.argument("videos", metavar="[VIDEO]...", nargs=-1, type=CLIP_PATH),
+            _STYLES,
+            methods_option("independent", plugins=True),
+            click.option(
+                "--clips",
+                type=StyledClip(),
+                multiple=True,
+                metavar="STYLE_IMAGE=PATH",
+                help="A clip stylized by another program, measured as it is: a folder of frames or a video; "
+                "once for each clip.",
+            ),
+            _ALL,
+        ),
+    ),
+    "distortions": Recipe(
+        "Figure 6: does the result change as the input that was moved, blurred, sharpened?",
+        "distortions",
+        DistortionSettings,
+        ("patches", "size", "limit", *_OPTIMIZING, "seed"),
+        (*_DAVIS, _STYLES, methods_option("independent,recurrent", plugins=True), _ALL),
+    ),
+    "theorem": Recipe(
+        "Figure 2 and Theorem 1: the minima of the style loss lie on a sphere.",
+        "theorem",
+        TheoremSettings,
+        ("starts", "size", "seed"),
+        (
+            _STYLES,
+            click.option("--methods", hidden=True, help="As all experiments take it; nothing is stylized here."),
+            click.option("--limit", hidden=True, help="As all experiments take it; nothing is stylized here."),
+            _options("output", "yes", "jobs", "cluster", "verbosity"),
+        ),
+    ),
+    "drift": Recipe(
+        "Hundreds of frames: slope of brightness and colour, what a passing object leaves.",
+        "drift",
+        DriftSettings,
+        ("frames", "noise", "size", "limit", *_OPTIMIZING, "seed"),
+        (
+            click.argument("source", metavar="[INPUT]", type=CLIP_PATH, required=False),
+            _STYLES,
+            methods_option("independent,recurrent", plugins=True),
+            _ALL,
+        ),
+    ),
+}
+
+
+def _command(name: str, recipe: Recipe) -> click.Command:
+    """The command of an experiment: it parses, calls, and prints the table."""
+
+    def run(output: str, yes: bool, assignments: Sequence[tuple[str, str]], **options: Any) -> None:
+        settings = gathered(recipe.settings, options, dict(assignments))
+        given = {key: value for key, value in options.items() if key not in recipe.options}
+        if recipe.function == "speed":
+            given["style"] = _one_style(given.pop("styles"))
+        if recipe.function == "theorem":
+            for flag in ("methods", "limit"):
+                if given.pop(flag) is not None:
+                    say(f"note: --{flag} has no effect, nothing is stylized")
+        if "html" in given:
+            check_html({**given, "yes": yes}, made=Path(output))
+        jobs, cluster = given.pop("jobs", None), given.pop("cluster", None)
+
+        from nststab import experiments
+        from nststab.tasks.workers import workers
+
+        with workers(jobs, cluster) as executor:
+            if executor is not None:
+                given["executor"] = executor
+            function = getattr(experiments, recipe.function)
+            results = function(
+                output=output, settings=settings, overwrite=yes, progress=console_listener(), **_report(given)
+            )
+        click.echo(results.table())
+
+    command: Callable[..., Any] = set_options(recipe.settings)(run)
+    for add in reversed((*recipe.others[:-1], settings_options(recipe.settings, *recipe.options), recipe.others[-1])):
+        command = add(command)
+    return click.command(name, help=recipe.settings.__doc__, short_help=recipe.summary)(command)
+
+
+def _report(options: dict[str, Any]) -> dict[str, Any]:
+    """The options with those of a report in one."""
+    if "html" not in options:
+        return options
+    others = {name: value for name, value in options.items() if not name.startswith("html_")}
+    return others | {"report": report_settings(options)}
+
+
+def _one_style(styles: Sequence[str] | None) -> str | None:
+    if styles is not None and len(styles) != 1:
+        raise click.BadParameter(f"expected one style, got {len(styles)}: none is faster", param_hint="'--styles'")
+    return styles[0] if styles else None
+
+
+class ExperimentGroup(NearestGroup):
+    """The experiments in the paper's order, then our own."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(EXPERIMENTS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        return _command(cmd_name, EXPERIMENTS[cmd_name]) if cmd_name in EXPERIMENTS else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Experiments"):
+            formatter.write_dl([(name, recipe.summary) for name, recipe in EXPERIMENTS.items()])
+
+
+@click.group("evaluate", cls=ExperimentGroup, short_help="The paper's experiments.")
+@verbosity_options
+def command() -> None:
+    """Run an experiment of Gupta et al. 2017 and write its figures, with the paper's beside them.
+
+    Into the folder -o go results.json, a table (table.md) and a figure (figure.png, figure.svg). A killed run resumes
+    when the same command is given again.
+    """

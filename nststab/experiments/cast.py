@@ -1,0 +1,219 @@
+"""The styles and methods that an experiment measures, how they are built in any process, and how long they take."""
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from nststab.errors import SettingError
+from nststab.experiments.runner import Part, Work
+from nststab.experiments.settings import PerceptualSettings, StylizingSettings
+from nststab.flow.source import flow_source
+from nststab.frames import Stylizer, as_frames
+from nststab.methods.build import FEED_FORWARD, Machine, OptimizerOptions, machine, measuring_losses, stylizer
+from nststab.methods.plugin import checked, load_stylizer
+from nststab.networks.perceptual import perceptual_name
+from nststab.storage.jobs import content_hash
+from nststab.styles.shipped import styles as shipped_styles
+from nststab.styles.source import StyleSource, style_name, style_source
+
+if TYPE_CHECKING:
+    from nststab.measure.stability import FrameLosses
+
+log = logging.getLogger(__name__)
+OPTIMISERS = ("ruder", "gatys")
+METHODS = (*FEED_FORWARD, *OPTIMISERS)
+_PROBE_SECONDS = 3.0
+_OF_OPTIMISERS = ("iterations", "flow_method")
+
+
+@dataclass(frozen=True)
+class Cast:
+    """Every style by every method. It pickles where the own stylizers do.
+
+    Attributes:
+        texts: what names each style, by its name in the rows.
+        methods: ours by name; others by the name that `stylizers` has, or as "module:callable".
+        stylizers: the caller's own.
+        device, precision: resolved, so that all processes compute alike.
+    """
+
+    texts: Mapping[str, str]
+    methods: Sequence[str]
+    stylizers: "Mapping[str, Stylizer]"
+    settings: PerceptualSettings
+    device: str
+    precision: str
+
+    @classmethod
+    def of(
+        cls,
+        styles: Sequence[str | Path] | None,
+        methods: Sequence[str],
+        stylizers: "Mapping[str, Stylizer] | None",
+        settings: PerceptualSettings,
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> "Cast":
+        """All shipped styles by default. Raises SettingError at once for a style without a network for a method."""
+        where = machine(device, precision)
+        own = dict(stylizers or {})
+        if taken := set(own) & set(METHODS):
+            raise SettingError(f"stylizers: {', '.join(sorted(taken))} is the name of a method of ours")
+        chosen = tuple(dict.fromkeys((*methods, *own)))
+        made = cls(named_styles(styles), chosen, own, settings, where.device.type, where.precision)
+        for source in made.sources.values():
+            for method in set(chosen) & set(FEED_FORWARD):
+                source.trained(method)
+        return made
+
+    @cached_property
+    def sources(self) -> Mapping[str, StyleSource]:
+        """The styles by their names in the rows."""
+        return {name: style_source(text) for name, text in self.texts.items()}
+
+    @cached_property
+    def where(self) -> Machine:
+        """Device and arithmetic."""
+        return machine(self.device, self.precision)
+
+    @property
+    def pairs(self) -> Iterator[tuple[str, str]]:
+        """Every style with every method, style by style."""
+        return ((style, method) for style in self.texts for method in self.methods)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is built from it."""
+        return {name: value for name, value in vars(self).items() if name not in ("sources", "where")}
+
+    def optimizer(self, **loop: Any) -> OptimizerOptions:
+        """How ruder and gatys run."""
+        settings = self.settings
+        options: dict[str, Any] = {"network": settings.network, "vgg_weights": settings.vgg_weights}
+        loop = {"seed": settings.seed, **loop}
+        if not isinstance(settings, StylizingSettings):
+            return OptimizerOptions(loop=loop, **options)
+        flow = flow_source(None, settings.flow_method, settings.flow_cache)
+        return OptimizerOptions(loop=loop, iterations=settings.iterations, flow=flow, **options)
+
+    @contextmanager
+    def stylizing(self, style: str, method: str, longest_side: int, work: Work) -> "Iterator[Stylizer]":
+        """The stylizer for frames of a longest side; what an optimisation made is kept until the block ends well."""
+        if method in OPTIMISERS:
+            with work.keeping() as keep:
+                options = self.optimizer()
+                yield stylizer(method, self.sources[style], options, longest_side, self.where, work.iteration, keep)
+        else:
+            yield self.stylizer(style, method, longest_side)
+
+    def stylizer(self, style: str, method: str, longest_side: int) -> "Stylizer":
+        """The stylizer alone."""
+        if method in self.stylizers:
+            return checked(method, self.stylizers[method])
+        if ":" in method:
+            return load_stylizer(method)
+        return stylizer(method, self.sources[style], self.optimizer(), longest_side, self.where)
+
+    def losses(self, style: str, longest_side: int) -> "FrameLosses":
+        """Style and content loss of a frame, unweighted."""
+        return self.losses_of(self.sources[style], longest_side)
+
+    def losses_of(self, source: StyleSource, longest_side: int) -> "FrameLosses":
+        """The losses of a style that is none of ours."""
+        options = {"network": self.settings.network, "vgg_weights": self.settings.vgg_weights}
+        return measuring_losses(source, options, longest_side, self.where)
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the figures: settings, methods, contents of the styles' files, networks, arithmetic."""
+        said = self.settings.identity()
+        if not set(self.methods) & set(OPTIMISERS):
+            said = {name: value for name, value in said.items() if name not in _OF_OPTIMISERS}
+        options = {name: said.pop(name, None) and getattr(self.settings, name) for name in ("network", "vgg_weights")}
+        return {
+            **said,
+            "methods": list(self.methods),
+            "styles": digests(self.sources, self.methods),
+            "perceptual_network": perceptual_name(options),
+            "device": self.device,
+            "precision": self.precision,
+            "threads": torch.get_num_threads(),
+        }
+
+    def announce(self, parts: Sequence[Part]) -> None:
+        """Logs what the parts stylize and how long that and their losses will take, after a short probe of both."""
+        from nststab.tasks.planning import duration
+
+        parts = [part for part in parts if part.method in self.methods and part.frames]
+        for width, height in dict.fromkeys(part.size for part in parts):
+            todo = [part for part in parts if part.size == (width, height)]
+            seconds = 0.0
+            for method in dict.fromkeys(part.method for part in todo):
+                own = [part for part in todo if part.method == method]
+                first, later = self.seconds(own[0].style, method, width, height)
+                seconds += sum(part.shots * first + (part.frames - part.shots) * later for part in own)
+            losses = sum(part.losses for part in todo) * self._seconds_of_losses(todo[0].style, width, height)
+            log.info(
+                f"{sum(part.frames for part in todo)} frames of {width}x{height} to stylize, about {duration(seconds)} "
+                f"on this machine, and {duration(losses)} to measure their losses"
+            )
+
+    def seconds(self, style: str, method: str, width: int, height: int) -> tuple[float, float]:
+        """Seconds of a first and of a later frame, from a short probe at that size or below."""
+        from nststab.tasks.plan import Seconds, noise, probe
+        from nststab.tasks.planned_jobs import frame_seconds
+
+        def measure(across: int, down: int) -> Any:
+            if method in METHODS:
+                return frame_seconds(method, self.sources[style], self.optimizer(), self.where, across, down)
+            times = [time.monotonic()]
+            for _ in self.stylizer(style, method, max(across, down))(as_frames(noise(across, down, 2))):
+                times.append(time.monotonic())
+            return Seconds(times[1] - times[0], times[-1] - times[-2])
+
+        found = probe(measure, width, height, budget=_PROBE_SECONDS, device=self.where.device).seconds
+        return found.first, found.later
+
+    def _seconds_of_losses(self, style: str, width: int, height: int) -> float:
+        from nststab.tasks.plan import Seconds, noise, probe
+
+        losses = self.losses(style, max(width, height))
+
+        def measure(across: int, down: int) -> Seconds:
+            content, frame = noise(across, down, 2)
+            started = time.monotonic()
+            losses(frame, content)
+            return Seconds(*[time.monotonic() - started] * 2)
+
+        return probe(measure, width, height, budget=_PROBE_SECONDS, device=self.where.device).seconds.later
+
+
+def named_styles(styles: Sequence[str | Path] | None) -> dict[str, str]:
+    """Texts of styles by their names in the rows, all shipped ones by default. SettingError where two have one name."""
+    found: dict[str, str] = {}
+    for text in map(str, styles) if styles is not None else [style.name for style in shipped_styles()]:
+        name = style_name(text)
+        if name in found:
+            raise SettingError(f"--styles has two that are called {name}")
+        style_source(text)  # raises where there is none
+        found[name] = text
+    if not found:
+        raise SettingError("--styles names none")
+    return found
+
+
+def digests(styles: Mapping[str, StyleSource], methods: Sequence[str]) -> dict[str, str]:
+    """Of each style the content of the files that decide its figures."""
+    result = {}
+    for name, source in styles.items():
+        files = [file for file in (source.picture, source.shipped, source.targets) if file]
+        if source.checkpoint:
+            paths = {source.checkpoint(method) for method in (*methods, "independent") if method in METHODS}
+            files += sorted(path for path in paths if path.is_file())
+        result[name] = content_hash(files)
+    return result
