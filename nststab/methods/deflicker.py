@@ -43,7 +43,6 @@ _RANGE = 32767.0  # stored levels of 1.0; the tone that was taken off may lead o
 _CHANGE, _CHANGE_SHARE = 0.04, 0.3
 _OWN_CHANGE, _OWN_CHANGE_SHARE = 0.06, 0.5
 _TORN = 0.7  # mean square of pixels by which neighbours' textures lie apart, of a longest side of 384
-_STRANGE = 0.5  # share of neighbours of other frames
 
 
 class Deflicker:
@@ -269,19 +268,17 @@ class _Shot:
         return same
 
     def _is_torn(self) -> NDArray[np.bool_]:
-        """Where neighbours' textures of one frame lie apart in it, or are of many frames: they are no picture together.
+        """Where neighbours' textures of one frame lie apart in it: they are no picture together.
 
         The ways to different frames differ by the motion between these, which says nothing.
         """
         size, reach = (self._small, self._small), self._small // 2
-        torn, strange = self._x * 0, self._x * 0
+        torn = self._x * 0
         for axis in (0, 1):
             same = (self._drawn == np.roll(self._drawn, reach, axis)).astype(np.float32)
             for way in (self._u - self._x, self._v - self._y):
                 torn += same * (way - np.roll(way, reach, axis)) ** 2
-            strange += 1 - same
-        blur = self._cv2.blur
-        found: NDArray[np.bool_] = (blur(torn, size) > self._torn) | (blur(strange, size) > 2 * _STRANGE)
+        found: NDArray[np.bool_] = self._cv2.blur(torn, size) > self._torn
         return found
 
     def _tone(self, difference: Plane, trust: Plane) -> Plane:
