@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nststab import experiments as experiments
     from nststab.errors import NststabError as NststabError
     from nststab.frames import Frame as Frame
     from nststab.methods.painter import Painter as Painter
@@ -36,10 +37,12 @@ _LAZY = {  # PEP 562: `import nststab` does not wait for torch
 
 
 def __getattr__(name: str) -> Any:
+    if name == "experiments":
+        return import_module("nststab.experiments")
     if name not in _LAZY:
         raise AttributeError(f"module 'nststab' has no attribute {name!r}")
     return getattr(import_module(_LAZY[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, "experiments"})

@@ -1,5 +1,6 @@
 """The examples, run as their docstrings say: their results are those of the commands that do the same."""
 
+import json
 import runpy
 import sys
 from collections.abc import Sequence
@@ -164,3 +165,27 @@ def test_train_style(
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[3:]] == ["input", *NETWORKS]
     command("stylize", clip, "--style", own, "-o", f"{clip.with_name('drawn')}/")  # the folder is a style
     assert not same(frames(clip.with_name("drawn")), frames(clip))
+
+
+def test_third_party_table1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plain function stands in the table with the same figures and cheats as the networks."""
+    for number, frame in enumerate(frames_of_a_pan()):
+        for kind, suffix, picture in (("JPEGImages", "jpg", frame), ("Annotations", "png", torch.zeros_like(frame))):
+            folder = tmp_path / "davis" / kind / "480p/swan"
+            folder.mkdir(parents=True, exist_ok=True)
+            write_picture(folder / f"{number:05d}.{suffix}", picture)
+    example("third_party_table1", monkeypatch, tmp_path / "davis", tmp_path / "out")
+    shown = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()]
+    names = ["input: the ceiling", "independent", "recurrent", "posterized", "copy of the input"]
+    assert [name for name in shown if name in names] == names
+    rows = {row["method"]: row for row in json.loads((tmp_path / "out/results.json").read_text())["rows"]}
+    assert rows["posterized"]["content_loss"] > rows["input"]["content_loss"] == 0
+    assert rows["posterized"]["psnr"] < rows["input"]["psnr"]
+
+
+def frames_of_a_pan() -> list[Tensor]:
+    wide = torch.rand(1, 3, 12, 24, generator=torch.Generator().manual_seed(0))
+    scene = F.interpolate(wide, (48, 96), mode="bicubic").clamp(0, 1)
+    return [scene[..., 2 * t : 2 * t + 64] for t in range(2)]

@@ -14,21 +14,22 @@ import torch
 from nststab.errors import SettingError
 from nststab.experiments.runner import Part, Work
 from nststab.experiments.settings import PerceptualSettings, StylizingSettings
-from nststab.flow.source import flow_source
+from nststab.flow.settings import FlowSettings
 from nststab.frames import Stylizer, as_frames
-from nststab.methods.build import FEED_FORWARD, Machine, OptimizerOptions, machine, measuring_losses, stylizer
+from nststab.methods.build import Machine, build, machine, measuring_losses
 from nststab.methods.plugin import checked, load_stylizer
+from nststab.methods.settings import FEED_FORWARD, METHODS, OPTIMISERS, MethodSettings, OptimizationSettings
 from nststab.networks.perceptual import perceptual_name
 from nststab.storage.jobs import content_hash
 from nststab.styles.shipped import styles as shipped_styles
 from nststab.styles.source import StyleSource, style_name, style_source
+from nststab.tasks.clip_plan import flow_seconds, frame_seconds
+from nststab.tasks.planned import Seconds, duration, measured, noise
 
 if TYPE_CHECKING:
     from nststab.measure.stability import FrameLosses
 
 log = logging.getLogger(__name__)
-OPTIMISERS = ("ruder", "gatys")
-METHODS = (*FEED_FORWARD, *OPTIMISERS)
 _PROBE_SECONDS = 3.0
 _OF_OPTIMISERS = ("iterations", "flow_method")
 
@@ -92,23 +93,22 @@ class Cast:
         """Without what is built from it."""
         return {name: value for name, value in vars(self).items() if name not in ("sources", "where")}
 
-    def optimizer(self, **loop: Any) -> OptimizerOptions:
-        """How ruder and gatys run."""
-        settings = self.settings
-        options: dict[str, Any] = {"network": settings.network, "vgg_weights": settings.vgg_weights}
-        loop = {"seed": settings.seed, **loop}
-        if not isinstance(settings, StylizingSettings):
-            return OptimizerOptions(loop=loop, **options)
-        flow = flow_source(None, settings.flow_method, settings.flow_cache)
-        return OptimizerOptions(loop=loop, iterations=settings.iterations, flow=flow, **options)
+    def methods_settings(self, **changes: Any) -> MethodSettings:
+        """What ruder and gatys read; `changes` of how they minimise."""
+        own = self.settings
+        flow = FlowSettings()
+        if isinstance(own, StylizingSettings):
+            changes = {"iterations": own.iterations, **changes}
+            flow = FlowSettings(own.flow_method, cache=own.flow_cache)
+        gatys = OptimizationSettings(own.network, own.vgg_weights, seed=own.seed).changed(**changes)
+        return MethodSettings(gatys=gatys, flow=flow)
 
     @contextmanager
     def stylizing(self, style: str, method: str, longest_side: int, work: Work) -> "Iterator[Stylizer]":
         """The stylizer for frames of a longest side; what an optimisation made is kept until the block ends well."""
         if method in OPTIMISERS:
             with work.keeping() as keep:
-                options = self.optimizer()
-                yield stylizer(method, self.sources[style], options, longest_side, self.where, work.iteration, keep)
+                yield self._built(style, method, longest_side, iteration=work.iteration, keep=keep)
         else:
             yield self.stylizer(style, method, longest_side)
 
@@ -118,7 +118,11 @@ class Cast:
             return checked(method, self.stylizers[method])
         if ":" in method:
             return load_stylizer(method)
-        return stylizer(method, self.sources[style], self.optimizer(), longest_side, self.where)
+        return self._built(style, method, longest_side)
+
+    def _built(self, style: str, method: str, longest_side: int, **more: Any) -> Stylizer:
+        settings, source = self.methods_settings(), self.sources[style]
+        return build(method, source, settings, longest_side=longest_side, machine=self.where, **more)
 
     def losses(self, style: str, longest_side: int) -> "FrameLosses":
         """Style and content loss of a frame, unweighted."""
@@ -147,8 +151,6 @@ class Cast:
 
     def announce(self, parts: Sequence[Part]) -> None:
         """Logs what the parts stylize and how long that and their losses will take, after a short probe of both."""
-        from nststab.tasks.planning import duration
-
         parts = [part for part in parts if part.method in self.methods and part.frames]
         for width, height in dict.fromkeys(part.size for part in parts):
             todo = [part for part in parts if part.size == (width, height)]
@@ -163,25 +165,25 @@ class Cast:
                 f"on this machine, and {duration(losses)} to measure their losses"
             )
 
-    def seconds(self, style: str, method: str, width: int, height: int) -> tuple[float, float]:
-        """Seconds of a first and of a later frame, from a short probe at that size or below."""
-        from nststab.tasks.plan import Seconds, noise, probe
-        from nststab.tasks.planned_jobs import frame_seconds
+    def seconds(self, style: str, method: str, width: int, height: int, **changes: Any) -> tuple[float, float]:
+        """Seconds of a first and of a later frame, from a short probe at that size or below; see `methods_settings`."""
 
-        def measure(across: int, down: int) -> Any:
+        def measure(across: int, down: int) -> Seconds:
             if method in METHODS:
-                return frame_seconds(method, self.sources[style], self.optimizer(), self.where, across, down)
+                settings = self.methods_settings(**changes)
+                first, later = frame_seconds(method, self.sources[style], settings, self.where, across, down)
+                return Seconds(
+                    first, later + (flow_seconds(settings.flow.method, across, down) if method == "ruder" else 0)
+                )
             times = [time.monotonic()]
             for _ in self.stylizer(style, method, max(across, down))(as_frames(noise(across, down, 2))):
                 times.append(time.monotonic())
             return Seconds(times[1] - times[0], times[-1] - times[-2])
 
-        found = probe(measure, width, height, budget=_PROBE_SECONDS, device=self.where.device).seconds
+        found = measured(measure, width, height, budget=_PROBE_SECONDS, device=self.where.device).seconds
         return found.first, found.later
 
     def _seconds_of_losses(self, style: str, width: int, height: int) -> float:
-        from nststab.tasks.plan import Seconds, noise, probe
-
         losses = self.losses(style, max(width, height))
 
         def measure(across: int, down: int) -> Seconds:
@@ -190,7 +192,7 @@ class Cast:
             losses(frame, content)
             return Seconds(*[time.monotonic() - started] * 2)
 
-        return probe(measure, width, height, budget=_PROBE_SECONDS, device=self.where.device).seconds.later
+        return measured(measure, width, height, budget=_PROBE_SECONDS, device=self.where.device).seconds.later
 
 
 def named_styles(styles: Sequence[str | Path] | None) -> dict[str, str]:

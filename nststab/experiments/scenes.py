@@ -14,6 +14,7 @@ from nststab.experiments.runner import Results, Work
 from nststab.experiments.stability import Clip, Table1, part_name, patches_of
 from nststab.flow.estimators import ESTIMATORS
 from nststab.flow.pairs import flow_ahead
+from nststab.flow.source import flow_source
 from nststab.frames import as_frames
 from nststab.listener import Listener, reported, silent
 from nststab.measure.stability import CONTENT, StabilityMeter
@@ -77,7 +78,7 @@ class StabilityReport:
         self._experiment, self._html, self._settings, self._progress = experiment, html, settings, progress
         cast, asked = experiment.cast, experiment.settings
         own_flow = "ruder" in cast.methods or asked.flow_cache or asked.flow_method != "deepflow"
-        self._flow, self._flow_name = report_flow(cast.optimizer().flow if own_flow else None)
+        self._flow, self._flow_name = report_flow(flow_source(cast.methods_settings().flow) if own_flow else None)
         self._styles = [style_json(source) for source in cast.sources.values()]
 
     @property

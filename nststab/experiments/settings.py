@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Literal
 
 from nststab.errors import NststabError, SettingError
-from nststab.settings import Settings, setting
+from nststab.flow.settings import FlowSettings
+from nststab.networks import settings as networks
+from nststab.settings import Settings, same, setting
 
 DAVIS_480P = 854  # longest side, which the paper's patches are for
 
@@ -21,17 +23,8 @@ class ExperimentSettings(Settings):
 class PerceptualSettings(ExperimentSettings):
     """The network that style and content losses are measured with, and that ruder and gatys minimise."""
 
-    network: Literal["vgg16", "vgg19"] | None = setting(
-        None,
-        "Perceptual network that torchvision downloads once: vgg19 as Gatys, or vgg16, deeper than the bundled one.",
-        told="the bundled VGG-16",
-    )
-    vgg_weights: Path | None = setting(
-        None,
-        "VGG-16 or VGG-19 weights, .safetensors or torchvision's .pth.",
-        told="the bundled VGG-16",
-        metavar="FILE",
-    )
+    network: Literal["vgg16", "vgg19"] | None = same(networks.PerceptualSettings, "network")
+    vgg_weights: Path | None = same(networks.PerceptualSettings, "vgg_weights")
 
 
 @dataclass(frozen=True)
@@ -41,16 +34,8 @@ class StylizingSettings(PerceptualSettings):
     iterations: tuple[int, ...] | None = setting(
         None, "ruder and gatys: iterations of each first frame, and of ruder's later ones.", told="500,150", least=1
     )
-    flow_method: Literal["deepflow", "dis"] = setting(
-        "deepflow", "How optical flow is estimated; dis takes a fraction of the time."
-    )
-    flow_cache: Path | None = setting(
-        None,
-        "Folder that keeps optical flow by content, so that a second run reads it.",
-        told="nststab/flow in the user's cache",
-        metavar="DIR",
-        decides=False,
-    )
+    flow_method: Literal["deepflow", "dis"] = same(FlowSettings, "method")
+    flow_cache: Path | None = same(FlowSettings, "cache")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -15,7 +15,7 @@ from torch import Tensor
 from nststab.datasets.folders import DavisSequence, davis_sequences
 from nststab.errors import NststabError, SettingError
 from nststab.experiments import paper
-from nststab.experiments.cast import OPTIMISERS, Cast
+from nststab.experiments.cast import Cast
 from nststab.experiments.figures import COLORS, OTHERS, color_of
 from nststab.experiments.runner import Experiment, Part, Results, Work, run
 from nststab.experiments.settings import Table1Settings
@@ -25,6 +25,7 @@ from nststab.measure.copies import copies
 from nststab.measure.intervals import Interval, bootstrap_interval, mean_of_known
 from nststab.measure.rows import CHEATS, LOSS_FRAMES, MEASURES, place_of, style_rows
 from nststab.measure.stability import CONTENT, StabilitySettings, find_patches, measure, sanity_checks, spread
+from nststab.methods.settings import OPTIMISERS
 from nststab.metrics import Patches
 from nststab.report.settings import ReportSettings, check_report
 from nststab.storage.jobs import content_hash

@@ -23,7 +23,7 @@ from torch import Tensor
 from nststab.baselines.gatys import Callback
 from nststab.datasets.synthetic import SyntheticSettings, make_clip
 from nststab.experiments import paper
-from nststab.experiments.cast import OPTIMISERS, Cast
+from nststab.experiments.cast import Cast
 from nststab.experiments.figures import OTHERS, color_of
 from nststab.experiments.runner import Experiment, Part, Results, Work, run
 from nststab.experiments.settings import SpeedSettings
@@ -40,15 +40,17 @@ from nststab.experiments.timing import (
 )
 from nststab.flow.estimators import ESTIMATORS, Estimator, between_frames, require_estimator
 from nststab.flow.pairs import flow_ahead
-from nststab.flow.source import FlowSource
+from nststab.flow.settings import FlowSettings
 from nststab.frames import Stylizer, as_frames
 from nststab.listener import Listener, silent
 from nststab.measure.flop import flop_of
-from nststab.methods.build import OptimizerOptions, stylizer
+from nststab.methods.build import build
+from nststab.methods.settings import OPTIMISERS, MethodSettings
 from nststab.storage.tables import Json, Row, Table
 from nststab.styles.shipped import demo_clip
 from nststab.styles.shipped import styles as shipped_styles
 from nststab.tasks.doctor import processor
+from nststab.tasks.planned import duration
 from nststab.video.clip import open_clip
 
 if TYPE_CHECKING:
@@ -221,8 +223,10 @@ class Table2(Experiment):
         with TemporaryDirectory() as cache:  # not the user's
 
             def building(iterations: int) -> Callable[[Callback], Stylizer]:
-                options = self._optimizer(method, iterations, Path(cache))
-                return lambda report: stylizer(method, source, options, size, where, report)
+                settings = self._optimizer(method, iterations, Path(cache))
+                return lambda report: build(
+                    method, source, settings, longest_side=size, machine=where, iteration=report
+                )
 
             product = self._product(where.optimizing)
             rates: list[float] = []
@@ -237,11 +241,11 @@ class Table2(Experiment):
             flop = flop_of_iteration(building(1), frames)
         return {"seconds": seconds, "flop": flop, "matrix_rates": rates, "peak_bytes": peak}
 
-    def _optimizer(self, method: str, iterations: int, cache: Path) -> OptimizerOptions:
+    def _optimizer(self, method: str, iterations: int, cache: Path) -> MethodSettings:
         """So many iterations of the last frame, none of which ends early: of ruder's first one is enough."""
         counts = (1, iterations) if method == "ruder" else (iterations,)
-        flow = FlowSource((*self.flow_methods, "deepflow")[0], cache)
-        return replace(self.cast.optimizer(tolerance=0.0), iterations=counts, flow=flow)
+        settings = self.cast.methods_settings(tolerance=0.0, iterations=counts)
+        return replace(settings, flow=FlowSettings((*self.settings.flow_methods, "deepflow")[0], cache=cache))
 
     def _product(self, precision: str) -> MatrixProduct:
         return MatrixProduct(getattr(torch, precision), self.cast.where.device, seed=self.settings.seed)
@@ -258,14 +262,17 @@ class Table2(Experiment):
 
     def announce(self, parts: Sequence[Part]) -> None:
         """Says how long all that takes, after a probe of each method at the smallest size."""
-        from nststab.tasks.planning import duration
-
         if not parts:
             return
         timings: list[Timing] = [part.data for part in parts]
         least, settings = min(settings_sizes := self.settings.size), self.settings
         methods = dict.fromkeys(method for timing in timings for method in timing.methods)
-        probed = {method: self.cast.seconds(self.style, method, least, least) for method in methods}
+        probed = {
+            method: self.cast.seconds(
+                self.style, method, least, least, iterations=(1, 1) if method == "ruder" else (1,)
+            )
+            for method in methods
+        }
         seconds = 0.0
         for timing in timings:
             flow = timing.kind == "flow"  # what a later frame of ruder takes longer, with one iteration, is its flow
