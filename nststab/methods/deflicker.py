@@ -36,6 +36,7 @@ LOOK_AHEAD = 8
 _CELLS = 48  # of the grid on which tone is smoothed, along the longest side
 _TONE = 0.1  # share of a frame in the running mean of tone
 _FADE = 0.4  # share of a texture that was drawn anew in the first frame: it is faded in
+_SAME = 0.1  # share of its variance by which a texture may differ from the new one, and is taken for the same
 _PAD = 4  # pixels around each frame in the store, for the cubic kernel
 _RANGE = 32767.0  # stored levels of 1.0; the tone that was taken off may lead out of 0 .. 1, down to -0.5
 # The original must look as it did where the texture was drawn: mean difference of levels about the local mean of light,
@@ -298,7 +299,7 @@ class _Shot:
         size = (self._wide, self._wide)
         difference = self._cv2.blur(((fresh - held) ** 2).mean(2), size)
         variance = (self._cv2.blur(fresh * fresh, size) - self._cv2.blur(fresh, size) ** 2).mean(2)
-        due: NDArray[np.bool_] = difference / (2 * variance.clip(0) + 2e-4) < age**2
+        due: NDArray[np.bool_] = difference / (2 * variance.clip(0) + 2e-4) < np.maximum(age**2, _SAME)
         due |= age >= 1
         return due
 
