@@ -58,6 +58,11 @@ OWNERS = {
 }
 
 
+FILES_AND_PROCESSES = {"pathlib", "os", "io", "json", "pickle", "tempfile", "shutil", "subprocess", "urllib"}
+# the trainer makes networks from nothing
+KNOW_NETWORKS = {"nststab.tasks.train", "nststab.tasks.train_network"}
+
+
 class Import(NamedTuple):
     """One import statement: the absolute dotted name, and where it stands."""
 
@@ -157,9 +162,7 @@ def test_opencv_is_imported_where_it_is_called() -> None:
     assert {statement.place for statement in ALL if statement.target.split(".")[0] == "cv2"} == {"function"}
 
 
-def test_only_the_cli_imports_the_baselines_and_nothing_the_cli() -> None:
-    users = {part(statement.source) for statement in INTERNAL if statement.target.startswith("nststab.baselines")}
-    assert users <= {"cli", "baselines"}
+def test_nothing_imports_the_command_line() -> None:
     assert {part(statement.source) for statement in INTERNAL if part(statement.target) == "cli"} == {"cli"}
 
 
@@ -167,19 +170,24 @@ def test_gatys_does_not_know_ruder() -> None:
     assert not any("ruder" in statement.target for statement in imports("nststab.baselines.gatys"))
 
 
-def test_methods_and_experiments_receive_stylizers() -> None:
-    """Only the CLI decides on a method, and only networks and stylizer know which network it is."""
-    for statement in INTERNAL:
-        if LAYERS.get(part(statement.source)) == 2:
-            assert statement.target.rpartition(".")[2] not in ("FeedForward", "NetworkConfig", "load_checkpoint")
-        if part(statement.source) not in ("networks", "stylizer", "cli"):
-            assert not statement.target.endswith("NetworkConfig")
+def test_only_networks_know_their_widths() -> None:
+    """Whoever needs a network asks `networks` for it: a new architecture is one file and a row of the registry."""
+    asked = {"widths", "margin", "kind", "blocks"}
+    for name in MODULES:
+        if part(name) in ("networks", "styles") or name in KNOW_NETWORKS:
+            continue
+        for node in ast.walk(ast.parse(MODULES[name].read_text("utf-8"))):
+            if isinstance(node, ast.Attribute) and node.attr in asked and isinstance(node.value, ast.Attribute):
+                assert node.value.attr != "config", f"{name}:{node.lineno} asks for a network's {node.attr}"
+        assert not any(one.target.endswith("NetworkConfig") for one in imports(name)), name
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if LAYERS.get(part(name)) == 4])
-def test_the_lowest_layer_touches_no_files(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in MODULES if LAYERS.get(part(name)) == 5 and name != "nststab.memory"])
+def test_the_ground_touches_no_files(name: str) -> None:
     foreign = {statement.target.split(".")[0] for statement in ALL if statement.source == name}
-    assert not foreign & {"pathlib", "os", "io", "json", "pickle", "tempfile", "shutil", "subprocess", "urllib"}
+    # settings hold paths, startup the environment
+    allowed = {"nststab.settings": {"pathlib"}, "nststab.startup": {"os"}}.get(name, set())
+    assert not (foreign & FILES_AND_PROCESSES) - allowed
     assert "open" not in calls(name)
 
 
@@ -194,41 +202,16 @@ def calls(name: str) -> set[str]:
     return {node.id for node in nodes if isinstance(node, ast.Name)}
 
 
-def test_the_cli_imports_torch_only_inside_its_commands() -> None:
-    """Else `nststab --help` waits for it; build.py is itself imported inside the commands."""
-    late = ("build", "perceptual", "pretrained", "style_source", "flow_source", "resuming")
-    shelf = ("style_card", "style_prediction", "style_sheet")
-    parts = ("card", "figures", "folder", "log", "plan", "start", "style")
-    training = ("training", *(f"training_{part}" for part in parts))
-    planning = ("footprints", "planned_jobs", "planning", "evaluate.speed_tasks")
-    reports = ("comparison", "html_report", "score_report", "score_results", "evaluate.stability_scenes")
-    loaded_late = {f"nststab.cli.{name}" for name in (*late, *shelf, *training, *planning, *reports)}
-    light = {
-        "nststab",
-        "nststab.tasks.doctor",
-        "nststab.cli.clips",
-        "nststab.cli.common",
-        "nststab.cli.groups",
-        "nststab.cli.html",
-        "nststab.experiments.cli_common",
-        "nststab.experiments.run",
-        "nststab.cli.limits",
-        "nststab.cli.optimizing",
-        "nststab.cli.stylize",
-        "nststab.cli.train_style",
-    }
+def test_a_command_imports_its_task_when_it_runs() -> None:
+    """Else `nststab --help` waits for torch: at the top of a command stand click, the command line and settings."""
+    light = {"nststab", "nststab.errors", "nststab.listener", "nststab.settings", "nststab.startup"}
     for statement in ALL:
-        if part(statement.source) == "cli" and statement.source not in loaded_late and statement.place == "module":
-            assert statement.target.split(".")[0] not in (
-                "torch",
-                "torchvision",
-                "numpy",
-                "scipy",
-                "rich",
-                "matplotlib",
-            )
-            if statement in INTERNAL:
-                assert imported_module(statement.target) in light, statement
+        if part(statement.source) == "cli" and statement.place == "module":
+            foreign = statement.target.split(".")[0]
+            assert foreign not in ("torch", "torchvision", "numpy", "scipy", "rich", "matplotlib"), statement
+            module = imported_module(statement.target) if foreign == "nststab" else ""
+            settings = module.rpartition(".")[2] == "settings" or part(module) == "cli"
+            assert not module or module in light or settings, statement
 
 
 def run(code: str) -> str:

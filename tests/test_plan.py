@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from nststab.memory import Resident, resident
-from nststab.tasks import planned
-from nststab.tasks.planned import (
+from nststab.tasks import plan as plan_module
+from nststab.tasks.plan import (
     DoesNotFit,
     Measured,
     Plan,
@@ -24,7 +24,7 @@ from nststab.tasks.planned import (
 )
 
 
-def a_step(bytes_per_pixel: int, sizes: list[tuple[int, int]], seconds: float = 1e-6) -> planned.Step:
+def a_step(bytes_per_pixel: int, sizes: list[tuple[int, int]], seconds: float = 1e-6) -> plan_module.Step:
     """Holds new memory by the pixels, and says that it took so many seconds a pixel."""
 
     def step(width: int, height: int) -> Seconds:
@@ -74,7 +74,7 @@ def test_measuring_takes_no_random_numbers_and_noise_is_the_same_every_time() ->
     assert torch.equal(torch.cat(first), torch.cat(second))
 
 
-def work(step: planned.Step = lambda *_: Seconds(1, 1), frames: int | None = 4) -> Work:
+def work(step: plan_module.Step = lambda *_: Seconds(1, 1), frames: int | None = 4) -> Work:
     """Of a clip of 640x360, in a process that holds nothing."""
     return Work(
         {"input": "film"},
@@ -131,17 +131,17 @@ def test_a_job_is_measured_only_where_it_may_not_fit(monkeypatch: pytest.MonkeyP
     gc.collect()
     sizes: list[tuple[int, int]] = []
     job = work(a_step(5000, sizes))
-    monkeypatch.setattr(planned, "available_memory", lambda _device: 8 << 30)
+    monkeypatch.setattr(plan_module, "available_memory", lambda _device: 8 << 30)
     check(job)
     assert not sizes
     held = resident()
-    monkeypatch.setattr(planned, "available_memory", lambda _device: held.now + 400_000_000)
+    monkeypatch.setattr(plan_module, "available_memory", lambda _device: held.now + 400_000_000)
     with pytest.raises(
         DoesNotFit, match=r"640x360 needs about \d\.\d\d GiB .*; the largest size that fits is --size \d+"
     ):
         check(replace(job, held=held))
     assert sizes
-    monkeypatch.setattr(planned, "available_memory", lambda _device: None)
+    monkeypatch.setattr(plan_module, "available_memory", lambda _device: None)
     check(job)
 
 

@@ -19,14 +19,13 @@ from torch import Tensor
 from nststab.cli import group
 from nststab.errors import SettingError
 from nststab.losses import LossSettings, style_target
+from nststab.memory import available_memory
 from nststab.networks.checkpoints import Checkpoint, load_checkpoint, load_target, save_checkpoint, save_target
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.storage.jobs import OtherSettings
 from nststab.styles import shipped as assets
-from nststab.tasks import planning
 from nststab.tasks import train_style as task
-from nststab.tasks.plan import Plan, Probe, Seconds
-from nststab.tasks.planning import DoesNotFit, Job
+from nststab.tasks.plan import DoesNotFit, Measured, Plan, Seconds, Work
 from nststab.tasks.train_style import TrainedStyle, plan_lines, style_training, train_style
 from nststab.train import card as training_card
 from nststab.train import style as training_style
@@ -52,9 +51,8 @@ SMALL = "--set image.steps=2 --set video.steps=2 --set video.length=2 --set imag
 )
 
 
-def two_seconds_a_step(job: Job, available: int | None) -> Plan:
-    seconds = Seconds(2.0, 2.0)
-    return Plan(job.frames, job.width, job.height, 3 * 2**30, available, seconds, Probe(32, 32, seconds, 0))
+def two_seconds_a_step(work: Work, budget: float = 0.0) -> Plan:  # noqa: ARG001
+    return Plan(work, (Measured(Seconds(2.0, 2.0), 3 * 2**30, 0.0, 32, 32),), available_memory())
 
 
 def textures(count: int, seed: int = 0) -> Tensor:
@@ -90,7 +88,7 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_card, "demo_clip", lambda: clip)
     monkeypatch.setattr(training_card, "_DEMO_FRAMES", 3)
     monkeypatch.setattr(training_card, "_DEMO_SIZE", 48)
-    monkeypatch.setattr(task, "estimated", two_seconds_a_step)
+    monkeypatch.setattr(task, "plan", two_seconds_a_step)
     Path("photos").mkdir()
     write_picture(Path("my_picture.png"), pictures[:1] * 0.9)
     for number in range(4):
@@ -311,14 +309,16 @@ def test_smaller_crops_are_said_and_kept_by_a_run_that_resumes(
     larger = replace(SETTINGS, video=replace(SETTINGS.video, height=48, width=48))
     with monkeypatch.context() as patched:
         patched.setattr(task, "_LEAST", 32)
-        patched.setattr(planning.Job, "fits", lambda _self, width, _height, _available: width <= 32)
+        patched.setattr(task, "surely_fits", lambda *_: False)
+        patched.setattr(Plan, "needed", lambda _self, width, _height: 0 if width <= 32 else 2**60)
         stop = stop_in_the_first_step(VideoStage, patched)
         with pytest.raises(TrainingStopped):
             train(settings=larger, stop=stop)
     said = "stage 2 trains on crops of 32x32 instead of 48x48, for which there is too little memory"
     assert said in caplog.messages
     assert train(settings=larger).card["settings"]["recurrent"]["settings"]["height"] == 32
-    monkeypatch.setattr(planning.Job, "fits", lambda *_: False)
+    monkeypatch.setattr(task, "surely_fits", lambda *_: False)
+    monkeypatch.setattr(Plan, "needed", lambda *_: 2**60)
     with pytest.raises(DoesNotFit, match="even crops of 96x96 need about"):
         plan(settings=StyleSettings(), restart=True)
 
@@ -360,7 +360,7 @@ def test_the_command_trains_and_says_what_it_does(run: Run) -> None:
         "stage 1    image, 60 steps on 32x32, 1 a step: 2 min, 2 s a step",
         "stage 2    video, 60 steps on 32x32, 1 a step of 2 frames: 2 min, 2 s a step",
     ]
-    assert re.fullmatch(r"memory     3\.00 GiB at the peak, \d+\.\d\d GiB available", memory)
+    assert re.fullmatch(r"memory     \d\.\d\d GiB at the peak, \d+\.\d\d GiB available", memory)
     assert total == "total      4 min, and then the figures"
     result = run(f"{STYLE} {SMALL} --seed 3 --start-from package/styles/other")
     assert result.exit_code == 0, result.stderr

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
     from rich.table import Table
 
-    from nststab.tasks.planned import Plan
+    from nststab.tasks.plan import Plan
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _KEY = "nststab.run"

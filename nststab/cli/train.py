@@ -25,6 +25,7 @@ from nststab.cli.common import (
     say,
     seed_option,
     setting,
+    show_plan,
     verbosity_options,
     vgg_option,
 )
@@ -240,11 +241,11 @@ def _stage(options: Mapping[str, Any]) -> dict[str, Any]:
     return same | {"restart": options["yes"] or options["plan"]}
 
 
-def _run(ready: Any, plan: bool) -> None:
-    from nststab.tasks.planning import planned
+def _run(ready: Any, told: bool) -> None:
+    from nststab.tasks.plan import plan
 
-    if plan:
-        planned(ready.job, plan)
+    if told:
+        show_plan(plan(ready.planned))
         return
     with _stoppable() as stop:
         ready.run(console_listener(), stop)

@@ -24,7 +24,7 @@ from nststab.storage.jobs import content_hash
 from nststab.styles.shipped import styles as shipped_styles
 from nststab.styles.source import StyleSource, style_name, style_source
 from nststab.tasks.clip_plan import flow_seconds, frame_seconds
-from nststab.tasks.planned import Seconds, duration, measured, noise
+from nststab.tasks.plan import Seconds, duration, measured, noise
 
 if TYPE_CHECKING:
     from nststab.measure.stability import FrameLosses
@@ -219,3 +219,8 @@ def digests(styles: Mapping[str, StyleSource], methods: Sequence[str]) -> dict[s
             files += sorted(path for path in paths if path.is_file())
         result[name] = content_hash(files)
     return result
+
+
+def part_name(style: str, method: str, clip: str) -> str:
+    """What the part of a style, method and sequence is called."""
+    return f"{style} {method} {clip}"

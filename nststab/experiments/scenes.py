@@ -7,17 +7,18 @@ import shutil
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from nststab.experiments.cast import part_name
 from nststab.experiments.runner import Results, Work
-from nststab.experiments.stability import Clip, Table1, part_name, patches_of
 from nststab.flow.estimators import ESTIMATORS
 from nststab.flow.pairs import flow_ahead
 from nststab.flow.source import flow_source
 from nststab.frames import as_frames
 from nststab.listener import Listener, reported, silent
-from nststab.measure.stability import CONTENT, StabilityMeter
+from nststab.measure.stability import CONTENT, StabilityMeter, patches_of
 from nststab.report.findings import findings
 from nststab.report.html import (
     MOST_BYTES,
@@ -33,6 +34,9 @@ from nststab.report.settings import ReportSettings
 from nststab.storage.tables import Row
 from nststab.video.images import read_picture, write_picture
 from nststab.video.timing import PICTURE_RATE
+
+if TYPE_CHECKING:
+    from nststab.experiments.stability import Clip, Table1
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +76,7 @@ class StabilityReport:
     """
 
     def __init__(
-        self, experiment: Table1, html: str | Path, settings: ReportSettings, progress: Listener = silent
+        self, experiment: "Table1", html: str | Path, settings: ReportSettings, progress: Listener = silent
     ) -> None:
         require_report()
         self._experiment, self._html, self._settings, self._progress = experiment, html, settings, progress
@@ -114,7 +118,7 @@ class StabilityReport:
             report.left_out.append(f"{left_out}: {', '.join(missing)}.")
         report.write(self._html)
 
-    def _scene(self, style: str, clip: Clip, work: Work) -> Scene:
+    def _scene(self, style: str, clip: "Clip", work: Work) -> Scene:
         """A clip beside what the methods made of it in a style."""
         experiment = self._experiment
         styles, methods = list(experiment.cast.texts), experiment.cast.methods
@@ -143,7 +147,9 @@ class StabilityReport:
             return make_scene(name, recorder, ESTIMATORS[QUICK], styles.index(style), note)
 
 
-def _telling(wanted: Sequence[tuple[str, Clip]], rows: Sequence[Row], methods: Sequence[str]) -> list[tuple[str, Clip]]:
+def _telling(
+    wanted: "Sequence[tuple[str, Clip]]", rows: Sequence[Row], methods: Sequence[str]
+) -> "list[tuple[str, Clip]]":
     """First where the methods' SSIM differs most and where it differs least, then the others."""
     ssims: dict[tuple[str, str], list[float]] = {}
     for row in rows:
@@ -151,7 +157,7 @@ def _telling(wanted: Sequence[tuple[str, Clip]], rows: Sequence[Row], methods: S
             for one in row["sequences"]:
                 ssims.setdefault((row["style"], one["sequence"]), []).append(one["ssim"])
 
-    def spread(pair: tuple[str, Clip]) -> float:
+    def spread(pair: "tuple[str, Clip]") -> float:
         known = [value for value in ssims[pair[0], pair[1].name] if not math.isnan(value)]
         return max(known) - min(known) if known else 0.0
 

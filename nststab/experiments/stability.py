@@ -9,13 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from nststab.datasets.folders import DavisSequence, davis_sequences
 from nststab.errors import NststabError, SettingError
 from nststab.experiments import paper
-from nststab.experiments.cast import Cast
+from nststab.experiments.cast import Cast, part_name
 from nststab.experiments.figures import COLORS, OTHERS, color_of
 from nststab.experiments.runner import Experiment, Part, Results, Work, run
 from nststab.experiments.settings import Table1Settings
@@ -24,9 +23,16 @@ from nststab.listener import Listener, silent
 from nststab.measure.copies import copies
 from nststab.measure.intervals import Interval, bootstrap_interval, mean_of_known
 from nststab.measure.rows import CHEATS, LOSS_FRAMES, MEASURES, place_of, style_rows
-from nststab.measure.stability import CONTENT, StabilitySettings, find_patches, measure, sanity_checks, spread
+from nststab.measure.stability import (
+    CONTENT,
+    StabilitySettings,
+    find_patches,
+    measure,
+    patches_of,
+    sanity_checks,
+    spread,
+)
 from nststab.methods.settings import OPTIMISERS
-from nststab.metrics import Patches
 from nststab.report.settings import ReportSettings, check_report
 from nststab.storage.jobs import content_hash
 from nststab.storage.tables import Json, Row, Table
@@ -248,20 +254,6 @@ class Table1(Experiment):
     def inches(self, rows: Sequence[Row]) -> tuple[float, float]:
         styles = len({row["style"] for row in rows})
         return 7.0, 1.1 + (styles + (styles > 1)) * (0.12 + 0.14 * len(_lanes(rows)))
-
-
-def part_name(style: str, method: str, clip: str) -> str:
-    """What the part of a style, method and sequence is called."""
-    return f"{style} {method} {clip}"
-
-
-def patches_of(pairs: Json) -> list[Patches]:
-    """The patches of each pair, as the part of a search has them."""
-
-    def corners(places: list[list[int]]) -> Tensor:
-        return torch.tensor(places, dtype=torch.int64).reshape(-1, 2)
-
-    return [Patches(corners(previous), corners(current), size) for previous, current, size in pairs]
 
 
 def with_paper(row: Row) -> Row:

@@ -50,7 +50,7 @@ from nststab.storage.tables import Json, Row, Table
 from nststab.styles.shipped import demo_clip
 from nststab.styles.shipped import styles as shipped_styles
 from nststab.tasks.doctor import processor
-from nststab.tasks.planned import duration
+from nststab.tasks.plan import duration
 from nststab.video.clip import open_clip
 
 if TYPE_CHECKING:

@@ -215,6 +215,15 @@ def spread(count: int, most: int) -> set[int]:
     return set(range(count)) if count <= most else {(2 * k + 1) * count // (2 * most) for k in range(most)}
 
 
+def patches_of(pairs: Iterable[tuple[list[list[int]], list[list[int]], int]]) -> list[Patches]:
+    """The patches of each pair, from what JSON keeps of `find_patches`: corners before and after, and the side."""
+
+    def corners(places: list[list[int]]) -> Tensor:
+        return torch.tensor(places, dtype=torch.int64).reshape(-1, 2)
+
+    return [Patches(corners(previous), corners(current), size) for previous, current, size in pairs]
+
+
 def find_patches(
     content: Iterable[Tensor], settings: StabilitySettings, foreground: Iterable[Tensor]
 ) -> Iterator[Patches]:

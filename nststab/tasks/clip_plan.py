@@ -13,7 +13,7 @@ from nststab.frames import as_frames
 from nststab.methods.build import Machine, build, frame_settings, later_iterations
 from nststab.methods.settings import FEED_FORWARD, MethodSettings
 from nststab.styles.source import Style
-from nststab.tasks.planned import Seconds, Step, Work, noise, sized_like
+from nststab.tasks.plan import Seconds, Step, Work, noise, sized_like
 from nststab.video.clip import Clip
 from nststab.video.images import picture_size
 

@@ -35,7 +35,7 @@ from nststab.shots import by_shot
 from nststab.storage.tables import Json, Table, versions, without_nan
 from nststab.styles.source import Style, chosen_style
 from nststab.tasks.clip_plan import clip_work
-from nststab.tasks.planned import Plan, check, plan
+from nststab.tasks.plan import Plan, check, plan
 from nststab.tasks.stylize import passes_folder
 from nststab.video.clip import Clip, RawFormat, check_output, convert_clip, open_clip
 from nststab.video.timing import Seconds

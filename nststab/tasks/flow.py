@@ -20,7 +20,7 @@ from nststab.listener import Listener, reported, silent
 from nststab.storage.durable import sync
 from nststab.storage.jobs import content_hash, identity_of, overwrites, resumable
 from nststab.tasks.clip_plan import flow_seconds, source_size
-from nststab.tasks.planned import Plan, Seconds, Work, check, plan, sized_like
+from nststab.tasks.plan import Plan, Seconds, Work, check, plan, sized_like
 from nststab.tasks.settings import FlowTaskSettings
 from nststab.tasks.stylize import opened, refuse_overwriting
 from nststab.video.clip import Clip

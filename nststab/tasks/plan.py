@@ -1,129 +1,265 @@
-"""What a job will take, before it begins: memory from a model of its footprint, time from a short probe."""
+"""What a long job will take, before it begins: a real frame or step is measured, and the rest predicted from that.
 
+`measured` runs a step at growing sizes, up to the one asked for where time and memory allow it, and takes memory for a
+straight line in the pixels. On top come the frames that wait and what a codec holds back, which no single frame shows.
+"""
+
+import ctypes
+import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from nststab.memory import Resident, reset_peak, resident
+from nststab.errors import NststabError
+from nststab.memory import Resident, available_memory, reset_peak, resident
+from nststab.video.images import resized_shape
 
-# The interpreter's end touches pages of the libraries that nothing else does: seen by the system's account of a process
-# (130 to 190 MB with torch 2.15 and OpenCV), never together with a job's own peak.
-_END = 170_000_000
-_SMALL = 128  # longest side of the first probe
+log = logging.getLogger(__name__)
+
+_SMALL = 128  # longest side of the first run
 _LEAST = 32  # shortest side of any: networks need some pixels, and these fit anywhere
-
-
-class Footprint(NamedTuple):
-    """Bytes that a job adds to its process at its peak: `fixed`, and `per_pixel` for each pixel of a frame."""
-
-    fixed: float = 0.0
-    per_pixel: float = 0.0
-
-    def at(self, width: int, height: int) -> float:
-        return self.fixed + self.per_pixel * width * height
-
-    def plus(self, *others: "Footprint") -> "Footprint":
-        """Of things that are in memory at the same time."""
-        return Footprint(*(sum(values) for values in zip(self, *others, strict=True)))
+_GROWTH = 3.0  # of the sides from one run to the next at most, so that memory is known before it is taken
+_ROOM = 0.9  # the part of the available memory that a run may take
+# The interpreter's end touches pages of the libraries that nothing else does: 130 to 190 MB with torch and OpenCV.
+_END = 170e6
+# More than any method takes: an optimisation with VGG-19 in float32 about 4,000 bytes a pixel, training 7,000.
+_MOST_FIXED, _MOST_PER_PIXEL = 1e9, 10e3
 
 
 class Seconds(NamedTuple):
-    """Time of a first frame, and of each later one."""
+    """Time of a first frame or step, and of each later one."""
 
     first: float
     later: float
 
-    def scaled(self, factor: float) -> "Seconds":
-        return Seconds(self.first * factor, self.later * factor)
+
+Step = Callable[[int, int], Seconds]
+"""Does a frame or step of a width and height, whole or in part, and says how long the whole takes."""
 
 
-class Probe(NamedTuple):
-    """What was measured: the time of a frame at `width` x `height`, and the memory that it added to the process."""
+class DoesNotFit(NststabError):
+    """The job needs more memory than there is."""
 
+
+@dataclass(frozen=True)
+class Measured:
+    """What a step of a size takes: measured at `width` x `height`, and told for the size that was asked for.
+
+    Attributes:
+        seconds: of the size asked for.
+        fixed, per_pixel: bytes that the step adds to the process: a line through the two largest sizes.
+    """
+
+    seconds: Seconds
+    fixed: float
+    per_pixel: float
     width: int
     height: int
-    seconds: Seconds
-    added: int
+
+    def added(self, width: int, height: int) -> float:
+        """Bytes that a step of a size adds to the process."""
+        return self.fixed + self.per_pixel * width * height
+
+
+def measured(
+    step: Step,
+    width: int,
+    height: int,
+    *,
+    device: torch.device | str = "cpu",
+    available: int | None = None,
+    budget: float = 10.0,
+) -> Measured:
+    """Measures `step` at `width` x `height`, or at the largest size that surely fits and takes about `budget` seconds.
+
+    The first run, which is small, only warms up. Each run is no larger than what the memory of the one before promises
+    to fit into `available`. The random state stays as it was.
+    """
+    scale = min(1.0, max(_LEAST / min(width, height), _SMALL / max(width, height)))
+    points: list[tuple[int, float]] = []  # pixels, and bytes that were added
+    with torch.random.fork_rng(devices=[]):
+        begun = _held(device).now
+        step(*_scaled(width, height, scale))
+        _release()
+        loaded = max(0, _held(device).now - begun)  # weights, threads, kernels: they stay
+        while True:
+            size = _scaled(width, height, scale)
+            _release()
+            _reset(device)
+            before = _held(device).now
+            started = time.monotonic()
+            took = step(*size)
+            spent = max(time.monotonic() - started, 1e-6)
+            points.append((size[0] * size[1], loaded + max(0.0, _held(device).peak - before)))
+            room = math.inf if available is None else _ROOM * max(0, available - begun)
+            roomy = math.sqrt(room / points[-1][1]) if points[-1][1] else _GROWTH
+            larger = min(1.0, scale * min(_GROWTH, roomy, math.sqrt(budget / spent)))
+            if _scaled(width, height, larger) <= size or (larger < 1 and larger < 1.2 * scale):
+                break
+            scale = larger
+    (other, less), (pixels, most) = points[-2] if len(points) > 1 else (0, 0.0), points[-1]
+    slope = max(0.0, (most - less) / (pixels - other))
+    whole = width * height / pixels
+    return Measured(Seconds(took.first * whole, took.later * whole), most - slope * pixels, slope, *size)
+
+
+def _scaled(width: int, height: int, scale: float) -> tuple[int, int]:
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _release() -> None:
+    """Gives the system back what the C library has freed and kept, so that the next run is seen to take it."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def _held(device: torch.device | str) -> Resident:
+    if torch.device(device).type == "cuda":
+        return Resident(torch.cuda.memory_allocated(device), torch.cuda.max_memory_allocated(device))
+    return resident()
+
+
+def _reset(device: torch.device | str) -> None:
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    reset_peak()
+
+
+def noise(width: int, height: int, count: int = 1) -> Iterator[Tensor]:
+    """Pictures (1, 3, H, W) to measure with, of random numbers of their own."""
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(count):
+        yield torch.rand(1, 3, height, width, generator=generator)
+
+
+@dataclass(frozen=True)
+class Work:
+    """A long job as a plan sees it.
+
+    Attributes:
+        rows: what is done, by name, for people.
+        frames: what there is to do, and `unit` what it is called; None where it is not known.
+        width, height: of the frames that are computed; `pictures` of them at the same time.
+        steps: what is in memory at the same time, and one after the other in time.
+        waiting: bytes of what a step does not show, for a width and height: frames that wait, codecs, history.
+        advice: what to say for another longest side, such as `--size`; `least` is the least there can be.
+        sized: width and height for another longest side.
+        held: what the process held before all that.
+    """
+
+    rows: dict[str, str]
+    frames: int | None
+    unit: str
+    width: int
+    height: int
+    steps: tuple[Step, ...]
+    waiting: Callable[[int, int], float]
+    advice: Callable[[int], str]
+    sized: Callable[[int], tuple[int, int]]
+    least: int = 1
+    pictures: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    held: Resident = field(default_factory=resident)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a job of `frames` (None: not known) of `width` x `height` will take: bytes at its peak, and seconds.
+    """What a job will take, by what was measured.
 
     `available` (None: not known) counts what the process holds already, as `peak` does.
     """
 
-    frames: int | None
-    width: int
-    height: int
-    peak: int
+    work: Work
+    parts: tuple[Measured, ...]
     available: int | None
-    seconds: Seconds
-    probe: Probe
+
+    def needed(self, width: int, height: int) -> int:
+        """Bytes that the process, or the GPU, will hold at the peak with frames of a size."""
+        added = sum(part.added(width, height) for part in self.parts) + self.work.waiting(width, height)
+        if self.work.device.type == "cuda":
+            return round(added)
+        return round(max(self.work.held.peak, self.work.held.now + max(added, _END)))
+
+    @property
+    def peak(self) -> int:
+        """Bytes at the size that was asked for."""
+        return self.needed(self.work.width, self.work.height)
 
     @property
     def fits(self) -> bool:
         return self.available is None or self.peak <= self.available
 
     @property
+    def seconds(self) -> Seconds:
+        """Of a first frame or step, and of each later one."""
+        first, later = (sum(times) for times in zip(*(part.seconds for part in self.parts), strict=True))
+        return Seconds(first, later)
+
+    @property
     def total_seconds(self) -> float | None:
-        """None where the number of frames is not known."""
-        return None if self.frames is None else self.seconds.first + max(0, self.frames - 1) * self.seconds.later
+        """Of all frames or steps; None where their number is not known."""
+        frames, seconds = self.work.frames, self.seconds
+        return None if frames is None else seconds.first + max(0, frames - 1) * seconds.later
+
+    @property
+    def advice(self) -> str:
+        """Which size fits, where this one does not."""
+        work, available = self.work, self.available or 0
+        longest = max(work.width, work.height)
+        size = largest_size(lambda side: self.needed(*work.sized(side)) <= available, longest, work.least)
+        return "no size fits" if size is None else f"the largest size that fits is {work.advice(size)}"
+
+    def table(self) -> str:
+        """The plan for people, a line each: what is done, memory, time, and whether it fits."""
+        work, part = self.work, self.parts[0]
+        each = f"{duration(self.seconds.later)} for each of the {work.unit}"
+        total = self.total_seconds
+        time_told = each if total is None else duration(total) if work.frames == 1 else f"{duration(total)}, {each}"
+        rows = {
+            **work.rows,
+            work.unit: "not known before it is read" if work.frames is None else str(work.frames),
+            "memory": f"{gib(self.peak)} at the peak",
+            "available": known(self.available),
+            "time": time_told,
+            "probe": f"{part.width}x{part.height} added {gib(part.added(part.width, part.height))}",
+            "verdict": "fits" if self.fits else f"does not fit; {self.advice}",
+        }
+        return "\n".join(f"{name:<11}{text}" for name, text in rows.items())
 
 
-def peak_memory(added: float, held: Resident) -> int:
-    """The most that a process will hold, which now holds `held` and will add `added` bytes."""
-    return round(max(held.peak, held.now + max(added, _END)))
+def plan(work: Work, budget: float = 10.0) -> Plan:
+    """Measures the steps of a job, each for about `budget` seconds, and tells from that what the whole will take."""
+    available = available_memory(work.device)
+    parts = (
+        measured(step, work.width, work.height, device=work.device, available=available, budget=budget)
+        for step in work.steps
+    )
+    return Plan(work, tuple(parts), available)
 
 
-def saved_for_backward(loss: Callable[[Tensor], Mapping[str, Tensor]], device: torch.device | str = "cpu") -> float:
-    """Bytes a pixel that `loss` of pictures (1, 3, H, W) needs at the peak of its gradient's computation.
-
-    Counts what autograd saves in two tiny runs, and adds three times the largest of these tensors: the gradients in
-    work at the finest layer. An exact count of all tensors of VGG-16 and VGG-19 agrees to 6 %.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # on a busy machine the threads would wait for each other longer than they compute
-    try:
-        pictures = (torch.rand(1, 3, 32, width, generator=_generator()).to(device) for width in (32, 64))
-        counts = [_saved(loss, picture) for picture in pictures]
-    finally:
-        torch.set_num_threads(threads)
-    (total, largest), (wide_total, wide_largest) = counts
-    return (wide_total - total + 3 * (wide_largest - largest)) / (32 * 32)
+def surely_fits(work: Work, available: int | None) -> bool:
+    """Whether even more than any method takes would fit: then nothing need be measured."""
+    most = _MOST_FIXED + _MOST_PER_PIXEL * work.width * work.height * work.pictures
+    most += work.waiting(work.width, work.height)
+    return available is None or work.held.now + most <= available
 
 
-def _saved(loss: Callable[[Tensor], Mapping[str, Tensor]], pixels: Tensor) -> tuple[int, int]:
-    """Bytes of all tensors that autograd saves, and of the largest activation."""
-    saved: dict[int, Tensor] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        saved[tensor.untyped_storage().data_ptr()] = tensor
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), torch.enable_grad():
-        terms = loss(pixels.requires_grad_())
-    sizes = {key: tensor.untyped_storage().nbytes() for key, tensor in saved.items()}
-    finest = [key for key, tensor in saved.items() if tensor.ndim == 4 and tensor.shape[-1] >= pixels.shape[-1]]
-    del terms  # and with them what autograd held
-    return sum(sizes.values()), max((sizes[key] for key in finest), default=0)
-
-
-def _generator() -> torch.Generator:
-    """Random numbers of our own, so that the job's are what they would be without a plan."""
-    return torch.Generator().manual_seed(0)
-
-
-def noise(width: int, height: int, count: int = 1) -> Iterator[Tensor]:
-    """Frames (1, 3, H, W) for a probe."""
-    generator = _generator()
-    for _ in range(count):
-        yield torch.rand(1, 3, height, width, generator=generator)
+def check(work: Work) -> None:
+    """Raises DoesNotFit, with the largest size that fits, where a job needs more memory than there is."""
+    available = available_memory(work.device)
+    if surely_fits(work, available):
+        return
+    made = plan(work, budget=3.0)
+    log.debug(f"memory: about {gib(made.peak)} at the peak, {known(available)} available")
+    if not made.fits:
+        needs = f"{work.width}x{work.height} needs about {gib(made.peak)} of memory, {known(available)} are available"
+        raise DoesNotFit(f"{needs}; {made.advice}")
 
 
 def largest_size(fits: Callable[[int], bool], below: int, least: int = 1) -> int | None:
@@ -135,46 +271,29 @@ def largest_size(fits: Callable[[int], bool], below: int, least: int = 1) -> int
     return low if low >= least else None
 
 
-def probe(
-    run: Callable[[int, int], Seconds],
-    width: int,
-    height: int,
-    largest: float = 1.0,
-    budget: float = 10.0,
-    device: torch.device | str = "cpu",
-) -> Probe:
-    """Measures `run`, which computes a frame of a size and gives its time: at `width` x `height`, or below.
+def sized_like(width: int, height: int) -> Callable[[int], tuple[int, int]]:
+    """Width and height of frames of a shape, for any longest side."""
 
-    Two runs at a small size, the first to warm up, tell how large the third may be to end within about `budget`
-    seconds; it is no larger than `largest` of the sides. The time is scaled by the pixels to `width` x `height`. The
-    memory is what all of them added to the process; the random state stays as it was.
-    """
-    least = min(1.0, _LEAST / min(width, height))
-    largest = max(largest, least)
-    scale = max(least, min(largest, _SMALL / max(width, height)))
-    with torch.random.fork_rng(devices=[]):
-        before = _held(device, reset=True).now
-        size = _scaled(width, height, scale)
-        run(*size)
-        started = time.monotonic()
-        took = run(*size)
-        spent = max(time.monotonic() - started, 1e-6)
-        affordable = min(largest, scale * math.sqrt(budget / spent))
-        if affordable > scale:
-            size = _scaled(width, height, affordable)
-            took = run(*size)
-    return Probe(*size, took.scaled(width * height / (size[0] * size[1])), max(0, _held(device).peak - before))
+    def sized(longest: int) -> tuple[int, int]:
+        down, across = resized_shape(height, width, longest)
+        return across, down
+
+    return sized
 
 
-def _held(device: torch.device | str, reset: bool = False) -> Resident:
-    if torch.device(device).type == "cuda":
-        if reset:
-            torch.cuda.reset_peak_memory_stats(device)
-        return Resident(torch.cuda.memory_allocated(device), torch.cuda.max_memory_allocated(device))
-    if reset:
-        reset_peak()
-    return resident()
+def gib(count: float) -> str:
+    """Bytes in words."""
+    return f"{count / 2**30:.2f} GiB"
 
 
-def _scaled(width: int, height: int, scale: float) -> tuple[int, int]:
-    return max(1, round(width * scale)), max(1, round(height * scale))
+def known(available: int | None) -> str:
+    """Bytes in words, where the system tells them."""
+    return "unknown" if available is None else gib(available)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words, rounded: 12 s, 7 min, 2 h 5 min."""
+    if seconds < 100:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -24,7 +24,7 @@ from nststab.storage.jobs import Job, content_hash, identity_of, overwrites, res
 from nststab.styles.shipped import demo_clip
 from nststab.styles.source import Style, chosen_style
 from nststab.tasks.clip_plan import clip_work
-from nststab.tasks.planned import Plan, Work, check, plan
+from nststab.tasks.plan import Plan, Work, check, plan
 from nststab.tasks.settings import StylizeSettings
 from nststab.video.clip import Clip, RawFormat, check_output, convert_clip, kind_of, open_clip
 from nststab.video.settings import ClipSettings

@@ -23,8 +23,9 @@ from nststab.networks.transformation import (
     make_recurrent,
     with_margin,
 )
-from nststab.tasks.planned_jobs import training_job
-from nststab.tasks.planning import Job, planned
+from nststab.tasks.plan import Work as PlannedWork
+from nststab.tasks.plan import check
+from nststab.tasks.training_plan import training_work
 from nststab.train.settings import ImageSettings, VideoSettings
 from nststab.train.style import independent_network
 from nststab.train.training import Trained, Training, Work, named, training_machine
@@ -75,18 +76,18 @@ class StageOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class StageTraining:
-    """A stage that is ready to be trained; `job` tells what memory and time that takes."""
+    """A stage that is ready to be trained; `planned` is what memory and time of it can be told from."""
 
     training: Training
     network: TransformationNetwork
     work: Work
     output: Path
-    job: Job
+    planned: PlannedWork
     restart: bool
 
     def run(self, progress: Listener = silent, stop: Callable[[], bool] = never) -> TrainedNetwork:
         """Trains the network and writes its checkpoint; raises DoesNotFit where there is too little memory for that."""
-        planned(self.job, False)
+        check(self.planned)
 
         def save(trained: Trained) -> None:
             save_checkpoint(self.output, Checkpoint(self.network, self.training.target, trained.record))
@@ -170,8 +171,8 @@ def image_training(
     target = style_target(vgg, picture, loss.style_layers)
     training = Training(*PhotoFolder(Path(options["photos"])).hold_out(), vgg, target, loss)
     work = training.image(settings, {"style": painting.stem, "style_size": settings.style_size, **begun})
-    job = training_job(model, vgg, loss, settings, output, style_pixels=settings.style_size**2)
-    return StageTraining(training, model, work, output, job, restart)
+    planned = training_work(model, vgg, loss, settings, output)
+    return StageTraining(training, model, work, output, planned, restart)
 
 
 def video_training(
@@ -204,8 +205,8 @@ def video_training(
     training = Training(*PhotoFolder(Path(options["photos"])).hold_out(), vgg, target, loss)
     record = {"style": start.training.get("style"), "from": dict(start.training)}
     work = training.video(settings, SintelClips(Path(sintel)) if sintel else None, record)
-    job = training_job(model, vgg, loss, settings, output, settings.length)
-    return StageTraining(training, model, work, output, job, restart)
+    planned = training_work(model, vgg, loss, settings, output, settings.length)
+    return StageTraining(training, model, work, output, planned, restart)
 
 
 def average_networks(

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,9 +24,9 @@ from nststab.storage.jobs import unfinished
 from nststab.styles.shipped import NETWORKS, Style
 from nststab.styles.source import style_source
 from nststab.styles.trace_line import traces
-from nststab.tasks.planned_jobs import training_job
-from nststab.tasks.planning import DoesNotFit, Job, duration, estimated, gib, known
+from nststab.tasks.plan import DoesNotFit, Work, duration, gib, known, plan, surely_fits
 from nststab.tasks.train import never
+from nststab.tasks.training_plan import training_work
 from nststab.train.card import StyleFigures, StyleNetworks, davis_footage, demo_footage, style_card
 from nststab.train.loop import STATE, read_state
 from nststab.train.settings import ImageSettings, StyleSettings, VideoSettings
@@ -210,17 +211,18 @@ def _fitting(training: StyleTraining, stage: ImageSettings | VideoSettings) -> I
     available = available_memory(device)
     if available is None:
         return stage
+    work = _work(training, stage)
+    if device.type != "cuda" and surely_fits(work, available):
+        return stage
+    made = plan(work, budget=3.0)
     sizes = (stage.height, *range((stage.height - 1) // _GRAIN * _GRAIN, _LEAST - 1, -_GRAIN))
     batches = range(_LARGEST_BATCH if device.type == "cuda" else stage.batch, 0, -1)
     for size, batch in itertools.product(sizes, batches):
-        candidate = sized(stage, size, batch)
-        job = _job(training, candidate)
-        if job.fits(size, size, available):
-            return candidate
-    need = job.peak(job.added(job.width, job.height))
-    raise DoesNotFit(
-        f"even crops of {job.width}x{job.height} need about {gib(need)} of memory, {gib(available)} are available"
-    )
+        side = round(size * math.sqrt(batch / stage.batch))  # of one picture with as many pixels
+        need = made.needed(side, side)
+        if need <= available:
+            return sized(stage, size, batch)
+    raise DoesNotFit(f"even crops of {size}x{size} need about {gib(need)} of memory, {gib(available)} are available")
 
 
 def plan_lines(training: StyleTraining) -> list[str]:
@@ -228,15 +230,15 @@ def plan_lines(training: StyleTraining) -> list[str]:
     device = training.training.device
     available = available_memory(device)
     lines = [f"begins     from {training.start.name}, {training.start.why}"]
-    jobs = [_job(training, stage) for stage in training.stages]  # before any is measured, which leaves memory behind
+    works = [_work(training, stage) for stage in training.stages]  # before any is measured, which leaves memory behind
     total, peak = 0.0, 0
     outputs = training.folder.outputs(training.stages)
-    for number, (stage, job, output) in enumerate(zip(training.stages, jobs, outputs, strict=True), 1):
+    for number, (stage, work, output) in enumerate(zip(training.stages, works, outputs, strict=True), 1):
         saved = read_state(unfinished(output) / STATE) if training.resumes else None
         left = stage.steps - (saved["step"] if saved else 0)
         if left:
-            plan = estimated(job, available)
-            seconds, peak = left * plan.seconds.later, max(peak, plan.peak)
+            made = plan(work)
+            seconds, peak = left * made.seconds.later, max(peak, made.peak)
             steps = str(stage.steps) if left == stage.steps else f"the last {left} of {stage.steps}"
             clips = f" of {stage.length} frames" if isinstance(stage, VideoSettings) else ""
             text = f"{steps} steps on {stage.width}x{stage.height}, {stage.batch} a step{clips}"
@@ -251,9 +253,9 @@ def plan_lines(training: StyleTraining) -> list[str]:
     return [*lines, f"total      {duration(total)}, and then the figures"]
 
 
-def _job(training: StyleTraining, stage: ImageSettings | VideoSettings) -> Job:
+def _work(training: StyleTraining, stage: ImageSettings | VideoSettings) -> Work:
     start = training.start.independent
     network = make_recurrent(start) if isinstance(stage, VideoSettings) else start
     length = stage.length if isinstance(stage, VideoSettings) else 1
     of = training.training
-    return training_job(network.to(of.device), of.vgg, of.loss, stage, training.folder.folder, length)
+    return training_work(network.to(of.device), of.vgg, of.loss, stage, training.folder.folder, length)
