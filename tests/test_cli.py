@@ -89,6 +89,7 @@ def test_the_commands_are_those_of_the_manual() -> None:
         "score",
         "train average",
         "train image",
+        "train network",
         "train style",
         "train video",
         "flow estimate",

@@ -9,7 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from nststab.errors import NststabError
 from nststab.memory import Resident, available_memory, reset_peak, resident
+from nststab.startup import returning_memory
 from nststab.video.images import resized_shape
 
 log = logging.getLogger(__name__)
@@ -85,24 +86,35 @@ def measured(
     points: list[tuple[int, float]] = []  # pixels, and bytes that were added
     with torch.random.fork_rng(devices=[]):
         begun = _held(device).now
-        step(*_scaled(width, height, scale))
+        with returning_memory():
+            step(*_scaled(width, height, scale))
         _release()
         loaded = max(0, _held(device).now - begun)  # weights, threads, kernels: they stay
-        while True:
+
+        def run(scale: float, last: bool) -> tuple[Seconds, float]:
+            """Times of a size, and seconds that were spent; only the last leaves pieces of memory, as the job will."""
             size = _scaled(width, height, scale)
             _release()
             _reset(device)
-            before = _held(device).now
-            started = time.monotonic()
-            took = step(*size)
+            before, started = _held(device).now, time.monotonic()
+            with nullcontext() if last else returning_memory():
+                took = step(*size)
             spent = max(time.monotonic() - started, 1e-6)
             points.append((size[0] * size[1], loaded + max(0.0, _held(device).peak - before)))
+            return took, spent
+
+        while True:
+            took, spent = run(scale, scale == 1)
             room = math.inf if available is None else _ROOM * max(0, available - begun)
             roomy = math.sqrt(room / points[-1][1]) if points[-1][1] else _GROWTH
             larger = min(1.0, scale * min(_GROWTH, roomy, math.sqrt(budget / spent)))
-            if _scaled(width, height, larger) <= size or (larger < 1 and larger < 1.2 * scale):
+            if _scaled(width, height, larger) <= _scaled(width, height, scale) or (larger < 1 and larger < 1.2 * scale):
                 break
             scale = larger
+        if scale < 1:
+            points.pop()
+            took, _ = run(scale, True)
+    size = _scaled(width, height, scale)
     (other, less), (pixels, most) = points[-2] if len(points) > 1 else (0, 0.0), points[-1]
     slope = max(0.0, (most - less) / (pixels - other))
     whole = width * height / pixels
