@@ -1,9 +1,9 @@
 """Construction: what the options become, from layers and blended styles to several passes."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import torch
 from click.testing import CliRunner
@@ -14,18 +14,16 @@ from nststab.baselines.settings import RuderSettings
 from nststab.cli import group
 from nststab.color import preserve_color
 from nststab.errors import NststabError, SettingError
-from nststab.losses import LossSettings, style_target
+from nststab.losses import LossSettings, PerceptualLoss, style_target
 from nststab.methods.build import (
     Machine,
-    OptimizerOptions,
+    build,
     later_iterations,
-    perceptual_loss,
     scaled_losses,
     start_picture,
-    stylizer,
 )
 from nststab.methods.feed_forward import FeedForward
-from nststab.methods.settings import MethodSettings, OptimizationSettings, PassSettings
+from nststab.methods.settings import LossChoice, MethodSettings, OptimizationSettings, PassSettings
 from nststab.networks.checkpoints import (
     Checkpoint,
     load_checkpoint,
@@ -43,6 +41,14 @@ from tests.conftest import stylized
 CPU = torch.device("cpu")
 MACHINE = Machine(CPU, "float32")
 VGG19 = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28)  # to conv5_1
+
+
+def chosen_by(loss: Mapping[str, Any] = {}, **gatys: Any) -> MethodSettings:
+    return MethodSettings(LossChoice(**loss), OptimizationSettings(**gatys))
+
+
+def perceptual_loss(style: Style, settings: MethodSettings, longest_side: int, device: torch.device) -> PerceptualLoss:
+    return scaled_losses(style, settings, longest_side, Machine(device, "float32"))[-1]
 
 
 @pytest.fixture
@@ -65,7 +71,7 @@ def picture(tmp_path: Path) -> Path:
 
 
 def test_vgg19_is_used_as_gatys_did(vgg19: Path, picture: Path) -> None:
-    loss = perceptual_loss(style_source(str(picture)), OptimizerOptions(vgg_weights=vgg19), 32, CPU)
+    loss = perceptual_loss(style_source(str(picture)), chosen_by(vgg_weights=vgg19), 32, CPU)
     assert loss.settings.content_layers == ("relu4_2",)
     assert loss.settings.style_layers == ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
@@ -76,9 +82,9 @@ def test_the_bundled_network_keeps_the_layers_of_the_trained_styles() -> None:
 
 def test_chosen_layers_win(vgg19: Path, picture: Path) -> None:
     chosen = {"content_layers": ("relu3_1",), "style_layers": ("relu1_2", "relu2_2")}
-    loss = perceptual_loss(style_source(str(picture)), OptimizerOptions(loss=chosen, vgg_weights=vgg19), 32, CPU)
+    loss = perceptual_loss(style_source(str(picture)), chosen_by(vgg_weights=vgg19, loss=chosen), 32, CPU)
     assert (loss.settings.content_layers, loss.settings.style_layers) == (("relu3_1",), ("relu1_2", "relu2_2"))
-    shipped = perceptual_loss(style_source("the_great_wave"), OptimizerOptions(loss=chosen), 32, CPU)
+    shipped = perceptual_loss(style_source("the_great_wave"), chosen_by(loss=chosen), 32, CPU)
     assert shipped.settings.style_layers == ("relu1_2", "relu2_2")
 
 
@@ -97,8 +103,8 @@ def test_a_layer_that_is_not_there_is_named(picture: Path, option: str, message:
     assert result.stderr.count("\n") == 1
 
 
-def grams(style: Style, options: OptimizerOptions | None = None) -> dict[str, Tensor]:
-    network = perceptual_network(None, CPU, pooling=(options or OptimizerOptions()).pooling)
+def grams(style: Style, options: MethodSettings | None = None) -> dict[str, Tensor]:
+    network = perceptual_network(None, CPU, pooling=(options or MethodSettings()).gatys.pooling)
     return dict(style.target(network, ("relu1_2", "relu3_3"), 32))
 
 
@@ -123,14 +129,14 @@ def test_a_picture_and_a_shipped_style_blend(picture: Path) -> None:
 def test_gram_targets_of_max_pooling_do_not_serve_average_pooling() -> None:
     checkpoint = str(find_style("the_great_wave").checkpoint("independent"))
     with pytest.raises(ValueError, match=r"carries Gram targets of another .*--pooling\); give the style's picture"):
-        grams(style_source(checkpoint), OptimizerOptions(pooling="average"))
+        grams(style_source(checkpoint), chosen_by(pooling="average"))
 
 
 @pytest.mark.parametrize(
     "options",
-    [OptimizerOptions(pooling="average"), OptimizerOptions(loss={"style_layers": ("relu1_1", "relu3_1")})],
+    [chosen_by(pooling="average"), chosen_by(loss={"style_layers": ("relu1_1", "relu3_1")})],
 )
-def test_a_shipped_style_whose_targets_do_not_serve_is_taken_from_its_picture(options: OptimizerOptions) -> None:
+def test_a_shipped_style_whose_targets_do_not_serve_is_taken_from_its_picture(options: MethodSettings) -> None:
     drawn = perceptual_loss(style_source(str(find_style("the_great_wave").image)), options, 32, CPU)
     shipped = perceptual_loss(style_source("the_great_wave"), options, 32, CPU)
     assert shipped.settings == drawn.settings
@@ -186,7 +192,7 @@ def test_only_the_layers_that_are_asked_for_are_followed() -> None:
     network = perceptual_network(None, CPU)
     source = style_source("mosaic")
     assert set(source.target(network, ("relu1_1",), 32)) == {"relu1_1"}
-    loss = perceptual_loss(source, OptimizerOptions(), 32, CPU)
+    loss = perceptual_loss(source, chosen_by(), 32, CPU)
     assert loss.settings.style_layers == LossSettings().style_layers
 
 
@@ -203,22 +209,22 @@ def test_targets_in_their_own_file_go_before_those_in_the_checkpoint(tmp_path: P
     ("options", "message"),
     [
         (
-            OptimizerOptions(pooling="average"),
+            chosen_by(pooling="average"),
             r"--pooling\), and the picture that others would be .* is not beside them",
         ),
-        (OptimizerOptions(style_scale=2), "gatys.style_scale has no effect on .*unfree, which has no picture to scale"),
-        (OptimizerOptions(loss={"style_layers": ("relu3_1",)}), "no Gram matrix at relu3_1; it has relu1_2, relu2_2"),
+        (chosen_by(style_scale=2), "gatys.style_scale has no effect on .*unfree, which has no picture to scale"),
+        (chosen_by(loss={"style_layers": ("relu3_1",)}), "no Gram matrix at relu3_1; it has relu1_2, relu2_2"),
     ],
 )
 def test_without_its_picture_a_style_says_what_it_cannot(
-    unpictured: Path, options: OptimizerOptions, message: str
+    unpictured: Path, options: MethodSettings, message: str
 ) -> None:
     with pytest.raises(NststabError, match=message):
         perceptual_loss(style_source(str(unpictured)), options, 32, CPU)
 
 
 def test_a_scaled_style_is_taken_from_its_picture() -> None:
-    options = OptimizerOptions(style_scale=0.5)
+    options = chosen_by(style_scale=0.5)
     drawn = perceptual_loss(style_source(str(find_style("the_great_wave").image)), options, 128, CPU)
     shipped = perceptual_loss(style_source("the_great_wave"), options, 128, CPU)
     mixed = perceptual_loss(chosen_style(["the_great_wave", "the_great_wave"]), options, 128, CPU)
@@ -235,8 +241,7 @@ def test_the_style_picture_is_scaled_with_the_scales(picture: Path, monkeypatch:
         return Gatys(*arguments)
 
     monkeypatch.setattr("nststab.methods.build.Gatys", spy)
-    with click.Context(group):  # it explains what it does to who asks for it
-        stylizer("gatys", style_source(str(picture)), OptimizerOptions(scales=3), 128, MACHINE)
+    build("gatys", style_source(str(picture)), chosen_by(scales=3), longest_side=128, machine=MACHINE)
     loss, coarse = said[0], said[6]
     network = perceptual_network(None, CPU)
     image = read_picture(picture).rgb
@@ -251,11 +256,9 @@ def test_an_optimisation_computes_in_the_machines_arithmetic(
     picture: Path, precision: Precision, dtype: torch.dtype
 ) -> None:
     """float16 has not the range for the gradients, and gives way to float32; measurements are in float32 anyway."""
-    losses = scaled_losses(
-        style_source(str(picture)), OptimizerOptions(scales=2).settings(), 64, Machine(CPU, precision)
-    )
+    losses = scaled_losses(style_source(str(picture)), chosen_by(scales=2), 64, Machine(CPU, precision))
     assert [loss.dtype for loss in losses] == [dtype, dtype]
-    assert perceptual_loss(style_source(str(picture)), OptimizerOptions(), 64, CPU).dtype == torch.float32
+    assert perceptual_loss(style_source(str(picture)), chosen_by(), 64, CPU).dtype == torch.float32
 
 
 def test_init_by_a_trained_style_begins_with_its_picture() -> None:

@@ -126,7 +126,7 @@ def test_compare_shows_each_frame_of_each_method(run: Run, tmp_path: Path) -> No
     assert found["styles"] == [{"name": "wave", "image": None, "text": ""}]
     assert found["command"] == (
         "nststab compare film.mp4 --style wave --patches 3 --html out.html --output out.mp4 "
-        "--vgg-weights vgg.safetensors --precision float32"
+        "--precision float32 --vgg-weights vgg.safetensors"
     )
     assert str(tmp_path) not in Path("out.html").read_text("utf-8")
 

@@ -15,8 +15,10 @@ import nststab
 from nststab.cli import group
 from nststab.errors import NststabError, SettingError
 from nststab.frames import Frame
-from nststab.measure.settings import MeasureSettings, ScoreSettings
+from nststab.measure.settings import ScoreSettings
 from nststab.methods.plugin import load_stylizer
+from nststab.methods.settings import OptimizationSettings
+from nststab.tasks.settings import CompareSettings
 from nststab.video.clip import open_clip
 from nststab.video.images import write_picture
 from tests.conftest import tiny_state_dict
@@ -70,7 +72,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def compare(**options: Any) -> Any:
-    settings = MeasureSettings(vgg_weights=VGG)
+    settings = CompareSettings(gatys=OptimizationSettings(vgg_weights=VGG))
     return nststab.compare("clip", "out/", style="style.png", settings=settings, device="cpu", **options)
 
 

@@ -2,32 +2,32 @@
 
 import shlex
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from nststab.cli.clips import FrameSize, Time
-from nststab.cli.common import given, refuse_overwriting, setting
+from nststab.cli.common import refuse_overwriting
+from nststab.cli.options import gathered, settings_options
 from nststab.report.settings import ReportSettings, check_report
+from nststab.settings import Settings, group
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-_DEFAULT = ReportSettings()
-_OPTIONS = (
-    click.option("--html", metavar="FILE", help="Write a report to look at: one file with clips, curves and pictures."),
-    setting(
-        "--html-size", _DEFAULT.size, "Longest side of the clips in it, in pixels.", click.IntRange(min=16), "PIXELS"
-    ),
-    setting("--html-seconds", _DEFAULT.seconds, "How much of the clips it shows.", Time(positive=True), "SECONDS"),
-)
+
+
+@dataclass(frozen=True)
+class _Html(Settings):
+    html: ReportSettings = group(ReportSettings)
 
 
 def html_options(command: Command) -> Command:
     """--html, --html-size and --html-seconds, of which `report_settings` makes the settings."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    shown = settings_options(_Html, "html.size", "html.seconds", html_size="--html-size", html_seconds="--html-seconds")
+    return click.option(
+        "--html", metavar="FILE", help="Write a report to look at: one file with clips, curves and pictures."
+    )(shown(command))
 
 
 def check_html(options: Mapping[str, Any], read: Iterable[Path] = (), made: Path | None = None) -> None:
@@ -47,8 +47,8 @@ def check_html(options: Mapping[str, Any], read: Iterable[Path] = (), made: Path
 def report_settings(options: Mapping[str, Any]) -> ReportSettings:
     """What the options of --html say, and the command itself."""
     context = click.get_current_context()
-    asked = given(size=options["html_size"], seconds=options["html_seconds"])
-    return ReportSettings(maker=context.command_path, command=_command_line(context), **asked)
+    asked = gathered(_Html, options).html
+    return replace(asked, maker=context.command_path, command=_command_line(context))
 
 
 def _command_line(context: click.Context) -> str:
@@ -64,7 +64,7 @@ def _command_line(context: click.Context) -> str:
             if isinstance(parameter, click.Option):
                 words.append(max(parameter.opts, key=len))
             if not (isinstance(parameter, click.Option) and parameter.is_flag):
-                separator = "x" if isinstance(parameter.type, FrameSize) else ","
+                separator = "x" if parameter.name == "raw_size" else ","
                 words.append(shlex.quote(_plain(one, separator)))
     return " ".join(words)
 

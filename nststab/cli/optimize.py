@@ -16,7 +16,7 @@ from nststab.tasks.settings import StylizeSettings
 @click.argument("content", type=CLIP_PATH)
 @click.argument("style_images", nargs=-1, required=True, metavar="STYLE_IMAGE...")
 @click.option("--no-temporal", is_flag=True, help="Stylize each frame of a clip on its own.")
-@stylize_options
+@stylize_options()
 def command(
     content: Path,
     style_images: tuple[str, ...],

@@ -1,16 +1,19 @@
 """Command-line options that are made from the fields of settings, and the commands that have them."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from nststab.errors import NststabError, SettingError
+from nststab.methods.settings import MethodSettings
 from nststab.settings import Setting, Settings, settings_of
 
 S = TypeVar("S", bound=Settings)
 Command = TypeVar("Command", bound=Callable[..., Any])
+_METHOD_GROUPS = {field.name for field in fields(MethodSettings)}
 
 
 class _Value(click.ParamType):  # type: ignore[type-arg]
@@ -62,7 +65,7 @@ class SettingsCommand(click.Command):
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
             if record and isinstance(param, click.Option):
-                grouped = isinstance(param, SettingOption) and "." in param.setting
+                grouped = isinstance(param, SettingOption) and param.setting.partition(".")[0] in _METHOD_GROUPS
                 sections.setdefault("Options of ruder and gatys" if grouped else "Options", []).append(record)
         for title, records in sections.items():
             with formatter.section(title):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nststab.cli.clips import CLIP_PATH, STANDARD, excerpt_options
+from nststab.cli.clips import CLIP_PATH, STANDARD
 from nststab.cli.common import (
     console_listener,
     device_option,
@@ -21,6 +21,7 @@ from nststab.cli.limits import limit_options, merged
 from nststab.cli.options import gathered, settings_options
 from nststab.measure.settings import ScoreSettings
 from nststab.report.settings import check_written
+from nststab.video.settings import ClipSettings
 
 if TYPE_CHECKING:
     from nststab.tasks.score import Scores
@@ -39,7 +40,7 @@ _PASSED = ("style", "masks", "flow", "size", "start", "duration", "fps", "raw_si
 @setting(
     "--size", "that of the smallest clip", "Longest side in pixels to measure at.", click.IntRange(min=16), "PIXELS"
 )
-@excerpt_options
+@settings_options(ClipSettings, "start", "duration", "fps", "raw_size")
 @flow_option
 @settings_options(ScoreSettings, *_SETTINGS)
 @html_options

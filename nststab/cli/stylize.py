@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nststab.cli.clips import CLIP_PATH, excerpt_options, name_of, raw_option
+from nststab.cli.clips import CLIP_PATH, name_of
 from nststab.cli.common import (
     NearestChoice,
     console_listener,
@@ -15,7 +15,6 @@ from nststab.cli.common import (
     plan_option,
     say,
     show_plan,
-    size_option,
     verbosity_options,
 )
 from nststab.cli.options import SettingsCommand, gathered, set_options, settings_options
@@ -38,13 +37,13 @@ style_option = click.option(
 )
 
 
-def stylize_options(command: Command) -> Command:
-    """What `stylize` and `optimize` take beside input, style and method."""
-    for option in (
+def stylize_options(settings: type[StylizeSettings] = StylizeSettings) -> Callable[[Command], Command]:
+    """What `stylize`, `optimize` and `compare` take beside input, style and method: `settings` of the task."""
+    options = (
         verbosity_options,
-        set_options(StylizeSettings),
+        set_options(settings),
         settings_options(
-            StylizeSettings,
+            settings,
             *("size", "start", "duration", "fps", "raw_size", "raw", "audio", "preserve_color", "cuts"),
             *("device", "precision", "loss.content_weight", "loss.style_weight", "ruder.temporal_weight"),
             *("gatys.iterations", "gatys.init", "gatys.seed", "gatys.network", "gatys.vgg_weights"),
@@ -55,16 +54,21 @@ def stylize_options(command: Command) -> Command:
         plan_option,
         overwrite_option,
         output_option,
-    ):
-        command = option(command)
-    return command
+    )
+
+    def add(command: Command) -> Command:
+        for option in options:
+            command = option(command)
+        return command
+
+    return add
 
 
 @click.command("stylize", cls=SettingsCommand, short_help="Stylize a clip or a picture.")
 @click.argument("source", metavar="INPUT", type=CLIP_PATH)
 @style_option
 @click.option("--method", type=NearestChoice(METHODS), default="recurrent", show_default=True, help="How to stylize.")
-@stylize_options
+@stylize_options()
 def command(
     source: Path,
     styles: tuple[str, ...],
@@ -103,23 +107,3 @@ def told(made: "Stylized | Deflickered") -> None:
         say(f"note: {note}")
     frames = f"{made.frames} frame{'s' * (made.frames != 1)}"
     say(f"{name_of(made.output)}: {frames}, {made.width}x{made.height}")
-
-
-# ---- what compare takes until it speaks in settings ----
-
-
-def clip_options(command: Command) -> Command:
-    """What every command that turns a clip into a clip takes."""
-    for option in (
-        plan_option,
-        overwrite_option,
-        click.option("--no-cuts", is_flag=True, help="Take the clip for one shot; do not look for cuts."),
-        click.option("--preserve-color", is_flag=True, help="Take only the luminance from the style."),
-        click.option("--no-audio", is_flag=True, help="Leave the audio out."),
-        raw_option,
-        excerpt_options,
-        size_option,
-        output_option,
-    ):
-        command = option(command)
-    return command

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +15,16 @@ from nststab.baselines.multipass import MultiPass
 from nststab.baselines.ruder import Ruder
 from nststab.baselines.settings import GatysSettings, MultiPassSettings, RuderSettings
 from nststab.errors import NststabError, SettingError
-from nststab.flow.settings import FlowSettings
 from nststab.flow.source import FlowSource, flow_source
 from nststab.frames import Frame, Stylizer
 from nststab.losses import LossSettings, PerceptualLoss
 from nststab.methods.feed_forward import FeedForward
 from nststab.methods.settings import FEED_FORWARD as FEED_FORWARD
-from nststab.methods.settings import LossChoice, MethodSettings, OptimizationSettings, PassSettings
+from nststab.methods.settings import MethodSettings, OptimizationSettings
 from nststab.networks.perceptual import layers_of, perceptual_network
 from nststab.networks.settings import PerceptualSettings
 from nststab.settings import Precision, did_you_mean
 from nststab.styles.source import Style, style_source
-from nststab.vgg import Pooling
 from nststab.video.images import read_picture, resize
 
 if TYPE_CHECKING:
@@ -252,79 +250,3 @@ def _fitted(picture: Tensor, frame: Tensor) -> Tensor:
     if max(abs(own - wanted) for own, wanted in zip(picture.shape[-2:], size, strict=True)) > 1:
         return picture
     return F.interpolate(picture, size, mode="bilinear", align_corners=False) if picture.shape[-2:] != size else picture
-
-
-# ---- what the callers that do not speak in MethodSettings yet use; goes with the last of them ----
-
-
-@dataclass(frozen=True)
-class OptimizerOptions:
-    """What the command line says to the optimisation methods; None and absent keys leave the method's own default."""
-
-    loss: Mapping[str, Any] = field(default_factory=dict)
-    loop: Mapping[str, Any] = field(default_factory=dict)
-    iterations: tuple[int, ...] | None = None
-    temporal_weight: float | None = None
-    long_term: tuple[int, ...] | None = None
-    passes: int = 1
-    temporal_from: int | None = None
-    init: str | None = None
-    scales: int = 1
-    style_scale: float = 1.0
-    network: str | None = None
-    vgg_weights: Path | None = None
-    pooling: Pooling = "max"
-    flow: FlowSource = field(default_factory=FlowSource)
-
-    def settings(self) -> MethodSettings:
-        return MethodSettings(
-            LossChoice(**self.loss),
-            OptimizationSettings(
-                self.network,  # type: ignore[arg-type]
-                self.vgg_weights,
-                self.pooling,
-                iterations=self.iterations,
-                init=self.init or "content",
-                scales=self.scales,
-                style_scale=self.style_scale,
-                **self.loop,
-            ),
-            PassSettings().changed(
-                temporal_weight=self.temporal_weight,
-                long_term=self.long_term,
-                passes=self.passes,
-                temporal_from=self.temporal_from,
-            ),
-            FlowSettings(self.flow.method, self.flow.files and self.flow.files.folder),  # type: ignore[arg-type]
-        )
-
-
-def perceptual_loss(style: Style, options: OptimizerOptions, content_side: int, device: torch.device) -> PerceptualLoss:
-    return scaled_losses(style, options.settings(), content_side, Machine(device, "float32"), scales=1)[0]
-
-
-def stylizer(
-    method: str,
-    style: Style,
-    options: OptimizerOptions,
-    content_side: int,
-    where: Machine,
-    report: IterationReport | None = None,
-    keep: Keep | None = None,
-    folder: Path | None = None,
-) -> Stylizer:
-    return build(
-        method,
-        style,
-        options.settings(),
-        longest_side=content_side,
-        machine=where,
-        iteration=report,
-        keep=keep,
-        folder=folder,
-        flow=options.flow,
-    )
-
-
-def loop_settings(options: OptimizerOptions) -> GatysSettings:
-    return frame_settings(options.settings())

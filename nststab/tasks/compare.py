@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from torch import Tensor
 
@@ -15,13 +15,14 @@ from nststab.color import PreserveColor
 from nststab.errors import NststabError, SettingError
 from nststab.flow.estimators import FlowFunction
 from nststab.flow.pairs import FlowPair
+from nststab.flow.source import flow_source
 from nststab.frames import Frame, Stylizer
 from nststab.listener import Listener, reported, silent
 from nststab.measure.intervals import mean_of_known
 from nststab.measure.rows import stability_table
 from nststab.measure.settings import MeasureSettings
 from nststab.measure.stability import CONTENT, MethodStability, StabilityMeter, StabilitySettings, in_step
-from nststab.methods.build import OptimizerOptions, machine, measuring_losses, stylizer
+from nststab.methods.build import build, machine, measuring_losses
 from nststab.methods.plugin import checked, load_stylizer
 from nststab.metrics import unexplained_change
 from nststab.networks.perceptual import perceptual_name
@@ -36,8 +37,9 @@ from nststab.storage.tables import Json, Table, versions, without_nan
 from nststab.styles.source import Style, chosen_style
 from nststab.tasks.clip_plan import clip_work
 from nststab.tasks.plan import Plan, check, plan
-from nststab.tasks.stylize import passes_folder
-from nststab.video.clip import Clip, RawFormat, check_output, convert_clip, open_clip
+from nststab.tasks.settings import CompareSettings
+from nststab.tasks.stylize import Styles, checked_output, opened, passes_folder
+from nststab.video.clip import Clip, check_output, convert_clip
 from nststab.video.timing import Seconds
 
 log = logging.getLogger(__name__)
@@ -119,32 +121,38 @@ class Panels:
         return [unexplained_change(old, new, flow.backward, flow.trusted) for old, new in pairs]
 
 
+class CompareOptions(TypedDict, total=False):
+    """The settings of `compare` that are given by themselves, and all others together."""
+
+    size: int | None
+    start: Seconds | None
+    duration: Seconds | None
+    fps: Seconds | None
+    raw_size: tuple[int, int] | None
+    patches: int | None
+    differences: bool | None
+    preserve_color: bool | None
+    cuts: bool | None
+    audio: bool | None
+    raw: bool | None
+    device: str
+    precision: str
+    settings: CompareSettings | None
+
+
 def compare(
     source: str | Path,
     output: str | Path,
     *,
-    style: str | Sequence[str],
+    style: Styles,
     methods: Sequence[str] = ("independent", "recurrent"),
     stylizers: Mapping[str, Stylizer] = {},
-    size: int | None = None,
-    start: Seconds | None = None,
-    duration: Seconds | None = None,
-    fps: Seconds | None = None,
-    raw_size: tuple[int, int] | None = None,
-    differences: bool = False,
-    preserve_color: bool = False,
-    audio: bool = True,
-    raw: bool = False,
     html: str | Path | None = None,
     report: ReportSettings | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    style_weights: Sequence[float] | None = None,
-    optimizer: OptimizerOptions | None = None,
-    flow_is_asked: bool = False,
-    settings: MeasureSettings | None = None,
+    overwrite: bool = False,
     progress: Listener = silent,
     on_figures: Callable[[Comparison], None] | None = None,
+    **options: Unpack[CompareOptions],
 ) -> Comparison:
     """Stylizes `source` with several methods, and writes a clip with all of them side by side, the input first.
 
@@ -156,23 +164,20 @@ def compare(
 
     Args:
         output: a video, a folder of pictures (ends in a slash), or `-` for y4m on standard output (`raw`: rgb24).
-        style: a shipped style, a folder, a picture or a checkpoint; several are blended by `style_weights`.
+        style: a shipped style, a folder, a picture or a checkpoint; several are blended.
         methods: of ours, and any of one's own as `module:callable`, which `load_stylizer` finds.
         stylizers: more methods of one's own by the names that tables and the report call them.
-        size: the longest side of a panel in pixels; by default the clip's own.
-        start, duration, fps: the part of the clip, in seconds and frames per second.
-        raw_size: width and height of what comes from standard input as bare rgb24 frames.
-        differences: shows below each clip what changes and motion does not explain.
-        html: a report to write, as large as `report` says.
-        flow_is_asked: follow the motion by `optimizer.flow`, which ruder uses, also where no method does.
+        html: a report to write, as large as `report` says. It and `differences` follow the motion by the flow that
+            ruder uses, or that the settings name, else by a quick one.
+        overwrite: replace what stands at `output`.
         on_figures: gets the result before the report is written, which may fail.
+        options: settings by themselves, or all of them as `settings`.
 
     Raises:
-        SettingError: settings contradict each other, or a method has no name of its own.
-        NststabError, OSError: something cannot be read or written, or there is not enough memory.
+        SettingError: settings contradict each other, or a method has no name of its own. NststabError, OSError:
+            something cannot be read or written, or there is not enough memory.
     """
-    settings, report = settings or MeasureSettings(), report or ReportSettings()
-    optimizer = optimizer or OptimizerOptions()
+    settings, report = _settings(options), report or ReportSettings()
     plugins = {**{name: load_stylizer(name) for name in methods if ":" in name}}
     plugins |= {name: checked(name, one) for name, one in stylizers.items()}
     own = tuple(name for name in methods if name not in plugins)
@@ -180,8 +185,9 @@ def compare(
     series = series_of([CONTENT, *names])
     if CONTENT in names:
         raise SettingError(f"{CONTENT!r} is the name of the input; a method needs another one")
-    frames_of_pipe = None if raw_size is None else RawFormat(*raw_size, *([] if fps is None else [Fraction(fps)]))
-    clip = open_clip(source, size, start=start, duration=duration, fps=fps, raw=frames_of_pipe)
+    looked_at = html is not None or settings.differences
+    _check_settings(settings, own, looked_at)
+    clip = opened(source, settings)
     try:
         check_output(clip, output)
     except NststabError as error:
@@ -190,23 +196,24 @@ def compare(
         check_report(html, [clip.path])
         if clip.kind == "picture":
             raise SettingError(f"--html shows what changes from frame to frame, {source} is a picture")
-    where = machine(device, precision)
-    chosen = chosen_style([style] if isinstance(style, str) else style, style_weights)
-    _refuse_writing_over(chosen, output)
+    where = machine(settings.device, settings.precision)
+    chosen = _chosen(style, settings)
+    checked_output(output, [one.text for one in chosen.sources], raw=settings.raw, overwrite=overwrite)
     if own:  # of others nothing is known
-        check(clip_work(clip, str(output), own, chosen, optimizer.settings(), where, 1 + len(names)))
-    optimizer.flow.require_size(clip.height, clip.width)
+        check(clip_work(clip, str(output), own, chosen, settings, where, 1 + len(names)))
+    flow_asked = "ruder" in own or any(one.name.startswith("flow.") for one in settings.given())
+    source_of_flow = flow_source(settings.flow) if flow_asked else None
+    if source_of_flow is not None:
+        source_of_flow.require_size(clip.height, clip.width)
     side = max(clip.width, clip.height)
-    asked = {"network": settings.network, "vgg_weights": settings.vgg_weights}
-    losses = measuring_losses(chosen, asked, side, where, optimizer.style_scale)
-    meter = StabilityMeter(StabilitySettings(settings.patches, seed=settings.seed), losses)
-    layout = ComparisonLayout([CONTENT, *names], series, clip.frame_count, differences)
-    looked_at, flow = html is not None or differences, optimizer.flow if "ruder" in own or flow_is_asked else None
+    losses = measuring_losses(chosen, settings.gatys, side, where, settings.gatys.style_scale)
+    meter = StabilityMeter(StabilitySettings(settings.patches, seed=settings.gatys.seed), losses)
+    layout = ComparisonLayout([CONTENT, *names], series, clip.frame_count, settings.differences)
     pictures = [style_json(one) for one in chosen.sources] if html is not None else []
-    function, flow_name = report_flow(flow) if looked_at else (None, "")
+    function, flow_name = report_flow(source_of_flow) if looked_at else (None, "")
     with _recorder(clip, [CONTENT, *names], html is not None, report) as recorder:
         with (
-            passes_folder(None, optimizer.passes) as folder,
+            passes_folder(None, settings.ruder.passes) as folder,
             reported(progress, "compare", clip.frame_count) as advance,
         ):
 
@@ -216,24 +223,24 @@ def compare(
             built = {
                 name: plugins[name]
                 if name in plugins
-                else stylizer(name, chosen, optimizer, side, where, iteration, folder=folder)
+                else build(name, chosen, settings, longest_side=side, machine=where, iteration=iteration, folder=folder)
                 for name in names
             }
-            if preserve_color:
+            if settings.preserve_color:
                 built = {name: PreserveColor(one) for name, one in built.items()}
-            panels = Panels(built, meter, layout, differences, function, recorder)
+            panels = Panels(built, meter, layout, settings.differences, function, recorder)
 
             result = convert_clip(
                 clip,
                 output,
                 (lambda frames: by_shot(panels, frames)) if settings.cuts else panels,
-                audio=audio,
-                raw=raw,
+                audio=settings.audio,
+                raw=settings.raw,
                 progress=lambda done, total: advance(done, total),
             )
         for note in result.notes:
             log.warning(note)
-        decisive = _decisive(clip, meter.settings, flow_name, settings)
+        decisive = _decisive(clip, meter.settings, flow_name, settings.measured)
         comparison = Comparison(str(output), result.frames, meter.result(), decisive)
         if on_figures is not None:
             on_figures(comparison)
@@ -246,25 +253,32 @@ def plan_compare(
     source: str | Path,
     output: str | Path,
     *,
-    style: str | Sequence[str],
-    methods: Sequence[str],
-    optimizer: OptimizerOptions,
-    device: str,
-    precision: str,
-    style_weights: Sequence[float] | None = None,
-    **part: Any,
+    style: Styles,
+    methods: Sequence[str] = ("independent", "recurrent"),
+    **options: Unpack[CompareOptions],
 ) -> Plan:
-    """What a comparison will take; of methods of one's own nothing is known. part: as `open_clip` takes it."""
-    own, where = tuple(name for name in methods if ":" not in name), machine(device, precision)
-    clip, chosen = open_clip(source, **part), chosen_style([style] if isinstance(style, str) else style, style_weights)
-    return plan(clip_work(clip, str(output), own, chosen, optimizer.settings(), where, 1 + len(methods)))
+    """What a comparison will take; of methods of one's own nothing is known."""
+    settings, own = _settings(options), tuple(name for name in methods if ":" not in name)
+    clip, where = opened(source, settings), machine(settings.device, settings.precision)
+    chosen = _chosen(style, settings)
+    return plan(clip_work(clip, str(output), own, chosen, settings, where, 1 + len(methods)))
 
 
-def _refuse_writing_over(style: Style, output: str | Path) -> None:
-    path = Path(output)
-    for source in style.sources:
-        if path.is_file() and Path(source.text).is_file() and path.samefile(source.text):
-            raise SettingError(f"{path} is read by this command; write to another name")
+def _chosen(style: Styles, settings: CompareSettings) -> Style:
+    texts = [style] if isinstance(style, str | Path) else style
+    return chosen_style([str(one) for one in texts], settings.gatys.style_weights)
+
+
+def _settings(options: CompareOptions) -> CompareSettings:
+    single: dict[str, Any] = {name: value for name, value in options.items() if name != "settings"}
+    single |= {name: Fraction(single[name]) for name in ("start", "duration", "fps") if single.get(name) is not None}
+    return (options.get("settings") or CompareSettings()).changed(**single)
+
+
+def _check_settings(settings: CompareSettings, methods: Sequence[str], looked_at: bool) -> None:
+    """Raises SettingError for what neither a method nor the measurement reads."""
+    measured = [f"gatys.{name}" for name in ("seed", "network", "vgg_weights", "style_scale", "style_weights")]
+    settings.check(methods, [*measured, "flow"] if looked_at else measured)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from nststab.flow.settings import FlowSettings
+from nststab.measure.settings import MeasureSettings
 from nststab.methods.settings import MachineSettings, MethodSettings
 from nststab.settings import same, setting
 from nststab.video.settings import ClipSettings
@@ -18,6 +19,19 @@ class StylizeSettings(MethodSettings, MachineSettings, ClipSettings):
     preserve_color: bool = setting(False, "Take only the luminance from the style.")
     audio: bool = setting(True, "Leave the audio out.", decides=False)
     raw: bool = setting(False, "Write bare rgb24 frames to -, not y4m.", decides=False)
+
+
+@dataclass(frozen=True)
+class CompareSettings(StylizeSettings):
+    """All that `compare` can be told; it measures with the network, the seed and the style's size of `gatys`."""
+
+    patches: int = same(MeasureSettings, "patches")
+    differences: bool = setting(False, "Show below each clip what changes and motion does not explain.")
+
+    @property
+    def measured(self) -> MeasureSettings:
+        """How the clips are measured."""
+        return MeasureSettings(self.patches, self.cuts, self.gatys.network, self.gatys.vgg_weights, self.gatys.seed)
 
 
 @dataclass(frozen=True)
