@@ -224,7 +224,11 @@ OTHERS = [
     (f"compare damaged -o out.mp4 --style independent.safetensors --methods independent {VGG}", 1, "2.png"),
     (f"compare clip.mp4 -o out.mp4 --style style.png --patches 0 {VGG}", 2, "'--patches'"),
     (f"compare clip.mp4 -o out.mp4 --style independent.safetensors --methods gatys, {VGG}", 2, "'--methods'"),
-    (f"compare clip.mp4 -o out.mp4 --style style.png --methods gatys --set flow.cache=x {VGG}", 2, "no effect on gatys"),
+    (
+        f"compare clip.mp4 -o out.mp4 --style style.png --methods gatys --set flow.cache=x {VGG}",
+        2,
+        "no effect on gatys",
+    ),
 ]
 
 
