@@ -1,9 +1,10 @@
-"""The colours of the content under the light and shade of its stylization."""
+"""What a stylization keeps of its content: its colours, or only what is dark or flat."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nststab.errors import NststabError
@@ -32,6 +33,39 @@ def preserve_color(stylized: Tensor, content: Tensor) -> Tensor:
     room = torch.where(chrominance > 0, 1 - light, light)  # to the end of the range on the side it goes to
     factor = (room / chrominance.abs()).nan_to_num(1.0).amin(dim=1, keepdim=True).clamp(max=1)
     return (light + factor * chrominance).clamp_(0, 1)
+
+
+FULL_CONTRAST = 0.1  # standard deviation of the luminance, of which ordinary frames have 0.14 to 0.27
+BLACK, LIGHT = 0.02, 0.1  # luminance below which an area is left black, and above which it is painted
+
+
+def preserve_flat(stylized: Tensor, content: Tensor) -> Tensor:
+    """`stylized` where `content`, both (N, 3, H, W) in [0, 1], has light and contrast; dark or flat as it is elsewhere.
+
+    Instance normalisation takes the brightness and the contrast of a frame away: a network paints a black frame as it
+    paints a bright one, and a fade to black never ends. So the result fades to the content's mean colour with the
+    contrast of the whole frame, and an area without a pixel above black, such as the bars of a wide picture, stays the
+    content. An ordinary frame is the network's to the bit, but for its black areas. Steady in time, as it depends on
+    the content alone.
+    """
+    luminance = _luminance(content)  # (N, 1, H, W)
+    contrast = _smoothstep(luminance.std(dim=(2, 3), keepdim=True, correction=0), 0.0, FULL_CONTRAST)
+    faded = torch.where(contrast < 1, torch.lerp(content.mean(dim=(2, 3), keepdim=True), stylized, contrast), stylized)
+    radius = max(1, round(max(content.shape[-2:]) / 216))  # 2 pixels of a frame of 432
+    brightest = F.max_pool2d(luminance, 2 * radius + 1, 1, radius)
+    light = _around(_smoothstep(brightest, BLACK, LIGHT), radius)
+    return torch.where(light < 1, torch.lerp(content, faded, light), faded)
+
+
+def _smoothstep(x: Tensor, low: float, high: float) -> Tensor:
+    """0 below `low`, 1 above `high`, and smooth between."""
+    share = ((x - low) / (high - low)).clamp(0, 1)
+    return share * share * (3 - 2 * share)
+
+
+def _around(x: Tensor, radius: int) -> Tensor:
+    """The mean of the square around each pixel, inside the picture."""
+    return F.avg_pool2d(x, 2 * radius + 1, 1, radius, count_include_pad=False)
 
 
 def _luminance(image: Tensor) -> Tensor:

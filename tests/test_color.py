@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nststab.color import LUMINANCE, PreserveColor, preserve_color
+from nststab.color import LUMINANCE, PreserveColor, preserve_color, preserve_flat
 from nststab.frames import Frame
 from tests.conftest import stylized
 
@@ -109,3 +109,35 @@ def test_frames_are_read_no_faster_than_the_stylizer_reads() -> None:
     for done in range(1, 5):
         next(results)
         assert stylizer.read == done + 2
+
+
+def photograph(height: int = 60, width: int = 80) -> Tensor:
+    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(4)) * 0.7 + 0.2
+
+
+def test_an_ordinary_frame_is_the_networks_to_the_bit() -> None:
+    painted = torch.rand(1, 3, 60, 80, generator=torch.Generator().manual_seed(5))
+    assert torch.equal(preserve_flat(painted, photograph()), painted)
+
+
+def test_a_fade_to_black_ends_in_black_and_falls_all_the_way() -> None:
+    painted = torch.full((1, 3, 60, 80), 0.8)
+    levels = [float(preserve_flat(painted, part * photograph()).mean()) for part in (1.0, 0.4, 0.2, 0.1, 0.02, 0.0)]
+    assert levels[0] == pytest.approx(0.8)
+    assert levels == sorted(levels, reverse=True)
+    assert levels[-2] < 0.05
+    assert levels[-1] == 0
+
+
+def test_a_gray_frame_keeps_its_gray() -> None:
+    gray = torch.full((1, 3, 60, 80), 0.5)
+    torch.testing.assert_close(preserve_flat(torch.rand(1, 3, 60, 80), gray), gray)
+
+
+def test_black_bars_stay_black_and_what_lies_between_them_is_painted() -> None:
+    content, painted = photograph(), torch.full((1, 3, 60, 80), 0.8)
+    content[..., :10, :] = content[..., -10:, :] = 0
+    result = preserve_flat(painted, content)
+    assert not result[..., :8, :].any()
+    assert not result[..., -8:, :].any()
+    assert torch.equal(result[..., 12:-12, :], painted[..., 12:-12, :])

@@ -77,7 +77,7 @@ def test_as_many_frames_of_the_same_size_come_out(stylizer: Stylizer, height: in
         assert rgb.shape == source.rgb.shape
         assert (rgb.dtype, rgb.device.type, rgb.requires_grad) == (torch.float32, "cpu", False)
         assert 0 <= rgb.min() <= rgb.max() <= 1
-        assert not torch.equal(rgb, source.rgb)
+        assert not torch.equal(rgb, source.rgb) or height * width == 1  # a flat frame stays, and one pixel is flat
         assert (frame.number, frame.time, frame.alpha) == (source.number, source.time, source.alpha)
         assert frame.content is None
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
+from nststab.color import preserve_flat
 from nststab.engines import Engine
 from nststab.engines.torch_engine import TorchEngine
 from nststab.frames import Frame
@@ -37,6 +38,17 @@ class FeedForward:
     def __call__(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         previous: Tensor | None = None
         for frame in frames:
-            current = self._engine(frame.rgb, previous, self._style)
-            previous = current if self._engine.is_recurrent else None
-            yield frame.with_rgb(current.cpu())
+            painted, previous = paint(self._engine, frame.rgb, previous, self._style)
+            yield frame.with_rgb(painted)
+
+
+def paint(
+    engine: Engine, rgb: Tensor, previous: Tensor | None = None, style: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """The stylized frame (1, 3, H, W) on the CPU, and what a recurrent network sees of it with the next one.
+
+    What is dark or flat stays so (`preserve_flat`), outside of the recurrence, which the network was trained for.
+    """
+    result = engine(rgb, previous, style)
+    painted = preserve_flat(result, rgb.to(result)).cpu()
+    return painted, result if engine.is_recurrent else None

@@ -12,6 +12,7 @@ from nststab.engines.torch_engine import TorchEngine
 from nststab.errors import NststabError
 from nststab.frames import Frame, Stylizer
 from nststab.methods.build import machine
+from nststab.methods.feed_forward import paint
 from nststab.settings import Precision
 from nststab.styles.source import style_source
 from nststab.video.images import from_uint8, to_uint8
@@ -70,9 +71,8 @@ class Painter:
         """
         self._check(frame)
         rgb = from_uint8(np.ascontiguousarray(frame[..., :: self._order]))
-        result = self._engine(rgb, self._previous)
-        self._previous = result if self._engine.is_recurrent else None
-        return np.ascontiguousarray(to_uint8(result.cpu())[..., :: self._order])
+        painted, self._previous = paint(self._engine, rgb, self._previous)
+        return np.ascontiguousarray(to_uint8(painted)[..., :: self._order])
 
     def reset(self) -> None:
         """Forgets the frame before: the next one begins a shot, may have another size and come from another thread."""
