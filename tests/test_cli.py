@@ -81,6 +81,7 @@ def test_the_commands_are_those_of_the_manual() -> None:
         "evaluate distortions",
         "evaluate theorem",
         "evaluate drift",
+        "evaluate shift",
         "deflicker",
         "score",
         "train average",

@@ -26,6 +26,7 @@ from nststab.experiments.settings import (
     DriftSettings,
     ExperimentSettings,
     GramTraceSettings,
+    ShiftSettings,
     SpeedSettings,
     Table1Settings,
     TheoremSettings,
@@ -191,6 +192,13 @@ EXPERIMENTS = {
             methods_option("independent,recurrent", plugins=True),
             _ALL,
         ),
+    ),
+    "shift": Recipe(
+        "How much a result changes when the picture only moves: why networks flicker.",
+        "shift",
+        ShiftSettings,
+        ("size", "pans", *_OPTIMIZING, "seed"),
+        (*_DAVIS, _STYLES, methods_option("independent,recurrent", plugins=True), _ALL),
     ),
 }
 

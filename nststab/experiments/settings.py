@@ -127,6 +127,26 @@ class DistortionSettings(StylizingSettings):
 
 
 @dataclass(frozen=True)
+class ShiftSettings(StylizingSettings):
+    """Why style networks flicker, part two: how much does a result change when the picture only moves?
+
+    The first frame of each sequence is panned by whole and half pixels, zoomed and turned; the result of the moved
+    frame is moved back and compared with that of the frame. The result's own gradient and its style loss stand beside
+    it, since a blurred result changes little too.
+    """
+
+    size: int = setting(320, "Longest side of the frames in pixels.", least=64, metavar="PIXELS")
+    pans: tuple[float, ...] = setting((0.5, 1, 1.5, 2, 3, 4, 5, 6, 7, 8), "Pixels that it is panned by.", above=0)
+    zooms: tuple[float, ...] = setting((0.01, 0.03), "Factors less 1 that it is zoomed by.", above=0, most=0.2)
+    turns: tuple[float, ...] = setting((0.5, 2), "Degrees that it is turned by.", above=0, most=10)
+
+    def steps(self) -> list[tuple[str, float]]:
+        """Every movement with its strength."""
+        movements = {"pan": self.pans, "zoom": self.zooms, "turn": self.turns}
+        return [(name, float(strength)) for name, strengths in movements.items() for strength in strengths]
+
+
+@dataclass(frozen=True)
 class TheoremSettings(ExperimentSettings):
     """Minimise the style objective in feature space from random starts (Gupta et al. 2017, Figure 2 and Theorem 1).
 
