@@ -51,7 +51,11 @@ def save_clips() -> None:
     whole = save_clip("headed.mp4", 3, movflags="faststart")  # its index comes first, so a piece can be opened
     Path("headed.mp4").write_bytes(whole[: whole.index(b"mdat") + 4])
     save_clip("frameless.mp4", 0)
-    Path("zero.mp4").touch()
+    with av.open("sound.mp4", "w") as container:
+        track: Any = container.add_stream("aac", rate=48000, layout="mono")
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), format="fltp", layout="mono")
+        sound.sample_rate, sound.pts = 48000, 0
+        container.mux([*track.encode(sound), *track.encode(None)])
     Path("text.mp4").write_text("this is no video\n" * 40)
 
 
@@ -61,10 +65,9 @@ def save_pictures() -> None:
     write_picture(Path("style.png"), picture.flip(1))
     write_picture(Path("tall.png"), picture[..., :16])
     Path("text.png").write_text("this is no picture")
-    Path("zero.png").touch()
     Path("half.png").write_bytes(Path("photo.png").read_bytes()[:60])
     Path("notes.txt").write_text("this is no style")
-    for folder in ("empty", "folder.mp4", "folder.png", "folder.safetensors", "mixed", "damaged"):
+    for folder in ("empty", "folder.mp4", "folder.safetensors", "mixed", "damaged"):
         Path(folder).mkdir()
     for name, other in (("mixed", "tall.png"), ("damaged", "text.png")):
         Path(name, "1.png").write_bytes(Path("photo.png").read_bytes())
@@ -85,11 +88,9 @@ def save_weights(perceptual: PerceptualNetwork) -> None:
     ):
         network = TransformationNetwork(NetworkConfig(recurrent, (4, 6, 8), 1))
         save_checkpoint(Path(f"{name}.safetensors"), Checkpoint(network, grams))
-    save_file({"network.layers.0.weight": torch.zeros(3, 3)}, "other.safetensors")
     metadata = {"format": "nststab-network-1", "network": '{"recurrent": false, "widths": [9, 9, 9], "blocks": 2}'}
     save_file({"network.encoder.0.convolution.weight": torch.zeros(4, 3, 9, 9)}, "shapes.safetensors", metadata)
     Path("garbage.safetensors").write_bytes(b"\xff\x00garbage" * 40)
-    Path("garbage.pth").write_bytes(b"\xff\x00garbage" * 40)
     torch.save({"network.weight": Hostile()}, "hostile.pth")
     Path("hostile.pt").write_bytes(pickle.dumps({"features.0.weight": Hostile()}))
 
@@ -114,19 +115,16 @@ GATYS = f"--style style.png --method gatys --iterations 1 {VGG}"
 CASES = [
     # what comes in
     (f"nothing.mp4 -o out.mp4 {INDEPENDENT}", 2, "'nothing.mp4' does not exist"),
-    (f"zero.mp4 -o out.mp4 {INDEPENDENT}", 1, "zero.mp4: expected a video"),
     (f"text.mp4 -o out.mp4 {INDEPENDENT}", 1, "text.mp4: expected a video"),
-    (f"notes.txt -o out.mp4 {INDEPENDENT}", 1, "notes.txt: expected a video"),
     (f"cut.mp4 -o out.mp4 {INDEPENDENT}", 1, "cut.mp4: expected a video"),
-    (f"headed.mp4 -o out.mp4 {INDEPENDENT}", 1, "headed.mp4"),
+    (f"headed.mp4 -o out.mp4 {INDEPENDENT}", 1, "headed.mp4: the video ends before its first frame"),
+    (f"sound.mp4 -o out.mp4 {INDEPENDENT}", 1, "sound.mp4"),
     (f"frameless.mp4 -o out.mp4 {INDEPENDENT}", 1, "frameless.mp4"),
     (f"folder.mp4 -o out.mp4 {INDEPENDENT}", 1, "folder.mp4: expected a folder of pictures"),
-    (f"folder.png -o out.png {INDEPENDENT}", 1, "folder.png: expected a folder of pictures"),
     (f"empty -o out.mp4 {INDEPENDENT}", 1, "empty: expected a folder of pictures"),
     (f"mixed -o out.mp4 {INDEPENDENT}", 1, "2.png: expected 32x24 pixels"),
     (f"damaged -o out.mp4 {INDEPENDENT}", 1, "2.png: expected a picture"),
     (f"text.png -o out.png {INDEPENDENT}", 1, "text.png: expected a picture"),
-    (f"zero.png -o out.png {INDEPENDENT}", 1, "zero.png: expected a picture"),
     (f"half.png -o out.png {INDEPENDENT}", 1, "half.png"),
     # where it goes
     (f"clip.mp4 -o out.avi {INDEPENDENT}", 2, "cannot write .avi; expected .gif, .mkv, .mp4"),
@@ -135,12 +133,8 @@ CASES = [
     (f"clip.mp4 -o clip.mp4 -y {INDEPENDENT}", 2, "the output is the input itself"),
     (f"mixed -o mixed/ -y {INDEPENDENT}", 2, "the output is the input itself"),
     (f"clip.mp4 -o out/out.mp4 {INDEPENDENT}", 1, "out: the folder to write to does not exist"),
-    (f"clip.mp4 -o out/deeper/ {INDEPENDENT}", 1, "out: the folder to write to does not exist"),
-    (f"clip.mp4 -o notes.txt/out.mp4 {INDEPENDENT}", 1, "notes.txt: the folder to write to does not exist"),
     (f"clip.mp4 -o notes.txt/ -y {INDEPENDENT}", 1, "notes.txt: expected a folder"),
     (f"clip.mp4 -o /proc/out.mp4 {INDEPENDENT}", 1, "/proc"),
-    (f"clip.mp4 -o /proc/out/ {INDEPENDENT}", 1, "/proc"),
-    (f"photo.png -o /proc/out.png {INDEPENDENT}", 1, "/proc"),
     # the style
     ("clip.mp4 -o out.mp4 --style nothing.png", 2, "the style nothing.png does not exist"),
     ("clip.mp4 -o out.mp4 --style notes.txt", 2, "the style notes.txt is neither a picture nor weights"),
@@ -154,55 +148,42 @@ CASES = [
         "not independent",
     ),
     ("clip.mp4 -o out.mp4 --style vgg.safetensors", 1, "vgg.safetensors holds no transformation network"),
-    ("clip.mp4 -o out.mp4 --style other.safetensors", 1, "other.safetensors holds the weights of another architecture"),
     (
         "clip.mp4 -o out.mp4 --style shapes.safetensors",
         1,
         "shapes.safetensors holds the weights of another architecture",
     ),
     ("clip.mp4 -o out.mp4 --style garbage.safetensors", 1, "garbage.safetensors is not a readable .safetensors"),
-    ("clip.mp4 -o out.mp4 --style garbage.pth", 1, "refused to load garbage.pth"),
     ("clip.mp4 -o out.mp4 --style hostile.pth", 1, "refused to load hostile.pth"),
     ("clip.mp4 -o out.mp4 --style hostile.pt", 1, "refused to load hostile.pt"),
-    (f"photo.png -o out.png --style text.png --method gatys {VGG}", 1, "text.png: expected a picture"),
     (f"photo.png -o out.png --style gramless.safetensors --method gatys {VGG}", 1, "carries no Gram targets"),
     (f"photo.png -o out.png --style foreign.safetensors --method gatys {VGG}", 1, "of another perceptual network"),
     # the perceptual network
     (f"photo.png -o out.png {GATYS} --vgg-weights nothing.pth", 2, "'nothing.pth' does not exist"),
     (f"photo.png -o out.png {GATYS} --vgg-weights folder.safetensors", 2, "is a directory"),
-    (f"photo.png -o out.png {GATYS} --vgg-weights garbage.safetensors", 1, "garbage.safetensors is not a readable"),
     (f"photo.png -o out.png {GATYS} --vgg-weights hostile.pth", 1, "refused to load hostile.pth"),
-    (f"photo.png -o out.png {GATYS} --vgg-weights hostile.pt", 1, "refused to load hostile.pt"),
     (f"photo.png -o out.png {GATYS} --vgg-weights independent.safetensors", 1, "expected VGG-16 or VGG-19 weights"),
     (f"photo.png -o out.png {GATYS} --vgg-weights short.safetensors", 1, "these weights have no layer relu4_3"),
     (f"photo.png -o out.png {GATYS} --vgg-weights notes.txt", 1, "expected weights in a .safetensors, .pth or .pt"),
     # numbers and names
     (f"clip.mp4 -o out.mp4 {INDEPENDENT} --size -3", 2, "'--size': expected at least 1, got -3"),
-    (f"clip.mp4 -o out.mp4 {INDEPENDENT} --size 0", 2, "'--size'"),
     (f"clip.mp4 -o out.mp4 {INDEPENDENT} --size big", 2, "'--size'"),
     (f"photo.png -o out.png {GATYS} --iterations -3", 2, "'--iterations': expected at least 1, got -3"),
-    (f"photo.png -o out.png {GATYS} --iterations 0", 2, "'--iterations'"),
     (f"photo.png -o out.png {GATYS} --iterations 1,2", 2, "--iterations takes two numbers for ruder only"),
-    (f"photo.png -o out.png {GATYS} --iterations 1,2,3", 2, "--iterations takes two numbers for ruder only"),
-    (f"photo.png -o out.png {GATYS} --content-weight -1", 2, "'--content-weight'"),
     (f"photo.png -o out.png {GATYS} --style-weight nan", 2, "'--style-weight': expected at least 0, got nan"),
     (f"photo.png -o out.png {GATYS} --set loss.tv_weight=inf", 2, "loss.tv_weight: expected at least 0, got inf"),
     (f"photo.png -o out.png {GATYS} --set gatys.style_scale=0", 2, "gatys.style_scale: expected above 0, got 0"),
-    (f"photo.png -o out.png {GATYS} --seed -1", 2, "'--seed'"),
     (f"photo.png -o out.png {GATYS} --seed 99999999999999999999", 2, "'--seed'"),
     (
         f"photo.png -o out.png {GATYS} --init nothing",
         2,
         "--init: nothing: expected content, noise, style:NAME or an existing",
     ),
-    (f"photo.png -o out.png {GATYS} --init text.png", 1, "text.png: expected a picture"),
     (f"photo.png -o out.png {GATYS} --init tall.png", 1, "expected a start picture of the frame's size 32x24"),
     (f"clip.mp4 -o out.mp4 {INDEPENDENT} --device cuda", 1, "no cuda device is available here"),
     # options without effect
     (f"clip.mp4 -o out.mp4 {INDEPENDENT} --iterations 3", 2, "--iterations has no effect on independent"),
-    ("clip.mp4 -o out.mp4 --style recurrent.safetensors --iterations 3", 2, "--iterations has no effect on recurrent"),
     (f"photo.png -o out.png {GATYS} --temporal-weight 3", 2, "--temporal-weight has no effect on gatys"),
-    (f"photo.png -o out.png {GATYS} --set flow.cache=out", 2, "flow.cache has no effect on gatys"),
     (f"photo.png -o out.png {GATYS} --precision float16", 2, "--precision float16 has not the range for gatys"),
     (
         f"photo.png -o out.png --style independent.safetensors --method gatys --set gatys.style_scale=2 {VGG}",
@@ -214,21 +195,13 @@ OTHERS = [
     (f"optimize nothing.png style.png -o out.png {VGG}", 2, "'nothing.png' does not exist"),
     (f"optimize photo.png nothing.png -o out.png {VGG}", 2, "the style nothing.png does not exist"),
     (f"optimize photo.png text.png -o out.png {VGG}", 1, "text.png: expected a picture"),
-    (f"optimize text.png style.png -o out.png {VGG}", 1, "text.png: expected a picture"),
     (f"optimize photo.png style.png -o out.png {VGG} --temporal-weight 3", 2, "has no effect on gatys"),
-    (f"optimize photo.png style.png -o out.png {VGG} --iterations 3,2", 2, "two numbers for ruder only"),
     (f"optimize clip.mp4 style.png -o out.png {VGG}", 2, "a clip does not fit into one picture"),
     (f"compare clip.mp4 -o out.mp4 --style style.png --methods independent {VGG}", 2, "needs a trained style"),
     (f"compare clip.mp4 -o out.mp4 --style independent.safetensors {VGG}", 2, "not recurrent"),
-    (f"compare clip.mp4 -o out.txt --style independent.safetensors {VGG}", 2, "cannot write .txt"),
     (f"compare damaged -o out.mp4 --style independent.safetensors --methods independent {VGG}", 1, "2.png"),
     (f"compare clip.mp4 -o out.mp4 --style style.png --patches 0 {VGG}", 2, "'--patches'"),
     (f"compare clip.mp4 -o out.mp4 --style independent.safetensors --methods gatys, {VGG}", 2, "'--methods'"),
-    (
-        f"compare clip.mp4 -o out.mp4 --style style.png --methods gatys --set flow.cache=x {VGG}",
-        2,
-        "no effect on gatys",
-    ),
 ]
 
 

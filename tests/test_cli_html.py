@@ -180,18 +180,6 @@ def test_a_report_is_small_and_says_so(run: Run, tmp_path: Path) -> None:
             assert y + height <= 24.1
 
 
-@pytest.mark.parametrize("cut_at", [3])
-def test_nothing_is_compared_across_a_cut(run: Run, cut_at: int) -> None:
-    dark, light = [0.2 * frame for frame in pan()], [1 - 0.2 * frame for frame in pan(5)]
-    save("cut", [*dark[:cut_at], *light[cut_at:]])
-    done(run("score cut cut/%05d.png --html out.html --gaps 1 --vgg-weights vgg.safetensors"))
-    (scene,) = report("out.html")["scenes"]
-    assert scene["shots"] == [0, cut_at]
-    for clip in scene["clips"]:
-        for curve in clip["curves"].values():
-            assert [number for number, value in enumerate(curve) if value is None] == [0, cut_at]
-
-
 @pytest.fixture
 def davis(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run `evaluate stability` on two sequences."""

@@ -273,19 +273,6 @@ def test_both_directions_are_estimated_side_by_side() -> None:
     assert len(list(flow_ahead(as_frames(plain_frames(3)), between_frames(flow), workers=2))) == 3
 
 
-def test_flow_ahead_reads_no_further_than_its_workers() -> None:
-    read = 0
-
-    def frames() -> Iterator[Tensor]:
-        nonlocal read
-        for frame in plain_frames(20):
-            read += 1
-            yield frame
-
-    for number, _ in enumerate(flow_ahead(as_frames(frames()), between_frames(mean_flow), workers=2)):
-        assert read <= number + 3
-
-
 def test_errors_of_flow_and_frames_travel_and_threads_end() -> None:
     def broken(first: Tensor, second: Tensor) -> Tensor:
         if second.mean() == 2:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nststab.flow.colors import color_wheel, flow_colors, largest_motion
+from nststab.flow.colors import flow_colors, largest_motion
 
 # What computeColor of Middlebury's colorcode.cpp, compiled, gives for (u, v) divided by 5.
 PUBLISHED = {
@@ -71,16 +71,6 @@ def reference_color(u: float, v: float, maximum: float) -> tuple[int, ...]:
     return tuple(color)
 
 
-def test_the_wheel_passes_its_corners() -> None:
-    colors = color_wheel().tolist()
-    assert len(colors) == 55
-    corners = {0: "red", 15: "yellow", 21: "green", 25: "cyan", 36: "blue", 49: "magenta"}
-    values = {"red": 4, "yellow": 6, "green": 2, "cyan": 3, "blue": 1, "magenta": 5}
-    for index, name in corners.items():
-        assert colors[index] == [255 * (values[name] >> bit & 1) for bit in (2, 1, 0)], name
-    assert [tuple(color) for color in colors] == wheel()
-
-
 def test_the_colors_are_those_of_the_reference_program() -> None:
     assert levels(flow_colors(flow_of(*PUBLISHED), 5.0)) == list(PUBLISHED.values())
     assert [reference_color(u, v, 5.0) for u, v in PUBLISHED] == list(PUBLISHED.values())
@@ -90,14 +80,6 @@ def test_the_colors_are_those_of_the_formula() -> None:
     vectors = [tuple(row) for row in (torch.randn(400, 2, generator=torch.Generator().manual_seed(0)) * 4).tolist()]
     expected = [reference_color(u, v, 7.3) for u, v in vectors]
     assert levels(flow_colors(flow_of(*vectors), 7.3)) == expected
-
-
-def test_directions_have_their_hue() -> None:
-    right, down, left, up = levels(flow_colors(flow_of((1, 0), (0, 1), (-1, 0), (0, -1))))
-    assert right == (255, 0, 0)
-    assert down[0] > 200 > down[2]  # yellow
-    assert left[2] == 255 > left[0]  # cyan to blue
-    assert up[2] == 255 > up[1]  # violet
 
 
 @given(st.floats(0, 2 * math.pi), st.floats(0.01, 500))

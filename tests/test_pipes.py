@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nststab.video.clip import open_clip
-from nststab.video.pipes import PipeReader, RawFormat, RawWriter, Y4MWriter, read_pipe, read_raw, read_y4m
+from nststab.video.pipes import PipeReader, RawFormat, RawWriter, Y4MWriter, read_pipe
 from nststab.video.reader import SCALING
 from nststab.video.yuv import Pixels, planes_to_rgb, rgb_to_444
 
@@ -72,7 +72,7 @@ def test_full_chroma_is_decoded_as_by_ffmpeg(
     path = tmp_path / "a.y4m"
     written = ffmpeg_y4m(path, pixels, height, width, colour_range)
     with path.open("rb") as file:
-        reader = read_y4m(file)
+        reader = read_pipe(file)
         ours = rgb_of(reader)
     assert (reader.height, reader.width, reader.rate, reader.damaged) == (height, width, RATE, 0)
     theirs = [frame.rgb for frame in open_clip(path).frames()]
@@ -88,7 +88,7 @@ def test_shared_chroma_is_decoded_as_by_ffmpeg(tmp_path: Path, pixels: str) -> N
     path = tmp_path / "a.y4m"
     ffmpeg_y4m(path, pixels, 96, 128, None)
     with path.open("rb") as file:
-        ours = rgb_of(read_y4m(file))
+        ours = rgb_of(read_pipe(file))
     theirs = [frame.rgb for frame in open_clip(path).frames()]
     least = 50 if "420" in pixels else 36  # FFmpeg takes 4:2:2 and 4:1:1, too, to have their chroma in the middle
     for a, b in zip(ours, theirs, strict=True):
@@ -100,7 +100,7 @@ def test_grey(tmp_path: Path, pixels: str) -> None:
     path = tmp_path / "a.y4m"
     ffmpeg_y4m(path, pixels, 20, 30, None)
     with path.open("rb") as file:
-        ours = rgb_of(read_y4m(file))
+        ours = rgb_of(read_pipe(file))
     for a, frame in zip(ours, open_clip(path).frames(), strict=True):
         assert (a - frame.rgb).abs().max() * 255 <= (0.01 if pixels == "gray" else 1.2)  # theirs is cut to 8 bits
         assert torch.equal(a[:, 0], a[:, 2])
@@ -133,7 +133,7 @@ def test_chroma_lies_where_the_header_says(tag: str, across: float, down: float 
         parts = (np.full((size, size), 126), np.full_like(plane, 128), plane)
         data = b"".join(part.astype(np.uint8).tobytes() for part in parts)
         head = f"YUV4MPEG2 W{size} H{size} F25:1 {tag}\nFRAME\n".encode()
-        rgb = rgb_of(read_y4m(io.BytesIO(head + data)))[0]
+        rgb = rgb_of(read_pipe(io.BytesIO(head + data)))[0]
         red = rgb[0, 0, 12] if horizontal else rgb[0, 0, :, 12]
         samples = torch.arange(8, 16) / 2 - distance  # where these pixels, away from the edges, lie
         wanted = (126 - 16) / 219 + 2 * (1 - 0.299) * 4 * (samples - 6) / 224
@@ -211,7 +211,7 @@ def test_raw_there_and_back_is_exact_to_8_bits() -> None:
             writer.write(rgb, None, None)
     assert len(file.getvalue()) == 4 * 5 * 7 * 3
     file.seek(0)
-    reader = read_raw(file, RawFormat(7, 5, Fraction(10)))
+    reader = read_pipe(file, RawFormat(7, 5, Fraction(10)))
     back = list(reader.frames())
     assert all(torch.equal(rgb, original) for (rgb, _, _), original in zip(back, frames, strict=True))
     assert [time for _, time, _ in back] == [Fraction(index, 10) for index in range(4)]
@@ -283,7 +283,7 @@ def test_a_pipe_gives_and_takes_as_much_as_it_likes() -> None:
 )
 def test_a_broken_header_is_one_line(text: str, words: str) -> None:
     with pytest.raises(ValueError, match=words) as caught:
-        read_y4m(header(text), "clip.y4m")
+        read_pipe(header(text), name="clip.y4m")
     assert str(caught.value).startswith("clip.y4m: ")
     assert "\n" not in str(caught.value)
 
@@ -296,41 +296,41 @@ def test_what_is_no_y4m_is_told(data: bytes, got: str) -> None:
 
 def test_a_size_or_rate_that_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="got 0x4"):
-        read_raw(io.BytesIO(), RawFormat(0, 4))
+        read_pipe(io.BytesIO(), RawFormat(0, 4))
     with pytest.raises(ValueError, match="positive frame rate, got 0"):
-        read_raw(io.BytesIO(), RawFormat(4, 4, Fraction(0)))
+        read_pipe(io.BytesIO(), RawFormat(4, 4, Fraction(0)))
 
 
 def test_an_unknown_rate_and_shape_of_pixels_have_defaults() -> None:
     for text in ("W4 H4", "W4 H4 F0:0 A0:0"):
-        reader = read_y4m(header(text))
+        reader = read_pipe(header(text))
         assert reader.rate == 25
         assert reader.aspect == 1
 
 
 def test_parameters_of_a_frame_and_unknown_tags_are_passed_over() -> None:
     data = b"YUV4MPEG2 W2 H2 F5:1 It C444 XSOMETHING Q7\n" + 2 * (b"FRAME Ixyz Xa=b\n" + bytes(12))
-    assert len(rgb_of(read_y4m(io.BytesIO(data)))) == 2
+    assert len(rgb_of(read_pipe(io.BytesIO(data)))) == 2
 
 
 @pytest.mark.parametrize("lost", [1, 11, 12, 13, 17, 18])
 def test_a_frame_that_was_cut_off_is_counted_and_left_out(lost: int) -> None:
     whole = b"YUV4MPEG2 W2 H2 F5:1 C444\n" + 3 * (b"FRAME\n" + bytes(12))
-    reader = read_y4m(io.BytesIO(whole[: len(whole) - lost]))
+    reader = read_pipe(io.BytesIO(whole[: len(whole) - lost]))
     assert len(rgb_of(reader)) == 2
     assert reader.damaged == (lost < 18)  # 18: the whole frame is missing, which nobody can know
-    raw = read_raw(io.BytesIO(bytes(30)), RawFormat(2, 2))
+    raw = read_pipe(io.BytesIO(bytes(30)), RawFormat(2, 2))
     assert len(rgb_of(raw)) == 2
     assert raw.damaged == 1
 
 
 def test_no_whole_frame_and_rubbish_between_frames() -> None:
     with pytest.raises(ValueError, match="ends before its first frame"):
-        rgb_of(read_y4m(io.BytesIO(b"YUV4MPEG2 W2 H2\nFRAME\nabc")))
+        rgb_of(read_pipe(io.BytesIO(b"YUV4MPEG2 W2 H2\nFRAME\nabc")))
     with pytest.raises(ValueError, match="ends before its first frame"):
-        rgb_of(read_raw(io.BytesIO(), RawFormat(2, 2)))
+        rgb_of(read_pipe(io.BytesIO(), RawFormat(2, 2)))
     data = b"YUV4MPEG2 W2 H2 C444\nFRAME\n" + bytes(12) + b"FRAM\n" + bytes(12)
-    frames = read_y4m(io.BytesIO(data)).frames()
+    frames = read_pipe(io.BytesIO(data)).frames()
     next(frames)
     with pytest.raises(ValueError, match=r"expected a y4m frame to begin with FRAME, got b'FRAM\\n'"):
         next(frames)

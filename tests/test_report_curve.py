@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from nststab.report.curve import WINDOW, CurveStyle, RunningCurve
-from nststab.report.sheet import ON_DARK, PAPER, blend, rgb, text_cover
+from nststab.report.sheet import ON_DARK, PAPER, rgb
 
 BLUE, ORANGE = (rgb(ON_DARK[number]) for number in (1, 2))
 STYLE = CurveStyle(text=12, small=12, head=20)
@@ -95,26 +95,6 @@ def test_without_a_known_length_the_last_hundred_frames_are_seen() -> None:
     high = shown(running, area)[:, TOP : TOP + 40, LEFT - 5 : RIGHT - 10]
     assert ((high[2] - high[0]) > 0.1).sum() == 0  # what was long ago is gone
     assert WINDOW == 100
-
-
-def test_the_last_values_stand_in_their_rows() -> None:
-    running, area = curve(5, ["a", "b"])
-    running.add([0.25, math.nan])
-    picture = shown(running, area)
-    cover = text_cover("0.25", STYLE.text)
-    width = cover.shape[-1]
-    expected = torch.full((3, 12, width), PAPER)
-    blend(expected, cover, 0, 0, BLUE)
-    assert any(torch.allclose(picture[:, row : row + 12, -width:], expected) for row in range(139))
-
-
-def test_names_give_way_where_they_would_leave_no_plot() -> None:
-    _, area = curve(5, ["independent"], width=500)
-    running, small = curve(5, ["independent"], width=220)
-    assert ((area[2] - area[0])[:, 300:] > 0.1).any()
-    assert not (small[2] - small[0] > 0.1).any()
-    running.add([0.5])
-    assert ((shown(running, small) - BLUE).abs().amax(0) < 0.15).sum() >= 9
 
 
 @pytest.mark.parametrize("frames", [2, 5, None])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nststab.report.html import SCRIPTS, STYLES, report_html
+from nststab.report.html import report_html
 
 HOSTILE = '</script><script>alert(1)</script><!--<title>"@script@'
 DATA: Any = {
@@ -72,19 +72,6 @@ def test_the_policy_names_the_own_script_and_style_and_nothing_else() -> None:
     nothing = dict.fromkeys(("default-src", "base-uri", "form-action"), "'none'")
     assert rules == nothing | {"img-src": "data:", "media-src": "blob:"}
     assert page.index("Content-Security-Policy") < page.index("<style>")
-
-
-def test_the_parts_are_in_the_page_and_name_no_address() -> None:
-    page = report_html(DATA, VIDEOS)
-    assert [page.index(f"function {name}") for name in ("el", "openPlayer", "openPanels", "openCurves", "openScene")]
-    assert not re.search(r"@\w+@", page)
-    addresses = set(re.findall(r"https?://[^\s\"']+", page))
-    assert addresses == {"http://www.w3.org/2000/svg"}  # a name, which nothing fetches
-    assert len(SCRIPTS) + len(STYLES) > 2
-
-
-def test_the_same_data_give_the_same_file() -> None:
-    assert report_html(DATA, VIDEOS) == report_html(copy.deepcopy(DATA), list(VIDEOS))
 
 
 def test_refuses_a_scene_without_its_video() -> None:

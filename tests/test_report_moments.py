@@ -42,15 +42,6 @@ def test_a_short_list_holds_the_best_of_each_neighbourhood_the_very_best_first()
     assert offered([]) == []
 
 
-def test_an_item_is_made_only_when_it_is_taken() -> None:
-    made: list[float] = []
-    held = ShortList[None](2, same_ten)
-    for frame, score in enumerate([3.0, 2.0, 5.0, 4.0]):
-        held.offer((score,), Moment(10 * frame, BOX), lambda score=score: made.append(score))  # type: ignore[misc]
-    held.offer((1.0,), Moment(99, BOX), lambda: made.append(1.0))
-    assert made == [3, 2, 5, 4]
-
-
 def noise(seed: int = 0) -> Tensor:
     return 0.8 * torch.rand(1, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(seed))
 

@@ -119,13 +119,6 @@ def test_one_frame_without_times(tmp_path: Path, suffix: str, height: int, width
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif"])
-def test_pictures_follow_at_25_per_second(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"a{suffix}"
-    write(path, map(picture, range(30)))
-    assert times_of(path) == [(Fraction(index, 25), Fraction(1, 25)) for index in range(30)]
-
-
-@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif"])
 def test_what_cannot_be_written_is_refused(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     with pytest.raises(ValueError, match="no frames to write"):
@@ -164,12 +157,13 @@ def test_the_shape_of_pixels_is_kept_or_told(tmp_path: Path, suffix: str) -> Non
     assert kept == (suffix != ".webm")
 
 
-def test_webm_rates_which_are_no_whole_number_of_milliseconds(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("suffix", "apart"), [(".mp4", Fraction(0)), (".webm", Fraction(1, 2000))])
+def test_rates_which_are_no_whole_number_of_milliseconds(tmp_path: Path, suffix: str, apart: Fraction) -> None:
     rate = Fraction(30000, 1001)
     times = [index / rate for index in range(70)]  # more than the encoder looks ahead
-    write(tmp_path / "a.webm", map(picture, range(70)), times, Told(rate=rate, time_base=Fraction(1, 30000)))
-    for (time, _), wanted in zip(times_of(tmp_path / "a.webm"), times, strict=True):
-        assert abs(time - wanted) <= Fraction(1, 2000)
+    path = tmp_path / f"a{suffix}"
+    write(path, map(picture, range(70)), times, Told(rate=rate, time_base=Fraction(1, 30000)))
+    assert all(abs(time - wanted) <= apart for (time, _), wanted in zip(times_of(path), times, strict=True))
 
 
 # GIF

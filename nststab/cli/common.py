@@ -13,6 +13,7 @@ import click
 
 from nststab.listener import Advance, Listener, Progress, reported, silent
 from nststab.listener import named as named
+from nststab.methods.settings import METHODS
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _KEY = "nststab.run"
-OPTIMISERS = ("ruder", "gatys")
-METHODS = ("recurrent", "independent", *OPTIMISERS)
 
 
 @dataclass
@@ -73,12 +72,6 @@ def logged(options: RunOptions) -> Iterator[None]:
 def say(text: str) -> None:
     """A line for the user on stderr, unless -q."""
     if not run_options().quiet:
-        click.echo(text, err=True)
-
-
-def explain(text: str) -> None:
-    """A line for the user who asked with -v."""
-    if run_options().verbose:
         click.echo(text, err=True)
 
 
@@ -160,54 +153,13 @@ class FiniteRange(click.FloatRange):
         return float(number)
 
 
-NON_NEGATIVE = FiniteRange(min=0)
 POSITIVE = FiniteRange(min=0, min_open=True)
 COUNT = click.IntRange(min=1)
-
-
-class Setting(click.Option):
-    """An option whose default stands in the help only; None means that it was not given."""
-
-    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        record = super().get_help_record(ctx)  # click puts a default that is a text into parentheses
-        return record and (record[0], record[1].replace(f"({self.show_default})", str(self.show_default)))
-
-    @property
-    def told_default(self) -> Any:
-        """What not giving the option says, as its value; the words where it is told in words."""
-        try:
-            return self.type.convert(str(self.show_default), self, None)
-        except click.UsageError:
-            return self.show_default
-
-    def is_default(self, value: object) -> bool:
-        """Whether `value` says the same as not giving the option; False where its default is told in words."""
-        return bool(value == self.told_default)
-
-
-def setting(
-    flag: str,
-    default: object,
-    help_text: str,
-    kind: "click.ParamType[Any] | type" = NON_NEGATIVE,
-    metavar: str | None = None,
-) -> Callable[[Command], Command]:
-    """An option for a field of a settings dataclass; None means that it was not given.
-
-    The dataclass owns the default; a test holds the one that the help shows against it. So help needs no torch.
-    """
-    if metavar is None and isinstance(kind, click.IntRange | click.FloatRange):
-        metavar = "N" if isinstance(kind, click.IntRange) else "X"
-    return click.option(
-        flag, cls=Setting, type=kind, default=None, show_default=str(default), help=help_text, metavar=metavar
-    )
 
 
 output_option = click.option("-o", "--output", required=True, metavar="OUT", help="Where the result goes.")
 plan_option = click.option("--plan", is_flag=True, help="Only say what it will take: frames, memory, time.")
 overwrite_option = click.option("-y", "--yes", is_flag=True, help="Overwrite the output if it exists.")
-size_option = setting("--size", "as they are", "Longest side of the frames in pixels.", COUNT, "PIXELS")
-seed_option = setting("--seed", 0, "Seed of everything random.", click.IntRange(min=0, max=2**32 - 1))
 flow_option = click.option(
     "--flow",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -215,34 +167,6 @@ flow_option = click.option(
     metavar="FLODIR",
     help="Read the optical flow from .flo files, forward_1_2.flo and backward_2_1.flo and so on.",
 )
-flow_method_option = setting(
-    "--flow-method",
-    "deepflow",
-    "How optical flow is estimated; dis takes a fraction of the time.",
-    NearestChoice(("deepflow", "dis")),
-)
-flow_cache_option = setting(
-    "--flow-cache",
-    "nststab/flow in the user's cache",
-    "Folder that keeps optical flow by content, so that a second run reads it.",
-    click.Path(file_okay=False, path_type=Path),
-    "DIR",
-)
-network_option = setting(
-    "--network",
-    "the bundled VGG-16",
-    "Perceptual network that torchvision downloads once: vgg19 as Gatys, or vgg16, deeper than the bundled one.",
-    NearestChoice(("vgg16", "vgg19")),
-)
-vgg_option = setting(
-    "--vgg-weights",
-    "the bundled VGG-16",
-    "VGG-16 or VGG-19 weights, .safetensors or torchvision's .pth.",
-    click.Path(exists=True, dir_okay=False, path_type=Path),
-    "FILE",
-)
-
-
 device_option = click.option(
     "--device",
     type=NearestChoice(("auto", "cpu", "cuda", "mps")),

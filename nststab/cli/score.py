@@ -13,7 +13,6 @@ from nststab.cli.common import (
     overwrite_option,
     refuse_overwriting,
     say,
-    setting,
     verbosity_options,
 )
 from nststab.cli.html import check_html, html_options, report_settings
@@ -37,8 +36,11 @@ _PASSED = ("style", "masks", "flow", "size", "start", "duration", "fps", "raw_si
 @click.option(
     "--masks", type=CLIP_PATH, metavar="DIR", help="Foreground of ORIGINAL (above 0), where no patch may lie."
 )
-@setting(
-    "--size", "that of the smallest clip", "Longest side in pixels to measure at.", click.IntRange(min=16), "PIXELS"
+@click.option(
+    "--size",
+    type=click.IntRange(min=16),
+    metavar="PIXELS",
+    help="Longest side in pixels to measure at.  [default: that of the smallest clip]",
 )
 @settings_options(ClipSettings, "start", "duration", "fps", "raw_size")
 @flow_option

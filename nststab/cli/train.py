@@ -18,20 +18,17 @@ from nststab.cli.common import (
     console_listener,
     device_option,
     given,
-    network_option,
     output_option,
     overwrite_option,
     plan_option,
     say,
-    seed_option,
-    setting,
     show_plan,
     verbosity_options,
-    vgg_option,
 )
 from nststab.cli.groups import NearestGroup
 from nststab.cli.options import gathered, set_options, settings_options
 from nststab.errors import SettingError
+from nststab.networks.settings import PerceptualSettings
 from nststab.train.settings import ImageSettings, NetworkSettings, StyleSettings, TrainingSettings, VideoSettings
 
 _CHECKPOINT = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -52,8 +49,7 @@ def _stage_options(settings: type[TrainingSettings], *own: str) -> Callable[[Com
         _PHOTOS,
         output_option,
         settings_options(settings, *_COMMON, *_LATER),
-        network_option,
-        vgg_option,
+        settings_options(PerceptualSettings, "network", "vgg_weights"),
         overwrite_option,
         plan_option,
         device_option,
@@ -86,7 +82,7 @@ def command() -> None:
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="NAME", help="Folder of the style."
 )
-@setting("--start-from", "the nearest shipped style", _START, str, "STYLE")
+@click.option("--start-from", metavar="STYLE", help=f"{_START}  [default: the nearest shipped style]")
 @settings_options(StyleSettings, "effort", "image.style_weight", "image.style_size")
 @click.option(
     "--davis",
@@ -94,8 +90,7 @@ def command() -> None:
     metavar="DIR",
     help="DAVIS 2016, to measure the networks on it rather than on the bundled clip.",
 )
-@seed_option
-@settings_options(ImageSettings, "precision")
+@settings_options(ImageSettings, "seed", "precision")
 @overwrite_option
 @plan_option
 @device_option
@@ -148,7 +143,11 @@ def style(
 
 @command.command("image", short_help="Train the independent network of a style picture.")
 @click.argument("style_image", type=EXISTING)
-@setting("--start-from", "random weights", "Begin with the network of this style: name or checkpoint.", str, "STYLE")
+@click.option(
+    "--start-from",
+    metavar="STYLE",
+    help="Begin with the network of this style: name or checkpoint.  [default: random weights]",
+)
 @_stage_options(ImageSettings, "style_size")
 def image(style_image: Path, assignments: Mapping[str, str], **options: Any) -> None:
     """Train the independent network of STYLE_IMAGE on photographs, with content and style loss.

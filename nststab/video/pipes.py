@@ -29,7 +29,7 @@ class RawFormat(NamedTuple):
 
 
 class PipeReader:
-    """Frames from a binary stream, each read once; made by `read_pipe`, `read_y4m` and `read_raw`.
+    """Frames from a binary stream, each read once; made by `read_pipe`.
 
     `rate` is in frames per second and `aspect` the shape of a pixel; `pixels` is None for raw rgb24. `damaged` counts,
     after a pass of `frames`, the frame in whose middle the stream ended: it is left out.
@@ -93,7 +93,14 @@ class PipeReader:
 def read_pipe(file: BinaryIO, raw: RawFormat | None = None, name: str = "standard input") -> PipeReader:
     """Frames from a stream: y4m if its first bytes say so, else raw rgb24, for which `raw` is needed.
 
-    `name` stands in the messages. Raises ValueError as `read_y4m` and `read_raw` do, or if it is neither.
+    y4m is 4:2:0, 4:2:2, 4:1:1, 4:4:4 or grey, 8 to 16 bits, of any size. Its colours are converted by the range which
+    XCOLORRANGE names (limited without it, but full for grey, as FFmpeg does), and, as y4m names no matrix, by BT.709
+    above 576 lines or from 1280 columns on and BT.601 else, as players do. Chroma samples lie on the left for 4:2:2,
+    4:1:1 and 420mpeg2, on the left and above for 420paldv, and amid their pixels otherwise.
+
+    Raises:
+        ValueError: it is neither, has a size or rate that cannot be, or a y4m header that is broken or names a kind of
+            pixel that is not known; `name` is what the message calls it.
     """
     begun = _read(file, len(_MAGIC))
     if begun == _MAGIC:
@@ -102,25 +109,6 @@ def read_pipe(file: BinaryIO, raw: RawFormat | None = None, name: str = "standar
         got = repr(begun) if begun else "nothing"
         raise NststabError(f"{name}: expected y4m video, got {got} (raw frames need their size to be told)")
     return PipeReader(file, name, raw, Fraction(1), None, begun)
-
-
-def read_y4m(file: BinaryIO, name: str = "standard input") -> PipeReader:
-    """Frames from a y4m stream: 4:2:0, 4:2:2, 4:1:1, 4:4:4 or grey, 8 to 16 bits, any size.
-
-    Colours are converted by the range which XCOLORRANGE names (limited without it, but full for grey, as FFmpeg does),
-    and, as y4m names no matrix, by BT.709 above 576 lines or from 1280 columns on and BT.601 else, as players do.
-    Chroma samples lie on the left for 4:2:2, 4:1:1 and 420mpeg2, on the left and above for 420paldv, and amid their
-    pixels otherwise.
-
-    Raises:
-        ValueError: the header is broken or names no size, or a kind of pixel that is not known.
-    """
-    return read_pipe(file, None, name)
-
-
-def read_raw(file: BinaryIO, raw: RawFormat, name: str = "standard input") -> PipeReader:
-    """Frames from a stream of bare rgb24 pixels; raises ValueError for a size or rate that cannot be."""
-    return PipeReader(file, name, raw, Fraction(1), None)
 
 
 def _read(file: BinaryIO, size: int) -> bytes:
