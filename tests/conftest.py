@@ -64,6 +64,12 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
+def done(result: Result) -> Result:
+    """The result of a command that went well."""
+    assert result.exit_code == 0, result.stderr
+    return result
+
+
 def refused_in_one_line(run: Callable[[str], Result], arguments: str, code: int, message: str) -> None:
     """Beside a folder without pictures, one with a single picture and a text that calls itself one, nothing is left."""
     Path("empty").mkdir()
@@ -83,6 +89,18 @@ def noise(count: int, channels: int, height: int, width: int) -> list[Tensor]:
     """Pictures (1, C, H, W) that never look like the paper or the ink of a layout."""
     generator = torch.Generator().manual_seed(0)
     return [0.2 + 0.5 * torch.rand(1, channels, height, width, generator=generator) for _ in range(count)]
+
+
+def moving_picture(index: int, height: int = 48, width: int = 64) -> Tensor:
+    """A smooth picture that differs from frame to frame: a bright column which moves, over a ramp."""
+    ramp = torch.linspace(0.2, 0.6, height).view(1, 1, height, 1).expand(1, 3, height, width).clone()
+    column = torch.exp(-(((torch.arange(width) - 3 - 5 * index % width) / 5.0) ** 2))
+    ramp[:, index % 3] += 0.35 * column
+    return ramp.clamp(0, 1)
+
+
+def psnr(a: Tensor, b: Tensor) -> float:
+    return float(-10 * torch.log10((a - b).square().mean() + 1e-12))
 
 
 def corner(canvas: Tensor, picture: Tensor) -> tuple[int, int]:

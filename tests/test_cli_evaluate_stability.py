@@ -25,7 +25,7 @@ from nststab.networks.checkpoints import Checkpoint, save_checkpoint
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
-from tests.conftest import stylized, tiny_state_dict
+from tests.conftest import done, stylized, tiny_state_dict
 
 Run = Callable[..., Result]
 FRAMES = 5
@@ -84,11 +84,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 def results(folder: str) -> Any:
     return json.loads((Path(folder) / "results.json").read_text())
-
-
-def done(result: Result) -> Result:
-    assert result.exit_code == 0, result.stderr
-    return result
 
 
 def rows(folder: str) -> dict[str, Any]:

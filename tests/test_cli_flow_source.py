@@ -16,6 +16,7 @@ from nststab.flow.files import read_flo, write_flo
 from nststab.flow.settings import FlowSettings
 from nststab.settings import settings_of
 from nststab.video.images import read_picture, write_picture
+from tests.conftest import done
 
 Run = Callable[[str], Result]
 RUDER = "--style style.png --method ruder --iterations 2,1 --vgg-weights vgg.safetensors"
@@ -37,11 +38,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_weights: dict[str,
         shot = texture(3) * 0.4 if number < 3 else texture(5) * 0.4 + 0.6
         write_picture(Path(f"film/{number}.png"), shot[..., number : number + 32])
     return lambda arguments: CliRunner().invoke(group, arguments.split())
-
-
-def done(result: Result) -> Result:
-    assert result.exit_code == 0, result.stderr
-    return result
 
 
 def contents(folder: str) -> dict[str, bytes]:

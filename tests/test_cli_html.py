@@ -25,7 +25,7 @@ from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.vgg import PerceptualNetwork
 from nststab.video.clip import convert_clip, open_clip
 from nststab.video.images import read_picture, write_picture
-from tests.conftest import tiny_state_dict
+from tests.conftest import done, tiny_state_dict
 
 Run = Callable[[str], Result]
 COUNT, HEIGHT, WIDTH = 7, 48, 64
@@ -66,11 +66,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         network = TransformationNetwork(NetworkConfig(method == "recurrent", (4, 6, 8), 1))
         save_checkpoint(Path("wave") / f"{method}.safetensors", Checkpoint(network, style))
     return lambda arguments: CliRunner().invoke(group, arguments.split())
-
-
-def done(result: Result) -> Result:
-    assert result.exit_code == 0, result.stderr
-    return result
 
 
 def report(path: str) -> Any:

@@ -17,7 +17,7 @@ from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.styles import shipped as assets
 from nststab.tasks.style_sheet import FRAMES, labelled
 from nststab.video.images import read_picture, resize, write_picture
-from tests.conftest import stylized
+from tests.conftest import done, stylized
 
 Run = Callable[..., Result]
 NAMES = ("candy", "udnie")  # in the order of the shelf
@@ -63,11 +63,6 @@ def frame(number: int) -> Tensor:
     """A pan over a few colours, without cuts."""
     coarse = torch.rand(1, 3, 4, 8, generator=torch.Generator().manual_seed(0))
     return (resize(coarse, 64)[..., number : number + 32] * 255).round() / 255
-
-
-def done(result: Result) -> Result:
-    assert result.exit_code == 0, result.output
-    return result
 
 
 def refused(result: Result, message: str) -> None:

@@ -18,6 +18,7 @@ from nststab.video.clip import open_clip
 from nststab.video.pipes import PipeReader, RawFormat, RawWriter, Y4MWriter, read_pipe
 from nststab.video.reader import SCALING
 from nststab.video.yuv import Pixels, planes_to_rgb, rgb_to_444
+from tests.conftest import psnr
 
 RATE = Fraction(30000, 1001)
 
@@ -57,10 +58,6 @@ def ffmpeg_y4m(path: Path, pixels: str, height: int, width: int, colour_range: i
 
 def rgb_of(reader: PipeReader) -> list[Tensor]:
     return [rgb for rgb, _, _ in reader.frames()]
-
-
-def psnr(a: Tensor, b: Tensor) -> float:
-    return float(-10 * torch.log10((a - b).square().mean() + 1e-12))
 
 
 @pytest.mark.parametrize("colour_range", [None, 1, 2])

@@ -21,17 +21,11 @@ from nststab.frames import Frame, Stylizer
 from nststab.video.clip import Clip, check_output, convert_clip, open_clip
 from nststab.video.images import read_picture, write_picture
 from nststab.video.threads import BackgroundWriter, Prefetcher
+from tests.conftest import moving_picture as picture
+from tests.conftest import psnr
 
 UNEVEN = [0, 40, 50, 130, 170, 290, 300, 330, 420, 500]  # milliseconds
 RATE = 44100
-
-
-def picture(index: int, height: int = 48, width: int = 64) -> Tensor:
-    """A smooth picture that differs from frame to frame: a bright column which moves, over a ramp."""
-    ramp = torch.linspace(0.2, 0.6, height).view(1, 1, height, 1).expand(1, 3, height, width).clone()
-    column = torch.exp(-(((torch.arange(width) - 3 - 5 * index % width) / 5.0) ** 2))
-    ramp[:, index % 3] += 0.35 * column
-    return ramp.clamp(0, 1)
 
 
 def make_clip(
@@ -100,10 +94,6 @@ def heard(path: Path) -> tuple[float, float]:
 
 def names(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir())
-
-
-def psnr(a: Tensor, b: Tensor) -> float:
-    return float(-10 * torch.log10((a - b).square().mean() + 1e-12))
 
 
 def assert_same_frames(source: Clip, output: Path) -> None:

@@ -20,18 +20,12 @@ from nststab.video.gif import GifEncoder
 from nststab.video.reader import VideoReader
 from nststab.video.timing import WHOLE, Excerpt, Source
 from nststab.video.writer import VideoWriter
+from tests.conftest import moving_picture as picture
+from tests.conftest import psnr
 
 UNEVEN = [0, 40, 60, 130, 170, 290, 310, 330, 420, 500]  # milliseconds
 LAST = 80
 SECONDS = 3  # of sound
-
-
-def picture(index: int, height: int = 48, width: int = 64) -> Tensor:
-    """A smooth picture that differs from frame to frame: a bright column which moves, over a ramp."""
-    ramp = torch.linspace(0.2, 0.6, height).view(1, 1, height, 1).expand(1, 3, height, width).clone()
-    column = torch.exp(-(((torch.arange(width) - 3 - 5 * index % width) / 5.0) ** 2))
-    ramp[:, index % 3] += 0.35 * column
-    return ramp.clamp(0, 1)
 
 
 def still(height: int = 48, width: int = 64) -> Tensor:
@@ -75,10 +69,6 @@ def decoded(path: Path) -> list[Tensor]:
 
 def times_of(path: Path) -> list[tuple[Fraction, Fraction]]:
     return [(time, duration) for _, time, duration in VideoReader(path).frames()]
-
-
-def psnr(a: Tensor, b: Tensor) -> float:
-    return float(-10 * torch.log10((a - b).square().mean() + 1e-12))
 
 
 # every format

@@ -9,8 +9,7 @@ from typing import Any
 import click
 
 import nststab
-from nststab.cli.common import logged, run_options, say, verbosity_options
-from nststab.cli.groups import LazyGroup
+from nststab.cli.common import LazyGroup, logged, run_options, say, verbosity_options
 from nststab.errors import NststabError, SettingError
 from nststab.startup import tune_process
 

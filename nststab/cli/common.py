@@ -1,13 +1,16 @@
-"""Options, progress bars and messages that the commands share."""
+"""What the commands share: groups of them, clips and other values, options, progress bars and messages."""
 
 import difflib
+import importlib
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 import click
 
@@ -261,3 +264,87 @@ def print_table(table: "Table", stderr: bool = False) -> None:
 def frames_of(count: int) -> str:
     """A number of frames in words: 1 frame, 2 frames."""
     return f"{count} frame{'s' if count != 1 else ''}"
+
+
+STANDARD = "-"  # standard input, or standard output
+_PATTERN = re.compile(r"%\d*d|[*?\[]")
+_NAMES = 1000  # files of a folder that a misspelt name is compared with
+
+
+class ClipPath(click.ParamType):  # type: ignore[type-arg]
+    """A file or folder that exists, a pattern (frames/%05d.png) or glob of pictures, or - for standard input."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(value)
+        if value == STANDARD:
+            return path
+        if str(path) == STANDARD:  # ./- is a file of this name
+            path = path.absolute()
+        if not path.exists() and not _PATTERN.search(str(path)):
+            self.fail(f"Path {str(value)!r} does not exist{nearest_file(path)}", param, ctx)
+        if path.exists() and not os.access(path, os.R_OK):
+            self.fail(f"Path {str(value)!r} is not readable.", param, ctx)
+        return path
+
+
+def nearest_file(path: Path) -> str:
+    """A hint at a name beside `path` that may have been meant."""
+    try:
+        with os.scandir(path.parent) as entries:
+            names = [entry.name for entry, _ in zip(entries, range(_NAMES), strict=False)]
+    except OSError:
+        return ""
+    nearest = difflib.get_close_matches(path.name, names, n=1, cutoff=0.75)
+    return f"; did you mean {path.with_name(nearest[0])}?" if nearest else ""
+
+
+CLIP_PATH = ClipPath()
+
+
+def name_of(output: str) -> str:
+    """What messages call the output."""
+    return "standard output" if output == STANDARD else output
+
+
+class NearestGroup(click.Group):
+    """A group that answers a misspelt command with the nearest (only newer versions of click do so themselves)."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        names = self.list_commands(ctx)
+        if args and args[0] not in names and not args[0].startswith("-"):
+            nearest = difflib.get_close_matches(args[0], names, n=2)
+            hint = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+
+class LazyGroup(NearestGroup):
+    """Loads `PACKAGE.NAME.command` when NAME is asked for, so that its help answers without importing torch.
+
+    Attributes:
+        package: whose modules hold the commands; a - in a name is a _ in its module's.
+        summaries: the short help of each command, in order; reading it from the commands would import them all.
+        title: what the commands are called in the help.
+    """
+
+    package: ClassVar[str]
+    summaries: ClassVar[Mapping[str, str]]
+    title: ClassVar[str] = "Commands"
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(self.summaries)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in self.summaries:
+            return None
+        module = importlib.import_module(f"{self.package}.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section(self.title):
+            formatter.write_dl(list(self.summaries.items()))

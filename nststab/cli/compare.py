@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nststab.cli.clips import CLIP_PATH, STANDARD, name_of
-from nststab.cli.common import console_listener, frames_of, methods_option, say, show_plan
+from nststab.cli.common import CLIP_PATH, STANDARD, console_listener, frames_of, methods_option, name_of, say, show_plan
 from nststab.cli.html import check_html, html_options, report_settings
 from nststab.cli.options import SettingsCommand, gathered, settings_options
 from nststab.cli.stylize import style_option, stylize_options

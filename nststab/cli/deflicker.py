@@ -5,13 +5,7 @@ from typing import Any
 
 import click
 
-from nststab.cli.clips import CLIP_PATH, STANDARD
-from nststab.cli.common import (
-    console_listener,
-    output_option,
-    overwrite_option,
-    verbosity_options,
-)
+from nststab.cli.common import CLIP_PATH, STANDARD, console_listener, output_option, overwrite_option, verbosity_options
 from nststab.cli.options import SettingsCommand, gathered, settings_options
 from nststab.cli.stylize import told
 from nststab.methods.settings import DeflickerSettings

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 import click
 
-from nststab.cli.clips import CLIP_PATH
 from nststab.cli.common import (
+    CLIP_PATH,
     COUNT,
     EXISTING_FOLDER,
+    NearestGroup,
     console_listener,
     device_options,
     methods_option,
@@ -18,7 +19,6 @@ from nststab.cli.common import (
     say,
     verbosity_options,
 )
-from nststab.cli.groups import NearestGroup
 from nststab.cli.html import check_html, html_options, report_settings
 from nststab.cli.options import gathered, set_options, settings_options
 from nststab.experiments.settings import (

@@ -5,10 +5,11 @@ from typing import Any
 
 import click
 
-from nststab.cli.clips import CLIP_PATH
 from nststab.cli.common import (
+    CLIP_PATH,
     EXISTING,
     POSITIVE,
+    NearestGroup,
     console_listener,
     output_option,
     overwrite_option,
@@ -17,7 +18,6 @@ from nststab.cli.common import (
     show_plan,
     verbosity_options,
 )
-from nststab.cli.groups import NearestGroup
 from nststab.cli.options import SettingsCommand, gathered, settings_options
 from nststab.tasks.settings import FlowTaskSettings
 

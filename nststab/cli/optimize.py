@@ -5,8 +5,7 @@ from typing import Any
 
 import click
 
-from nststab.cli.clips import CLIP_PATH
-from nststab.cli.common import console_listener, show_plan
+from nststab.cli.common import CLIP_PATH, console_listener, show_plan
 from nststab.cli.options import SettingsCommand, gathered
 from nststab.cli.stylize import stylize_options, told
 from nststab.tasks.settings import StylizeSettings

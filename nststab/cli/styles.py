@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nststab.cli.clips import CLIP_PATH, nearest_file
 from nststab.cli.common import (
+    CLIP_PATH,
     COUNT,
     console_listener,
     device_options,
+    nearest_file,
     overwrite_option,
     print_table,
     verbosity_options,

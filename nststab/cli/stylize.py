@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nststab.cli.clips import CLIP_PATH, name_of
 from nststab.cli.common import (
+    CLIP_PATH,
     NearestChoice,
     console_listener,
+    name_of,
     output_option,
     overwrite_option,
     plan_option,

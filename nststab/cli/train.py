@@ -15,6 +15,7 @@ from nststab.cli.common import (
     EXISTING,
     EXISTING_FOLDER,
     FiniteRange,
+    NearestGroup,
     console_listener,
     device_option,
     given,
@@ -25,7 +26,6 @@ from nststab.cli.common import (
     show_plan,
     verbosity_options,
 )
-from nststab.cli.groups import NearestGroup
 from nststab.cli.options import gathered, set_options, settings_options
 from nststab.errors import SettingError
 from nststab.networks.settings import PerceptualSettings

@@ -19,8 +19,10 @@ from typing import Any
 from nststab.errors import NststabError
 from nststab.flow.estimators import ESTIMATORS, FlowFunction, between_frames, require_estimator
 from nststab.flow.source import FlowSource
-from nststab.report.recorder import MEASURES, SceneRecorder, Times
+from nststab.report.findings import findings
+from nststab.report.recorder import MEASURES, SceneRecorder, Times, shown_times
 from nststab.report.scene import Scene, data_uri, make_scene
+from nststab.report.settings import ReportSettings
 from nststab.storage.durable import write_durably
 from nststab.storage.tables import Table, versions, without_nan
 from nststab.styles.shipped import style_in
@@ -110,6 +112,18 @@ def scene_recorder(names: Sequence[str], times: Times, size: int) -> Iterator[Sc
     require_report()
     with TemporaryDirectory(prefix="nststab_") as folder:
         yield SceneRecorder(names, times, Path(folder), size)
+
+
+@contextmanager
+def clip_recorder(
+    clip: Clip, names: Sequence[str], html: str | Path | None, report: ReportSettings, limit: int | None = None
+) -> Iterator[SceneRecorder | None]:
+    """Records the beginning of clips, of the first `limit` frames at most, for a report; None where `html` is None."""
+    if html is None:
+        yield None
+        return
+    with scene_recorder(names, shown_times(clip, report.seconds, limit), report.size) as recorder:
+        yield recorder
 
 
 def report_flow(source: FlowSource | None) -> tuple[FlowFunction, str]:
@@ -236,3 +250,25 @@ class Report:
             "command": self.command,
             "left_out": [coded, *self.left_out],
         }
+
+
+def clip_report(
+    clip: Clip,
+    recorder: SceneRecorder,
+    styles: Sequence[Mapping[str, Any]],
+    rows: Mapping[str, Mapping[str, Any]],
+    figures: Table,
+    settings: Mapping[str, Any],
+    report: ReportSettings,
+    maker: str,
+) -> Report:
+    """The report of what was recorded of one clip, with the `rows` of figures of the whole clip, the input's first.
+
+    `maker` stands for that of `report` where it names none.
+    """
+    scene = clip_scene(clip, recorder, 0 if len(styles) == 1 else None)  # a blend is in the style of all
+    (_, own), *made = rows.items()
+    said = findings(own, dict(made))
+    page = Report(scene.data["name"], styles, said, [figures], settings, scenes=[scene])
+    page.maker, page.command = report.maker or maker, report.command
+    return page

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nststab.errors import SettingError
 from nststab.settings import Settings, setting
-from nststab.video.settings import parse_duration
+from nststab.video.settings import parse_time
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class ReportSettings(Settings):
 
     size: int = setting(480, "Longest side of the clips in it, in pixels.", least=16, metavar="PIXELS")
     seconds: Fraction = setting(
-        Fraction(5), "How much of the clips it shows.", above=0, metavar="SECONDS", parse=parse_duration
+        Fraction(5), "How much of the clips it shows.", above=0, metavar="SECONDS", parse=parse_time
     )
     maker: str = ""
     command: str = ""

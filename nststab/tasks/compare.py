@@ -3,7 +3,6 @@
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -27,10 +26,9 @@ from nststab.methods.plugin import checked, load_stylizer
 from nststab.metrics import unexplained_change
 from nststab.networks.perceptual import perceptual_name
 from nststab.report.colors import series_of
-from nststab.report.findings import findings
-from nststab.report.html import Report, clip_scene, report_flow, scene_recorder, style_json
+from nststab.report.html import clip_recorder, clip_report, report_flow, style_json
 from nststab.report.layout import ComparisonLayout
-from nststab.report.recorder import SceneRecorder, shown_times
+from nststab.report.recorder import SceneRecorder
 from nststab.report.settings import ReportSettings, check_report
 from nststab.shots import by_shot
 from nststab.storage.tables import Json, Table, versions, without_nan
@@ -211,7 +209,7 @@ def compare(
     layout = ComparisonLayout([CONTENT, *names], series, clip.frame_count, settings.differences)
     pictures = [style_json(one) for one in chosen.sources] if html is not None else []
     function, flow_name = report_flow(source_of_flow) if looked_at else (None, "")
-    with _recorder(clip, [CONTENT, *names], html is not None, report) as recorder:
+    with clip_recorder(clip, [CONTENT, *names], html, report) as recorder:
         with (
             passes_folder(None, settings.ruder.passes) as folder,
             reported(progress, "compare", clip.frame_count) as advance,
@@ -245,7 +243,9 @@ def compare(
         if on_figures is not None:
             on_figures(comparison)
         if recorder is not None and html is not None:
-            _write_report(comparison, clip, pictures, recorder, report, html)
+            rows = {name: row.as_row() for name, row in comparison.rows.items()}
+            maker = "nststab.compare"
+            clip_report(clip, recorder, pictures, rows, comparison.figures, decisive, report, maker).write(html)
     return comparison
 
 
@@ -281,16 +281,6 @@ def _check_settings(settings: CompareSettings, methods: Sequence[str], looked_at
     settings.check(methods, [*measured, "flow"] if looked_at else measured)
 
 
-@contextmanager
-def _recorder(clip: Clip, names: Sequence[str], wanted: bool, report: ReportSettings) -> Iterator[SceneRecorder | None]:
-    """Records the beginning of the comparison, if there is to be a report."""
-    if not wanted:
-        yield None
-        return
-    with scene_recorder(names, shown_times(clip, report.seconds), report.size) as recorder:
-        yield recorder
-
-
 def _decisive(clip: Clip, measured: StabilitySettings, flow: str, settings: MeasureSettings) -> dict[str, Json]:
     """What decides the figures."""
     patches = measured.of_frames(clip.height, clip.width)
@@ -304,20 +294,3 @@ def _decisive(clip: Clip, measured: StabilitySettings, flow: str, settings: Meas
         "seed": settings.seed,
         "perceptual_network": perceptual_name({"network": settings.network, "vgg_weights": settings.vgg_weights}),
     }
-
-
-def _write_report(
-    comparison: Comparison,
-    clip: Clip,
-    styles: Sequence[Mapping[str, Any]],
-    recorder: SceneRecorder,
-    report: ReportSettings,
-    html: str | Path,
-) -> None:
-    """The report of what was recorded, with the figures of the whole clip."""
-    scene = clip_scene(clip, recorder, style=0 if len(styles) == 1 else None)  # a blend is in the style of all
-    rows = {name: row.as_row() for name, row in comparison.rows.items()}
-    said = findings(rows.pop(CONTENT), rows)
-    page = Report(scene.data["name"], styles, said, [comparison.figures], comparison.settings, scenes=[scene])
-    page.maker, page.command = report.maker or "nststab.compare", report.command
-    page.write(html)

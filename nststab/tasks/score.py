@@ -4,7 +4,6 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -24,9 +23,9 @@ from nststab.measure.stability import CONTENT, FrameLosses, StabilitySettings, p
 from nststab.methods.build import Machine, machine, measuring_losses
 from nststab.networks.perceptual import layers_of, perceptual_name, perceptual_network
 from nststab.report.colors import SERIES
-from nststab.report.findings import HARDLY_CHANGED, findings
-from nststab.report.html import Report, clip_names, clip_scene, scene_recorder, style_json
-from nststab.report.recorder import SceneRecorder, shown_times
+from nststab.report.findings import HARDLY_CHANGED
+from nststab.report.html import clip_names, clip_recorder, clip_report, style_json
+from nststab.report.recorder import SceneRecorder
 from nststab.report.settings import ReportSettings, check_report
 from nststab.shots import split_shots
 from nststab.storage.durable import write_durably
@@ -195,7 +194,8 @@ def score(
     meter = ScoreMeter(len(clips), settings, _losses(pairing, style, where, settings))
     flows, flow_function = _flow(flow, settings)
     names = clip_names(paths)
-    with _recorder(source, names, html is not None, settings, report) as recorder:
+    shown = [CONTENT, *names][: len(SERIES)]
+    with clip_recorder(source, shown, html, report, settings.limit) as recorder:
         pictures = [] if style is None or html is None else [style_json(style_source(str(style)))]
         frames = _measured(pairing, meter, flows, flow_function, recorder, settings.cuts, progress)
         own, *figures = meter.result()
@@ -212,7 +212,13 @@ def score(
         if on_figures is not None:
             on_figures(result)
         if html is not None and recorder is not None:
-            _write_report(result, source, recorder, pictures, report, html)
+            rows = {CONTENT: own.as_row()} | {clip.name: clip.score.as_row() for clip in result.clips}
+            asked = {**decisive, "seed": settings.seed}
+            page = clip_report(source, recorder, pictures, rows, result.figures, asked, report, "nststab.score")
+            if unseen := names[len(shown) - 1 :]:
+                count = "one more clip" if len(unseen) == 1 else f"{len(unseen)} more clips"
+                page.left_out.append(f"The pictures and curves of {count}: {', '.join(unseen)}.")
+            page.write(html)
     return result
 
 
@@ -253,19 +259,6 @@ def _flow(files: str | Path | None, settings: ScoreSettings) -> tuple[FlowSource
     require_estimator(source.method)
     log.info(f"flow: {source.method}")
     return source, between_frames(ESTIMATORS[source.method])
-
-
-@contextmanager
-def _recorder(
-    source: Clip, names: Sequence[str], wanted: bool, settings: ScoreSettings, report: ReportSettings
-) -> Iterator[SceneRecorder | None]:
-    """Records the beginning of the clips for a report: of as many clips as there are colours."""
-    if not wanted:
-        yield None
-        return
-    times = shown_times(source, report.seconds, settings.limit)
-    with scene_recorder([CONTENT, *names][: len(SERIES)], times, report.size) as recorder:
-        yield recorder
 
 
 def _measured(
@@ -325,30 +318,3 @@ def _decisive(
         "device": where.device.type,
         "threads": torch.get_num_threads(),
     }
-
-
-def _write_report(
-    result: Scores,
-    source: Clip,
-    recorder: SceneRecorder,
-    styles: Sequence[Mapping[str, Json]],
-    report: ReportSettings,
-    html: str | Path,
-) -> None:
-    scene = clip_scene(source, recorder, 0 if styles else None)
-    rows = {clip.name: clip.score.as_row() for clip in result.clips}
-    page = Report(
-        scene.data["name"],
-        styles,
-        findings(result.input.as_row(), rows),
-        [result.figures],
-        {**result.settings, "seed": result.seed},
-        scenes=[scene],
-        maker=report.maker or "nststab.score",
-        command=report.command,
-    )
-    unseen = list(rows)[len(recorder.names) - 1 :]
-    if unseen:
-        count = "one more clip" if len(unseen) == 1 else f"{len(unseen)} more clips"
-        page.left_out.append(f"The pictures and curves of {count}: {', '.join(unseen)}.")
-    page.write(html)

@@ -19,14 +19,6 @@ def parse_time(text: str) -> Fraction:
     return time
 
 
-def parse_duration(text: str) -> Fraction:
-    """A time of more than 0."""
-    time = parse_time(text)
-    if not time:
-        raise ValueError(f"{text!r}: expected a time as 2.5 (seconds) or 1:02:03.5, more than 0")
-    return time
-
-
 def parse_rate(text: str) -> Fraction:
     """Frames per second: 25, 29.97 or 30000/1001; ValueError where it is none."""
     try:
@@ -67,7 +59,7 @@ class ClipSettings(Settings):
         above=0,
         told="to the end",
         metavar="TIME",
-        parse=parse_duration,
+        parse=parse_time,
     )
     fps: Fraction | None = setting(
         None,
