@@ -1,7 +1,6 @@
 """Clips in and out: frames, times, colours and audio packets against the source's; errors leave nothing behind."""
 
 import signal
-import sys
 import threading
 import time
 import weakref
@@ -548,16 +547,3 @@ def test_the_pictures_of_a_stylizer_that_reads_its_shot_to_the_end_are_not_held(
     convert_clip(open_clip(make_folder(tmp_path / "in", 40, 4, 4)), tmp_path / "out.mp4", reads_all)
     assert len(held) == 40
     assert most <= 4
-
-
-def test_pictures_need_no_av(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clip = make_clip(tmp_path / "clip.mp4")
-    for name in [name for name in sys.modules if name == "av" or name.startswith(("av.", "nststab.video"))]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "av", None)
-    source = open_clip(make_folder(tmp_path / "in"))
-    assert convert_clip(source, f"{tmp_path}/out/", iter).frames == 3
-    with pytest.raises(OSError, match="PyAV"):
-        open_clip(clip)
-    with pytest.raises(OSError, match="PyAV"):
-        convert_clip(source, tmp_path / "out.mp4", iter)
