@@ -19,6 +19,7 @@ from nststab.measure.settings import ScoreSettings
 from nststab.methods.plugin import load_stylizer
 from nststab.methods.settings import OptimizationSettings
 from nststab.tasks.settings import CompareSettings
+from nststab.tasks.stylize import plan_stylize
 from nststab.video.clip import open_clip
 from nststab.video.images import write_picture
 from tests.conftest import tiny_state_dict
@@ -43,6 +44,15 @@ def doubles(frames):
 
 def nothing(frames):
     return None
+
+def twice(frames):
+    for frame in frames:
+        yield frame
+        yield frame
+
+def late(frames):
+    frames = list(frames)
+    return iter([frames[1], frames[0], *frames[2:]])
 
 def numbers(frames):
     return iter([1, 2, 3])
@@ -93,6 +103,33 @@ def test_a_method_of_one_s_own_is_measured_from_python_and_from_the_command_line
     assert [line.split()[1:] for line in result.stdout.splitlines()[3:]] == figures
 
 
+def test_stylize_takes_it_without_a_style_and_checks_it() -> None:
+    made = nststab.stylize("clip", "out/", stylizer=negative, device="cpu")
+    assert (made.frames, made.width, made.height) == (5, 48, 40)
+    result = CliRunner().invoke(group, ["stylize", "clip", "-o", "other/", "--method", "painters:negative"])
+    assert result.exit_code == 0, result.stderr
+    clips = [[frame.rgb for frame in open_clip(name).frames()] for name in ("clip", "out", "other")]
+    for before, python, command in zip(*clips, strict=True):
+        assert torch.allclose(python, 1 - before, atol=1e-6)
+        assert torch.equal(python, command)
+    for options, message in [
+        ({"style": "mosaic", "stylizer": negative}, "--style has no effect on negative"),
+        (
+            {"method": "painters:negative", "preserve_color": True, "style": "mosaic"},
+            "--style has no effect on painters",
+        ),
+        ({"stylizer": negative, "settings": CompareSettings(gatys=OptimizationSettings(scales=2))}, "gatys.scales has"),
+        ({"method": "painters:short"}, "the stylizer stopped after 4 frames, before the clip's end"),
+        ({"method": "painters:small"}, "painters:small: expected a frame of"),
+        ({"stylizer": 3}, "int: expected something to call, got an int"),
+        ({"method": "gatys"}, "--method gatys needs a style"),
+    ]:
+        with pytest.raises(NststabError, match=message):
+            nststab.stylize("clip", "third/", **options)  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match="of painters:negative nothing is known"):
+        plan_stylize("clip", "third/", method="painters:negative")
+
+
 def test_a_report_shows_it_beside_the_input() -> None:
     compare(methods=("painters:negative",), stylizers={"mine": negative}, html="report.html")
     page = Path("report.html").read_text()
@@ -106,14 +143,16 @@ def test_a_report_shows_it_beside_the_input() -> None:
     [
         ("nowhere:paint", "nowhere:paint: there is no module nowhere, neither installed nor in "),
         ("painters:paint", "painters:paint: painters has no paint"),
-        ("painters:number", "painters:number: expected something to call, got a int"),
+        ("painters:number", "painters:number: expected something to call, got an int"),
         ("painters:", "expected a method of one's own as module:callable"),
         ("painters:short", "painters:short ends after 4 frames, before the input"),
         ("painters:small", r"painters:small: expected a frame of \(1, 3, 40, 48\), got \(1, 3, 39, 48\)"),
         ("painters:wide", r"painters:wide: expected values in \[0, 1\], got 1"),
         ("painters:doubles", r"painters:doubles: expected float32 in \[0, 1\], got float64"),
         ("painters:nothing", "painters:nothing: expected an iterator of frames, got None"),
-        ("painters:numbers", "painters:numbers: expected frames, with_rgb of its own, got a int"),
+        ("painters:numbers", "painters:numbers: expected frames, with_rgb of its own, got an int"),
+        ("painters:twice", "painters:twice: gave more frames than it took"),
+        ("painters:late", "painters:late: expected frame 0, with_rgb of its own, got 1"),
     ],
 )
 def test_what_is_wrong_with_it_is_said_in_a_line(name: str, message: str) -> None:

@@ -99,10 +99,14 @@ def verbosity_options(command: Command) -> Command:
 
 # Subscripts of click's types wait for a click 8.4 at least, which nobody else needs.
 class NearestChoice(click.Choice):  # type: ignore[type-arg]
-    """A choice that answers a misspelt value with the nearest."""
+    """A choice that answers a misspelt value with the nearest; `plugins` takes one's own `module:callable` too."""
+
+    def __init__(self, choices: Sequence[str], plugins: bool = False) -> None:
+        super().__init__(choices)
+        self._plugins = plugins
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if value in self.choices:
+        if value in self.choices or (self._plugins and ":" in str(value)):
             return str(value)
         return self._answer(value, param, ctx)
 
@@ -113,20 +117,17 @@ class NearestChoice(click.Choice):  # type: ignore[type-arg]
 
 
 class Names(click.ParamType):  # type: ignore[type-arg]
-    """Names separated by commas, each one of `choices`, or one's own `module:callable` where `plugins` are taken."""
+    """Names separated by commas, each as `NearestChoice` takes it."""
 
     name = "names"
 
     def __init__(self, choices: Sequence[str], plugins: bool = False) -> None:
-        self._choice, self._plugins = NearestChoice(choices), plugins
+        self._choice = NearestChoice(choices, plugins)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
         if isinstance(value, tuple):
             return value
-        return tuple(dict.fromkeys(self._one(part.strip(), param, ctx) for part in str(value).split(",")))
-
-    def _one(self, name: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        return name if self._plugins and ":" in name else self._choice.convert(name, param, ctx)
+        return tuple(dict.fromkeys(self._choice.convert(part.strip(), param, ctx) for part in str(value).split(",")))
 
 
 def methods_option(default: str, plugins: bool = False) -> Callable[[Command], Command]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command("compare", cls=SettingsCommand, short_help="Several methods side by side.")
 @click.argument("source", metavar="INPUT", type=CLIP_PATH)
-@style_option
+@style_option()
 @methods_option("independent,recurrent", plugins=True)
 @settings_options(CompareSettings, "patches", "differences")
 @html_options

@@ -28,14 +28,17 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-style_option = click.option(
-    "--style",
-    "styles",
-    required=True,
-    multiple=True,
-    metavar="NAME|IMAGE|WEIGHTS",
-    help="A shipped style, a folder of `train style`, a picture or a checkpoint; ruder and gatys blend several.",
-)
+
+def style_option(required: bool = True) -> Callable[[Command], Command]:
+    """--style."""
+    return click.option(
+        "--style",
+        "styles",
+        required=required,
+        multiple=True,
+        metavar="NAME|IMAGE|WEIGHTS",
+        help="A shipped style, a folder of `train style`, a picture or a checkpoint; ruder and gatys blend several.",
+    )
 
 
 def stylize_options(settings: type[StylizeSettings] = StylizeSettings) -> Callable[[Command], Command]:
@@ -67,8 +70,15 @@ def stylize_options(settings: type[StylizeSettings] = StylizeSettings) -> Callab
 
 @click.command("stylize", cls=SettingsCommand, short_help="Stylize a clip or a picture.")
 @click.argument("source", metavar="INPUT", type=CLIP_PATH)
-@style_option
-@click.option("--method", type=NearestChoice(METHODS), default="recurrent", show_default=True, help="How to stylize.")
+@style_option(required=False)
+@click.option(
+    "--method",
+    type=NearestChoice(METHODS, plugins=True),
+    metavar="METHOD",
+    default="recurrent",
+    show_default=True,
+    help=f"How to stylize: {', '.join(METHODS)}, or your own as module:callable.",
+)
 @stylize_options()
 def command(
     source: Path,
@@ -87,6 +97,7 @@ def command(
     independent  real time, frame by frame; needs a trained style
     ruder        optimisation, tied to the frame before by optical flow
     gatys        optimisation, frame by frame
+    your own     a callable of one of your modules, as module:callable; it takes no style
 
     INPUT may also be numbered pictures ('frames/%05d.png'), a glob of pictures ('frames/*.png'), or - for standard
     input. OUT is a video file, a picture, a folder of PNGs (ends in /), or - for y4m on standard output. A clip keeps

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,18 +16,20 @@ from nststab.frames import Frame, Stylizer
 
 @dataclass(frozen=True)
 class Checked:
-    """A stylizer whose frames are checked as they come: of the size that it got, float32 in [0, 1]."""
+    """A stylizer whose frames are checked as they come: in their order, of the size that it got, float32 in [0, 1]."""
 
     name: str
     stylizer: Stylizer
 
     def __call__(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         shape: tuple[int, ...] = ()
+        numbers: deque[int] = deque()  # of the frames that it took and did not give back
 
         def seen() -> Iterator[Frame]:
             nonlocal shape
             for frame in frames:
                 shape = tuple(frame.rgb.shape)
+                numbers.append(frame.number)
                 yield frame
 
         made = self.stylizer(seen())
@@ -34,6 +37,10 @@ class Checked:
             raise NststabError(f"{self.name}: expected an iterator of frames, got {_kind(made)}")
         for frame in made:
             self._check(frame, shape)
+            if not numbers:
+                raise NststabError(f"{self.name}: gave more frames than it took")
+            if (expected := numbers.popleft()) != frame.number:
+                raise NststabError(f"{self.name}: expected frame {expected}, with_rgb of its own, got {frame.number}")
             yield frame
 
     def _check(self, frame: object, shape: tuple[int, ...]) -> None:
@@ -89,4 +96,5 @@ def checked(name: str, stylizer: Stylizer) -> Stylizer:
 
 
 def _kind(value: object) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"
+    name = type(value).__name__
+    return "None" if value is None else f"a{'n' * (name[0] in 'aeiouAEIOU')} {name}"

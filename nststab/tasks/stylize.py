@@ -17,12 +17,13 @@ from nststab.flow.source import flow_source
 from nststab.frames import Frame, Stylizer
 from nststab.listener import Listener, named, reported, silent
 from nststab.methods.build import Machine, build, frame_settings, machine
+from nststab.methods.plugin import checked, load_stylizer
 from nststab.methods.settings import OPTIMISERS
 from nststab.shots import by_shot
 from nststab.storage.durable import sync
 from nststab.storage.jobs import Job, content_hash, identity_of, overwrites, resumable
 from nststab.styles.shipped import demo_clip
-from nststab.styles.source import Style, chosen_style
+from nststab.styles.source import Style, StyleSource, chosen_style
 from nststab.tasks.clip_plan import clip_work
 from nststab.tasks.plan import Plan, Work, check, plan
 from nststab.tasks.settings import StylizeSettings
@@ -73,8 +74,9 @@ def stylize(
     source: str | Path,
     output: str | Path,
     *,
-    style: Styles,
+    style: Styles = (),
     method: str = "recurrent",
+    stylizer: Stylizer | None = None,
     overwrite: bool = False,
     progress: Listener = silent,
     **options: Unpack[ClipOptions],
@@ -87,7 +89,8 @@ def stylize(
         source: a video file, a picture, a folder, a pattern or a glob of pictures, or - for standard input.
         output: a video file, a picture, a folder of PNGs (ends in /), or - for y4m on standard output.
         style: see `Styles`; only ruder and gatys follow a picture or several styles.
-        method: recurrent, independent, ruder or gatys.
+        method: recurrent, independent, ruder or gatys, or one's own as `module:callable`, which takes no style.
+        stylizer: a method of one's own as a callable, instead of `method` and `style`.
         overwrite: replace what stands at `output`, and unfinished work of other settings.
         options: `settings`, in which everything can be set, and single settings that go before it: see `ClipOptions`.
 
@@ -95,7 +98,7 @@ def stylize(
         SettingError: a setting is wrong, has no effect on the method, or the output exists. NststabError: an input is
         wrong, or the job does not fit into memory. OSError: a file cannot be read or written.
     """
-    return _ClipJob.of(source, output, style, method, options).run(overwrite, progress)
+    return _ClipJob.of(source, output, style, method, options, stylizer).run(overwrite, progress)
 
 
 def optimize(
@@ -131,11 +134,11 @@ def plan_stylize(
     source: str | Path,
     output: str | Path,
     *,
-    style: Styles,
+    style: Styles = (),
     method: str = "recurrent",
     **options: Unpack[ClipOptions],
 ) -> Plan:
-    """What `stylize` would take: frames, memory, time; nothing is written."""
+    """What `stylize` would take with a method of ours: frames, memory, time; nothing is written."""
     return plan(_ClipJob.of(source, output, style, method, options).work)
 
 
@@ -184,14 +187,15 @@ def chosen_settings(options: ClipOptions) -> StylizeSettings:
 
 @dataclass(frozen=True)
 class _ClipJob:
-    """A clip, what is to be made of it, and with what."""
+    """A clip, what is to be made of it, and with what: a method of ours with a style, or a stylizer of one's own."""
 
     clip: Clip
     output: str
     method: str
-    style: Style
+    style: Style | None
     settings: StylizeSettings
     where: Machine
+    own: Stylizer | None = None
 
     @classmethod
     def of(
@@ -201,24 +205,40 @@ class _ClipJob:
         style: Styles,
         method: str,
         options: ClipOptions,
+        stylizer: Stylizer | None = None,
     ) -> "_ClipJob":
         settings = chosen_settings(options)
+        own = load_stylizer(method) if stylizer is None and ":" in method else None
+        if stylizer is not None:
+            method = getattr(stylizer, "__name__", type(stylizer).__name__)
+            own = checked(method, stylizer)
         settings.check((method,))
         if settings.precision == "float16" and method in OPTIMISERS:
             raise SettingError(f"--precision float16 has not the range for {method}")
         styles = [style] if isinstance(style, str | Path) else style
-        chosen = chosen_style([str(one) for one in styles], settings.gatys.style_weights)
+        if own is not None and styles:
+            raise SettingError(f"--style has no effect on {method}")
+        if own is None and not styles:
+            raise SettingError(f"--method {method} needs a style: --style NAME|IMAGE|WEIGHTS")
+        texts = [str(one) for one in styles]
+        chosen = chosen_style(texts, settings.gatys.style_weights) if own is None else None
         clip = opened(source, settings)
         try:
             check_output(clip, str(output))
         except NststabError as error:
             raise SettingError(str(error)) from error
-        return cls(clip, str(output), method, chosen, settings, machine(settings.device, settings.precision))
+        return cls(clip, str(output), method, chosen, settings, machine(settings.device, settings.precision), own)
 
     @property
     def work(self) -> Work:
         """For a plan, and for the check whether it fits into memory."""
+        if self.style is None:
+            raise SettingError(f"of {self.method} nothing is known that could be planned")
         return clip_work(self.clip, self.output, (self.method,), self.style, self.settings, self.where)
+
+    @property
+    def _sources(self) -> tuple[StyleSource, ...]:
+        return self.style.sources if self.style is not None else ()
 
     @property
     def resumes(self) -> bool:
@@ -227,10 +247,12 @@ class _ClipJob:
 
     def run(self, overwrite: bool, progress: Listener) -> Stylized:
         settings, clip = self.settings, self.clip
-        read = [one.text for one in self.style.sources] + [settings.gatys.vgg_weights, settings.gatys.init]
+        read: list[str | Path | None] = [settings.gatys.vgg_weights, settings.gatys.init]
+        read += [one.text for one in self._sources]
         own = self.resumes and overwrites(Path(self.output))
         checked_output(self.output, read, raw=settings.raw, overwrite=overwrite or own)
-        check(self.work)
+        if self.style is not None:
+            check(self.work)
         if self.method in OPTIMISERS and Path(self.output) != STANDARD and not self.resumes:
             log.warning("what comes through a pipe cannot be read again: after a kill the work begins anew")
         started = time.monotonic()
@@ -256,17 +278,20 @@ class _ClipJob:
                 if unit == "frames":
                     advance(max(done, kept.frames), total)
 
-            stylizer = build(
-                self.method,
-                self.style,
-                settings,
-                longest_side=max(clip.width, clip.height),
-                machine=self.where,
-                iteration=iteration,
-                keep=kept.job.keep if kept.job else None,
-                folder=folder,
-                flow=flow,
-            )
+            stylizer = self.own
+            if self.style is not None:
+                stylizer = build(
+                    self.method,
+                    self.style,
+                    settings,
+                    longest_side=max(clip.width, clip.height),
+                    machine=self.where,
+                    iteration=iteration,
+                    keep=kept.job.keep if kept.job else None,
+                    folder=folder,
+                    flow=flow,
+                )
+            assert stylizer is not None
             result = convert_clip(
                 clip,
                 kept.output,
@@ -302,7 +327,7 @@ class _ClipJob:
             method=self.method,
             device=self.where.device.type,
             arithmetic=self.where.optimizing,
-            style=[source.identity for source in self.style.sources],
+            style=[source.identity for source in self._sources],
             input=f"{clip.path.name} ({content_hash(clip.pictures or clip.path)})",
         )
         return _whole_or_folder(clip, self.output, identity, overwrite)
