@@ -271,7 +271,9 @@ def _chosen(style: Styles, settings: CompareSettings) -> Style:
 
 def _settings(options: CompareOptions) -> CompareSettings:
     single: dict[str, Any] = {name: value for name, value in options.items() if name != "settings"}
-    single |= {name: Fraction(single[name]) for name in ("start", "duration", "fps") if single.get(name) is not None}
+    single |= {
+        name: Fraction(str(single[name])) for name in ("start", "duration", "fps") if single.get(name) is not None
+    }
     return (options.get("settings") or CompareSettings()).changed(**single)
 
 

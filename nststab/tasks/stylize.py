@@ -181,7 +181,9 @@ def refuse_overwriting(output: Path, overwrite: bool) -> None:
 def chosen_settings(options: ClipOptions) -> StylizeSettings:
     """The settings, with those that were given by themselves."""
     single: dict[str, Any] = {name: value for name, value in options.items() if name != "settings"}
-    single |= {name: Fraction(single[name]) for name in ("start", "duration", "fps") if single.get(name) is not None}
+    single |= {
+        name: Fraction(str(single[name])) for name in ("start", "duration", "fps") if single.get(name) is not None
+    }
     return (options.get("settings") or StylizeSettings()).changed(**single)
 
 
