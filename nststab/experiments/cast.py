@@ -7,15 +7,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from nststab.datasets.folders import DavisSequence, davis_sequences
 from nststab.errors import SettingError
-from nststab.experiments.runner import Part, Work
-from nststab.experiments.settings import PerceptualSettings, StylizingSettings
+from nststab.experiments.runner import Experiment, Part, Work
+from nststab.experiments.settings import (
+    DistortionSettings,
+    PerceptualSettings,
+    ShiftSettings,
+    StylizingSettings,
+    Table1Settings,
+)
 from nststab.flow.settings import FlowSettings
 from nststab.frames import Stylizer, as_frames
+from nststab.measure.stability import CONTENT, FrameLosses, unchanged
 from nststab.methods.build import Machine, build, machine, measuring_losses
 from nststab.methods.plugin import checked, load_stylizer
 from nststab.methods.settings import FEED_FORWARD, METHODS, OPTIMISERS, MethodSettings, OptimizationSettings
@@ -26,12 +34,11 @@ from nststab.styles.source import StyleSource, style_name, style_source
 from nststab.tasks.clip_plan import flow_seconds, frame_seconds
 from nststab.tasks.plan import Seconds, duration, measured, noise
 
-if TYPE_CHECKING:
-    from nststab.measure.stability import FrameLosses
-
 log = logging.getLogger(__name__)
 _PROBE_SECONDS = 3.0
 _OF_OPTIMISERS = ("iterations", "flow_method")
+INDEPENDENT = ("independent", "gatys", CONTENT)
+"""Methods whose result does not depend on the frame before."""
 
 
 @dataclass(frozen=True)
@@ -124,11 +131,11 @@ class Cast:
         settings, source = self.methods_settings(), self.sources[style]
         return build(method, source, settings, longest_side=longest_side, machine=self.where, **more)
 
-    def losses(self, style: str, longest_side: int) -> "FrameLosses":
+    def losses(self, style: str, longest_side: int) -> FrameLosses:
         """Style and content loss of a frame, unweighted."""
         return self.losses_of(self.sources[style], longest_side)
 
-    def losses_of(self, source: StyleSource, longest_side: int) -> "FrameLosses":
+    def losses_of(self, source: StyleSource, longest_side: int) -> FrameLosses:
         """The losses of a style that is none of ours."""
         options = {"network": self.settings.network, "vgg_weights": self.settings.vgg_weights}
         return measuring_losses(source, options, longest_side, self.where)
@@ -224,3 +231,47 @@ def digests(styles: Mapping[str, StyleSource], methods: Sequence[str]) -> dict[s
 def part_name(style: str, method: str, clip: str) -> str:
     """What the part of a style, method and sequence is called."""
     return f"{style} {method} {clip}"
+
+
+@dataclass(frozen=True)
+class Stylizing(Experiment):
+    """An experiment that measures every style by every method; it says before how long that takes."""
+
+    settings: PerceptualSettings
+    cast: Cast
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Of each style the input as it is, and then its methods."""
+        return [(style, method) for style in self.cast.texts for method in (CONTENT, *self.cast.methods)]
+
+    def announce(self, parts: Sequence[Part]) -> None:
+        self.cast.announce(parts)
+
+    @contextmanager
+    def stylizing(self, part: Part, longest_side: int, work: Work) -> Iterator[Stylizer]:
+        """The stylizer of a part, which leaves the input as it is; the frames that it gives are counted."""
+        if part.method == CONTENT:
+            yield lambda frames: work.counted(unchanged(frames))
+        else:
+            with self.cast.stylizing(part.style, part.method, longest_side, work) as stylizer:
+                yield lambda frames: work.counted(stylizer(frames))
+
+
+@dataclass(frozen=True)
+class OnDavis(Stylizing):
+    """One that measures on DAVIS.
+
+    Attributes:
+        davis: the folder with JPEGImages and Annotations.
+        names: of the sequences.
+    """
+
+    settings: Table1Settings | DistortionSettings | ShiftSettings
+    davis: Path
+    names: tuple[str, ...]
+
+    @cached_property
+    def sequences(self) -> Mapping[str, DavisSequence]:
+        """The sequences by name."""
+        return {one.name: one for one in davis_sequences(self.davis, self.names, self.settings.size)}

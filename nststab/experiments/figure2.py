@@ -77,7 +77,7 @@ class Figure2(Experiment):
     settings: TheoremSettings
     random: "tuple[Case, ...]"
     texts: Mapping[str, str]
-    name = "theorem"
+    name, shape = "theorem", (10.0, 3.8)
 
     @cached_property
     def cases(self) -> "Mapping[str, Case]":
@@ -116,9 +116,6 @@ class Figure2(Experiment):
 
     def draw(self, figure: "Figure", rows: Sequence[Row], more: Mapping[str, Json]) -> None:
         draw(figure, rows, more["plane"])
-
-    def inches(self, rows: Sequence[Row]) -> tuple[float, float]:  # noqa: ARG002
-        return 10.0, 3.8
 
 
 class Case(NamedTuple):

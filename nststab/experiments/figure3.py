@@ -18,9 +18,9 @@ from torch import Tensor
 
 from nststab import metrics
 from nststab.errors import NststabError, SettingError
-from nststab.experiments.cast import Cast, digests
+from nststab.experiments.cast import Cast, Stylizing, digests
 from nststab.experiments.figures import COLORS, color_of, label_points
-from nststab.experiments.runner import Experiment, Part, Results, Work, run
+from nststab.experiments.runner import Part, Results, Work, run
 from nststab.experiments.settings import GramTraceSettings
 from nststab.frames import Stylizer, as_frames
 from nststab.listener import Listener, silent
@@ -88,7 +88,7 @@ def gram_trace(
 
 
 @dataclass(frozen=True)
-class Figure3(Experiment):
+class Figure3(Stylizing):
     """Of the videos, of each style and method on each, and of clips that were stylized elsewhere the instability.
 
     Attributes:
@@ -97,10 +97,9 @@ class Figure3(Experiment):
     """
 
     settings: GramTraceSettings
-    cast: Cast
     paths: Mapping[str, Path]
     theirs: "Mapping[str, tuple[str, Mapping[str, Path]]]"
-    name = "gram-trace"
+    name, shape = "gram-trace", (10.0, 5.0)
 
     @cached_property
     def videos(self) -> "Mapping[str, Clip]":
@@ -129,9 +128,6 @@ class Figure3(Experiment):
     def _styles(self) -> Mapping[str, StyleSource]:
         return self.cast.sources if self.paths else {}
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("videos", "clips", "traces")}
-
     def identity(self) -> dict[str, Json]:
         assert self.traces is not None  # a style without one is refused before any work
         return self.cast.identity() | {
@@ -156,9 +152,6 @@ class Figure3(Experiment):
         name = " ".join(part for part in (style, method, video) if part)
         losses = math.ceil(frames / LOSSES_EVERY)
         return Part(name, video, style, method, frames, 1, losses, (clip.width, clip.height))
-
-    def announce(self, parts: Sequence[Part]) -> None:
-        self.cast.announce(parts)
 
     def measure(self, part: Part, work: Work) -> dict[str, Any]:
         clip = (self.clips[part.style] if part.method == CLIPS else self.videos)[part.data]
@@ -192,9 +185,6 @@ class Figure3(Experiment):
 
     def draw(self, figure: "Figure", rows: Sequence[Row], more: Mapping[str, Json]) -> None:
         draw(figure, rows, more["input"])
-
-    def inches(self, rows: Sequence[Row]) -> tuple[float, float]:  # noqa: ARG002
-        return 10.0, 5.0
 
 
 def _named(what: str, paths: Sequence[Path]) -> dict[str, Path]:

@@ -5,11 +5,9 @@ Patches are compared as they are, as in the paper: of a shifted patch no curve c
 input. So for translation the SSIM of what both patches show of the scene is measured too, which for the input is 1.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,14 +18,14 @@ from torch import Tensor
 
 from nststab.datasets.folders import DavisSequence, davis_sequences
 from nststab.errors import NststabError
-from nststab.experiments.cast import Cast
-from nststab.experiments.figures import color_of
-from nststab.experiments.runner import Experiment, Part, Results, Work, run
+from nststab.experiments.cast import INDEPENDENT, Cast, OnDavis
+from nststab.experiments.figures import draw_curves, legend_below, mean_curve
+from nststab.experiments.runner import Part, Results, Work, run
 from nststab.experiments.settings import DAVIS_480P, DistortionSettings
 from nststab.frames import Stylizer, as_frames, pictures_of
 from nststab.listener import Listener, silent
-from nststab.measure.intervals import bootstrap_interval, mean_of_known
-from nststab.measure.stability import CONTENT, FrameLosses, unchanged
+from nststab.measure.intervals import bootstrap_interval, mean_of_known, with_interval
+from nststab.measure.stability import CONTENT, FrameLosses
 from nststab.metrics import ssim
 from nststab.storage.jobs import content_hash
 from nststab.storage.tables import Json, Row, Table
@@ -39,7 +37,6 @@ if TYPE_CHECKING:
 _PAPERS_PATCH = 256
 _LEAST_PATCH = 32  # leaves 13 pixels in common after the longest shift, for SSIM's windows of 7
 _SHARPENING_SIGMA = 1.0
-_FORGET = ("independent", "gatys", CONTENT)  # methods whose result does not depend on the frame before
 
 
 def distortions(
@@ -89,23 +86,12 @@ class Region(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Figure6(Experiment):
+class Figure6(OnDavis):
     """Of the input and of each style and method the similarities and losses of every region in every distortion."""
 
     settings: DistortionSettings
-    cast: Cast
-    davis: Path
-    names: tuple[str, ...]
     regions: tuple[Region, ...]
-    name = "distortions"
-
-    @cached_property
-    def sequences(self) -> Mapping[str, DavisSequence]:
-        """The sequences by name."""
-        return {one.name: one for one in davis_sequences(self.davis, self.names, self.settings.size)}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "sequences"}
+    name, shape = "distortions", (9.0, 3.8)
 
     def identity(self) -> dict[str, Json]:
         files = [file for one in self.sequences.values() for file in one.files(self.settings.limit)]
@@ -118,8 +104,8 @@ class Figure6(Experiment):
     def parts(self, found: Mapping[str, Json]) -> list[Part]:  # noqa: ARG002
         side, steps = patch_size(self.settings.size), len(self.settings.steps())
         parts = []
-        for style, method in self._pairs():
-            forgets = method in _FORGET  # f(c) is then made once, else again for each d(c) that follows it
+        for style, method in self.pairs:
+            forgets = method in INDEPENDENT  # f(c) is then made once, else again for each d(c) that follows it
             frames, shots = (steps + 1, steps + 1) if forgets else (2 * steps, steps)
             parts += [
                 Part(f"{style} {method} {region.name}", region, style, method, frames, shots, steps, (side, side))
@@ -127,43 +113,30 @@ class Figure6(Experiment):
             ]
         return parts
 
-    def _pairs(self) -> list[tuple[str, str]]:
-        return [(style, method) for style in self.cast.texts for method in (CONTENT, *self.cast.methods)]
-
-    def announce(self, parts: Sequence[Part]) -> None:
-        self.cast.announce(parts)
-
     def measure(self, part: Part, work: Work) -> list[dict[str, float | None]]:
         region: Region = part.data
         size = patch_size(self.settings.size)
         frame = self.sequences[region.sequence].frame(region.frame)
         content = distorted("translation", frame, region, size, 0)
-        if part.method == CONTENT:
-            return self._region(part, frame, content, unchanged, work)
-        with self.cast.stylizing(part.style, part.method, self.settings.size, work) as stylizer:
-            return self._region(part, frame, content, stylizer, work)
-
-    def _region(
-        self, part: Part, frame: Tensor, content: Tensor, stylizer: Stylizer, work: Work
-    ) -> list[dict[str, float | None]]:
-        pairs = Pairs(lambda frames: work.counted(stylizer(frames)), content, part.method not in _FORGET)
         losses = self.cast.losses(part.style, self.settings.size)
         found = []
-        for name, strength in self.settings.steps():
-            patch = distorted(name, frame, part.data, content.shape[-1], strength)
-            shift = round(strength) if name == "translation" else None
-            found.append(measure(content, patch, pairs, losses, shift))
+        with self.stylizing(part, self.settings.size, work) as stylizer:
+            pairs = Pairs(stylizer, content, part.method not in INDEPENDENT)
+            for name, strength in self.settings.steps():
+                patch = distorted(name, frame, region, size, strength)
+                shift = round(strength) if name == "translation" else None
+                found.append(measure(content, patch, pairs, losses, shift))
         return found
 
     def rows(self, found: Mapping[str, Json]) -> list[Row]:
         rows: list[Row] = []
-        for style, method in self._pairs():
+        for style, method in self.pairs:
             for number, step in enumerate(self.settings.steps()):
                 regions = [
                     {"sequence": region.sequence, **found[f"{style} {method} {region.name}"][number]}
                     for region in self.regions
                 ]
-                rows.append(row(style, method, *step, method not in _FORGET, regions))
+                rows.append(row(style, method, *step, method not in INDEPENDENT, regions))
         return rows
 
     def more(self, rows: Sequence[Row], found: Mapping[str, Json]) -> dict[str, Json]:  # noqa: ARG002
@@ -174,9 +147,6 @@ class Figure6(Experiment):
 
     def draw(self, figure: "Figure", rows: Sequence[Row], more: Mapping[str, Json]) -> None:  # noqa: ARG002
         draw(figure, rows)
-
-    def inches(self, rows: Sequence[Row]) -> tuple[float, float]:  # noqa: ARG002
-        return 9.0, 3.8
 
 
 def patch_size(longest_side: int) -> int:
@@ -382,9 +352,7 @@ def _cell(rows: Sequence[Row], distortion: str, name: str = "ssim_stylized") -> 
     strengths = [row["regions"] for row in rows if row["distortion"] == distortion]
     regions = [mean_of_known([region[name] for region in same]) for same in zip(*strengths, strict=True)]
     sequences = of_sequences(strengths[0], regions)
-    low, high = bootstrap_interval(sequences)
-    interval = "" if math.isnan(low) else f" [{low:.3f}, {high:.3f}]"
-    return f"{mean_of_known(sequences):.3f}{interval}"
+    return with_interval(mean_of_known(sequences), bootstrap_interval(sequences), 3)
 
 
 _LABELS = {
@@ -405,27 +373,15 @@ def draw(figure: "Figure", rows: Sequence[Row]) -> None:
         panel.set_xlabel(_LABELS[distortion])
     axes[0].set_ylabel("SSIM of the patch and the distorted patch")
     axes[0].set_ylim(0, 1.02)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    legend_below(figure, axes[0])
 
 
 def _curves(panel: "Axes", rows: Sequence[Row], method: str, place: int) -> None:
-    styles = dict.fromkeys(row["style"] for row in rows)
-    strengths = sorted({row["strength"] for row in rows})
-    color = color_of(method, place)
-
-    def curve(name: str, style: str | None = None) -> list[float]:
-        return [
-            mean_of_known([row[name] for row in rows if row["strength"] == strength and style in (None, row["style"])])
-            for strength in strengths
-        ]
-
-    panel.plot(strengths, curve("ssim_stylized"), color=color, label=method, linewidth=1.8)
-    if len(styles) > 1 and method != CONTENT:
-        for style in styles:
-            panel.plot(strengths, curve("ssim_stylized", style), color=color, linewidth=0.6, alpha=0.5)
-    elif method != CONTENT:
+    color = draw_curves(panel, rows, "ssim_stylized", method, place)
+    if method == CONTENT:
+        return
+    if len({row["style"] for row in rows}) == 1:
         low, high = zip(*[row["ssim_stylized_interval"] for row in rows], strict=True)
-        panel.fill_between(strengths, low, high, color=color, alpha=0.15, linewidth=0)
-    if rows[0]["ssim_aligned"] is not None and method != CONTENT:
-        panel.plot(strengths, curve("ssim_aligned"), color=color, linestyle="--", label=f"{method}, aligned")
+        panel.fill_between([row["strength"] for row in rows], low, high, color=color, alpha=0.15, linewidth=0)
+    if rows[0]["ssim_aligned"] is not None:
+        panel.plot(*mean_curve(rows, "ssim_aligned"), color=color, linestyle="--", label=f"{method}, aligned")

@@ -7,8 +7,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nststab.measure.intervals import mean_of_known
+from nststab.measure.stability import CONTENT
 from nststab.report.colors import METHOD_SERIES, SERIES
 from nststab.storage.durable import write_durably
+from nststab.storage.tables import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +24,29 @@ OTHERS = ("#E69F00", "#56B4E9", "#F0E442", "#666666")  # for what is no method
 def color_of(method: str, place: int = 0) -> str:
     """A method's colour; one of our own choice, by its place, for a method that others wrote."""
     return COLORS.get(method, OTHERS[place % (len(OTHERS) - 1)])
+
+
+def mean_curve(rows: Sequence[Row], key: str) -> tuple[list[float], list[float]]:
+    """The strengths of rows, and of each the mean of its rows' `key`."""
+    strengths = sorted({row["strength"] for row in rows})
+    return strengths, [mean_of_known(row[key] for row in rows if row["strength"] == one) for one in strengths]
+
+
+def draw_curves(axes: "Axes", rows: Sequence[Row], key: str, method: str, place: int, marker: str = "") -> str:
+    """A method's `key` against strength, in the colour given back; of several styles the mean, and each thin."""
+    color, styles = color_of(method, place), dict.fromkeys(row["style"] for row in rows)
+    axes.plot(*mean_curve(rows, key), f"{marker}-", color=color, label=method, linewidth=1.8)
+    if len(styles) > 1 and method != CONTENT:
+        for style in styles:
+            own = [row for row in rows if row["style"] == style]
+            axes.plot(*mean_curve(own, key), color=color, linewidth=0.6, alpha=0.5)
+    return color
+
+
+def legend_below(figure: "Figure", axes: "Axes") -> None:
+    """A legend of what `axes` show, in a row below the figure."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
 
 
 _STYLE: dict[Any, Any] = {

@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 from nststab.errors import NststabError
-from nststab.experiments.cast import Cast
+from nststab.experiments.cast import Cast, Stylizing
 from nststab.experiments.figures import color_of
-from nststab.experiments.runner import Experiment, Part, Results, Work, run
+from nststab.experiments.runner import Part, Results, Work, run
 from nststab.experiments.settings import DriftSettings
 from nststab.frames import Stylizer, as_frames, pictures_of
 from nststab.listener import Listener, silent
-from nststab.measure.stability import CONTENT, FrameLosses, unchanged
+from nststab.measure.stability import CONTENT, FrameLosses
 from nststab.metrics import DriftSlopes, drift_slopes, with_brightness
 from nststab.shots import by_shot, detect_cuts
 from nststab.storage.tables import Json, Row, Table
@@ -74,7 +74,7 @@ def drift(
 
 
 @dataclass(frozen=True, eq=False)
-class LongRuns(Experiment):
+class LongRuns(Stylizing):
     """Of the input and of each style and method the still, the loop, the ghost and the cut.
 
     Attributes:
@@ -82,9 +82,8 @@ class LongRuns(Experiment):
     """
 
     settings: DriftSettings
-    cast: Cast
     clip: tuple[Tensor, ...]
-    name = "drift"
+    name, shape = "drift", (9.0, 3.8)
 
     def identity(self) -> dict[str, Json]:
         frames = b"".join(frame.numpy().tobytes() for frame in self.clip)
@@ -100,29 +99,20 @@ class LongRuns(Experiment):
         of_windows = {"still": 2 * self.settings.window, "loop": 2 * self.settings.period}
         return [
             Part(f"{style} {method} {name}", name, style, method, *frames, of_windows.get(name, 0), (width, height))
-            for style, method in self._pairs()
+            for style, method in self.pairs
             for name, frames in parts(self.settings).items()
         ]
-
-    def _pairs(self) -> list[tuple[str, str]]:
-        """Of each style the input as it is, which has no drift of its own, and then its methods."""
-        return [(style, method) for style in self.cast.texts for method in (CONTENT, *self.cast.methods)]
-
-    def announce(self, parts: Sequence[Part]) -> None:
-        self.cast.announce(parts)
 
     def measure(self, part: Part, work: Work) -> Json:
         side = max(self.clip[0].shape)
         losses = self.cast.losses(part.style, side)
-        if part.method == CONTENT:
-            return measure(part.data, lambda frames: work.counted(unchanged(frames)), self.clip, self.settings, losses)
-        with self.cast.stylizing(part.style, part.method, side, work) as stylizer:
-            return measure(part.data, lambda frames: work.counted(stylizer(frames)), self.clip, self.settings, losses)
+        with self.stylizing(part, side, work) as stylizer:
+            return measure(part.data, stylizer, self.clip, self.settings, losses)
 
     def rows(self, found: Mapping[str, Json]) -> list[Row]:
         return [
             row(style, method, {name: found[f"{style} {method} {name}"] for name in parts(self.settings)})
-            for style, method in self._pairs()
+            for style, method in self.pairs
         ]
 
     def table(self, rows: Sequence[Row], more: Mapping[str, Json]) -> Table:  # noqa: ARG002
@@ -130,9 +120,6 @@ class LongRuns(Experiment):
 
     def draw(self, figure: "Figure", rows: Sequence[Row], more: Mapping[str, Json]) -> None:  # noqa: ARG002
         draw(figure, rows, self.settings)
-
-    def inches(self, rows: Sequence[Row]) -> tuple[float, float]:  # noqa: ARG002
-        return 9.0, 3.8
 
 
 def parts(settings: DriftSettings) -> dict[str, tuple[int, int]]:

@@ -9,7 +9,6 @@ import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,25 +16,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nststab.datasets.folders import DavisSequence, davis_sequences
+from nststab.datasets.folders import davis_sequences
 from nststab.errors import NststabError
-from nststab.experiments.cast import Cast, part_name
-from nststab.experiments.figures import color_of
-from nststab.experiments.runner import Experiment, Part, Results, Work, run
+from nststab.experiments.cast import INDEPENDENT, Cast, OnDavis, part_name
+from nststab.experiments.figures import draw_curves, legend_below
+from nststab.experiments.runner import Part, Results, Work, run
 from nststab.experiments.settings import ShiftSettings
 from nststab.frames import Stylizer, as_frames, pictures_of
 from nststab.listener import Listener, silent
 from nststab.measure.intervals import mean_of_known
-from nststab.measure.stability import CONTENT, FrameLosses, unchanged
+from nststab.measure.stability import FrameLosses
 from nststab.storage.jobs import content_hash
 from nststab.storage.tables import Json, Row, Table
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 BORDER = 16  # pixels that are left out on each side, beside what a movement brings in
-_INDEPENDENT = ("independent", "gatys", CONTENT)  # methods whose result does not depend on the frame before
 
 
 def shift(
@@ -67,29 +64,15 @@ def shift(
 
 
 @dataclass(frozen=True)
-class Shift(Experiment):
+class Shift(OnDavis):
     """Of the input and of each style and method what every movement of every sequence's first frame changes."""
 
     settings: ShiftSettings
-    cast: Cast
-    davis: Path
-    names: tuple[str, ...]
-    name = "shift"
-
-    @cached_property
-    def sequences(self) -> Mapping[str, DavisSequence]:
-        """The sequences by name."""
-        return {one.name: one for one in davis_sequences(self.davis, self.names, self.settings.size)}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "sequences"}
+    name, shape = "shift", (9.0, 3.8)
 
     def identity(self) -> dict[str, Json]:
         files = [file for one in self.sequences.values() for file in one.files(1)]
         return self.cast.identity() | {"sequences": list(self.names), "davis": content_hash(files), "border": BORDER}
-
-    def _pairs(self) -> list[tuple[str, str]]:
-        return [(style, method) for style in self.cast.texts for method in (CONTENT, *self.cast.methods)]
 
     def parts(self, found: Mapping[str, Json]) -> list[Part]:  # noqa: ARG002
         steps = len(self.settings.steps())
@@ -99,29 +82,23 @@ class Shift(Experiment):
                 sequence,
                 style,
                 method,
-                *((1 + steps, 1 + steps) if method in _INDEPENDENT else (1 + 2 * steps, 1 + steps)),
+                *((1 + steps, 1 + steps) if method in INDEPENDENT else (1 + 2 * steps, 1 + steps)),
                 1,
                 (self.settings.size, self.settings.size),
             )
-            for style, method in self._pairs()
+            for style, method in self.pairs
             for sequence in self.names
         ]
-
-    def announce(self, parts: Sequence[Part]) -> None:
-        self.cast.announce(parts)
 
     def measure(self, part: Part, work: Work) -> dict[str, Json]:
         still = self.sequences[part.data].frame(0)
         losses = self.cast.losses(part.style, self.settings.size)
-        follows, steps = part.method not in _INDEPENDENT, self.settings.steps()
-        if part.method == CONTENT:
-            return changes(still, steps, unchanged, follows, losses)
-        with self.cast.stylizing(part.style, part.method, self.settings.size, work) as stylizer:
-            return changes(still, steps, lambda frames: work.counted(stylizer(frames)), follows, losses)
+        with self.stylizing(part, self.settings.size, work) as stylizer:
+            return changes(still, self.settings.steps(), stylizer, part.method not in INDEPENDENT, losses)
 
     def rows(self, found: Mapping[str, Json]) -> list[Row]:
         rows: list[Row] = []
-        for style, method in self._pairs():
+        for style, method in self.pairs:
             measured = [found[part_name(style, method, name)] for name in self.names]
             means = {key: mean_of_known([one[key] for one in measured]) for key in ("gradient", "style_loss")}
             for number, (movement, strength) in enumerate(self.settings.steps()):
@@ -135,9 +112,6 @@ class Shift(Experiment):
 
     def draw(self, figure: "Figure", rows: Sequence[Row], more: Mapping[str, Json]) -> None:  # noqa: ARG002
         draw(figure, rows)
-
-    def inches(self, rows: Sequence[Row]) -> tuple[float, float]:  # noqa: ARG002
-        return 9.0, 3.8
 
 
 def changes(
@@ -235,25 +209,8 @@ def draw(figure: "Figure", rows: Sequence[Row]) -> None:
     for panel, movement in zip(panels[0], movements, strict=True):
         own = [row for row in rows if row["movement"] == movement]
         for place, method in enumerate(dict.fromkeys(row["method"] for row in own)):
-            _curve(panel, [row for row in own if row["method"] == method], method, place)
+            draw_curves(panel, [row for row in own if row["method"] == method], "change", method, place, marker=".")
         panel.set_xlabel(labels[movement])
     panels[0][0].set_ylabel("change of the result (levels of 255)")
     panels[0][0].set_ylim(0, None)
-    handles, names = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=len(names))
-
-
-def _curve(panel: "Axes", rows: Sequence[Row], method: str, place: int) -> None:
-    color, strengths = color_of(method, place), sorted({row["strength"] for row in rows})
-    styles = list(dict.fromkeys(row["style"] for row in rows))
-
-    def curve(chosen: Sequence[str]) -> list[float]:
-        return [
-            mean_of_known([row["change"] for row in rows if row["strength"] == strength and row["style"] in chosen])
-            for strength in strengths
-        ]
-
-    panel.plot(strengths, curve(styles), ".-", color=color, label=method, linewidth=1.8)
-    if len(styles) > 1 and method != CONTENT:
-        for style in styles:
-            panel.plot(strengths, curve([style]), color=color, linewidth=0.6, alpha=0.5)
+    legend_below(figure, panels[0][0])

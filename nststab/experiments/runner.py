@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -120,6 +121,13 @@ class Experiment(ABC):
 
     name: str
     settings: ExperimentSettings
+    shape = (7.0, 4.0)
+    """Width and height of the figure in inches."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is made of the rest where it is asked for."""
+        made = {name for kind in type(self).__mro__ for name, one in vars(kind).items() if type(one) is cached_property}
+        return {name: value for name, value in vars(self).items() if name not in made}
 
     @abstractmethod
     def identity(self) -> Mapping[str, Json]:
@@ -150,8 +158,8 @@ class Experiment(ABC):
         """Draws into an empty figure."""
 
     def inches(self, rows: Sequence[Row]) -> tuple[float, float]:  # noqa: ARG002
-        """Width and height of the figure."""
-        return 7.0, 4.0
+        """`shape`, unless that depends on the rows."""
+        return self.shape
 
     def announce(self, parts: Sequence[Part]) -> None:  # noqa: ARG002
         """Logs what is about to be measured, and how long it will take."""

@@ -14,14 +14,14 @@ from torch import Tensor
 from nststab.datasets.folders import DavisSequence, davis_sequences
 from nststab.errors import NststabError, SettingError
 from nststab.experiments import paper
-from nststab.experiments.cast import Cast, part_name
+from nststab.experiments.cast import Cast, OnDavis, part_name
 from nststab.experiments.figures import COLORS, OTHERS, color_of
-from nststab.experiments.runner import Experiment, Part, Results, Work, run
+from nststab.experiments.runner import Part, Results, Work, run
 from nststab.experiments.settings import Table1Settings
 from nststab.frames import Stylizer, as_frames, pictures_of
 from nststab.listener import Listener, silent
 from nststab.measure.copies import copies
-from nststab.measure.intervals import Interval, bootstrap_interval, mean_of_known
+from nststab.measure.intervals import bootstrap_interval, mean_of_known, said, with_interval
 from nststab.measure.rows import CHEATS, LOSS_FRAMES, MEASURES, place_of, style_rows
 from nststab.measure.stability import (
     CONTENT,
@@ -117,7 +117,7 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Table1(Experiment):
+class Table1(OnDavis):
     """Of each sequence the patches, then of each style, method and sequence the figures.
 
     Attributes:
@@ -125,20 +125,13 @@ class Table1(Experiment):
     """
 
     settings: Table1Settings
-    cast: Cast
-    davis: Path
-    sequences: tuple[str, ...]
     shown: int = 0
     name = "stability"
 
     @cached_property
     def clips(self) -> Mapping[str, Clip]:
-        """The sequences by name."""
-        found = davis_sequences(self.davis, self.sequences, self.settings.size)
-        return {sequence.name: Clip(sequence, self.settings.limit) for sequence in found}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "clips"}
+        """The first frames of each sequence, by its name."""
+        return {name: Clip(sequence, self.settings.limit) for name, sequence in self.sequences.items()}
 
     @property
     def protocol(self) -> StabilitySettings:
@@ -185,9 +178,6 @@ class Table1(Experiment):
         losses = (4 if method == self.cheated else 2) * min(LOSS_FRAMES, clip.frames)
         name, size = part_name(style, method, clip.name), (clip.shape[1], clip.shape[0])
         return Part(name, (clip.name, patches), style, method, clip.frames, 1, losses, size)
-
-    def announce(self, parts: Sequence[Part]) -> None:
-        self.cast.announce(parts)
 
     def measure(self, part: Part, work: Work) -> Json:
         clip_name, patches = part.data
@@ -326,28 +316,19 @@ def _cells(row: Row, several: bool) -> tuple[str, ...]:
     method = f"{row['method']}: the ceiling" if row["method"] == CONTENT else row["method"]
     return (
         f"{row['style']}, {method}" if several else method,
-        _with_interval(row["psnr"], row["psnr_interval"], 2),
-        _with_interval(row["ssim"], row["ssim_interval"], 3),
+        with_interval(row["psnr"], row["psnr_interval"], 2),
+        with_interval(row["ssim"], row["ssim_interval"], 3),
         _papers(row["paper"]),
-        _said(row["flicker"], 2),
-        _said(row["style_loss"], 3),
-        _said(row["style_share"], 3),
-        _said(row["content_loss"], 3),
+        said(row["flicker"], 2),
+        said(row["style_loss"], 3),
+        said(row["style_share"], 3),
+        said(row["content_loss"], 3),
         str(row["n"]),
     )
 
 
 def _papers(cell: Mapping[str, float] | None) -> str:
     return "-" if cell is None else f"{cell['psnr']:.1f} / {cell['ssim']:.2f}"
-
-
-def _with_interval(value: float, interval: Interval, digits: int) -> str:
-    shown = _said(value, digits)
-    return shown if math.isnan(interval.low) else f"{shown} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
-
-
-def _said(value: float, digits: int) -> str:
-    return "-" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def _note(gained: Row | None, cheated: str) -> str:
@@ -359,7 +340,7 @@ def _note(gained: Row | None, cheated: str) -> str:
     )
     if gained is None:
         return text
-    psnr, ssim = (_with_interval(gained[key], gained[f"{key}_interval"], digits) for key, digits in _DIGITS)
+    psnr, ssim = (with_interval(gained[key], gained[f"{key}_interval"], digits) for key, digits in _DIGITS)
     theirs = gained["paper"]
     return (
         f"{text} The recurrent network gains {psnr} dB and {ssim} SSIM over the independent one, at "

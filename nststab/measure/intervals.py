@@ -33,3 +33,14 @@ def bootstrap_interval(values: Sequence[float], seed: int = 0, confidence: float
     drawn = np.random.default_rng(seed).integers(len(known), size=(RESAMPLES, len(known)))
     low, high = np.quantile(known[drawn].mean(1), [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(low), float(high))
+
+
+def said(value: float | None, digits: int) -> str:
+    """A figure for a table, with a dash for what could not be measured."""
+    return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def with_interval(value: float, interval: Interval, digits: int) -> str:
+    """A figure for a table with its interval, where it has one."""
+    shown = said(value, digits)
+    return shown if math.isnan(interval.low) else f"{shown} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"

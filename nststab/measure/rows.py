@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nststab.measure.intervals import bootstrap_interval, mean_of_known
+from nststab.measure.intervals import bootstrap_interval, mean_of_known, said
 from nststab.measure.stability import CONTENT
 from nststab.storage.tables import Row, Table
 
@@ -68,9 +68,5 @@ def stability_table(rows: Mapping[str, Figures]) -> Table:
     """What `MethodStability.as_row` gives, by the rows' names."""
     digits = {"psnr": 2, "ssim": 3, "flicker": 2, "style_loss": 3, "content_loss": 3}
     columns = ("", "PSNR dB", "SSIM", "flicker", "style loss", "content loss")
-    lines = [[name, *(_figure(row[key], count) for key, count in digits.items())] for name, row in rows.items()]
+    lines = [[name, *(said(row[key], count) for key, count in digits.items())] for name, row in rows.items()]
     return Table("", columns, lines)
-
-
-def _figure(value: float | None, digits: int) -> str:
-    return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
