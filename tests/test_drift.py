@@ -344,30 +344,6 @@ def test_the_command_measures_and_repeats_itself(tmp_path: Path, style: Path, cl
     assert rows[2]["cut_unseen"][0] > 0
 
 
-def test_a_killed_run_goes_on(tmp_path: Path, style: Path, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import nststab.experiments.long_runs as drift
-
-    arguments = (clip, "--styles", style, "--frames", 24, "--size", 40, "--methods", "recurrent")
-    whole = run(*arguments, "-o", tmp_path / "whole")
-    assert whole.exit_code == 0, whole.stderr
-    calls, original = [], drift.cut
-
-    def killed(*given: Any) -> dict[str, Any]:
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return original(*given)
-
-    monkeypatch.setattr(drift, "cut", killed)
-    assert run(*arguments, "-o", tmp_path / "killed").exit_code != 0
-    again = run(*arguments, "-o", tmp_path / "killed")
-    assert again.exit_code == 0, again.stderr
-    assert "50 frames of 40x32 to stylize" in again.stderr
-    assert len(calls) == 3  # not the input's again
-    names = [tmp_path / name / "results.json" for name in ("whole", "killed")]
-    assert names[0].read_text() == names[1].read_text()
-
-
 def test_a_picture_is_measured_without_a_loop(tmp_path: Path, style: Path) -> None:
     write_picture(tmp_path / "photo.png", pictures()[0])
     short = ("--frames", 20, "--size", 40, "--methods", "independent")
@@ -380,11 +356,8 @@ def test_a_picture_is_measured_without_a_loop(tmp_path: Path, style: Path) -> No
     ("arguments", "code", "message"),
     [
         (["{clip}", "--frames", "24", "--limit", "12"], 1, "expected a loop of at most 6"),
-        (["{clip}", "--frames", "5"], 2, "--frames"),
         (["{clip}", "--noise", "nan"], 2, "--noise"),
-        (["{clip}/nothing"], 2, "does not exist"),
         (["{grey}"], 1, "expected a picture with contrast"),
-        (["{clip}", "--methods", "recurrrent"], 2, "did you mean recurrent?"),
     ],
 )
 def test_bad_input_ends_in_one_line(
