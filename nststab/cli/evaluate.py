@@ -62,27 +62,14 @@ class StyledClip(click.ParamType):  # type: ignore[type-arg]
         return image, CLIP_PATH.convert(path, param, ctx)
 
 
-def _options(*names: str) -> Decorator:
-    """-o, -y, how many processes, the machine and verbosity, without those that an experiment lacks."""
-    made: dict[str, Decorator] = {
-        "output": output_option,
-        "yes": overwrite_option,
-        "jobs": click.option("--jobs", type=COUNT, metavar="N", help="Measure in so many processes at a time."),
-        "cluster": click.option(
-            "--cluster", metavar="ADDRESS", help="Measure on a Dask cluster, by its scheduler's tcp://host:port."
-        ),
-        "device": device_options,
-        "verbosity": verbosity_options,
-    }
-
-    def add(command: Callable[..., Any]) -> Callable[..., Any]:
-        for name in reversed(names):
-            command = made[name](command)
-        return command
-
-    return add
-
-
+_FILES: tuple[Decorator, ...] = (output_option, overwrite_option)
+_WORKERS: tuple[Decorator, ...] = (
+    click.option("--jobs", type=COUNT, metavar="N", help="Measure in so many processes at a time."),
+    click.option("--cluster", metavar="ADDRESS", help="Measure on a Dask cluster, by its scheduler's tcp://host:port."),
+)
+_MACHINE: tuple[Decorator, ...] = (device_options, verbosity_options)
+_ALL = (*_FILES, *_WORKERS, *_MACHINE)
+_METHODS = methods_option("independent,recurrent", plugins=True)
 _STYLES = click.option(
     "--styles",
     type=List(),
@@ -105,17 +92,17 @@ _DAVIS: tuple[Decorator, ...] = (
         help="Sequences of DAVIS, separated by commas.  [default: all]",
     ),
 )
-_ALL = _options("output", "yes", "jobs", "cluster", "device", "verbosity")
 
 
 class Recipe(NamedTuple):
-    """A command: the function of `nststab.experiments`, its settings, those with an option, and its other options."""
+    """A command: the function of `nststab.experiments`, its settings, those with an option; options beside."""
 
     summary: str
     function: str
     settings: type[ExperimentSettings]
     options: Sequence[str]
     others: Sequence[Decorator]
+    last: Sequence[Decorator] = _ALL
 
 
 EXPERIMENTS = {
@@ -124,7 +111,7 @@ EXPERIMENTS = {
         "table1",
         Table1Settings,
         ("patches", "size", "limit", *_OPTIMIZING, "seed"),
-        (*_DAVIS, _STYLES, methods_option("independent,recurrent", plugins=True), html_options, _ALL),
+        (*_DAVIS, _STYLES, _METHODS, html_options),
     ),
     "speed": Recipe(
         "Table 2: seconds per frame of every method at three sizes.",
@@ -139,8 +126,8 @@ EXPERIMENTS = {
                 help="One style; all that are shipped take the same time.  [default: the first that is shipped]",
             ),
             methods_option("independent,recurrent,ruder,gatys", plugins=True),
-            _options("output", "yes", "device", "verbosity"),
         ),
+        (*_FILES, *_MACHINE),
     ),
     "gram-trace": Recipe(
         "Figure 3: instability of styles against the trace of their Gram matrix.",
@@ -159,7 +146,6 @@ EXPERIMENTS = {
                 help="A clip stylized by another program, measured as it is: a folder of frames or a video; "
                 "once for each clip.",
             ),
-            _ALL,
         ),
     ),
     "distortions": Recipe(
@@ -167,7 +153,7 @@ EXPERIMENTS = {
         "distortions",
         DistortionSettings,
         ("patches", "size", "limit", *_OPTIMIZING, "seed"),
-        (*_DAVIS, _STYLES, methods_option("independent,recurrent", plugins=True), _ALL),
+        (*_DAVIS, _STYLES, _METHODS),
     ),
     "theorem": Recipe(
         "Figure 2 and Theorem 1: the minima of the style loss lie on a sphere.",
@@ -178,8 +164,8 @@ EXPERIMENTS = {
             _STYLES,
             click.option("--methods", hidden=True, help="As all experiments take it; nothing is stylized here."),
             click.option("--limit", hidden=True, help="As all experiments take it; nothing is stylized here."),
-            _options("output", "yes", "jobs", "cluster", "verbosity"),
         ),
+        (*_FILES, *_WORKERS, verbosity_options),
     ),
     "drift": Recipe(
         "Hundreds of frames: slope of brightness and colour, what a passing object leaves.",
@@ -189,8 +175,7 @@ EXPERIMENTS = {
         (
             click.argument("source", metavar="[INPUT]", type=CLIP_PATH, required=False),
             _STYLES,
-            methods_option("independent,recurrent", plugins=True),
-            _ALL,
+            _METHODS,
         ),
     ),
     "shift": Recipe(
@@ -198,7 +183,7 @@ EXPERIMENTS = {
         "shift",
         ShiftSettings,
         ("size", "pans", *_OPTIMIZING, "seed"),
-        (*_DAVIS, _STYLES, methods_option("independent,recurrent", plugins=True), _ALL),
+        (*_DAVIS, _STYLES, _METHODS),
     ),
 }
 
@@ -232,7 +217,7 @@ def _command(name: str, recipe: Recipe) -> click.Command:
         click.echo(results.table())
 
     command: Callable[..., Any] = set_options(recipe.settings)(run)
-    for add in reversed((*recipe.others[:-1], settings_options(recipe.settings, *recipe.options), recipe.others[-1])):
+    for add in reversed((*recipe.others, settings_options(recipe.settings, *recipe.options), *recipe.last)):
         command = add(command)
     return click.command(name, help=recipe.settings.__doc__, short_help=recipe.summary)(command)
 

@@ -112,10 +112,33 @@ class Figure2(Experiment):
         return {"plane": found["plane"], "counterexample": counterexample()}
 
     def table(self, rows: Sequence[Row], more: Mapping[str, Json]) -> Table:  # noqa: ARG002
-        return table(rows)
+        """A row for each Gram matrix."""
+        lines = [
+            [
+                f"{row['style']}",
+                f"{row['channels']}",
+                f"{row['positions']}",
+                f"{row['trace']:.4g}",
+                f"{row['radius']:.4g}",
+                f"{row['sphere_distance'] / row['radius']:.1e}",
+                f"{row['gram_error']:.1e}",
+                f"{row['spread']:.4g}",
+                f"{row['solution_dimension']} of {row['sphere_dimension']}",
+                "holds" if row["converse_holds"] else "fails",
+                f"{row['sphere_gap']:.2g}",
+            ]
+            for row in rows
+        ]
+        figures = ("C", "HW", "tr G", "√tr G", "distance", "Gram error", "spread", "dimensions", "converse", "gap")
+        title = "Theorem 1: the minima of the style objective"
+        return Table(title, ("Gram matrix", *figures), lines, NOTE.format(_SPHERE_POINTS))
 
     def draw(self, figure: "Figure", rows: Sequence[Row], more: Mapping[str, Json]) -> None:
-        draw(figure, rows, more["plane"])
+        """The objective in one and two dimensions, and what holds of the theorem."""
+        line, surface, scatter = figure.subplots(1, 3, width_ratios=(1, 1.05, 1.35))
+        _draw_line(line)
+        _draw_surface(surface, more["plane"])
+        _draw_rows(scatter, rows)
 
 
 class Case(NamedTuple):
@@ -274,38 +297,6 @@ NOTE = (
     "of solutions, and of the sphere that it lies on. gap: median ‖ΦΦᵀ - G‖ / ‖G‖ of {} random points of that sphere. "
     "The converse of Theorem 1, that every point of the sphere has the Gram matrix, holds for one channel only."
 )
-
-
-def table(rows: Sequence[Row]) -> Table:
-    """A row for each Gram matrix."""
-    lines = [
-        [
-            f"{row['style']}",
-            f"{row['channels']}",
-            f"{row['positions']}",
-            f"{row['trace']:.4g}",
-            f"{row['radius']:.4g}",
-            f"{row['sphere_distance'] / row['radius']:.1e}",
-            f"{row['gram_error']:.1e}",
-            f"{row['spread']:.4g}",
-            f"{row['solution_dimension']} of {row['sphere_dimension']}",
-            "holds" if row["converse_holds"] else "fails",
-            f"{row['sphere_gap']:.2g}",
-        ]
-        for row in rows
-    ]
-    figures = ("C", "HW", "tr G", "√tr G", "distance", "Gram error", "spread", "dimensions", "converse", "gap")
-    return Table(
-        "Theorem 1: the minima of the style objective", ("Gram matrix", *figures), lines, NOTE.format(_SPHERE_POINTS)
-    )
-
-
-def draw(figure: "Figure", rows: Sequence[Row], found: Mapping[str, Sequence[Sequence[float]]]) -> None:
-    """The objective in one and two dimensions, and what holds of the theorem. found: what `plane` gives."""
-    line, surface, scatter = figure.subplots(1, 3, width_ratios=(1, 1.05, 1.35))
-    _draw_line(line)
-    _draw_surface(surface, found)
-    _draw_rows(scatter, rows)
 
 
 def _draw_line(axes: "Axes") -> None:

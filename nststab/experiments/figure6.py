@@ -143,10 +143,32 @@ class Figure6(OnDavis):
         return {"regions": [region._asdict() for region in self.regions]}
 
     def table(self, rows: Sequence[Row], more: Mapping[str, Json]) -> Table:  # noqa: ARG002
-        return table(rows)
+        """A row for the input and for each method of every style."""
+        groups = {(row["style"], row["method"]): None for row in rows}
+        lines = []
+        for style, method in groups:
+            own = [row for row in rows if (row["style"], row["method"]) == (style, method) and row["strength"] > 0]
+            cells = [_cell(own, "translation"), _cell(own, "translation", "ssim_aligned")]
+            cells += [_cell(own, "blur"), _cell(own, "sharpening")]
+            cells += [f"{mean_of_known([row[name] for row in own]):.3f}" for name in ("style_loss", "content_loss")]
+            lines.append([f"{style} {method}", *cells, str(own[0]["n"])])
+        following = sorted({row["method"] for row in rows if row["d_follows_c"]})
+        said = f"For {' and '.join(following)} d(c) follows c in a clip of two frames." if following else ""
+        columns = ("", "translation", "aligned", "blur", "sharpening", "style loss", "content loss", "n")
+        return Table("SSIM under controlled distortions", columns, lines, _NOTE.format(said).strip())
 
     def draw(self, figure: "Figure", rows: Sequence[Row], more: Mapping[str, Json]) -> None:  # noqa: ARG002
-        draw(figure, rows)
+        """SSIM against strength, a panel for each distortion; of several styles the mean, and each as a thin line."""
+        axes = figure.subplots(1, len(DISTORTIONS), sharey=True)
+        for panel, distortion in zip(axes, DISTORTIONS, strict=True):
+            own = [row for row in rows if row["distortion"] == distortion]
+            for place, method in enumerate(dict.fromkeys(row["method"] for row in own)):
+                _curves(panel, [row for row in own if row["method"] == method], method, place)
+            panel.set_title(distortion)
+            panel.set_xlabel(_LABELS[distortion])
+        axes[0].set_ylabel("SSIM of the patch and the distorted patch")
+        axes[0].set_ylim(0, 1.02)
+        legend_below(figure, axes[0])
 
 
 def patch_size(longest_side: int) -> int:
@@ -332,22 +354,6 @@ _NOTE = (
 )
 
 
-def table(rows: Sequence[Row]) -> Table:
-    """A row for the input and for each method of every style."""
-    groups = {(row["style"], row["method"]): None for row in rows}
-    lines = []
-    for style, method in groups:
-        own = [row for row in rows if (row["style"], row["method"]) == (style, method) and row["strength"] > 0]
-        cells = [_cell(own, "translation"), _cell(own, "translation", "ssim_aligned")]
-        cells += [_cell(own, "blur"), _cell(own, "sharpening")]
-        cells += [f"{mean_of_known([row[name] for row in own]):.3f}" for name in ("style_loss", "content_loss")]
-        lines.append([f"{style} {method}", *cells, str(own[0]["n"])])
-    following = sorted({row["method"] for row in rows if row["d_follows_c"]})
-    note = _NOTE.format(f"For {' and '.join(following)} d(c) follows c in a clip of two frames." if following else "")
-    columns = ("", "translation", "aligned", "blur", "sharpening", "style loss", "content loss", "n")
-    return Table("SSIM under controlled distortions", columns, lines, note.strip())
-
-
 def _cell(rows: Sequence[Row], distortion: str, name: str = "ssim_stylized") -> str:
     strengths = [row["regions"] for row in rows if row["distortion"] == distortion]
     regions = [mean_of_known([region[name] for region in same]) for same in zip(*strengths, strict=True)]
@@ -360,20 +366,6 @@ _LABELS = {
     "blur": "sigma of the blur in pixels",
     "sharpening": "amount of sharpening",
 }
-
-
-def draw(figure: "Figure", rows: Sequence[Row]) -> None:
-    """SSIM against strength, a panel for each distortion; of several styles the mean, and each as a thin line."""
-    axes = figure.subplots(1, len(DISTORTIONS), sharey=True)
-    for panel, distortion in zip(axes, DISTORTIONS, strict=True):
-        own = [row for row in rows if row["distortion"] == distortion]
-        for place, method in enumerate(dict.fromkeys(row["method"] for row in own)):
-            _curves(panel, [row for row in own if row["method"] == method], method, place)
-        panel.set_title(distortion)
-        panel.set_xlabel(_LABELS[distortion])
-    axes[0].set_ylabel("SSIM of the patch and the distorted patch")
-    axes[0].set_ylim(0, 1.02)
-    legend_below(figure, axes[0])
 
 
 def _curves(panel: "Axes", rows: Sequence[Row], method: str, place: int) -> None:

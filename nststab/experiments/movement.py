@@ -108,10 +108,37 @@ class Shift(OnDavis):
         return rows
 
     def table(self, rows: Sequence[Row], more: Mapping[str, Json]) -> Table:  # noqa: ARG002
-        return table(rows)
+        """A row for the input and for each method of every style."""
+        steps = list(dict.fromkeys((row["movement"], row["strength"]) for row in rows))
+        groups = list(dict.fromkeys((row["style"], row["method"]) for row in rows))
+        lines = []
+        for style, method in groups:
+            own = [row for row in rows if (row["style"], row["method"]) == (style, method)]
+            figures = [f"{row['change']:.1f}" for row in own]
+            lines.append([f"{style} {method}", *figures, f"{own[0]['gradient']:.1f}", f"{own[0]['style_loss']:.3f}"])
+        columns = ("", *(_called(*step) for step in steps), "gradient", "style loss")
+        note = (
+            "Mean absolute change of the result, moved back, in levels of 255; the input's own is what the sampling "
+            "costs. Gradient: mean absolute horizontal difference of neighbouring pixels, in levels: a blurred result "
+            "changes little too."
+        )
+        return Table("Change of the result with a picture that moves", columns, lines, note)
 
     def draw(self, figure: "Figure", rows: Sequence[Row], more: Mapping[str, Json]) -> None:  # noqa: ARG002
-        draw(figure, rows)
+        """Change against the movement, a panel for each; of several styles the mean, and each as a thin line."""
+        movements = list(dict.fromkeys(row["movement"] for row in rows))
+        labels = {"pan": "pan in pixels", "zoom": "zoom, factor less 1", "turn": "turn in degrees"}
+        panels = figure.subplots(
+            1, len(movements), sharey=True, squeeze=False, width_ratios=[3] + [1] * (len(movements) - 1)
+        )
+        for panel, movement in zip(panels[0], movements, strict=True):
+            own = [row for row in rows if row["movement"] == movement]
+            for place, method in enumerate(dict.fromkeys(row["method"] for row in own)):
+                draw_curves(panel, [row for row in own if row["method"] == method], "change", method, place, marker=".")
+            panel.set_xlabel(labels[movement])
+        panels[0][0].set_ylabel("change of the result (levels of 255)")
+        panels[0][0].set_ylim(0, None)
+        legend_below(figure, panels[0][0])
 
 
 def changes(
@@ -176,41 +203,6 @@ def reach(movement: str, strength: float, height: int, width: int) -> float:
     return half * (abs(strength) if movement == "zoom" else math.radians(abs(strength)))
 
 
-def table(rows: Sequence[Row]) -> Table:
-    """A row for the input and for each method of every style."""
-    steps = list(dict.fromkeys((row["movement"], row["strength"]) for row in rows))
-    groups = list(dict.fromkeys((row["style"], row["method"]) for row in rows))
-    lines = []
-    for style, method in groups:
-        own = [row for row in rows if (row["style"], row["method"]) == (style, method)]
-        figures = [f"{row['change']:.1f}" for row in own]
-        lines.append([f"{style} {method}", *figures, f"{own[0]['gradient']:.1f}", f"{own[0]['style_loss']:.3f}"])
-    columns = ("", *(_called(*step) for step in steps), "gradient", "style loss")
-    note = (
-        "Mean absolute change of the result, moved back, in levels of 255; the input's own is what the sampling costs. "
-        "Gradient: mean absolute horizontal difference of neighbouring pixels, in levels: a blurred result changes "
-        "little too."
-    )
-    return Table("Change of the result with a picture that moves", columns, lines, note)
-
-
 def _called(movement: str, strength: float) -> str:
     unit = {"pan": " px", "turn": "°"}.get(movement, "")
     return f"{movement} {strength:g}{unit}"
-
-
-def draw(figure: "Figure", rows: Sequence[Row]) -> None:
-    """Change against the movement, a panel for each; of several styles the mean, and each as a thin line."""
-    movements = list(dict.fromkeys(row["movement"] for row in rows))
-    labels = {"pan": "pan in pixels", "zoom": "zoom, factor less 1", "turn": "turn in degrees"}
-    panels = figure.subplots(
-        1, len(movements), sharey=True, squeeze=False, width_ratios=[3] + [1] * (len(movements) - 1)
-    )
-    for panel, movement in zip(panels[0], movements, strict=True):
-        own = [row for row in rows if row["movement"] == movement]
-        for place, method in enumerate(dict.fromkeys(row["method"] for row in own)):
-            draw_curves(panel, [row for row in own if row["method"] == method], "change", method, place, marker=".")
-        panel.set_xlabel(labels[movement])
-    panels[0][0].set_ylabel("change of the result (levels of 255)")
-    panels[0][0].set_ylim(0, None)
-    legend_below(figure, panels[0][0])
