@@ -138,7 +138,13 @@ class Setting:
         """`value`, or a SettingError where it is out of range or none of the choices."""
         if value is None:
             return value
+        if self.is_sequence and not isinstance(value, tuple | list):
+            raise SettingError(f"{self.name}: expected several values, got {value!r}")
         for one in value if self.is_sequence else (value,):
+            if not isinstance(one, _ACCEPTED.get(self.item, object)) or (
+                isinstance(one, bool) and self.item is not bool
+            ):
+                raise SettingError(f"{self.name}: expected {_type_name(self.item)}, got {one!r}")
             if self.choices and one not in self.choices:
                 raise SettingError(f"{self.name}: {one!r} is not one of its values; {did_you_mean(one, self.choices)}")
             if isinstance(one, int | float | Fraction) and not isinstance(one, bool):
@@ -149,6 +155,16 @@ class Setting:
                         f"{self.name}: expected {self.spec.range or 'a finite number'}, got {_text(one)}"
                     )
         return value
+
+
+_ACCEPTED: dict[Any, Any] = {
+    int: int,
+    float: int | float | Fraction,
+    Fraction: int | Fraction,
+    bool: bool,
+    str: str,
+    Path: str | Path,
+}
 
 
 @dataclass(frozen=True)

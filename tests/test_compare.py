@@ -112,7 +112,7 @@ def test_stylize_takes_it_without_a_style_and_checks_it() -> None:
     for before, python, command in zip(*clips, strict=True):
         assert torch.allclose(python, 1 - before, atol=1e-6)
         assert torch.equal(python, command)
-    for options, message in [
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"style": "mosaic", "stylizer": negative}, "--style has no effect on negative"),
         (
             {"method": "painters:negative", "preserve_color": True, "style": "mosaic"},
@@ -123,9 +123,10 @@ def test_stylize_takes_it_without_a_style_and_checks_it() -> None:
         ({"method": "painters:small"}, "painters:small: expected a frame of"),
         ({"stylizer": 3}, "int: expected something to call, got an int"),
         ({"method": "gatys"}, "--method gatys needs a style"),
-    ]:
+    ]
+    for number, (options, message) in enumerate(refused):
         with pytest.raises(NststabError, match=message):
-            nststab.stylize("clip", "third/", **options)  # type: ignore[arg-type]
+            nststab.stylize("clip", f"refused_{number}/", **options)
     with pytest.raises(SettingError, match="of painters:negative nothing is known"):
         plan_stylize("clip", "third/", method="painters:negative")
 

@@ -160,7 +160,7 @@ def test_train_style(
     monkeypatch.setattr(train_style, "StyleSettings", lambda: small)
     monkeypatch.setattr(training_card, "_DEMO_FRAMES", 2)
     monkeypatch.setattr(training_card, "_DEMO_SIZE", 48)
-    monkeypatch.setattr(train_style, "estimated", two_seconds_a_step)
+    monkeypatch.setattr(train_style, "plan", two_seconds_a_step)
     example("train_style", monkeypatch, painting, photos, own, "--effort", 1)
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[3:]] == ["input", *NETWORKS]
     command("stylize", clip, "--style", own, "-o", f"{clip.with_name('drawn')}/")  # the folder is a style

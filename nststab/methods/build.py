@@ -20,7 +20,7 @@ from nststab.frames import Frame, Stylizer
 from nststab.losses import LossSettings, PerceptualLoss
 from nststab.methods.feed_forward import FeedForward
 from nststab.methods.settings import FEED_FORWARD as FEED_FORWARD
-from nststab.methods.settings import MethodSettings, OptimizationSettings
+from nststab.methods.settings import MachineSettings, MethodSettings, OptimizationSettings
 from nststab.networks.perceptual import layers_of, perceptual_network
 from nststab.networks.settings import PerceptualSettings
 from nststab.settings import Precision, did_you_mean
@@ -49,7 +49,8 @@ class Machine:
 
 
 def machine(device: str, precision: str) -> Machine:
-    """Resolves `auto`; raises NststabError for a device that is not there."""
+    """Resolves `auto`; raises NststabError for a device that is not there, SettingError for what is no device."""
+    MachineSettings(device, precision)  # type: ignore[arg-type]
     chosen = torch.device(_best_device() if device == "auto" else device)
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available[chosen.type]:

@@ -183,7 +183,9 @@ def score(
     _refuse_twice(original, paths)
     if html is not None:
         check_report(html, [original, *paths])
-    raw = None if raw_size is None else RawFormat(*raw_size) if fps is None else RawFormat(*raw_size, Fraction(fps))
+    raw = (
+        None if raw_size is None else RawFormat(*raw_size) if fps is None else RawFormat(*raw_size, Fraction(str(fps)))
+    )
     source, clips = open_clip(original, start=start, duration=duration, fps=fps, raw=raw), list(map(open_clip, paths))
     for clip in (source, *clips):
         if clip.kind == "picture":
