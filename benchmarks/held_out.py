@@ -57,7 +57,7 @@ def compare(name: str, photos: tuple[Tensor, ...], iterations: int) -> dict[str,
     checkpoint = source.trained("independent")
     trained = checkpoint.training["loss"]
     settings = LossSettings(style_weight=trained["style_weight"], content_weight=trained["content_weight"])
-    vgg = perceptual_network(None, torch.device("cpu"))
+    vgg = perceptual_network(torch.device("cpu"))
     loss = PerceptualLoss(vgg, source.target(vgg, settings.style_layers, 512), settings, torch.bfloat16)
     stylize = FeedForward(checkpoint.network)
     network, optimized, passed = [], [], []

@@ -40,7 +40,7 @@ def main() -> None:
     options = parser.parse_args()
     checkpoints = {str(path): load_checkpoint(path) for path in options.networks}
     stylizers = {name: FeedForward(one.network, precision="bfloat16") for name, one in checkpoints.items()}
-    vgg = perceptual_network(None, torch.device("cpu"))
+    vgg = perceptual_network(torch.device("cpu"))
     target = next(iter(checkpoints.values())).style
     loss = PerceptualLoss(vgg, target, LossSettings(), torch.bfloat16)
     table = Table("network", *FIGURES, *(f"row {row}" for row in range(ROWS)))

@@ -118,7 +118,7 @@ def test_a_shipped_style_has_a_complete_card(style: Style) -> None:
 def test_shipped_targets_serve_the_losses_and_without_a_picture_the_traces(style: Style) -> None:
     target, training = load_target(style.target)
     assert set(target) >= {*LossSettings().style_layers, *(LAYERS if style.image is None else ())}
-    assert training["perceptual"] == perceptual_network(None, torch.device("cpu")).fingerprint
+    assert training["perceptual"] == perceptual_network(torch.device("cpu")).fingerprint
     assert training["style_size"] > 0
     for gram in target.values():
         assert torch.allclose(gram, gram.mT)

@@ -77,7 +77,7 @@ def test_vgg19_is_used_as_gatys_did(vgg19: Path, picture: Path) -> None:
 
 
 def test_the_bundled_network_keeps_the_layers_of_the_trained_styles() -> None:
-    assert layers_of(perceptual_network(None, CPU)) == {}
+    assert layers_of(perceptual_network(CPU)) == {}
 
 
 def test_chosen_layers_win(vgg19: Path, picture: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_layer_that_is_not_there_is_named(picture: Path, option: str, message:
 
 
 def grams(style: Style, options: MethodSettings | None = None) -> dict[str, Tensor]:
-    network = perceptual_network(None, CPU, pooling=(options or MethodSettings()).gatys.pooling)
+    network = perceptual_network(CPU, (options or MethodSettings()).gatys)
     return dict(style.target(network, ("relu1_2", "relu3_3"), 32))
 
 
@@ -128,7 +128,7 @@ def test_a_picture_and_a_shipped_style_blend(picture: Path) -> None:
 
 def test_gram_targets_of_max_pooling_do_not_serve_average_pooling() -> None:
     checkpoint = str(find_style("the_great_wave").checkpoint("independent"))
-    with pytest.raises(ValueError, match=r"carries Gram targets of another .*--pooling\); give the style's picture"):
+    with pytest.raises(ValueError, match=r"Gram targets of another .*gatys\.pooling\); give the style's picture"):
         grams(style_source(checkpoint), chosen_by(pooling="average"))
 
 
@@ -158,7 +158,7 @@ def unpictured(tmp_path: Path) -> Path:
 
 def test_kept_targets_stand_for_the_picture(unpictured: Path) -> None:
     picture = read_picture(find_style("the_great_wave").image or Path()).rgb
-    drawn = style_target(perceptual_network(None, CPU), resize(picture, 512), ("relu1_2", "relu3_3"))
+    drawn = style_target(perceptual_network(CPU), resize(picture, 512), ("relu1_2", "relu3_3"))
     for text in (unpictured, unpictured / "independent.safetensors"):
         kept = grams(style_source(str(text)))
         assert kept.keys() == drawn.keys()
@@ -182,14 +182,14 @@ def test_a_style_without_targets_is_taken_from_the_picture_beside_it(tmp_path: P
 def test_targets_alone_are_a_style_for_the_optimizers(tmp_path: Path) -> None:
     save_target(tmp_path / "target.safetensors", {"relu1_2": torch.eye(64)[None]}, {})
     source = style_source(str(tmp_path))
-    assert set(source.target(perceptual_network(None, CPU), ("relu1_2",), 32)) == {"relu1_2"}
-    with pytest.raises(SettingError, match="has no network for --method independent"):
+    assert set(source.target(perceptual_network(CPU), ("relu1_2",), 32)) == {"relu1_2"}
+    with pytest.raises(SettingError, match="has no network for the method independent"):
         source.trained("independent")
 
 
 def test_only_the_layers_that_are_asked_for_are_followed() -> None:
     """The targets of a style that is shipped without its picture also hold the layers of the traces."""
-    network = perceptual_network(None, CPU)
+    network = perceptual_network(CPU)
     source = style_source("mosaic")
     assert set(source.target(network, ("relu1_1",), 32)) == {"relu1_1"}
     loss = perceptual_loss(source, chosen_by(), 32, CPU)
@@ -199,9 +199,9 @@ def test_only_the_layers_that_are_asked_for_are_followed() -> None:
 def test_targets_in_their_own_file_go_before_those_in_the_checkpoint(tmp_path: Path) -> None:
     network = TransformationNetwork(NetworkConfig(widths=(4, 6, 8), blocks=0))
     save_checkpoint(tmp_path / "independent.safetensors", Checkpoint(network, {"relu1_2": torch.eye(64)[None]}))
-    of_checkpoint = style_source(str(tmp_path)).target(perceptual_network(None, CPU), ("relu1_2",), 32)
+    of_checkpoint = style_source(str(tmp_path)).target(perceptual_network(CPU), ("relu1_2",), 32)
     save_target(tmp_path / "target.safetensors", {"relu1_2": 2 * torch.eye(64)[None]}, {})
-    of_file = style_source(str(tmp_path)).target(perceptual_network(None, CPU), ("relu1_2",), 32)
+    of_file = style_source(str(tmp_path)).target(perceptual_network(CPU), ("relu1_2",), 32)
     assert torch.equal(of_file["relu1_2"], 2 * of_checkpoint["relu1_2"])
 
 
@@ -210,7 +210,7 @@ def test_targets_in_their_own_file_go_before_those_in_the_checkpoint(tmp_path: P
     [
         (
             chosen_by(pooling="average"),
-            r"--pooling\), and the picture that others would be .* is not beside them",
+            r"gatys.pooling\), and the picture that others would be .* is not beside them",
         ),
         (chosen_by(style_scale=2), "gatys.style_scale has no effect on .*unfree, which has no picture to scale"),
         (chosen_by(loss={"style_layers": ("relu3_1",)}), "no Gram matrix at relu3_1; it has relu1_2, relu2_2"),
@@ -243,7 +243,7 @@ def test_the_style_picture_is_scaled_with_the_scales(picture: Path, monkeypatch:
     monkeypatch.setattr("nststab.methods.build.Gatys", spy)
     build("gatys", style_source(str(picture)), chosen_by(scales=3), longest_side=128, machine=MACHINE)
     loss, coarse = said[0], said[6]
-    network = perceptual_network(None, CPU)
+    network = perceptual_network(CPU)
     image = read_picture(picture).rgb
     for made, side in zip((*coarse, loss), (32, 64, 128), strict=True):
         expected = style_target(network, resize(image, side), made.settings.style_layers)

@@ -140,8 +140,12 @@ CASES = [
     ("clip.mp4 -o out.mp4 --style notes.txt", 2, "the style notes.txt is neither a picture nor weights"),
     ("clip.mp4 -o out.mp4 --style empty/", 2, "the style empty/ is a folder"),
     ("clip.mp4 -o out.mp4 --style no_such_style", 2, "no style is named 'no_such_style'"),
-    ("clip.mp4 -o out.mp4 --style style.png", 2, "--method recurrent needs a trained style, style.png is a picture"),
-    ("clip.mp4 -o out.mp4 --style independent.safetensors", 2, "is a network for --method independent, not recurrent"),
+    ("clip.mp4 -o out.mp4 --style style.png", 2, "the method recurrent needs a trained style, style.png is a picture"),
+    (
+        "clip.mp4 -o out.mp4 --style independent.safetensors",
+        2,
+        "a network for the method independent, not recurrent",
+    ),
     (
         f"clip.mp4 -o out.mp4 {INDEPENDENT.replace('=', ' ').replace('independent.', 'recurrent.')}",
         2,

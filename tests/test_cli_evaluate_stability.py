@@ -230,7 +230,7 @@ def test_changed_frames_and_masks_do_not_go_on(run: Run, monkeypatch: pytest.Mon
         ("--sequences swan,cat", 2, "davis has no DAVIS sequence 'cat'; there is: dog, swan"),
         ("--sequences ,", 2, "--sequences names none"),
         ("--styles nothing", 2, "no style is named 'nothing'"),
-        ("--styles wave/recurrent.safetensors --methods independent", 2, "is a network for --method recurrent"),
+        ("--styles wave/recurrent.safetensors --methods independent", 2, "is a network for the method recurrent"),
         ("--sequences low --size 16", 1, "expected frames that hold a patch of 7x7 pixels, got 16x5"),
         ("--sequences bare", 1, "expected an annotation per frame, 00000.png is missing"),
     ],

@@ -122,7 +122,7 @@ def test_stylize_takes_it_without_a_style_and_checks_it() -> None:
         ({"method": "painters:short"}, "the stylizer stopped after 4 frames, before the clip's end"),
         ({"method": "painters:small"}, "painters:small: expected a frame of"),
         ({"stylizer": 3}, "int: expected something to call, got an int"),
-        ({"method": "gatys"}, "--method gatys needs a style"),
+        ({"method": "gatys"}, "the method gatys needs a style"),
     ]
     for number, (options, message) in enumerate(refused):
         with pytest.raises(NststabError, match=message):

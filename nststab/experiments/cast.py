@@ -137,20 +137,20 @@ class Cast:
 
     def losses_of(self, source: StyleSource, longest_side: int) -> FrameLosses:
         """The losses of a style that is none of ours."""
-        options = {"network": self.settings.network, "vgg_weights": self.settings.vgg_weights}
-        return measuring_losses(source, options, longest_side, self.where)
+        return measuring_losses(source, self.settings.perceptual, longest_side, self.where)
 
     def identity(self) -> dict[str, Any]:
         """What decides the figures: settings, methods, contents of the styles' files, networks, arithmetic."""
         said = self.settings.identity()
         if not set(self.methods) & set(OPTIMISERS):
             said = {name: value for name, value in said.items() if name not in _OF_OPTIMISERS}
-        options = {name: said.pop(name, None) and getattr(self.settings, name) for name in ("network", "vgg_weights")}
+        for name in ("network", "vgg_weights"):
+            said.pop(name, None)
         return {
             **said,
             "methods": list(self.methods),
             "styles": digests(self.sources, self.methods),
-            "perceptual_network": perceptual_name(options),
+            "perceptual_network": perceptual_name(self.settings.perceptual),
             "device": self.device,
             "precision": self.precision,
             "threads": torch.get_num_threads(),

@@ -82,7 +82,7 @@ class Figure2(Experiment):
     @cached_property
     def cases(self) -> "Mapping[str, Case]":
         """The Gram matrices by the names of their parts."""
-        network = perceptual_network(None, torch.device("cpu"))
+        network = perceptual_network(torch.device("cpu"))
         found = list(self.random)
         for name, text in self.texts.items():
             target = style_source(text).target(network, (STYLE_LAYER,), self.settings.size)

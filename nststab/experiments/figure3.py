@@ -117,9 +117,9 @@ class Figure3(Stylizing):
     @cached_property
     def traces(self) -> Mapping[tuple[str, str], Mapping[str, float]]:
         """The traces of each style, of ours under the method "", of others' under `CLIPS`."""
-        network, weights, device = self.settings.network, self.settings.vgg_weights, self.cast.where.device
+        settings, device = self.settings.perceptual, self.cast.where.device
         pictures = {style: style_source(picture) for style, (picture, _) in self.theirs.items()}
-        ours, others = (style_traces(found, network, weights, device) for found in (self._styles, pictures))
+        ours, others = (style_traces(found, settings, device) for found in (self._styles, pictures))
         return {("", style): trace for style, trace in ours.items()} | {
             (CLIPS, style): trace for style, trace in others.items()
         }

@@ -26,6 +26,11 @@ class PerceptualSettings(ExperimentSettings):
     network: Literal["vgg16", "vgg19"] | None = same(networks.PerceptualSettings, "network")
     vgg_weights: Path | None = same(networks.PerceptualSettings, "vgg_weights")
 
+    @property
+    def perceptual(self) -> networks.PerceptualSettings:
+        """As the library takes it."""
+        return networks.PerceptualSettings(self.network, self.vgg_weights)
+
 
 @dataclass(frozen=True)
 class StylizingSettings(PerceptualSettings):

@@ -23,6 +23,11 @@ class MeasureSettings(Settings):
     vgg_weights: Path | None = same(PerceptualSettings, "vgg_weights")
     seed: int = setting(0, "Seed of everything random.", least=0, most=2**32 - 1)
 
+    @property
+    def perceptual(self) -> PerceptualSettings:
+        """The network that losses are measured with."""
+        return PerceptualSettings(self.network, self.vgg_weights)
+
 
 @dataclass(frozen=True)
 class ScoreSettings(MeasureSettings):

@@ -179,7 +179,7 @@ def scaled_losses(
         if not style.scalable:
             raise SettingError(f"gatys.style_scale has no effect on {style.text}, which has no picture to scale")
         style = style.drawn()
-    network = perceptual_network(gatys.vgg_weights, where.device, gatys.network, gatys.pooling)
+    network = perceptual_network(where.device, gatys)
     chosen = settings.loss.resolved(replace(LossSettings(), **layers_of(network)))
     losses = []
     for scale in reversed(range(gatys.scales if scales is None else scales)):
@@ -193,7 +193,7 @@ def scaled_losses(
 
 def measuring_losses(
     style: Style,
-    perceptual: "PerceptualSettings | Mapping[str, Any]",
+    perceptual: PerceptualSettings,
     longest_side: int,
     where: Machine,
     style_scale: float = 1.0,
@@ -201,8 +201,6 @@ def measuring_losses(
     """Style and content loss of frames with weights of one, which compare whatever the methods were run with."""
     from nststab.measure.stability import perceptual_losses
 
-    if not isinstance(perceptual, PerceptualSettings):
-        perceptual = PerceptualSettings(perceptual["network"], perceptual["vgg_weights"])
     gatys = OptimizationSettings(
         perceptual.network, perceptual.vgg_weights, perceptual.pooling, style_scale=style_scale
     )

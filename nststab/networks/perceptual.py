@@ -1,7 +1,6 @@
-"""The perceptual network that the command line asks for, and the layers that go with it."""
+"""The perceptual network that settings ask for, and the layers that go with it."""
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from nststab.errors import NststabError, SettingError
 from nststab.networks.checkpoints import read_tensors
 from nststab.networks.pretrained import pretrained
+from nststab.networks.settings import PerceptualSettings
 from nststab.storage.jobs import content_hash
 from nststab.styles.shipped import perceptual_weights
 from nststab.vgg import PerceptualNetwork, Pooling, normalization
@@ -30,22 +30,21 @@ def load_perceptual(path: Path, pooling: Pooling = "max") -> PerceptualNetwork:
         raise NststabError(f"{path}: {error}") from error
 
 
-def perceptual_network(
-    weights: Path | None, device: torch.device, name: str | None = None, pooling: Pooling = "max"
-) -> PerceptualNetwork:
-    """The bundled VGG-16, the user's weights, or torchvision's network of that `name`."""
-    if name and weights:
-        raise SettingError("--network and --vgg-weights exclude each other")
-    if name:
-        state = pretrained(name, log.info)
-        return PerceptualNetwork(state, normalization(state, {}), pooling).to(device)
-    return load_perceptual(weights or perceptual_weights(), pooling).to(device)
+def perceptual_network(device: torch.device, settings: PerceptualSettings | None = None) -> PerceptualNetwork:
+    """The network that `settings` name, by default the bundled VGG-16; SettingError where they name two."""
+    settings = settings or PerceptualSettings()
+    if settings.network and settings.vgg_weights:
+        raise SettingError("network and vgg_weights exclude each other")
+    if settings.network:
+        state = pretrained(settings.network, log.info)
+        return PerceptualNetwork(state, normalization(state, {}), settings.pooling).to(device)
+    return load_perceptual(settings.vgg_weights or perceptual_weights(), settings.pooling).to(device)
 
 
-def perceptual_name(options: Mapping[str, Any]) -> str:
-    """What results call the network that --network and --vgg-weights name: a file by its name and content."""
-    path: Path | None = options["vgg_weights"]
-    return f"{path.name} ({content_hash(path)})" if path else options["network"] or "the bundled VGG-16"
+def perceptual_name(settings: PerceptualSettings) -> str:
+    """What results call the network that `settings` name: a file by its name and content."""
+    path = settings.vgg_weights
+    return f"{path.name} ({content_hash(path)})" if path else settings.network or "the bundled VGG-16"
 
 
 def layers_of(network: PerceptualNetwork) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import torch
 
 from nststab.errors import SettingError
 from nststab.networks.perceptual import perceptual_network
+from nststab.networks.settings import PerceptualSettings
 from nststab.storage.tables import Table
 from nststab.styles import shipped as assets
 from nststab.styles.shipped import Style
@@ -29,7 +30,7 @@ class Predictions:
 def predict(images: Sequence[Path]) -> Predictions:
     """What is likely of the styles of pictures, before any training; raises NststabError for one that is no picture."""
     measured = read_measured(assets.measured_instability())
-    network = perceptual_network(None, torch.device("cpu"))
+    network = perceptual_network(torch.device("cpu"))
     line = measured.lines[measured.layer]
     rows, sentences = [], []
     for image in images:
@@ -87,19 +88,16 @@ def basis(measured: Measured) -> str:
 
 
 def style_traces(
-    styles: Mapping[str, StyleSource], network: str | None, vgg_weights: Path | None, device: torch.device
+    styles: Mapping[str, StyleSource], settings: PerceptualSettings, device: torch.device
 ) -> dict[str, Mapping[str, float]]:
-    """Of each style the trace at both layers, from its picture or its card; SettingError where it has neither.
-
-    network, vgg_weights: another perceptual network than the bundled one, by torchvision's name or its file.
-    """
-    perceptual = perceptual_network(vgg_weights, device, network)
+    """Of each style the trace at both layers, from its picture or its card; SettingError where it has neither."""
+    perceptual = perceptual_network(device, settings)
     found: dict[str, Mapping[str, float]] = {}
     for name, source in styles.items():
         if picture := source.picture or source.shipped:
             found[name] = traces(perceptual, read_picture(picture).rgb)
         else:
-            found[name] = _card_traces(source, bundled=not (network or vgg_weights))
+            found[name] = _card_traces(source, bundled=not (settings.network or settings.vgg_weights))
     return found
 
 
@@ -114,7 +112,7 @@ def _card_traces(source: StyleSource, bundled: bool) -> Mapping[str, float]:
     if not bundled:
         raise SettingError(
             f"the style {source.text} has no picture: {folder} lacks image.jpg, and the traces of cards are those of "
-            "the bundled VGG-16, not of --network and --vgg-weights"
+            "the bundled VGG-16, not of network and vgg_weights"
         )
     try:
         told = Style(folder.name, folder).card["gram_trace"]

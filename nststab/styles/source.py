@@ -1,4 +1,4 @@
-"""What the command line calls a style: a shipped style, a picture, a checkpoint, or a blend of several."""
+"""What names a style: a shipped style, a picture, a checkpoint, or a blend of several."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -52,19 +52,19 @@ class StyleSource:
         return replace(self, picture=self.picture or self.shipped)
 
     def trained(self, method: str) -> Checkpoint:
-        """The checkpoint for a feed-forward method; raises a usage error where there is none."""
+        """The checkpoint for a feed-forward method; raises SettingError where there is none."""
         if self.checkpoint is None:
             raise SettingError(
-                f"--method {method} needs a trained style, {self.text} is a picture; "
-                "train one with `nststab train image`, or use --method ruder or gatys"
+                f"the method {method} needs a trained style, {self.text} is a picture; "
+                "train one with train_style, or use the method ruder or gatys"
             )
         path = self.checkpoint(method)
         if not path.is_file():
-            raise SettingError(f"the style {self.text} has no network for --method {method}")
+            raise SettingError(f"the style {self.text} has no network for the method {method}")
         checkpoint = load_checkpoint(path)
         if checkpoint.network.config.recurrent != (method == "recurrent"):
             kind = "recurrent" if checkpoint.network.config.recurrent else "independent"
-            raise SettingError(f"{self.text} is a network for --method {kind}, not {method}")
+            raise SettingError(f"{self.text} is a network for the method {kind}, not {method}")
         return checkpoint
 
     def target(self, network: PerceptualNetwork, layers: tuple[str, ...], longest_side: int) -> StyleTarget:
@@ -86,8 +86,8 @@ class StyleSource:
             raise NststabError(f"{self.text} carries no Gram targets; give the style's picture instead")
         if not fits:
             raise NststabError(
-                f"{self.text} carries Gram targets of another perceptual network (--network, --vgg-weights, "
-                f"--pooling){self._unpictured()}; give the style's picture instead"
+                f"{self.text} carries Gram targets of another perceptual network (gatys.network, "
+                f"gatys.vgg_weights, gatys.pooling){self._unpictured()}; give the style's picture instead"
             )
         return {layer: style[layer].to(device) for layer in (layers if complete else style)}
 
@@ -135,8 +135,8 @@ class StyleBlend:
         return replace(self, sources=tuple(source.drawn() for source in self.sources))
 
     def trained(self, method: str) -> Checkpoint:
-        """No network was trained for a blend: a usage error."""
-        raise SettingError(f"--method {method} takes one style, got {self.text}; use --method ruder or gatys")
+        """No network was trained for a blend: raises SettingError."""
+        raise SettingError(f"the method {method} takes one style, got {self.text}; use the method ruder or gatys")
 
     def target(self, network: PerceptualNetwork, layers: tuple[str, ...], longest_side: int) -> StyleTarget:
         """The weighted mean of the styles' Gram targets."""
@@ -147,7 +147,7 @@ Style = StyleSource | StyleBlend
 
 
 def chosen_style(texts: Sequence[str], weights: Sequence[float] | None = None) -> Style:
-    """One style, or the blend of several, equal parts by default; a wrong number of weights is a usage error."""
+    """One style, or the blend of several, equal parts by default; a wrong number of weights is a SettingError."""
     sources = tuple(style_source(text) for text in texts)
     if weights is not None and len(weights) != len(sources):
         raise SettingError(f"gatys.style_weights has {len(weights)} numbers for {len(sources)} styles")
@@ -157,7 +157,7 @@ def chosen_style(texts: Sequence[str], weights: Sequence[float] | None = None) -
 
 
 def style_source(text: str) -> StyleSource:
-    """What `text` names; raises a usage error for a file that is missing and for an unknown name."""
+    """What `text` names; raises SettingError for a file that is missing and for an unknown name."""
     path = Path(text)
     suffix = path.suffix.lower()
     if path.is_file() and suffix in _WEIGHT_SUFFIXES:

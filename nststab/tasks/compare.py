@@ -294,5 +294,5 @@ def _decisive(clip: Clip, measured: StabilitySettings, flow: str, settings: Meas
         "radius": patches.radius,
         "flow": flow,
         "seed": settings.seed,
-        "perceptual_network": perceptual_name({"network": settings.network, "vgg_weights": settings.vgg_weights}),
+        "perceptual_network": perceptual_name(settings.perceptual),
     }

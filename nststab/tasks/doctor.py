@@ -248,7 +248,7 @@ def _weights() -> Iterator[Finding]:
     from nststab.networks.perceptual import perceptual_network
     from nststab.styles.shipped import perceptual_weights
 
-    network = perceptual_network(None, torch.device("cpu"))
+    network = perceptual_network(torch.device("cpu"))
     yield _shipped("VGG-16", perceptual_weights(), f"layers to {network.layers[-1]}")
 
 

@@ -245,9 +245,10 @@ def _masks(path: Path, source: Clip, start: Seconds | None, duration: Seconds | 
 def _losses(pairing: Pairing, style: str | Path | None, where: Machine, settings: ScoreSettings) -> FrameLosses:
     """Content loss, and style loss where the style is known, with weights of one."""
     if style is not None:
-        asked = {"network": settings.network, "vgg_weights": settings.vgg_weights}
-        return measuring_losses(style_source(str(style)), asked, max(pairing.width, pairing.height), where)
-    network = perceptual_network(settings.vgg_weights, where.device, settings.network)
+        return measuring_losses(
+            style_source(str(style)), settings.perceptual, max(pairing.width, pairing.height), where
+        )
+    network = perceptual_network(where.device, settings.perceptual)
     layers = layers_of(network).get("content_layers", LossSettings().content_layers)
     return perceptual_losses(ContentLoss(network, layers), where.device)
 
@@ -311,7 +312,7 @@ def _decisive(
         "flow": flow.method if flow.files is None else "files",
         "cuts": settings.cuts,
         "style": None if style is None else Path(style).name,
-        "perceptual_network": perceptual_name({"network": settings.network, "vgg_weights": settings.vgg_weights}),
+        "perceptual_network": perceptual_name(settings.perceptual),
         "limit": settings.limit,
         **{
             name: None if value is None else float(Fraction(value))

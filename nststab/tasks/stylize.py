@@ -221,7 +221,7 @@ class _ClipJob:
         if own is not None and styles:
             raise SettingError(f"--style has no effect on {method}")
         if own is None and not styles:
-            raise SettingError(f"--method {method} needs a style: --style NAME|IMAGE|WEIGHTS")
+            raise SettingError(f"the method {method} needs a style: a name, a picture or weights")
         texts = [str(one) for one in styles]
         chosen = chosen_style(texts, settings.gatys.style_weights) if own is None else None
         clip = opened(source, settings)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Required, TypedDict, Unpack
+from typing import Any, Literal, Required, TypedDict, Unpack
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from nststab.losses import LossSettings, StyleTarget, style_target
 from nststab.methods.build import Machine
 from nststab.networks.checkpoints import Checkpoint, load_checkpoint, load_target, save_checkpoint
 from nststab.networks.perceptual import perceptual_network
+from nststab.networks.settings import PerceptualSettings
 from nststab.networks.transformation import (
     NetworkConfig,
     TransformationNetwork,
@@ -68,7 +69,7 @@ class StageOptions(TypedDict, total=False):
 
     photos: Required[str | Path]
     output: Required[str | Path]
-    network: str | None
+    network: Literal["vgg16", "vgg19"] | None
     vgg_weights: str | Path | None
     device: str
     restart: bool
@@ -196,7 +197,7 @@ def video_training(
     loss = replace(_loss_before(start.training), **given)
     vgg = _perceptual(options, where)
     if start.training.get("perceptual", vgg.fingerprint) != vgg.fingerprint:
-        raise NststabError(f"{checkpoint} was trained with another perceptual network (--vgg-weights)")
+        raise NststabError(f"{checkpoint} was trained with another perceptual network (vgg_weights)")
     model = start.network if start.network.config.recurrent else make_recurrent(start.network)
     if settings.margin is not None:
         model = with_margin(model, settings.margin)
@@ -246,7 +247,8 @@ def _gram_targets(path: Path, checkpoint: Checkpoint) -> Mapping[str, Tensor]:
 
 def _perceptual(options: StageOptions, where: Machine) -> PerceptualNetwork:
     weights = options.get("vgg_weights")
-    return perceptual_network(Path(weights) if weights else None, where.device, options.get("network"))
+    settings = PerceptualSettings(options.get("network"), Path(weights) if weights else None)
+    return perceptual_network(where.device, settings)
 
 
 def checked_output(output: str | Path, restart: bool = False) -> Path:

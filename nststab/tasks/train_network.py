@@ -80,7 +80,7 @@ def train_network(
     names = tuple(f"{style_name(text)}@{size}" for text, _ in order for size in settings.strokes)
     if len(set(names)) < len(names):
         raise SettingError(f"expected styles of different names, got {', '.join(sorted(names))}")
-    vgg = perceptual_network(None, where.device)
+    vgg = perceptual_network(where.device)
     targets = [_target(vgg, text, size) for text, _ in order for size in settings.strokes]
     torch.manual_seed(settings.seed)
     width = settings.width

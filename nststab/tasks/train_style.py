@@ -161,7 +161,7 @@ def style_training(
     stages = (image.on(where.precision), video.on(where.precision))
     picture = read_picture(Path(painting)).rgb
     parts = PhotoFolder(Path(photos)).hold_out()
-    perceptual = perceptual_network(None, where.device)
+    perceptual = perceptual_network(where.device)
     loss = LossSettings(style_weight=image.style_weight, content_weight=image.content_weight)
     target = style_target(perceptual, resize(picture, image.style_size).to(where.device), loss.style_layers)
     begun = None if start_from is None else str(start_from)
