@@ -143,7 +143,7 @@ def test_version() -> None:
         ("--verbos stylize", "--verbos"),
         ("stylize", "Missing argument 'INPUT'."),
         ("compare {file}", "Missing option '--style'."),
-        ("stylize {file} -o x.png", "--method recurrent needs a style"),
+        ("stylize {file} -o x.png", "the method recurrent needs a style"),
         ("stylize {file} --style x", "Missing option '-o' / '--output'."),
         ("stylize {file} --iteration 3", "--iterations"),
         ("stylize {file} -o x.png --style x --method recurent", "did you mean recurrent?"),

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 _SMALL = 128  # longest side of the first run
 _LEAST = 32  # shortest side of any: networks need some pixels, and these fit anywhere
 _GROWTH = 3.0  # of the sides from one run to the next at most, so that memory is known before it is taken
+_PIECES = 1.15  # what a long job's memory comes to lie in, with threads beside it: 1.0 to 1.3 measured
 _ROOM = 0.9  # the part of the available memory that a run may take
 # The interpreter's end touches pages of the libraries that nothing else does: 130 to 190 MB with torch and OpenCV.
 _END = 170e6
@@ -193,7 +194,7 @@ class Plan:
 
     def needed(self, width: int, height: int) -> int:
         """Bytes that the process, or the GPU, will hold at the peak with frames of a size."""
-        added = sum(part.added(width, height) for part in self.parts) + self.work.waiting(width, height)
+        added = _PIECES * sum(part.added(width, height) for part in self.parts) + self.work.waiting(width, height)
         if self.work.device.type == "cuda":
             return round(added)
         return round(max(self.work.held.peak, self.work.held.now + max(added, _END)))
