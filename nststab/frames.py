@@ -51,3 +51,9 @@ def as_frames(pictures: Iterable[Tensor]) -> Iterator[Frame]:
 def pictures_of(frames: Iterable[Frame]) -> Iterator[Tensor]:
     """The bare pictures (1, 3, H, W) of frames."""
     return (frame.rgb for frame in frames)
+
+
+def is_finite(values: Tensor) -> bool:
+    """Whether no value is NaN or infinite; several times as fast as asking each of them."""
+    low, high = values.aminmax()
+    return bool((high - low).isfinite())

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from nststab.cli import group
 from nststab.losses import LossSettings, style_target
-from nststab.networks.checkpoints import Checkpoint, save_checkpoint
+from nststab.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
@@ -91,8 +91,31 @@ def save_weights(perceptual: PerceptualNetwork) -> None:
     metadata = {"format": "nststab-network-1", "network": '{"recurrent": false, "widths": [9, 9, 9], "blocks": 2}'}
     save_file({"network.encoder.0.convolution.weight": torch.zeros(4, 3, 9, 9)}, "shapes.safetensors", metadata)
     Path("garbage.safetensors").write_bytes(b"\xff\x00garbage" * 40)
+    save_numbers_that_are_none(state)
+    for name in ("page.safetensors", "page.pth"):  # what a download leaves where a login was asked for
+        Path(name).write_text("<!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>\n")
+    whole = Path("independent.safetensors").read_bytes()
+    Path("short_of_bytes.safetensors").write_bytes(whole[: len(whole) // 2])
+    torch.save({f"module.{name}": value for name, value in network.state_dict().items()}, "module.pth")
+    Path("short_of_bytes.pth").write_bytes(Path("module.pth").read_bytes()[:-40])
     torch.save({"network.weight": Hostile()}, "hostile.pth")
     Path("hostile.pt").write_bytes(pickle.dumps({"features.0.weight": Hostile()}))
+
+
+def save_numbers_that_are_none(vgg: dict[str, torch.Tensor]) -> None:
+    """Files whose numbers are NaN or infinite, and a network of finite ones whose pictures are not."""
+    independent = load_checkpoint(Path("independent.safetensors")).network.state_dict()
+    metadata = {"network": '{"recurrent": false, "widths": [4, 6, 8], "blocks": 1}'}
+    for name, weight, value in (
+        ("nan", "blocks.0.first.convolution.weight", float("nan")),
+        ("infinite", "output.bias", float("inf")),
+        ("overflowing", "encoder.1.convolution.weight", 3e38),
+    ):
+        changed = {f"network.{key}": one.clone() for key, one in independent.items()}
+        changed[f"network.{weight}"].view(-1)[::2] = value
+        changed[f"network.{weight}"].view(-1)[1::2] = -value
+        save_file(changed, f"{name}.safetensors", metadata)
+    save_file({**vgg, "features.7.bias": vgg["features.7.bias"] * torch.nan}, "nan_vgg.safetensors")
 
 
 @pytest.fixture
@@ -157,6 +180,19 @@ CASES = [
         1,
         "shapes.safetensors holds the weights of another architecture",
     ),
+    ("clip.mp4 -o out.mp4 --style page.safetensors", 1, "page.safetensors is not a readable .safetensors file"),
+    ("clip.mp4 -o out.mp4 --style page.pth", 1, "refused to load page.pth"),
+    ("clip.mp4 -o out.mp4 --style short_of_bytes.safetensors", 1, "short_of_bytes.safetensors is not a readable"),
+    ("clip.mp4 -o out.mp4 --style short_of_bytes.pth", 1, "refused to load short_of_bytes.pth: it is damaged"),
+    ("clip.mp4 -o out.mp4 --style module.pth", 1, "module.pth holds no transformation network of nststab"),
+    (
+        "clip.mp4 -o out.mp4 --style nan.safetensors --method independent",
+        1,
+        "nan.safetensors is of no use: network.blocks.0.first.convolution.weight holds NaN or infinity",
+    ),
+    ("clip.mp4 -o out.mp4 --style infinite.safetensors --method independent", 1, "network.output.bias holds NaN"),
+    ("photo.png -o out.png --style overflowing.safetensors --method independent", 1, "its weights overflow"),
+    ("clip.mp4 -o out.mp4 --style overflowing.safetensors --method independent", 1, "its weights overflow"),
     ("clip.mp4 -o out.mp4 --style garbage.safetensors", 1, "garbage.safetensors is not a readable .safetensors"),
     ("clip.mp4 -o out.mp4 --style hostile.pth", 1, "refused to load hostile.pth"),
     ("clip.mp4 -o out.mp4 --style hostile.pt", 1, "refused to load hostile.pt"),
@@ -168,6 +204,7 @@ CASES = [
     (f"photo.png -o out.png {GATYS} --vgg-weights hostile.pth", 1, "refused to load hostile.pth"),
     (f"photo.png -o out.png {GATYS} --vgg-weights independent.safetensors", 1, "expected VGG-16 or VGG-19 weights"),
     (f"photo.png -o out.png {GATYS} --vgg-weights short.safetensors", 1, "these weights have no layer relu4_3"),
+    (f"photo.png -o out.png {GATYS} --vgg-weights nan_vgg.safetensors", 1, "nan_vgg.safetensors is of no use"),
     (f"photo.png -o out.png {GATYS} --vgg-weights notes.txt", 1, "expected weights in a .safetensors, .pth or .pt"),
     # numbers and names
     (f"clip.mp4 -o out.mp4 {INDEPENDENT} --size -3", 2, "'--size': expected at least 1, got -3"),
@@ -200,6 +237,7 @@ OTHERS = [
     (f"optimize photo.png nothing.png -o out.png {VGG}", 2, "the style nothing.png does not exist"),
     (f"optimize photo.png text.png -o out.png {VGG}", 1, "text.png: expected a picture"),
     (f"optimize photo.png style.png -o out.png {VGG} --temporal-weight 3", 2, "has no effect on gatys"),
+    ("train average independent.safetensors nan.safetensors -o out.safetensors", 1, "nan.safetensors is of no use"),
     (f"optimize clip.mp4 style.png -o out.png {VGG}", 2, "a clip does not fit into one picture"),
     (f"compare clip.mp4 -o out.mp4 --style style.png --methods independent {VGG}", 2, "needs a trained style"),
     (f"compare clip.mp4 -o out.mp4 --style independent.safetensors {VGG}", 2, "not recurrent"),

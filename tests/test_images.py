@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from nststab.errors import NststabError
 from nststab.video.images import (
     ALPHA_SUFFIXES,
     PICTURE_SUFFIXES,
@@ -132,6 +133,15 @@ def test_jpeg_is_4_4_4_of_quality_95(tmp_path: Path) -> None:
 def test_float_to_byte_rounds_and_clamps() -> None:
     values = torch.tensor([-0.1, 0.49 / 255, 0.51 / 255, 127.6 / 255, 1.0, 1.7]).view(1, 1, 1, 6)
     assert to_uint8(values).flatten().tolist() == [0, 0, 1, 128, 255, 255]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_no_number_is_never_written(tmp_path: Path, value: float) -> None:
+    values = torch.full((1, 3, 4, 4), 0.5)
+    values[0, 1, 2, 3] = value
+    with pytest.raises(NststabError, match="NaN or infinity"):
+        write_picture(tmp_path / "out.png", values)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["text.png", "text.jpg", "text.tif"])

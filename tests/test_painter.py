@@ -46,6 +46,13 @@ def test_bgr_goes_in_and_out() -> None:
         assert np.array_equal(painter(frame[..., ::-1])[..., ::-1], wanted)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_frame_that_may_not_be_written_to_is_painted_without_a_warning() -> None:
+    (frame,) = pictures(1)
+    frame.flags.writeable = False
+    assert np.array_equal(Painter(STYLE, device="cpu", precision="float32")(frame), painted("recurrent", [frame])[0])
+
+
 @pytest.mark.parametrize(
     ("frame", "message"),
     [

@@ -107,6 +107,20 @@ def test_the_targets_of_a_checkpoint_are_those_of_a_file(tmp_path: Path) -> None
     assert all(torch.equal(kept[layer], target[layer]) for layer in target)
 
 
+def test_weights_that_are_no_numbers_are_not_kept(tmp_path: Path) -> None:
+    broken = network()
+    broken.load_state_dict(broken.state_dict() | {"output.bias": torch.tensor([0.0, torch.nan, 0.0])})
+    for checkpoint in (
+        Checkpoint(broken),
+        Checkpoint(network(), style() | {"relu3_3": torch.full((1, 2, 2), -torch.inf)}),
+    ):
+        with pytest.raises(
+            ValueError, match=r"not written: (network\.output\.bias|style\.relu3_3) holds NaN or infinity"
+        ):
+            save_checkpoint(tmp_path / "mine.safetensors", checkpoint)
+    assert not list(tmp_path.iterdir())
+
+
 GRAM = {"style.relu1_2": torch.eye(4)[None]}
 NO_TARGETS: dict[str, tuple[dict[str, Tensor], dict[str, str]]] = {
     "another format": (GRAM, {"format": "nststab-target-2"}),

@@ -8,7 +8,8 @@ from torch import Tensor
 from nststab.color import preserve_flat
 from nststab.engines import Engine
 from nststab.engines.torch_engine import TorchEngine
-from nststab.frames import Frame
+from nststab.errors import NststabError
+from nststab.frames import Frame, is_finite
 from nststab.networks.transformation import TransformationNetwork
 from nststab.settings import Precision
 
@@ -48,7 +49,13 @@ def paint(
     """The stylized frame (1, 3, H, W) on the CPU, and what a recurrent network sees of it with the next one.
 
     What is dark or flat stays so (`preserve_flat`), outside of the recurrence, which the network was trained for.
+    Raises NststabError where the network's arithmetic overflows.
     """
     result = engine(rgb, previous, style)
+    if not is_finite(result):
+        raise NststabError(
+            "the network makes no picture of this frame but NaN or infinity: its weights overflow; "
+            "try the precision float32, or another network"
+        )
     painted = preserve_flat(result, rgb.to(result)).cpu()
     return painted, result if engine.is_recurrent else None

@@ -40,7 +40,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, dtype: torch.dtype = tor
     """Writes a `.safetensors` file, whole or not at all, with the network's settings in its metadata.
 
     Raises:
-        ValueError: another suffix. OSError: the file cannot be written.
+        ValueError: another suffix, or weights that are not finite. OSError: the file cannot be written.
     """
     tensors = _named("network", checkpoint.network.state_dict()) | _named("style", checkpoint.style)
     network = json.dumps(asdict(checkpoint.network.config))
@@ -68,6 +68,7 @@ def _write(
 ) -> None:
     if path.suffix != ".safetensors":
         raise NststabError(f"networks and targets are kept in .safetensors files, got {path.name}")
+    require_finite(tensors, "what was trained is not written")
     narrow = {name: _narrowed(value.detach().cpu(), dtype) for name, value in tensors.items()}
     write_durably(path, _in_order(save(narrow, {**metadata, "training": json.dumps(dict(training))})))
 
@@ -104,7 +105,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Reads a `.safetensors` checkpoint, or a `.pth` with the same tensors (never unpickling code).
 
     Raises:
-        FileNotFoundError: there is no such file. ValueError: it is no checkpoint, or one of another architecture.
+        FileNotFoundError: there is no such file. ValueError: it is no checkpoint, one of another architecture, or one
+            whose weights are not finite.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no such checkpoint: {path}")
@@ -122,6 +124,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise NststabError(
             f"{path} holds the weights of another architecture: {str(error).splitlines()[-1].strip()}"
         ) from error
+    require_finite(tensors, f"{path} is of no use")
     return Checkpoint(network, _part("style", tensors), _training(path, metadata.get("training", "{}")))
 
 
@@ -139,10 +142,18 @@ def load_target(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise NststabError(
             f"{path} holds no Gram targets of nststab (expected tensors named style.* and format {TARGET_FORMAT})"
         )
+    require_finite(tensors, f"{path} is of no use")
     for layer, gram in target.items():
-        if gram.ndim != 3 or gram.shape != (1, gram.shape[-1], gram.shape[-1]) or not bool(gram.isfinite().all()):
-            raise NststabError(f"{path}: expected a finite Gram matrix (1, C, C) at {layer}, got {tuple(gram.shape)}")
+        if gram.ndim != 3 or gram.shape != (1, gram.shape[-1], gram.shape[-1]):
+            raise NststabError(f"{path}: expected a Gram matrix (1, C, C) at {layer}, got {tuple(gram.shape)}")
     return target, _training(path, metadata.get("training", "{}"))
+
+
+def require_finite(tensors: Mapping[str, Tensor], consequence: str) -> None:
+    """Raises NststabError, with the first of `tensors` that holds NaN or infinity and what that means."""
+    for name, value in tensors.items():
+        if not bool(value.isfinite().all()):
+            raise NststabError(f"{consequence}: {name} holds NaN or infinity; take another one, or train it anew")
 
 
 def _training(path: Path, text: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from nststab.errors import NststabError, SettingError
-from nststab.networks.checkpoints import read_tensors
+from nststab.networks.checkpoints import read_tensors, require_finite
 from nststab.networks.pretrained import pretrained
 from nststab.networks.settings import PerceptualSettings
 from nststab.storage.jobs import content_hash
@@ -21,13 +21,16 @@ def load_perceptual(path: Path, pooling: Pooling = "max") -> PerceptualNetwork:
     """Reads the weights of a VGG, such as `assets.perceptual_weights()`, with the normalisation that goes with them.
 
     Raises:
-        FileNotFoundError: there is no such file. ValueError: it holds no weights, or those of another network.
+        FileNotFoundError: there is no such file. ValueError: it holds no weights, those of another network, or
+            some that are not finite.
     """
     tensors, metadata = read_tensors(path)
     try:
-        return PerceptualNetwork(tensors, normalization(tensors, metadata), pooling)
+        network = PerceptualNetwork(tensors, normalization(tensors, metadata), pooling)
     except ValueError as error:
         raise NststabError(f"{path}: {error}") from error
+    require_finite(dict(network.weights), f"{path} is of no use")  # a classifier, which is not read, may hold NaN
+    return network
 
 
 def perceptual_network(device: torch.device, settings: PerceptualSettings | None = None) -> PerceptualNetwork:

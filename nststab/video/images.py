@@ -17,6 +17,7 @@ from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps, UnidentifiedIma
 from torch import Tensor
 
 from nststab.errors import NststabError
+from nststab.frames import is_finite
 
 # the Pillow format behind each suffix, and how it is written
 _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -93,7 +94,7 @@ def _to_picture(image: Image.Image) -> Picture:
 def from_uint8(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
     """Bytes (H, W, C) to a frame (1, C, H, W) in [0, 1]."""
     return (
-        torch.from_numpy(pixels)
+        torch.from_numpy(np.require(pixels, requirements="W"))  # of a read-only one, which torch warns of, a copy
         .permute(2, 0, 1)
         .unsqueeze(0)
         .to(torch.float32, memory_format=torch.contiguous_format)
@@ -102,9 +103,14 @@ def from_uint8(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
 
 
 def to_uint8(frame: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """A frame (1, C, H, W) to bytes (H, W, C): clamped to [0, 1], times 255, rounded; other shapes: ValueError."""
+    """A frame (1, C, H, W) to bytes (H, W, C): clamped to [0, 1], times 255, rounded.
+
+    Raises NststabError for another shape, and for NaN or infinity, which no byte stands for.
+    """
     if frame.ndim != 4 or frame.shape[0] != 1:
         raise NststabError(f"expected one frame (1, C, H, W), got a tensor of shape {tuple(frame.shape)}")
+    if not is_finite(frame):
+        raise NststabError("the result holds NaN or infinity, and is not written")
     scaled = frame.detach().to("cpu", torch.float32).clamp(0, 1).mul_(255).round_()
     pixels: np.ndarray[Any, np.dtype[np.uint8]] = scaled[0].permute(1, 2, 0).to(torch.uint8).contiguous().numpy()
     return pixels
