@@ -24,7 +24,7 @@ from nststab.video.images import write_picture
 from tests.conftest import tiny_state_dict
 
 ROOT = Path(__file__).resolve().parents[1]
-KILLS = 4  # of each of six commands
+KILLS = 4  # of each of eight commands
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux, to fork safely")
 
 # Importing torch takes longer than these jobs, so one process imports all and forks a child for each run. That is safe
@@ -35,10 +35,12 @@ import av, cv2, rich.progress, safetensors.torch, torch, torch._dynamo
 import nststab.methods.build, nststab.cli.train, nststab.cli.flow, nststab.cli.stylize, nststab.cli.optimize
 import nststab.tasks.train, nststab.flow.source, nststab.train.stages, nststab.video.writer
 from nststab.networks import transformation as networks
+from nststab.storage.parts import Parts
 from nststab.tasks import train
 from nststab.cli import group
 tiny = networks.NetworkConfig(widths=(4, 6, 8), blocks=1)
 train.NetworkConfig = lambda: tiny
+Parts.length = 2
 print("ready", flush=True)
 for line in sys.stdin:
     assert len(os.listdir("/proc/self/task")) == 1, os.listdir("/proc/self/task")
@@ -66,6 +68,19 @@ for line in sys.stdin:
         time.sleep(0.002)
         ended, status = os.waitpid(child, os.WNOHANG)
     print(status, flush=True)
+"""
+
+
+SLOW = """
+import time
+
+
+def blend(frames):
+    before = None
+    for frame in frames:
+        time.sleep(0.01)
+        before = frame.rgb if before is None else (before + frame.rgb) / 2
+        yield frame.with_rgb(before)
 """
 
 
@@ -116,16 +131,23 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
     folder = tmp_path_factory.mktemp("kill")
     (folder / "film").mkdir()
     (folder / "photos").mkdir()
+    (folder / "long").mkdir()
     scene = texture(48, 64, 1)  # 48x48, as x264 rarely codes the same frames otherwise in a last row of parts of blocks
     for number in range(6):
         write_picture(folder / f"film/{number}.png", scene[..., 2 * number : 2 * number + 48])
         write_picture(folder / f"photos/{number}.png", texture(48, 64, 10 + number))
+    for number in range(40):
+        shot = scene if number < 25 else 1 - scene.flip(2) ** 3
+        write_picture(folder / f"long/{number}.png", shot[..., number % 16 :][..., :48])
+    (folder / "slow.py").write_text(SLOW)
     write_picture(folder / "style.png", texture(48, 64, 2))
     save_file(tiny_state_dict(), folder / "vgg.safetensors")
     style = style_target(PerceptualNetwork(tiny_state_dict()), texture(32, 32, 2), LossSettings().style_layers)
     torch.manual_seed(0)
     network = TransformationNetwork(NetworkConfig(widths=(4, 6, 8), blocks=1))
     save_checkpoint(folder / "image.safetensors", Checkpoint(network, style))
+    recurrent = TransformationNetwork(NetworkConfig(recurrent=True, widths=(4, 6, 8), blocks=1))
+    save_checkpoint(folder / "shots.safetensors", Checkpoint(recurrent, style))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     with subprocess.Popen(
         [sys.executable, "-c", SERVER],
@@ -153,6 +175,8 @@ JOBS = {
     "gatys": (f"stylize film --style style.png --method gatys {OPTIMIZE} 20 -o OUT/", ""),
     "ruder": (f"optimize film style.png {OPTIMIZE} 20,20 --set ruder.long_term=1,2 -o OUT.mp4", ".mp4"),
     "passes": (f"optimize film style.png {OPTIMIZE} 10,10 --passes 3 -o OUT/", ""),
+    "network": ("stylize long --style shots.safetensors -o OUT.mp4", ".mp4"),
+    "own": ("stylize long --method slow:blend -o OUT.mp4", ".mp4"),
     "flow": ("flow estimate film -o OUT --distances 1,2", ""),
     "image": (f"train image style.png {TRAIN} --steps 25 -o OUT.safetensors", ".safetensors"),
     "video": (f"train video image.safetensors {TRAIN} --steps 15 --length 2 -o OUT.safetensors", ".safetensors"),

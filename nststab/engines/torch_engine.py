@@ -22,7 +22,7 @@ class TorchEngine:
         return self._network.config.recurrent
 
     def __call__(self, frame: Tensor, previous: Tensor | None = None, style: Tensor | None = None) -> Tensor:
-        style = None if style is None else style.to(self._device)
+        previous, style = (None if one is None else one.to(self._device) for one in (previous, style))
         with torch.no_grad(), autocast(self._device, self._precision):
             stylized: Tensor = self._network(frame.to(self._device), previous, style)
         return stylized

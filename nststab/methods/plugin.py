@@ -88,6 +88,11 @@ def load_stylizer(name: str) -> Stylizer:
     return Checked(name, found)
 
 
+def source_file(name: str) -> Path:
+    """The file of the module in which `load_stylizer` found what `name` says."""
+    return Path(sys.modules[name.partition(":")[0]].__file__ or "")
+
+
 def checked(name: str, stylizer: Stylizer) -> Stylizer:
     """One's own stylizer, whose frames are checked as they come."""
     if not callable(stylizer):

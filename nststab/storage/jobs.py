@@ -163,8 +163,9 @@ def resumable(
     Raises:
         As `open_job`. An error of the block has a note that says what is kept.
     """
+    folder = unfinished(output)
     try:
-        job = open_job(unfinished(output), identity, restart)
+        job = open_job(folder, identity, restart or (begun(folder) and not Job(folder, False, None).has_results))
     except OtherSettings as error:
         raise OtherSettings(f"{error}; say overwrite=True to begin afresh") from error
     if output.is_dir():

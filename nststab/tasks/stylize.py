@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypedDict, Unpack
@@ -17,17 +17,18 @@ from nststab.flow.source import flow_source
 from nststab.frames import Frame, Stylizer
 from nststab.listener import Listener, named, reported, silent
 from nststab.methods.build import Machine, build, frame_settings, machine
-from nststab.methods.plugin import checked, load_stylizer
+from nststab.methods.plugin import checked, load_stylizer, source_file
 from nststab.methods.settings import OPTIMISERS
-from nststab.shots import by_shot
+from nststab.shots import split_shots
 from nststab.storage.durable import sync
 from nststab.storage.jobs import Job, content_hash, identity_of, overwrites, resumable
+from nststab.storage.parts import Parts
 from nststab.styles.shipped import demo_clip
 from nststab.styles.source import Style, StyleSource, chosen_style
 from nststab.tasks.clip_plan import clip_work
 from nststab.tasks.plan import Plan, Work, check, plan
 from nststab.tasks.settings import StylizeSettings
-from nststab.video.clip import Clip, RawFormat, check_output, convert_clip, kind_of, open_clip
+from nststab.video.clip import Clip, RawFormat, check_output, comes_in_parts, convert_clip, kind_of, open_clip
 from nststab.video.settings import ClipSettings
 from nststab.video.streams import STANDARD
 
@@ -244,8 +245,12 @@ class _ClipJob:
 
     @property
     def resumes(self) -> bool:
-        """Whether finished optimisations are kept."""
-        return self.method in OPTIMISERS and Path(self.output) != STANDARD and self.clip.is_seekable
+        """Whether what is finished is kept: each optimisation, and of the other methods the parts of a clip."""
+        output = Path(self.output)
+        if output == STANDARD or not self.clip.is_seekable or not (self.style or ":" in self.method):
+            return False  # of a stylizer that was handed over nobody knows whether it is the same
+        kept = self.method in OPTIMISERS
+        return kept or (self.clip.kind != "picture" and comes_in_parts(check_output(self.clip, self.output), output))
 
     def run(self, overwrite: bool, progress: Listener) -> Stylized:
         settings, clip = self.settings, self.clip
@@ -276,7 +281,8 @@ class _ClipJob:
                 advance(number if unit == "iterations" else None, note=note)
 
             def frame_done(done: int, total: int | None) -> None:
-                kept.progress(done)
+                if kept.parts is None:
+                    kept.progress(done)
                 if unit == "frames":
                     advance(max(done, kept.frames), total)
 
@@ -290,6 +296,7 @@ class _ClipJob:
                     machine=self.where,
                     iteration=iteration,
                     keep=kept.job.keep if kept.job else None,
+                    parts=kept.parts,
                     folder=folder,
                     flow=flow,
                 )
@@ -297,9 +304,10 @@ class _ClipJob:
             result = convert_clip(
                 clip,
                 kept.output,
-                finished(stylizer, settings),
+                finished(stylizer, settings, kept.parts),
                 audio=settings.audio,
                 raw=settings.raw,
+                parts=kept.parts,
                 progress=frame_done,
             )
         seconds = time.monotonic() - started
@@ -320,7 +328,7 @@ class _ClipJob:
         return "frames", frames
 
     def _kept(self, overwrite: bool) -> "AbstractContextManager[_Kept]":
-        """Where to write, and what keeps finished optimisations, where anything does."""
+        """Where to write, and what keeps what is finished, where anything does."""
         if not self.resumes:
             return nullcontext(_Kept(self.output))
         clip = self.clip
@@ -328,20 +336,25 @@ class _ClipJob:
             self.settings,
             method=self.method,
             device=self.where.device.type,
-            arithmetic=self.where.optimizing,
+            arithmetic=self.where.optimizing if self.method in OPTIMISERS else self.where.precision,
             style=[source.identity for source in self._sources],
+            own=None if self.own is None else content_hash(source_file(self.method)),
             input=f"{clip.path.name} ({content_hash(clip.pictures or clip.path)})",
         )
-        return _whole_or_folder(clip, self.output, identity, overwrite)
+        return _whole_or_folder(clip, self.output, identity, overwrite, self.method not in OPTIMISERS)
 
 
 @dataclass(frozen=True)
 class _Kept:
-    """Where a clip is written, and the job that keeps what is done, if there is one; `frames` were finished before."""
+    """Where a clip is written, and the job that keeps what is done, if there is one; `frames` were finished before.
+
+    The job of an optimisation keeps each of its results, of another method the `parts` of its output.
+    """
 
     output: str
     job: Job | None = None
     frames: int = 0
+    parts: Parts | None = None
 
     def progress(self, frames: int) -> None:
         """So many frames are finished."""
@@ -350,12 +363,15 @@ class _Kept:
 
 
 @contextmanager
-def _whole_or_folder(clip: Clip, output: str, identity: dict[str, Any], restart: bool) -> Iterator[_Kept]:
+def _whole_or_folder(
+    clip: Clip, output: str, identity: dict[str, Any], restart: bool, in_parts: bool
+) -> Iterator[_Kept]:
     """A file is made in the job's folder, and moved to `output` when all went well; a folder fills frame by frame."""
     path, whole = Path(output), check_output(clip, output) != "folder"
     with resumable(path, identity, restart=restart, fills=not whole) as job:
         made = job.folder / path.name if whole else path
-        yield _Kept(str(made) if whole else output, job, job.frames)
+        parts = Parts(job) if in_parts else None
+        yield _Kept(str(made) if whole else output, job, parts.frames if parts else job.frames, parts)
         sync(made)  # before what it could be made from again is removed
         if whole:
             job.allow_overwriting()
@@ -374,14 +390,28 @@ def passes_folder(job: Job | None, passes: int) -> Iterator[Path | None]:
             yield Path(folder)
 
 
-def finished(stylizer: Stylizer, settings: StylizeSettings) -> Stylizer:
+def finished(stylizer: Stylizer, settings: StylizeSettings, parts: Parts | None = None) -> Stylizer:
     """The stylizer of a whole clip: with the colours of its input where they are kept, and a new call for each shot.
 
-    Shots do not know of each other, so whoever has several machines hands them out here.
+    Shots do not know of each other, so whoever has several machines hands them out here, and those whose frames stand
+    in finished `parts` are given back as they came.
     """
     shown = PreserveColor(stylizer) if settings.preserve_color else stylizer
 
     def whole(frames: Iterable[Frame]) -> Iterator[Frame]:
-        return by_shot(shown, frames) if settings.cuts else shown(frames)
+        for shot in split_shots(frames) if settings.cuts else [iter(frames)]:
+            yield from _stylized(shown, shot, parts)
 
     return whole
+
+
+def _stylized(stylizer: Stylizer, shot: Iterator[Frame], parts: Parts | None) -> Iterator[Frame]:
+    """The frames of a shot, stylized unless all of them are finished."""
+    if parts is None:
+        return stylizer(shot)
+    first = next(shot, None)
+    if first is None:
+        return shot
+    parts.begin_shot(first.number)
+    whole = chain([first], shot)
+    return whole if first.number < parts.shot else stylizer(whole)

@@ -16,6 +16,8 @@ from typing import Literal, NamedTuple
 
 from nststab.errors import NststabError
 from nststab.frames import Frame, Stylizer
+from nststab.storage.durable import sync
+from nststab.storage.parts import Parts
 from nststab.video.images import (
     ALPHA_SUFFIXES,
     PICTURE_SUFFIXES,
@@ -255,6 +257,7 @@ def convert_clip(
     *,
     audio: bool = True,
     raw: bool = False,
+    parts: Parts | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Conversion:
     """Read `source`, pass its frames through `stylize` and write them: whole or not at all, a folder frame by frame.
@@ -263,7 +266,9 @@ def convert_clip(
     order, with pictures of one size, which need not be the source's. Frame times, the last duration and the audio
     (unless `audio` is false) are the source's; a source without times is shown at 25 frames per second. Alpha is kept
     where the output holds it and the size is the source's. To standard output goes y4m, or bare rgb24 pixels if `raw`,
-    without audio. `progress` is told how many frames are done, of how many if that is known.
+    without audio. Where the output `comes_in_parts`, those that are finished are kept in `parts`, and what `stylize`
+    gives for frames that an earlier run finished is not written again. `progress` is told how many frames are done, of
+    how many if that is known.
 
     Raises:
         ValueError, OSError: as `open_clip` and `check_output` do, or if `stylize` gives fewer, more or other frames;
@@ -274,7 +279,7 @@ def convert_clip(
     notes: list[str] = []
     done, transparent = 0, False
     with (
-        _writer(kind, source, path, audio, raw, notes) as write,
+        _writer(kind, source, path, audio, raw, parts, notes) as write,
         BackgroundWriter(write, _QUEUE) as encoding,
         Prefetcher(source.frames(), _QUEUE) as decoded,
         _closed(stylize(taken := _Counted(decoded))) as stylized,
@@ -285,7 +290,8 @@ def convert_clip(
             if frame.number != done:
                 raise NststabError(f"expected frame {done} from the stylizer, with_rgb of its own, got {frame.number}")
             transparent = transparent or frame.alpha is not None
-            encoding.put(frame)
+            if parts is None or done >= parts.frames:
+                encoding.put(frame)
             done += 1
             if progress is not None:
                 progress(done, source.frame_count)
@@ -321,7 +327,7 @@ def _closed(frames: Iterator[Frame]) -> Iterator[Iterator[Frame]]:
 
 @contextmanager
 def _writer(
-    kind: Kind, source: Clip, output: Path, audio: bool, raw: bool, notes: list[str]
+    kind: Kind, source: Clip, output: Path, audio: bool, raw: bool, parts: Parts | None, notes: list[str]
 ) -> Iterator[Callable[[Frame], None]]:
     """A function that writes a frame; a clip is finished when the block ends well, and removed when it does not."""
     silent = output == STANDARD or kind == "folder" or output.suffix.lower() == ".y4m"
@@ -335,13 +341,13 @@ def _writer(
     elif kind == "video":
         with needs_av():
             from nststab.video.writer import VideoWriter
-        with replacing(output) as temporary, VideoWriter(temporary, output, source.source, audio) as writer:
+        with replacing(output) as temporary, VideoWriter(temporary, output, source.source, audio, parts) as writer:
             yield lambda frame: writer.write(frame.rgb, frame.time, frame.duration)
         notes += writer.notes
     elif kind == "folder":
         with _new_folder(output):
-            numbers = count(1)
-            yield lambda frame: _write_picture(_frame_path(output, next(numbers)), frame)
+            numbers = count(1 if parts is None else 1 + parts.frames)
+            yield lambda frame: _write_frame(output, next(numbers), frame, parts)
             for left in takewhile(Path.exists, (_frame_path(output, number) for number in numbers)):
                 left.unlink()  # of an earlier, longer clip: it would pass for the end of this one
     else:
@@ -359,6 +365,20 @@ def _new_folder(folder: Path) -> Iterator[None]:
         if made:
             with suppress(OSError):  # it has frames: they stay
                 folder.rmdir()
+
+
+def comes_in_parts(kind: Kind, output: Path) -> bool:
+    """Whether an output of this kind can be resumed after a part: folders, and video but for GIF and y4m."""
+    return kind == "folder" or (kind == "video" and output.suffix.lower() in VIDEO_SUFFIXES - {".gif", ".y4m"})
+
+
+def _write_frame(folder: Path, number: int, frame: Frame, parts: Parts | None) -> None:
+    """Write the frame of a number, counted from 1, and with the last of a part make sure of that."""
+    _write_picture(_frame_path(folder, number), frame)
+    if parts is not None and number % Parts.length == 0:
+        for earlier in range(number - Parts.length, number):
+            sync(_frame_path(folder, earlier + 1))
+        parts.keep({})
 
 
 def _frame_path(folder: Path, number: int) -> Path:

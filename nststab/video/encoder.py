@@ -1,14 +1,17 @@
 """Encodes frames with a codec into a container, beside the source's audio (it needs av)."""
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import av
+import numpy as np
 from av.codec.context import Flags
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 
+from nststab.storage.parts import Parts
 from nststab.video.audio import AudioTrack
 from nststab.video.reader import SCALING
 from nststab.video.timing import Source
@@ -35,7 +38,8 @@ class Format(NamedTuple):
 class VideoEncoder:
     """Writes frames of `width` by `height` pixels to `path`, tagged as BT.709; `output` stands in the messages.
 
-    Frame rate, unit of the times, pixel shape and audio are those of `source`.
+    Frame rate, unit of the times, pixel shape and audio are those of `source`. Each part of the frames is coded by
+    itself, and kept in `parts`; those that an earlier run had finished are written first, without coding them anew.
 
     Raises:
         av.FFmpegError: the file cannot be written, or the codec cannot hold the size.
@@ -50,14 +54,19 @@ class VideoEncoder:
         audio: bool,
         width: int,
         height: int,
+        parts: Parts | None = None,
     ) -> None:
         self._notes: list[str] = []
-        self._form = form
+        self._form, self._source, self._size = form, source, (width, height)
         self._audio: AudioTrack | None = None
         self._reformatter = VideoReformatter()
+        self._parts = parts
         self._pts: int | None = None
+        self._count = 0  # of the frames of this part
+        self._packets: list[Any] = []  # of them, those that are coded
         self._container = av.open(f"file:{path}", "w", format=form.container, options=form.container_options)
-        self._stream = self._add_stream(source, width, height)
+        self._stream = self._add_stream()
+        self._coder: Any = self._stream.codec_context  # of this part; that of the first gives the file its header
         if self._stream.pix_fmt == "yuv444p":
             self._notes.append(
                 f"{width}x{height} is an odd size, which 4:2:0 cannot hold: {output.name} is 4:4:4, "
@@ -71,32 +80,59 @@ class VideoEncoder:
         if audio and source.has_audio:
             suffix = output.suffix.lower()
             self._audio = AudioTrack(source, self._container, suffix, form.copied_audio, form.audio_codec)
+        for part in parts.finished() if parts is not None else ():
+            self._write_packets(_as_packets(part, source.time_base))
 
     @property
     def notes(self) -> list[str]:
         """What the user should know about the result."""
         return self._notes if self._audio is None else self._notes + self._audio.notes
 
-    def _add_stream(self, source: Source, width: int, height: int) -> Any:
-        stream: Any = self._container.add_stream(
-            self._form.codec, rate=source.rate, options=dict(self._form.codec_options)
-        )
+    def _add_stream(self) -> Any:
+        stream: Any = self._container.add_stream(self._form.codec, rate=self._source.rate)
+        self._set_up(stream.codec_context)
+        stream.time_base = self._source.time_base
+        return stream
+
+    def _set_up(self, context: Any) -> None:
+        width, height = self._size
         even = width % 2 == 0 and height % 2 == 0
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p" if even else self._form.odd_pixels
-        context = stream.codec_context
-        context.time_base = stream.time_base = source.time_base
+        context.width, context.height = width, height
+        context.pix_fmt = "yuv420p" if even else self._form.odd_pixels
+        context.time_base, context.framerate = self._source.time_base, self._source.rate
+        context.options = dict(self._form.codec_options)
         context.flags |= Flags.frame_duration  # hands each frame's duration through, so that the last one keeps its own
         context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
         context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
-        if source.aspect != 1:
-            context.sample_aspect_ratio = source.aspect
-        return stream
+        if self._source.aspect != 1:
+            context.sample_aspect_ratio = self._source.aspect
 
     def write(self, pixels: Any, time: Fraction, duration: Fraction) -> None:
         """Encode a frame of bytes (H, W, 3), shown `duration` seconds from `time` on, and the audio up to it."""
-        self._container.mux(self._stream.encode(self._to_yuv(pixels, time, duration)))
-        if self._audio is not None:
-            self._audio.write_until(time)
+        if self._coder is None:
+            self._coder = av.CodecContext.create(self._form.codec, "w")
+            self._set_up(self._coder)
+            self._coder.flags |= self._stream.codec_context.flags
+        self._packets += self._coder.encode(self._to_yuv(pixels, time, duration))
+        self._count += 1
+        if self._count == Parts.length:
+            self._finish_part()
+
+    def _finish_part(self) -> None:
+        """Write the part that ends here, and keep it."""
+        packets = [*self._packets, *self._coder.encode(None)]
+        if self._parts is not None and self._count == Parts.length:
+            self._parts.keep({"size": np.array(self._size), **_as_arrays(packets)})
+        self._write_packets(packets)
+        self._coder, self._packets, self._count = None, [], 0
+
+    def _write_packets(self, packets: Iterable[Any]) -> None:
+        for packet in packets:
+            self._pts, time = packet.pts, packet.pts * packet.time_base
+            packet.stream = self._stream
+            self._container.mux(packet)
+            if self._audio is not None:
+                self._audio.write_until(time)
 
     def _to_yuv(self, pixels: Any, time: Fraction, duration: Fraction) -> VideoFrame:
         frame = self._reformatter.reformat(
@@ -108,7 +144,7 @@ class VideoEncoder:
             dst_color_range=ColorRange.MPEG,
         )
         frame.color_primaries, frame.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
-        unit = self._stream.codec_context.time_base
+        unit = self._source.time_base
         pts = round(time / unit)
         # an encoder takes rising times only: a source which repeats one is a tick late there
         self._pts = pts if self._pts is None else max(pts, self._pts + 1)
@@ -117,7 +153,8 @@ class VideoEncoder:
 
     def finish(self) -> None:
         """Write what is left, and close."""
-        self._container.mux(self._stream.encode(None))
+        if self._coder is not None:
+            self._finish_part()
         if self._audio is not None:
             self._audio.write_until(None)
         self.close()
@@ -127,3 +164,20 @@ class VideoEncoder:
         if self._audio is not None:
             self._audio.close()
         self._container.close()
+
+
+def _as_arrays(packets: Sequence[Any]) -> dict[str, Any]:
+    """Coded frames as arrays: their bytes, one after the other, and of each its length and times."""
+    rows = [(packet.size, packet.pts, packet.dts, packet.duration, packet.is_keyframe) for packet in packets]
+    return {"data": np.frombuffer(b"".join(map(bytes, packets)), np.uint8), "packets": np.array(rows, np.int64)}
+
+
+def _as_packets(part: Mapping[str, Any], unit: Fraction) -> Iterator[Any]:
+    """What `_as_arrays` was given, with times in `unit`."""
+    end = 0
+    for size, pts, dts, duration, is_keyframe in part["packets"].tolist():
+        begin, end = end, end + size
+        packet = av.Packet(part["data"][begin:end].tobytes())
+        packet.pts, packet.dts, packet.duration, packet.time_base = pts, dts, duration, unit
+        packet.is_keyframe = bool(is_keyframe)
+        yield packet

@@ -9,6 +9,7 @@ from typing import Self
 from torch import Tensor
 
 from nststab.errors import NststabError
+from nststab.storage.parts import Parts
 from nststab.video.encoder import Format, VideoEncoder
 from nststab.video.gif import GifEncoder
 from nststab.video.images import to_uint8
@@ -34,19 +35,22 @@ class VideoWriter:
     """Writes a clip to `temporary` in the format which the suffix of `output` names: .mp4, .mkv, .webm or .gif.
 
     The first frame gives the size. Frame times, pixel shape and audio are those of `source`; without a source the
-    frames follow at 25 per second. `notes` tells what the format could not hold.
+    frames follow at 25 per second. `notes` tells what the format could not hold. Finished `parts` are kept, and those
+    of an earlier run come first: then the first frame that is written is the one after them (a .gif has none).
 
     Raises:
         OSError: the file cannot be written.
         ValueError: a frame of another size than the first, a size which the codec cannot hold, or no frame at all.
     """
 
-    def __init__(self, temporary: Path, output: Path, source: Source | None, audio: bool) -> None:
-        self._temporary, self._output, self._with_audio = temporary, output, audio
+    def __init__(
+        self, temporary: Path, output: Path, source: Source | None, audio: bool, parts: Parts | None = None
+    ) -> None:
+        self._temporary, self._output, self._with_audio, self._parts = temporary, output, audio, parts
         self._source = PictureTimes(output, PICTURE_RATE) if source is None else source
         self._encoder: VideoEncoder | GifEncoder | None = None
         self._size: tuple[int, int] | None = None
-        self._count = 0
+        self._count = 0 if parts is None else parts.frames
 
     @property
     def notes(self) -> list[str]:
@@ -54,6 +58,10 @@ class VideoWriter:
         return [] if self._encoder is None else self._encoder.notes
 
     def __enter__(self) -> Self:
+        if self._parts is not None and self._parts.frames:
+            with av_errors(self._output, "the video cannot be resumed"):
+                self._size = self._parts.size
+                self._encoder = self._open(*self._size)
         return self
 
     def __exit__(
@@ -88,7 +96,7 @@ class VideoWriter:
         suffix = output.suffix.lower()
         if suffix == ".gif":
             return GifEncoder(temporary, output, source, audio, width, height)
-        return VideoEncoder(temporary, output, _FORMATS[suffix], source, audio, width, height)
+        return VideoEncoder(temporary, output, _FORMATS[suffix], source, audio, width, height, self._parts)
 
     def _finish(self) -> None:
         if self._encoder is None:

@@ -1,0 +1,76 @@
+"""Finished parts of a long stream of frames, kept in a job: a killed run resumes after the last of them."""
+
+from collections.abc import Iterator, Mapping
+from io import BytesIO
+from itertools import count, takewhile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from nststab.storage.durable import read_tensor, write_durably, write_tensor
+from nststab.storage.jobs import Job
+
+
+class Parts:
+    """The parts of a job's output: what was coded of each, where its shots begin, and a stylizer's state after it.
+
+    An undisturbed run works in the same parts, so one that was killed gives the same frames to the bit.
+
+    Attributes:
+        frames: of the output that an earlier run had finished.
+        length: frames of a part, which a kill costs at most. Video begins each with a key frame, as streaming does.
+        shot: the number of the frame at which the shot begins that the next frame belongs to, or may begin anew.
+    """
+
+    length = 48
+
+    def __init__(self, job: Job) -> None:
+        self._job, self._folder = job, job.subfolder("parts")
+        self._count = sum(1 for _ in takewhile(Path.exists, map(self._part, count())))
+        self.frames = self._count * self.length
+        begun = (int(path.stem.removeprefix("shot_")) for path in job.folder.glob("shot_*"))
+        self.shot = max((number for number in begun if number <= self.frames), default=0)
+
+    def keep(self, coded: Mapping[str, Any]) -> None:
+        """Keep the next part, finished as arrays that hold no objects; all before it is on the disk for good."""
+        file = BytesIO()
+        np.savez(file, **coded)
+        write_durably(self._part(self._count), file.getvalue())
+        self._count += 1
+        self._job.progress(self._count * self.length)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the finished frames, where the parts tell."""
+        width, height = next(self.finished())["size"].tolist()
+        return width, height
+
+    def finished(self) -> Iterator[Mapping[str, Any]]:
+        """What `keep` was given of each part, in order."""
+        for number in range(self.frames // self.length):
+            with np.load(self._part(number), allow_pickle=False) as coded:
+                yield dict(coded)
+
+    def begin_shot(self, number: int) -> None:
+        """Note that a shot begins with this frame."""
+        (self._job.folder / f"shot_{number:09d}").touch()
+
+    def keep_state(self, frames: int, state: Tensor | None) -> None:
+        """Keep a stylizer's state after so many frames, if a part ends there; before that part is kept."""
+        if frames % self.length or state is None:
+            return
+        write_tensor(self._state(frames), state.float())  # which holds 16 bits exactly, as NumPy does not
+        self._state(frames - 2 * self.length).unlink(missing_ok=True)  # the part after it is kept long since
+
+    def state(self) -> Tensor | None:
+        """The state after the finished frames, on the CPU."""
+        path = self._state(self.frames)
+        return read_tensor(path) if path.exists() else None
+
+    def _part(self, number: int) -> Path:
+        return self._folder / f"part_{number:06d}.npz"
+
+    def _state(self, frames: int) -> Path:
+        return self._job.folder / f"state_{frames:09d}.tensor"

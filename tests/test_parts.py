@@ -1,0 +1,205 @@
+"""A long clip whose work ends in the middle is resumed after its last finished part, to the same packets."""
+
+import os
+import subprocess
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import av
+import pytest
+import torch
+
+import nststab
+from nststab.engines.torch_engine import TorchEngine
+from nststab.errors import NststabError
+from nststab.frames import Frame
+from nststab.networks.checkpoints import Checkpoint, save_checkpoint
+from nststab.networks.transformation import NetworkConfig, TransformationNetwork
+from nststab.storage.jobs import unfinished
+from nststab.storage.parts import Parts
+from nststab.tasks.stylize import Stylized
+from nststab.video.images import write_picture
+from tests.conftest import moving_picture
+from tests.test_video import make_clip
+
+TIMES = [40 * n + (n % 3) * 9 for n in range(14)]  # milliseconds, uneven
+Packets = list[tuple[Any, ...]]
+
+
+class Blend:
+    """A method of one's own with a state: half of the frame before in each; it can end in the middle, and counts."""
+
+    fails_at: int | None = None
+    seen: ClassVar[list[int]] = []
+
+    def __call__(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        before = None
+        for frame in frames:
+            if frame.number == Blend.fails_at:
+                raise NststabError("no more")
+            Blend.seen.append(frame.number)
+            before = frame.rgb if before is None else (before + frame.rgb) / 2
+            yield frame.with_rgb(before)
+
+
+blend = Blend()
+
+
+@pytest.fixture(autouse=True)
+def short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Parts, "length", 4)
+    monkeypatch.setattr(Blend, "fails_at", None)
+    Blend.seen.clear()
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path / "net.safetensors"
+    made = TransformationNetwork(NetworkConfig(recurrent=True, widths=(4, 6, 8), blocks=1))
+    save_checkpoint(path, Checkpoint(made, {"relu1_2": torch.eye(4)}))
+    return path
+
+
+def streams(path: Path) -> tuple[Packets, Packets]:
+    """The packets of the picture and of the sound: their times and bytes."""
+    found: list[Packets] = []
+    with av.open(str(path)) as container:
+        for stream in (container.streams.video[0], container.streams.audio[0]):
+            container.seek(0)
+            found.append([(p.pts, p.dts, p.duration, bytes(p)) for p in container.demux(stream) if p.size])
+    return found[0], found[1]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
+def test_a_clip_with_uneven_times_and_sound(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", TIMES, audio="aac")
+    method = "tests.test_parts:blend"
+    whole, parted = tmp_path / f"whole{suffix}", tmp_path / f"parted{suffix}"
+    nststab.stylize(clip, whole, method=method)
+    for fails_at, finished in ((10, 1), (13, 2)):  # of four frames that wait to be coded, an error leaves none
+        monkeypatch.setattr(Blend, "fails_at", fails_at)
+        with pytest.raises(NststabError, match="no more") as caught:
+            nststab.stylize(clip, parted, method=method)
+        assert "the same command goes on" in caught.value.__notes__[0]
+        assert not parted.exists()
+        assert len(list((unfinished(parted) / "parts").iterdir())) >= finished
+    monkeypatch.setattr(Blend, "fails_at", None)
+    assert nststab.stylize(clip, parted, method=method).resumed >= 8
+    assert not unfinished(parted).exists()
+    assert streams(parted) == streams(whole)
+    keys = [number for number, frame in enumerate(decoded(parted)) if frame.key_frame]
+    assert keys == [0, 4, 8, 12]
+
+
+def decoded(path: Path) -> list[Any]:
+    with av.open(str(path)) as container:
+        return list(container.decode(video=0))
+
+
+def interrupted(clip: Path, output: str | Path, network: Path, after: int, **options: Any) -> Stylized:
+    """Stylize, with an end after so many frames of the network's work, and once more."""
+    calls = 0
+    run = TorchEngine.__call__
+
+    def counted(self: TorchEngine, *args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == after:
+            raise NststabError("no more")
+        return run(self, *args)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(TorchEngine, "__call__", counted)
+        with pytest.raises(NststabError, match="no more"):
+            nststab.stylize(clip, output, style=network, **options)
+        result = nststab.stylize(clip, output, style=network, **options)
+    assert calls - after == result.frames - result.resumed, "frames that are finished cost nothing"
+    return result
+
+
+@pytest.mark.parametrize("preserve_color", [False, True])
+def test_a_recurrent_network_goes_on_from_its_state(tmp_path: Path, network: Path, preserve_color: bool) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", TIMES, audio="aac")
+    nststab.stylize(clip, tmp_path / "whole.mp4", style=network, preserve_color=preserve_color)
+    result = interrupted(clip, tmp_path / "parted.mp4", network, 11, preserve_color=preserve_color)
+    assert result.frames == 14
+    assert result.resumed >= 4
+    assert streams(tmp_path / "parted.mp4") == streams(tmp_path / "whole.mp4")
+
+
+def test_a_folder_and_a_cut(tmp_path: Path, network: Path) -> None:
+    film = tmp_path / "film"
+    film.mkdir()
+    for number in range(12):
+        picture = moving_picture(number)
+        write_picture(film / f"{number:02}.png", picture if number < 7 else 1 - picture.flip(3) ** 3)
+    nststab.stylize(film, f"{tmp_path}/whole/", style=network)
+    result = interrupted(film, f"{tmp_path}/parted/", network, 10)
+    assert result.frames == 12
+    assert result.resumed >= 4
+    for name in sorted(os.listdir(tmp_path / "whole")):
+        assert (tmp_path / "parted" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_shot_that_is_finished_is_not_given_to_a_method_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = tmp_path / "film"
+    film.mkdir()
+    for number in range(20):
+        picture = moving_picture(number)
+        write_picture(film / f"{number:02}.png", picture if number < 7 else 1 - picture.flip(3) ** 3)
+    monkeypatch.setattr(Blend, "fails_at", 19)
+    with pytest.raises(NststabError, match="no more"):
+        nststab.stylize(film, tmp_path / "out.mp4", method="tests.test_parts:blend")
+    monkeypatch.setattr(Blend, "fails_at", None)
+    Blend.seen.clear()
+    nststab.stylize(film, tmp_path / "out.mp4", method="tests.test_parts:blend")
+    assert Blend.seen == list(range(7, 20))
+
+
+def test_what_was_begun_but_not_finished_does_not_stand_in_the_way(tmp_path: Path, network: Path) -> None:
+    clip, output = make_clip(tmp_path / "clip.mp4", TIMES, audio="aac"), tmp_path / "out.mp4"
+    folder = unfinished(output)
+    folder.mkdir()
+    (folder / "job.json").write_text('{"input": "another"}')  # as a kill before the first part leaves it
+    assert nststab.stylize(clip, output, style=network).resumed == 0
+
+
+def test_a_callable_that_is_handed_over_is_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", TIMES)
+    monkeypatch.setattr(Blend, "fails_at", 9)
+    with pytest.raises(NststabError, match="no more"):
+        nststab.stylize(clip, tmp_path / "out.mp4", stylizer=blend)
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, which holds 256 KB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a file system")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk(tmp_path: Path, small_disk: Path) -> None:
+    film = tmp_path / "film"
+    film.mkdir()
+    generator = torch.Generator().manual_seed(0)
+    for number in range(20):
+        write_picture(film / f"{number:02}.png", torch.rand(1, 3, 160, 160, generator=generator))
+    nststab.stylize(film, tmp_path / "whole.mp4", method="tests.test_parts:blend")
+    assert (tmp_path / "whole.mp4").stat().st_size > 2**18
+    with pytest.raises(OSError, match="No space left") as caught:
+        nststab.stylize(film, small_disk / "out.mp4", method="tests.test_parts:blend")
+    assert str(small_disk) in str(caught.value)
+    assert "goes on" in caught.value.__notes__[0]
+    subprocess.run(["mount", "-o", "remount,size=16m", small_disk], check=True)
+    assert nststab.stylize(film, small_disk / "out.mp4", method="tests.test_parts:blend").resumed >= 4
+    assert (small_disk / "out.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
