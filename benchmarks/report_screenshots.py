@@ -1,14 +1,16 @@
-"""Screenshots of an HTML report: python benchmarks/report_screenshots.py REPORT.html OUT/ [FRAME].
+"""Screenshots of an HTML report.
+
+python benchmarks/report_screenshots.py REPORT.html OUT/ [FRAME]
 
 Needs Debian's chromium and chromium-driver, and the extra `dev`. Writes OUT/report_SIZE_SCHEME.jpg: three sizes, light
 and dark, at the FRAME (default: the middle) of the first scene, the dark ones with half of the heat map; and
 OUT/report_failures.jpg, where the flow of the last scene that has such places is wrong.
 """
 
+import argparse
 import io
 import itertools
 import shutil
-import sys
 import time
 from pathlib import Path
 
@@ -70,4 +72,8 @@ def save(screenshot: bytes, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("report", type=Path)
+    parser.add_argument("output", type=Path, help="folder of the screenshots")
+    parser.add_argument("frame", type=int, nargs="?", help="default: the middle")
+    main(**vars(parser.parse_args()))

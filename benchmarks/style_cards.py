@@ -3,7 +3,7 @@
 python benchmarks/style_cards.py --stability FOLDER [--all-methods FOLDER] [--held-out FILE.json]
 
 FOLDER is what `nststab evaluate stability -o FOLDER` wrote, of the networks and of all four methods; FILE.json comes
-from benchmarks/held_out.py. A style that FOLDER does not have keeps its card, which `nststab train style --davis`
+from benchmarks/held_out.py. A style that FOLDER does not have keeps its card, which `nststab train style --davis DIR`
 wrote. The page's text before its first style stays as it is.
 """
 
