@@ -54,7 +54,7 @@ class SettingsCommand(click.Command):
             raise
 
     def _in_flags(self, text: str) -> str:
-        text = text.replace("overwrite=True", "-y")
+        text = text.replace("overwrite=True", "-y").replace("audio=False", "--no-audio")
         for param in self.params:
             if isinstance(param, SettingOption) and "." in param.setting:
                 text = text.replace(param.setting, param.opts[0])

@@ -199,7 +199,7 @@ class VideoReader:
         try:
             if packet is None:
                 return list(stream.decode(None))
-            if not packet.is_corrupt or _has_any_clock(stream.container):
+            if not packet.is_corrupt or has_any_clock(stream.container):
                 return list(packet.decode())
         except av.InvalidDataError:
             pass
@@ -224,7 +224,7 @@ def _video_stream(container: Any, path: Path) -> Any:
     raise NststabError(f"{path}: expected a video, and it holds none")
 
 
-def _has_any_clock(container: Any) -> bool:
+def has_any_clock(container: Any) -> bool:
     """Whether it is an MPEG stream, which is made to be tuned into: its clock begins anywhere."""
     return bool(container.format.flags & _ANY_CLOCK)
 
@@ -239,7 +239,7 @@ def _delay(container: Any, stream: Any) -> int | None:
 
 def _origin(container: Any) -> Fraction:
     """The time in seconds at which the first stream begins where that means nothing (MPEG streams), and 0 elsewhere."""
-    if not _has_any_clock(container):
+    if not has_any_clock(container):
         return Fraction(0)
     streams = (*container.streams.video, *container.streams.audio)
     starts = [stream.start_time * stream.time_base for stream in streams if stream.start_time is not None]

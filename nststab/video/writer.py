@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nststab.errors import NststabError
 from nststab.storage.parts import Parts
+from nststab.video.audio import check_audio
 from nststab.video.encoder import Format, VideoEncoder
 from nststab.video.gif import GifEncoder
 from nststab.video.images import to_uint8
@@ -40,7 +41,8 @@ class VideoWriter:
 
     Raises:
         OSError: the file cannot be written.
-        ValueError: a frame of another size than the first, a size which the codec cannot hold, or no frame at all.
+        ValueError: audio with more channels than the format's codec holds, a frame of another size than the first, a
+            size which the codec cannot hold, or no frame at all.
     """
 
     def __init__(
@@ -51,6 +53,9 @@ class VideoWriter:
         self._encoder: VideoEncoder | GifEncoder | None = None
         self._size: tuple[int, int] | None = None
         self._count = 0 if parts is None else parts.frames
+        form = _FORMATS.get(output.suffix.lower())
+        if form is not None and audio and self._source.has_audio:
+            check_audio(self._source, form.copied_audio, form.audio_codec)
 
     @property
     def notes(self) -> list[str]:

@@ -1,0 +1,164 @@
+"""The sound beside a clip: each channel in its place, audio that changes on the way, its times, and what is told."""
+
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from nststab.errors import NststabError
+from nststab.video.clip import convert_clip, open_clip
+
+RATE = 48000
+SECONDS = 2
+
+
+def add_sound(track: Any, wave: np.ndarray[Any, Any], rate: int, layout: str, begin: float = 0) -> Any:
+    """The packets of samples (channels, N), the first at `begin` seconds."""
+    sound = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave.T.reshape(1, -1), np.float32), "flt", layout)
+    sound.sample_rate, sound.time_base, sound.pts = rate, Fraction(1, rate), round(begin * rate)
+    resampler = av.AudioResampler(format=track.codec_context.format, layout=layout, rate=rate)
+    for part in (*resampler.resample(sound), *resampler.resample(None), None):
+        yield from track.encode(part)
+
+
+def tones(layout: str, rate: int = RATE, lowest: int = 40) -> np.ndarray[Any, Any]:
+    """Two seconds of a tone of its own in each channel: multiples of `lowest` Hz, which the channel of bass holds."""
+    time = np.arange(SECONDS * rate) / rate
+    channels = range(1, av.AudioLayout(layout).nb_channels + 1)
+    return np.stack([0.4 * np.sin(2 * np.pi * lowest * channel * time) for channel in channels])
+
+
+def make_clip(
+    path: Path,
+    wave: np.ndarray[Any, Any],
+    codec: str = "aac",
+    layout: str = "stereo",
+    rate: int = RATE,
+    begin: float = 0,
+    picture: Any = None,
+) -> Path:
+    """Two seconds of 25 frames each (grey, or bright where `picture` says so of a number), and samples beside them."""
+    with av.open(str(path), "w") as container:
+        video: Any = container.add_stream("libx264", rate=25, options={"preset": "ultrafast", "bf": "0"})
+        video.width, video.height, video.pix_fmt = 32, 32, "yuv420p"
+        track: Any = container.add_stream(codec, rate=rate, layout=layout)
+        for number in range(25 * SECONDS):
+            level = 235 if picture is not None and picture(number) else 90
+            frame = av.VideoFrame.from_ndarray(np.full((48, 32), level, np.uint8), format="yuv420p")
+            frame.time_base, frame.pts = Fraction(1, 25), number + round(begin * 25)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        for packet in add_sound(track, wave, rate, layout, begin):
+            container.mux(packet)
+    return path
+
+
+def samples(path: Path) -> tuple[np.ndarray[Any, Any], Any, float, int]:
+    """All that is heard: samples (channels, N), their layout, the time of the first, and the rate."""
+    packed = av.AudioResampler(format="flt")
+    with av.open(str(path)) as container:
+        frames = [part for frame in container.decode(audio=0) for part in packed.resample(frame)]
+    first: Any = frames[0]
+    channels = first.layout.nb_channels
+    wave = np.concatenate([frame.to_ndarray().reshape(-1, channels) for frame in frames]).T
+    return wave, first.layout, float(first.pts * first.time_base), first.sample_rate
+
+
+def pitches(wave: np.ndarray[Any, Any], rate: int) -> list[int]:
+    """The loudest frequency of each channel, in Hz."""
+    spectrum = np.abs(np.fft.rfft(wave * np.hanning(wave.shape[1]), 4 * rate))
+    return [round(place / 4) for place in spectrum.argmax(axis=1)]
+
+
+def heard_in(path: Path) -> Mapping[str, int]:
+    """The pitch in each channel that is not silent."""
+    wave, layout, _, rate = samples(path)
+    middle = wave[:, rate // 5 : -rate // 5]
+    return {
+        channel.name: pitch
+        for channel, pitch, part in zip(layout.channels, pitches(middle, rate), middle, strict=True)
+        if np.abs(part).max() > 0.05
+    }
+
+
+@pytest.mark.parametrize(
+    ("layout", "codec", "output"),
+    [
+        ("7.1", "aac", "out.mp4"),
+        ("7.1", "aac", "out.webm"),
+        ("5.1", "flac", "out.webm"),
+        ("5.0", "flac", "out.webm"),
+        ("6.1", "flac", "out.webm"),
+        ("2.1", "flac", "out.webm"),
+        ("2.1", "pcm_s24le", "out.mp4"),
+        ("quad", "pcm_s16le", "out.mp4"),
+    ],
+)
+@pytest.mark.parametrize("duration", [None, Fraction(3, 2)])
+def test_each_channel_keeps_its_place(
+    tmp_path: Path, layout: str, codec: str, output: str, duration: Fraction | None
+) -> None:
+    suffix = {"aac": "mp4", "flac": "mkv"}.get(codec, "mov")  # Matroska does not place the channels of PCM
+    source = make_clip(tmp_path / f"in.{suffix}", tones(layout), codec, layout)
+    convert_clip(open_clip(source, start=duration and Fraction(1, 4), duration=duration), tmp_path / output, iter)
+    expected = {channel.name: 40 * (1 + place) for place, channel in enumerate(av.AudioLayout(layout).channels)}
+    assert heard_in(source) == pytest.approx(expected, abs=2)
+    assert heard_in(tmp_path / output) == pytest.approx(expected, abs=2)
+
+
+def test_sides_without_a_back_and_layouts_that_do_not_fit_are_placed_and_told(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mov", tones("5.1(side)"), "pcm_s16le", "5.1(side)")
+    assert len(convert_clip(open_clip(source), tmp_path / "out.mp4", iter).notes) == 1
+    sides = {"FL": 40, "FR": 80, "FC": 120, "LFE": 160, "BL": 200, "BR": 240}
+    assert heard_in(tmp_path / "out.mp4") == pytest.approx(sides, abs=2)
+    source = make_clip(tmp_path / "in.mov", tones("6.1"), "pcm_s16le", "6.1")
+    notes = convert_clip(open_clip(source), tmp_path / "out.mp4", iter).notes
+    assert "the audio's channels, 6.1, are written as 7.1" in notes
+    behind = {"FL": 40, "FR": 80, "FC": 120, "LFE": 160, "BL": 200, "BR": 200, "SL": 240, "SR": 280}
+    assert heard_in(tmp_path / "out.mp4") == pytest.approx(behind, abs=2)
+
+
+def test_more_channels_than_the_codec_holds_end_in_one_line(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mkv", tones("hexadecagonal"), "pcm_s16le", "hexadecagonal")
+    with pytest.raises(NststabError, match=r"in\.mkv: its audio \(pcm_s16le\) has 16 channels, .* audio=False"):
+        convert_clip(open_clip(source), tmp_path / "out.mp4", iter)
+    assert convert_clip(open_clip(source), tmp_path / "out.mp4", iter, audio=False).notes == []
+    convert_clip(open_clip(source, duration=1), tmp_path / "out.mkv", iter)
+    assert pitches(samples(tmp_path / "out.mkv")[0], RATE) == pytest.approx([40 * n for n in range(1, 17)], abs=2)
+
+
+@pytest.mark.parametrize(
+    ("codec", "output"), [("aac", "out.mp4"), ("aac", "out.webm"), ("ac3", "out.mkv"), ("mp2", "out.mp4")]
+)
+@pytest.mark.parametrize(
+    ("rates", "layouts"), [((48000, 48000), ("stereo", "mono")), ((48000, 44100), ("mono", "stereo"))]
+)
+def test_audio_that_changes_on_the_way(
+    tmp_path: Path, codec: str, output: str, rates: tuple[int, int], layouts: tuple[str, str]
+) -> None:
+    parts = [
+        make_clip(
+            tmp_path / f"{number}.ts",
+            tones(layout, rate, 400 + 300 * number)[:1].repeat(len(tones(layout)), 0),
+            codec,
+            layout,
+            rate,
+            number * SECONDS,
+        )
+        for number, (rate, layout) in enumerate(zip(rates, layouts, strict=True))
+    ]
+    source = tmp_path / "in.ts"
+    source.write_bytes(b"".join(part.read_bytes() for part in parts))
+    notes = convert_clip(open_clip(source), tmp_path / output, iter).notes
+    with av.open(str(tmp_path / output)) as container:
+        kinds = {(frame.sample_rate, frame.layout.name) for frame in container.decode(audio=0)}
+    assert kinds == {(rates[0], layouts[0])}
+    assert any("changes its channels or its rate on the way" in note for note in notes)
+    wave, _, begin, rate = samples(tmp_path / output)
+    assert pitches(wave[:, rate // 4 : rate], rate) == pytest.approx([400] * len(wave), abs=3)
+    assert pitches(wave[:, rate * 9 // 4 : rate * 3], rate) == pytest.approx([700] * len(wave), abs=3)
+    assert begin + wave.shape[1] / rate == pytest.approx(2 * SECONDS, abs=0.06)
