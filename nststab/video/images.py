@@ -1,11 +1,14 @@
-"""One picture to and from a tensor, and the sizes of pictures: the one user of Pillow."""
+"""Pictures to and from tensors, and their sizes: the one user of Pillow."""
 
+import logging
 import math
 import os
 import re
 import secrets
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,11 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from nststab.errors import NststabError
 from nststab.frames import is_finite
+
+log = logging.getLogger(__name__)
 
 # the Pillow format behind each suffix, and how it is written
 _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -29,13 +34,21 @@ _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     ".tiff": ("TIFF", {"compression": "tiff_adobe_deflate"}),
     ".bmp": ("BMP", {}),
 }
-PICTURE_SUFFIXES = frozenset(_FORMATS)
+PICTURE_SUFFIXES = frozenset(_FORMATS)  # what can be written
+STILL_SUFFIXES = PICTURE_SUFFIXES | {".avif", ".jp2", ".j2k", ".jpx", ".jfif", ".ppm", ".pgm", ".tga"}
+READABLE_SUFFIXES = STILL_SUFFIXES | {".gif"}  # among the pictures of a folder a GIF is a clip of its own
 ALPHA_SUFFIXES = frozenset({".png", ".webp", ".tif", ".tiff"})  # the formats which hold transparency
 
 _PART = re.compile(r"\.[0-9a-f]{12}\.part")  # what `replacing` writes to
 _SIDEWAYS = {5, 6, 7, 8}  # EXIF orientations which exchange width and height
 # everything Pillow raises for a damaged file; SyntaxError and IndexError come out of its PNG and TIFF parsers
-_DAMAGED = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, Image.DecompressionBombError)
+_DAMAGED = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError)
+_ANIMATED = {"GIF", "PNG", "WEBP", "AVIF"}  # formats whose pictures follow one another in time
+_LARGEST = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # pixels that Pillow reads; it warns of half as many, which are too few
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+_COLOURS = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab ": "LAB"}  # Pillow's mode of what a profile is for
+_DISPLAY_GAMMA, _GAMMA_TOLERANCE = 2.2, 0.05  # libpng's: a gamma so near to the display's is its own
+_SAME_COLOUR = 2  # levels of 255 by which profiles that mean sRGB differ from it
 
 
 class Picture(NamedTuple):
@@ -44,38 +57,86 @@ class Picture(NamedTuple):
     rgb: Tensor
     alpha: Tensor | None
 
+    def on_white(self) -> Tensor:
+        """What is seen of it on white, (1, 3, H, W): the colour that it hides where it is transparent is not."""
+        return self.rgb if self.alpha is None else 1 + (self.rgb - 1) * self.alpha
+
 
 def read_picture(path: Path) -> Picture:
-    """Read a picture upright: 8 or 16 bits, grey, colour, palette or CMYK, with or without alpha.
+    """Read a picture upright and in sRGB: grey, colour, palette, CMYK or Lab, with or without alpha.
 
-    EXIF rotation is applied, 16-bit grey is divided by 65535, floating-point pictures are taken as [0, 1], and of an
-    animation the first frame is read.
+    EXIF rotation and the colour profile are applied, or PNG's gamma where there is none. 16-bit grey is divided by
+    65535, 16-bit colours are read with 8 bits, and floating-point pictures are taken as [0, 1]. Of several pictures in
+    a file the first is read.
 
     Raises:
         OSError: the file is missing or may not be read.
         ValueError: the file is not a picture, is damaged, or is too large to be one.
     """
-    with _picture_errors(path), Image.open(path) as image:
+    with _opened(path) as image:
         return _to_picture(ImageOps.exif_transpose(image))
+
+
+def read_opaque(path: Path) -> Tensor:
+    """What is seen of a picture on white, (1, 3, H, W); the log tells of transparency, and of further pictures."""
+    picture = read_picture(path)
+    for note in further_pictures(path):
+        log.warning(note)
+    if picture.alpha is not None and bool((picture.alpha < 1).any()):
+        log.warning(f"{path} is transparent in places: it is taken on white")
+    return picture.on_white()
+
+
+def further_pictures(path: Path) -> list[str]:
+    """A note on the pictures behind the first, as pages of TIFF are; `open_clip` reads those that follow in time."""
+    with _opened(path) as image:
+        count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # MPO: the same, by a camera's other eye
+    return [f"{path} holds {count} pictures: the first is taken"] if count > 1 else []
+
+
+def is_animated(path: Path) -> bool:
+    """Whether a file holds pictures that follow one another in time; a file that is no picture does not."""
+    try:
+        with _opened(path) as image:
+            return image.format in _ANIMATED and bool(getattr(image, "is_animated", False))
+    except (NststabError, OSError):
+        return False
 
 
 def picture_size(path: Path) -> tuple[int, int]:
     """Height and width of a picture as it is shown, read from its header; raises as `read_picture` does."""
-    with _picture_errors(path), Image.open(path) as image:
-        width, height = image.size
-        sideways = image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
+    with _opened(path) as image:
+        return _size(image, image.getexif())
+
+
+def header_size(path: Path) -> tuple[int, int]:
+    """`picture_size` at once for PNG, too, which may tell a rotation behind its pixels: that is not seen."""
+    with _opened(path) as image:
+        return _size(image, Image.Image.getexif(image))
+
+
+def _size(image: Image.Image, exif: Image.Exif) -> tuple[int, int]:
+    sideways = exif.get(ExifTags.Base.Orientation) in _SIDEWAYS
+    if sideways and image.format == "TIFF":  # which Pillow turns itself, by its version when it opens or when it loads
+        image.load()
+        sideways = False
+    width, height = image.size
     return (width, height) if sideways else (height, width)
 
 
 @contextmanager
-def _picture_errors(path: Path) -> Iterator[None]:
-    """Turn what Pillow raises into a ValueError of one line; errors of the file system pass with their path."""
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """A picture's file; what Pillow raises becomes an NststabError of one line, the system's errors pass."""
     try:
-        yield
+        with Image.open(path) as image:
+            yield image
     except UnidentifiedImageError:
         raise NststabError(f"{path}: expected a picture, got a file in no known picture format") from None
+    except Image.DecompressionBombError:
+        limit = f"{_LARGEST / 1e6:.0f} million pixels"
+        raise NststabError(f"{path}: a picture of more than {limit} is not read; scale it down first") from None
     except _DAMAGED as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, NststabError) or (isinstance(error, OSError) and error.errno is not None):
             raise
         raise NststabError(f"{path}: the picture cannot be read ({' '.join(str(error).split())})") from error
 
@@ -84,11 +145,72 @@ def _to_picture(image: Image.Image) -> Picture:
     if image.mode == "F" or image.mode.startswith("I"):  # floating point, and 16-bit grey, which Pillow's convert clips
         scale = 1.0 if image.mode == "F" else 65535.0
         grey = torch.from_numpy(np.asarray(image).astype(np.float32)).div_(scale).nan_to_num_().clamp_(0, 1)
-        return Picture(grey.expand(1, 3, -1, -1).contiguous(), None)
+        return Picture(_decoded(_by_profile(grey, image).expand(1, 3, -1, -1).contiguous(), image), None)
+    alpha = None
     if image.has_transparency_data:
-        channels = from_uint8(np.array(image.convert("RGBA")))
-        return Picture(channels[:, :3].contiguous(), channels[:, 3:].contiguous())
-    return Picture(from_uint8(np.array(image.convert("RGB"))), None)
+        alpha = from_uint8(np.array(image.convert("RGBA").getchannel("A"))[..., None])
+    return Picture(_decoded(from_uint8(np.array(_to_srgb(image))), image), alpha)
+
+
+# Colour
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """A picture of 8 bits as RGB, by its colour profile where it has one."""
+    transform = _transform(image.info.get("icc_profile", b""), image.mode)
+    if transform is None:
+        return image.convert("RGB")
+    if image.mode != transform.input_mode:
+        image = image.convert(transform.input_mode)
+    return ImageCms.applyTransform(image, transform) or image
+
+
+def _by_profile(grey: Tensor, image: Image.Image) -> Tensor:
+    """Grey (H, W) of more than 8 bits, by its colour profile where it has one: between the 256 levels it is linear."""
+    transform = _transform(image.info.get("icc_profile", b""), "L")
+    if transform is None or transform.input_mode != "L":
+        return grey
+    levels = np.asarray(ImageCms.applyTransform(Image.frombytes("L", (256, 1), bytes(range(256))), transform))[0, :, 1]
+    return torch.from_numpy(np.interp(grey.numpy() * 255, np.arange(256), levels).astype(np.float32)).div_(255)
+
+
+@lru_cache(maxsize=16)
+def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """From the colours of a profile to sRGB; None where they are the same, or are not those of pixels of this mode."""
+    if not profile and mode != "LAB":  # whose colours are their own profile
+        return None
+    own = mode if mode in ("CMYK", "LAB") else "L" if mode in ("1", "L", "LA") else "RGB"
+    try:
+        source = ImageCms.ImageCmsProfile(BytesIO(profile) if profile else ImageCms.createProfile("LAB"))
+        taken = _COLOURS.get(source.profile.xcolor_space, "")
+        if taken != own and (own, taken) != ("L", "RGB"):
+            log.warning(f"a colour profile for {taken or 'other'} pixels is not applied to {own} ones")
+            return None
+        flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
+        if taken == "L":  # whose table of few places between which it is linear is 9 levels off in the dark
+            flags |= ImageCms.Flags.NOOPTIMIZE
+        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), taken, "RGB", flags=flags)
+    except (ImageCms.PyCMSError, OSError) as error:
+        log.warning(f"a colour profile that cannot be read is not applied ({' '.join(str(error).split())})")
+        return None
+    return None if taken == "RGB" and _is_identity(transform) else transform
+
+
+def _is_identity(transform: ImageCms.ImageCmsTransform) -> bool:
+    """Whether it leaves RGB as it is, but for the rounding of profiles that mean sRGB."""
+    levels = np.arange(0, 256, 15, dtype=np.uint8)
+    before = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(1, -1, 3)
+    after = np.asarray(ImageCms.applyTransform(Image.fromarray(before), transform))
+    return int(np.abs(after.astype(int) - before).max()) <= _SAME_COLOUR
+
+
+def _decoded(rgb: Tensor, image: Image.Image) -> Tensor:
+    """By the gamma that PNG tells where it tells neither a profile nor sRGB."""
+    gamma = image.info.get("gamma")
+    if not gamma or image.info.keys() & {"icc_profile", "srgb"}:
+        return rgb
+    exponent = 1 / (gamma * _DISPLAY_GAMMA)
+    return rgb if abs(exponent - 1) < _GAMMA_TOLERANCE else rgb.pow_(exponent)
 
 
 def from_uint8(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
