@@ -67,9 +67,9 @@ def save_pictures() -> None:
     Path("text.png").write_text("this is no picture")
     Path("half.png").write_bytes(Path("photo.png").read_bytes()[:60])
     Path("notes.txt").write_text("this is no style")
-    for folder in ("empty", "folder.mp4", "folder.safetensors", "mixed", "damaged"):
+    for folder in ("empty", "folder.mp4", "folder.safetensors", "film", "mixed", "damaged"):
         Path(folder).mkdir()
-    for name, other in (("mixed", "tall.png"), ("damaged", "text.png")):
+    for name, other in (("film", "photo.png"), ("mixed", "tall.png"), ("damaged", "text.png")):
         Path(name, "1.png").write_bytes(Path("photo.png").read_bytes())
         Path(name, "2.png").write_bytes(Path(other).read_bytes())
 
@@ -154,7 +154,7 @@ CASES = [
     (f"clip.mp4 -o out {INDEPENDENT}", 2, "cannot write a name without a suffix"),
     (f"clip.mp4 -o out.png {INDEPENDENT}", 2, "a clip does not fit into one picture"),
     (f"clip.mp4 -o clip.mp4 -y {INDEPENDENT}", 2, "the output is the input itself"),
-    (f"mixed -o mixed/ -y {INDEPENDENT}", 2, "the output is the input itself"),
+    (f"film -o film/ -y {INDEPENDENT}", 2, "the output is the input itself"),
     (f"clip.mp4 -o out/out.mp4 {INDEPENDENT}", 1, "out: the folder to write to does not exist"),
     (f"clip.mp4 -o notes.txt/ -y {INDEPENDENT}", 1, "notes.txt: expected a folder"),
     (f"clip.mp4 -o /proc/out.mp4 {INDEPENDENT}", 1, "/proc"),

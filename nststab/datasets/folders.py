@@ -16,7 +16,8 @@ from nststab.datasets.layers import FlowClip
 from nststab.datasets.synthetic import draw_index, uniform
 from nststab.errors import NststabError, SettingError
 from nststab.flow.files import read_flo
-from nststab.video.images import PICTURE_SUFFIXES, read_picture, resize, resized_shape
+from nststab.video.images import STILL_SUFFIXES, read_picture, resize, resized_shape
+from nststab.video.picture_files import is_picture
 from nststab.warp import leaves_frame, motion_boundaries, smooth_mask
 
 log = logging.getLogger(__name__)
@@ -61,21 +62,18 @@ class PhotoFolder:
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
             raise NotADirectoryError(f"{folder}: expected a folder of photographs")
-        self.paths = sorted(
-            path
-            for path in folder.rglob("*")
-            if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-        )
+        found = (path for path in folder.rglob("*") if is_picture(path) and not path.name.startswith("."))
+        self.paths = sorted(found)
         if not self.paths:
-            raise NststabError(f"{folder}: no pictures found ({', '.join(sorted(PICTURE_SUFFIXES))})")
+            raise NststabError(f"{folder}: no pictures found ({', '.join(sorted(STILL_SUFFIXES))})")
         self._unreadable: set[Path] = set()  # shared with the parts of `hold_out`
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def photo(self, index: int) -> Tensor:
-        """The whole photograph number `index`, (1, 3, H, W)."""
-        return read_picture(self.paths[index]).rgb
+        """The whole photograph number `index`, (1, 3, H, W), on white where it is transparent."""
+        return read_picture(self.paths[index]).on_white()
 
     def readable(self, index: int, generator: torch.Generator) -> Tensor:
         """The photograph number `index`, or a random other one where it cannot be read."""

@@ -26,7 +26,7 @@ from nststab.networks.settings import PerceptualSettings
 from nststab.settings import Precision, did_you_mean
 from nststab.storage.parts import Parts
 from nststab.styles.source import Style, style_source
-from nststab.video.images import read_picture, resize
+from nststab.video.images import read_opaque, resize
 
 if TYPE_CHECKING:
     from nststab.measure.stability import FrameLosses
@@ -243,7 +243,7 @@ def start_picture(init: str, longest_side: int, where: Machine) -> Callable[[Ten
         checkpoint = style_source(init.removeprefix("style:")).trained("independent")
         network = FeedForward(checkpoint.network, where.device, where.precision)
         return lambda frame: next(network([Frame(frame)])).rgb
-    picture = resize(read_picture(Path(init)).rgb, longest_side)
+    picture = resize(read_opaque(Path(init)), longest_side)
     return lambda frame: _fitted(picture, frame)
 
 

@@ -187,7 +187,7 @@ def style_json(source: StyleSource) -> dict[str, Any]:
     style = None if source.folder is None else style_in(source.folder)
     card = {} if style is None else style.card
     path = source.picture or source.shipped
-    picture = None if path is None else resize(read_picture(path).rgb, _THUMBNAIL)
+    picture = None if path is None else resize(read_picture(path).on_white(), _THUMBNAIL)
     text = [str(card[key]) for key in ("title", "artist", "year") if card.get(key) not in (None, "", "unknown")]
     name = Path(source.text).stem if style is None else style.name
     if [part.lower().replace(" ", "_") for part in text] == [name]:  # says nothing more

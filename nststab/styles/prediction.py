@@ -14,7 +14,7 @@ from nststab.styles import shipped as assets
 from nststab.styles.shipped import Style
 from nststab.styles.source import StyleSource
 from nststab.styles.trace_line import LAYERS, Measured, Prediction, correlation, read_measured, traces
-from nststab.video.images import read_picture
+from nststab.video.images import read_opaque
 
 _CHANCE = 0.05  # a correlation with a larger p-value may be none
 
@@ -34,7 +34,7 @@ def predict(images: Sequence[Path]) -> Predictions:
     line = measured.lines[measured.layer]
     rows, sentences = [], []
     for image in images:
-        trace = traces(network, read_picture(image).rgb)
+        trace = traces(network, read_opaque(image))
         prediction = line.predict(trace[measured.layer])
         figures = [f"{trace[layer]:.1f}" for layer in LAYERS]
         rows.append(
@@ -95,7 +95,7 @@ def style_traces(
     found: dict[str, Mapping[str, float]] = {}
     for name, source in styles.items():
         if picture := source.picture or source.shipped:
-            found[name] = traces(perceptual, read_picture(picture).rgb)
+            found[name] = traces(perceptual, read_opaque(picture))
         else:
             found[name] = _card_traces(source, bundled=not (settings.network or settings.vgg_weights))
     return found

@@ -13,7 +13,7 @@ from nststab.networks.checkpoints import Checkpoint, load_checkpoint, load_targe
 from nststab.storage.jobs import content_hash
 from nststab.styles.shipped import NETWORKS, UnknownStyle, find_style, style_in
 from nststab.vgg import PerceptualNetwork
-from nststab.video.images import PICTURE_SUFFIXES, read_picture, resize
+from nststab.video.images import READABLE_SUFFIXES, read_opaque, resize
 
 _WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
 
@@ -75,7 +75,7 @@ class StyleSource:
         """
         device = network.mean.device
         if self.picture:
-            image = read_picture(self.picture).rgb
+            image = read_opaque(self.picture)
             return style_target(network, resize(image, longest_side).to(device), layers)
         style, training = self._kept()
         fits = bool(style) and _made_with(network, style, training)
@@ -163,7 +163,7 @@ def style_source(text: str) -> StyleSource:
     if path.is_file() and suffix in _WEIGHT_SUFFIXES:
         beside = path.with_name("target.safetensors") if path.stem in NETWORKS else None
         return StyleSource(text, checkpoint=lambda _method: path, targets=_existing(beside))
-    if path.is_file() and suffix in PICTURE_SUFFIXES:
+    if path.is_file() and suffix in READABLE_SUFFIXES:
         return StyleSource(text, picture=path)
     if path.is_file():
         raise SettingError(f"the style {text} is neither a picture nor weights ({', '.join(_WEIGHT_SUFFIXES)})")

@@ -31,7 +31,7 @@ from nststab.train.settings import ImageSettings, VideoSettings
 from nststab.train.style import independent_network
 from nststab.train.training import Trained, Training, Work, named, training_machine
 from nststab.vgg import PerceptualNetwork
-from nststab.video.images import read_picture, resize
+from nststab.video.images import read_opaque, resize
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +168,7 @@ def image_training(
     else:
         start, begun = independent_network(str(start_from)), {"start_from": Path(start_from).stem}
     model = with_margin(start, settings.margin).to(where.device)
-    picture = resize(read_picture(painting).rgb, settings.style_size).to(where.device)
+    picture = resize(read_opaque(painting), settings.style_size).to(where.device)
     target = style_target(vgg, picture, loss.style_layers)
     training = Training(*PhotoFolder(Path(options["photos"])).hold_out(), vgg, target, loss)
     work = training.image(settings, {"style": painting.stem, "style_size": settings.style_size, **begun})

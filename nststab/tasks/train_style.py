@@ -32,7 +32,7 @@ from nststab.train.loop import STATE, read_state
 from nststab.train.settings import ImageSettings, StyleSettings, VideoSettings
 from nststab.train.style import StyleFolder, StyleTraining, kind, sized, starting_style
 from nststab.train.training import Training, named, training_machine
-from nststab.video.images import read_picture, resize, write_picture
+from nststab.video.images import read_opaque, read_picture, resize, write_picture
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ def train_style(
     for line in plan_lines(training):
         log.info(line)
     painting, photos = Path(painting), Path(photos)
-    picture = read_picture(painting).rgb
+    picture = read_picture(painting).on_white()
     done = training.run(picture, progress, stop)
     for number, trained in enumerate(done, 1):
         clips = "clips of " if trained.record["stage"] == "video" else ""
@@ -159,7 +159,7 @@ def style_training(
     where = training_machine(device, settings.image.precision)
     image, video = settings.stages
     stages = (image.on(where.precision), video.on(where.precision))
-    picture = read_picture(Path(painting)).rgb
+    picture = read_opaque(Path(painting))
     parts = PhotoFolder(Path(photos)).hold_out()
     perceptual = perceptual_network(where.device)
     loss = LossSettings(style_weight=image.style_weight, content_weight=image.content_weight)

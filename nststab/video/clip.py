@@ -18,9 +18,14 @@ from nststab.errors import NststabError
 from nststab.frames import Frame, Stylizer
 from nststab.storage.durable import sync
 from nststab.storage.parts import Parts
+from nststab.video.animation import AnimationReader
 from nststab.video.images import (
     ALPHA_SUFFIXES,
     PICTURE_SUFFIXES,
+    READABLE_SUFFIXES,
+    STILL_SUFFIXES,
+    further_pictures,
+    is_animated,
     picture_size,
     read_picture,
     replacing,
@@ -28,7 +33,7 @@ from nststab.video.images import (
     resized_shape,
     write_picture,
 )
-from nststab.video.picture_files import folder_pictures, is_pattern, pattern_pictures, shown
+from nststab.video.picture_files import folder_pictures, is_pattern, one_size, pattern_pictures, shown
 from nststab.video.pipes import RawFormat as RawFormat
 from nststab.video.streams import STANDARD, STDOUT, PipedVideo, is_pipe, standard_output, y4m_file
 from nststab.video.threads import BackgroundWriter, Prefetcher
@@ -84,7 +89,9 @@ class Clip:
     @property
     def notes(self) -> list[str]:
         """What the user should know about it, after a pass of `frames` also what could not be read."""
-        return [] if self.reader is None else self.reader.notes
+        if self.reader is None:
+            return further_pictures(self.path) if self.kind == "picture" else []
+        return self.reader.notes
 
     def frames(self) -> Iterator[Frame]:
         """The frames one by one, from the first; raises ValueError and OSError where one cannot be read.
@@ -100,8 +107,9 @@ class Clip:
 
     def _read(self) -> Iterator[Frame]:
         if self.reader is not None:
-            for number, (rgb, time, duration) in enumerate(self.reader.frames()):
-                yield Frame(rgb, number, time, duration)
+            for number, (channels, time, duration) in enumerate(self.reader.frames()):
+                alpha = channels[:, 3:] if channels.shape[1] > 3 else None
+                yield Frame(channels[:, :3], number, time, duration, alpha)
             return
         shape = picture_size(self.pictures[0])
         for number, path in enumerate(self.pictures):
@@ -116,7 +124,7 @@ class Clip:
 
 
 def kind_of(path: str | Path) -> Kind:
-    """What `open_clip` takes `path` for, by its name and what stands there; raises OSError if that is nothing."""
+    """What `open_clip` takes `path` for, by its name and what stands there, which may be nothing."""
     path = Path(path)
     if is_pattern(path):
         return "folder"
@@ -124,7 +132,7 @@ def kind_of(path: str | Path) -> Kind:
         return "video"
     if path.is_dir():
         return "folder"
-    return "picture" if path.suffix.lower() in PICTURE_SUFFIXES else "video"
+    return "picture" if path.suffix.lower() in READABLE_SUFFIXES and not is_animated(path) else "video"
 
 
 def open_clip(
@@ -139,7 +147,8 @@ def open_clip(
     """Open a video file, a picture, pictures as a clip, or y4m or raw video from a pipe, scaled to `size` pixels.
 
     Pictures are a folder's, those of a numbered pattern (`frames/%05d.png`), or those of a glob (`frames/*.png`), the
-    first and the last in natural order: 2 before 10. A file that has a pattern for its name is that file. The path `-`
+    first and the last in natural order: 2 before 10. An animated picture is a clip, with alpha unless it is a GIF. A
+    file that has a pattern for its name is that file. The path `-`
     is standard input: y4m if it says so, else bare rgb24 frames as `raw` describes them; its frames come only once.
 
     Args:
@@ -167,6 +176,8 @@ def open_clip(
         if part != WHOLE:
             raise NststabError(f"{path}: expected a clip for a start, a duration or a rate, got a picture")
         return _clip(path, "picture", picture_size(path), 1, size, pictures=(path,))
+    if path.suffix.lower() in STILL_SUFFIXES:
+        return _video_clip(AnimationReader(path, part), size)
     with needs_av():
         from nststab.video.reader import VideoReader
     return _video_clip(VideoReader(path, part), size)
@@ -179,7 +190,7 @@ def _video_clip(reader: Reader, size: int | None) -> Clip:
 def _picture_clip(path: Path, pictures: tuple[Path, ...], size: int | None, part: Excerpt) -> Clip:
     rate = part.fps or PICTURE_RATE
     pictures = shown(pictures, part, rate, path)
-    clip = _clip(path, "folder", picture_size(pictures[0]), len(pictures), size, pictures=pictures)
+    clip = _clip(path, "folder", one_size(pictures, path), len(pictures), size, pictures=pictures)
     return clip if part.fps is None else replace(clip, rate=rate)
 
 
@@ -289,7 +300,7 @@ def convert_clip(
                 raise NststabError(f"the stylizer gave more frames than the {done} it took")
             if frame.number != done:
                 raise NststabError(f"expected frame {done} from the stylizer, with_rgb of its own, got {frame.number}")
-            transparent = transparent or frame.alpha is not None
+            transparent = transparent or (frame.alpha is not None and bool((frame.alpha < 1).any()))
             if parts is None or done >= parts.frames:
                 encoding.put(frame)
             done += 1

@@ -8,6 +8,7 @@ import secrets
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from fractions import Fraction
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -101,6 +102,17 @@ def is_animated(path: Path) -> bool:
             return image.format in _ANIMATED and bool(getattr(image, "is_animated", False))
     except (NststabError, OSError):
         return False
+
+
+def animated_pictures(path: Path) -> Iterator[tuple[Picture, Fraction]]:
+    """The pictures of an animation, each with the seconds that it is shown: of 10 ms and less browsers make 100."""
+    with _opened(path) as image:
+        stills = int(bool(image.info.get("default_image")))  # PNG's for viewers that show no animation
+        for number in range(stills, getattr(image, "n_frames", 1)):
+            image.seek(number)
+            image.load()
+            told = Fraction(image.info.get("duration", 0)).limit_denominator(1000)  # in ms
+            yield _to_picture(ImageOps.exif_transpose(image)), (told if told > 10 else Fraction(100)) / 1000
 
 
 def picture_size(path: Path) -> tuple[int, int]:

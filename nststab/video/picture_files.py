@@ -8,18 +8,52 @@ from math import ceil
 from pathlib import Path
 
 from nststab.errors import NststabError
-from nststab.video.images import PICTURE_SUFFIXES
+from nststab.video.images import STILL_SUFFIXES, header_size, picture_size
 from nststab.video.timing import Excerpt, empty_excerpt
 
 _NUMBER = re.compile(r"%(?:0(\d{1,2}))?d")
 _GLOB = re.compile(r"[*?\[]")
-_KNOWN = ", ".join(sorted(PICTURE_SUFFIXES))
+_KNOWN = ", ".join(sorted(STILL_SUFFIXES))
+_NAMED = 5  # pictures with a fault that a message names
 
 
 def is_pattern(path: Path) -> bool:
     """Whether `path` stands for several pictures; a file or folder that has this very name is none."""
     marked = _NUMBER.search(path.name) or _GLOB.search(str(path))
     return marked is not None and not path.exists()
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file in a folder is a picture by its name; a link that leads nowhere is, as it would be missed."""
+    return path.suffix.lower() in STILL_SUFFIXES and (path.is_file() or (path.is_symlink() and not path.exists()))
+
+
+def one_size(pictures: tuple[Path, ...], name: Path) -> tuple[int, int]:
+    """Height and width of all `pictures`, by their headers.
+
+    Raises NststabError that names those which cannot be read, and those of another size than the first.
+    """
+    shape: tuple[int, int] | None = None
+    faults = []
+    for path in pictures:
+        try:
+            size = header_size(path)
+            if size != shape:
+                size = picture_size(path)
+        except NststabError as error:
+            faults.append(str(error))
+        except OSError as error:
+            faults.append(f"{path}: {'leads nowhere' if path.is_symlink() else error.strerror or error}")
+        else:
+            shape = shape or size
+            if size != shape:
+                wanted, got = (f"{width}x{height}" for height, width in (shape, size))
+                faults.append(f"{path}: expected {wanted} pixels as in the first picture, got {got}")
+    if shape is None or faults:
+        count = f"{name}: {len(faults)} of {len(pictures)} pictures do not fit: " if len(faults) > 1 else ""
+        more = f"; and {len(faults) - _NAMED} others" if len(faults) > _NAMED else ""
+        raise NststabError(count + "; ".join(faults[:_NAMED]) + more)
+    return shape
 
 
 def folder_pictures(folder: Path) -> tuple[Path, ...]:
@@ -39,7 +73,7 @@ def pattern_pictures(pattern: Path) -> tuple[Path, ...]:
         FileNotFoundError: no picture fits, or a number is missing.
         ValueError: the pattern has several numbers, or is none of pictures.
     """
-    if pattern.suffix.lower() not in PICTURE_SUFFIXES and not _GLOB.search(pattern.suffix):
+    if pattern.suffix.lower() not in STILL_SUFFIXES and not _GLOB.search(pattern.suffix):
         raise NststabError(f"{pattern}: expected a pattern of pictures ({_KNOWN})")
     if _NUMBER.search(pattern.name):
         return _numbered(pattern)
@@ -63,8 +97,7 @@ def _sorted(paths: Iterable[Path]) -> tuple[Path, ...]:
         parts = re.split(r"(\d+)", str(path).lower())
         return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
-    pictures = (path for path in paths if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
-    return tuple(sorted(pictures, key=natural))
+    return tuple(sorted(filter(is_picture, paths), key=natural))
 
 
 def _numbered(pattern: Path) -> tuple[Path, ...]:

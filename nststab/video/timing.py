@@ -88,6 +88,7 @@ class PictureTimes:
 class Reader(Source, Protocol):
     """A source of frames, all `width` by `height`; `frame_count` is None where it is not known beforehand.
 
+    A frame is (1, 3, H, W), or (1, 4, H, W) with alpha.
     `notes` says what the user should know of it, after a pass of `frames` also what could not be read.
     """
 

@@ -1,0 +1,187 @@
+"""Pictures as clips, styles and photographs: what is read of them, what is said, and which file is named."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image
+from safetensors.torch import save_file
+
+from nststab.cli import group
+from nststab.datasets.folders import PhotoFolder
+from nststab.errors import NststabError
+from nststab.networks.checkpoints import Checkpoint, save_checkpoint
+from nststab.networks.transformation import NetworkConfig, TransformationNetwork
+from nststab.video.clip import convert_clip, kind_of, open_clip
+from nststab.video.images import read_picture
+from tests.conftest import tiny_state_dict
+
+LEVELS = (20, 90, 160, 230)
+DELAYS = (100, 250, 50, 400)  # ms
+Run = Callable[[str], Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    save_checkpoint(Path("net.safetensors"), Checkpoint(TransformationNetwork(NetworkConfig(False, (4, 6, 8), 1))))
+    save_file(tiny_state_dict(), "vgg.safetensors")
+    return lambda arguments: CliRunner().invoke(group, arguments.split())
+
+
+def flat(level: int, size: tuple[int, int] = (32, 24), mode: str = "RGB") -> Image.Image:
+    colour = (level, level, 255 - level, level)
+    return Image.new(mode, size, colour[: len(mode)])
+
+
+def animated(path: Path, mode: str = "RGB", delays: tuple[int, ...] = DELAYS) -> Path:
+    first, *others = (flat(level, mode=mode) for level in LEVELS)
+    options: dict[str, Any] = {"lossless": True} if path.suffix == ".webp" else {}
+    first.save(path, save_all=True, append_images=others, duration=list(delays), **options)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".png", ".avif"])
+def test_an_animated_picture_is_a_clip(tmp_path: Path, suffix: str) -> None:
+    path = animated(tmp_path / f"moving{suffix}")
+    assert kind_of(path) == "video"
+    clip = open_clip(path)
+    frames = list(clip.frames())
+    assert (clip.width, clip.height, clip.frame_count) == (32, 24, 4)
+    assert [frame.time for frame in frames] == [Fraction(time, 1000) for time in (0, 100, 350, 400)]
+    assert [frame.duration for frame in frames] == [Fraction(delay, 1000) for delay in DELAYS]
+    assert all(frame.alpha is None for frame in frames)
+    got = torch.cat([frame.rgb for frame in frames])[..., 12, 16] * 255
+    assert np.abs(got.numpy() - [[level, level, 255 - level] for level in LEVELS]).max() <= (
+        4 if suffix == ".avif" else 0
+    )
+    part = open_clip(path, start=0.2, duration=0.3)
+    assert [frame.time for frame in part.frames()] == [0, Fraction(1, 20)]
+    assert part.frame_count == 2
+    steady = open_clip(path, fps=20)
+    assert steady.frame_count == sum(1 for _ in steady.frames()) == 16
+    assert sum(1 for _ in open_clip(path).frames()) == 4  # and again
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".png"])
+def test_the_alpha_of_an_animation_is_kept(tmp_path: Path, suffix: str) -> None:
+    clip = open_clip(animated(tmp_path / f"moving{suffix}", "RGBA"))
+    made = convert_clip(clip, f"{tmp_path}/out/", lambda frames: iter(frames))
+    assert made.notes == []
+    for number, level in enumerate(LEVELS, 1):
+        alpha = read_picture(tmp_path / "out" / f"frame_{number:06d}.png").alpha
+        assert alpha is not None
+        assert set((alpha * 255).round().flatten().tolist()) == {level}
+    assert convert_clip(clip, tmp_path / "out.mp4", lambda frames: iter(frames)).notes == [
+        ".mp4 holds no transparency: it was dropped"
+    ]
+    assert sum(1 for _ in open_clip(tmp_path / "out.mp4").frames()) == 4
+
+
+def test_delays_that_no_browser_keeps_are_a_tenth_of_a_second(tmp_path: Path) -> None:
+    clip = open_clip(animated(tmp_path / "fast.webp", delays=(0, 10, 11, 20)))
+    assert [frame.duration for frame in clip.frames()] == [Fraction(ms, 1000) for ms in (100, 100, 11, 20)]
+
+
+def test_the_still_of_an_animated_png_that_is_none_of_its_frames_is_left_out(tmp_path: Path) -> None:
+    first, *others = (flat(level) for level in LEVELS)
+    path = tmp_path / "a.png"
+    first.save(path, save_all=True, append_images=others, duration=100, default_image=True)
+    assert [round(float(frame.rgb[0, 0, 0, 0]) * 255) for frame in open_clip(path).frames()] == list(LEVELS[1:])
+
+
+def test_an_opaque_picture_with_alpha_loses_nothing(tmp_path: Path) -> None:
+    Image.new("RGBA", (8, 8), (1, 2, 3, 255)).save(tmp_path / "a.png")
+    assert convert_clip(open_clip(tmp_path / "a.png"), tmp_path / "b.jpg", lambda frames: iter(frames)).notes == []
+
+
+def test_a_still_gif_is_a_picture_and_a_moving_one_a_clip(run: Run) -> None:
+    flat(90).save("still.gif")
+    animated(Path("moving.gif"))
+    assert (kind_of("still.gif"), kind_of("moving.gif")) == ("picture", "video")
+    result = run("stylize still.gif -o out.png --style net.safetensors --method independent")
+    assert result.exit_code == 0, result.output
+    result = run("stylize moving.gif -o out.png --style net.safetensors --method independent")
+    assert "a clip does not fit into one picture" in result.output
+
+
+def test_the_pages_of_a_tiff_behind_the_first_are_told(run: Run) -> None:
+    first, *others = (flat(level) for level in LEVELS)
+    first.save("pages.tif", save_all=True, append_images=others)
+    result = run("stylize pages.tif -o out.png --style net.safetensors --method independent")
+    assert result.exit_code == 0, result.output
+    assert "note: pages.tif holds 4 pictures: the first is taken" in result.output
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_turned_tiff_is_stylized(run: Run, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    flat(90).save("turned.tif", exif=exif)
+    result = run("stylize turned.tif -o out.png --style net.safetensors --method independent")
+    assert result.exit_code == 0, result.output
+    assert Image.open("out.png").size == ((24, 32) if orientation == 6 else (32, 24))
+
+
+def test_all_pictures_of_a_folder_that_do_not_fit_are_named_before_the_work(run: Run) -> None:
+    Path("film").mkdir()
+    for number in range(9):
+        flat(90, (30, 24) if number in (4, 8) else (32, 24)).save(f"film/{number}.png")
+    Path("film/2.png").write_text("no picture")
+    Path("film/6.png").unlink()
+    Path("film/6.png").symlink_to("gone.png")
+    result = run("stylize film -o out.mp4 --style net.safetensors --method independent")
+    assert result.exit_code == 1
+    assert result.output.splitlines() == [
+        "Error: film: 4 of 9 pictures do not fit: film/2.png: expected a picture, got a file in no known picture "
+        "format; film/4.png: expected 32x24 pixels as in the first picture, got 30x24; film/6.png: leads nowhere; "
+        "film/8.png: expected 32x24 pixels as in the first picture, got 30x24"
+    ]
+    for number in range(9):
+        Path(f"film/{number}.png").unlink()
+        flat(90, (32, 24) if number == 0 else (30, 24)).save(f"film/{number}.png")
+    with pytest.raises(NststabError, match=r"film: 8 of 9 pictures do not fit: .*5\.png.*, got 30x24; and 3 others$"):
+        open_clip("film")
+    assert [frame.number for frame in open_clip("film", duration=Fraction(1, 25)).frames()] == [0]
+
+
+def test_a_gif_beside_the_frames_of_a_folder_is_none_of_them(tmp_path: Path) -> None:
+    animated(tmp_path / "preview.gif")
+    for suffix in ("png", "avif", "jp2"):
+        flat(90, (16, 16)).save(tmp_path / f"1.{suffix}")
+    assert open_clip(tmp_path).frame_count == 3
+
+
+def test_the_colour_that_a_style_hides_is_none_of_it(run: Run) -> None:
+    rng = np.random.default_rng(0)
+    visible = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    alpha = np.zeros((32, 32, 1), np.uint8)
+    alpha[8:24, 8:24] = 255
+    hidden = np.where(alpha > 0, visible, np.array([255, 0, 0], np.uint8))
+    Image.fromarray(np.dstack([hidden, alpha])).save("logo.png")
+    Image.fromarray(np.where(alpha > 0, visible, np.uint8(255))).save("white.png")
+    flat(90).save("photo.png")
+    for name in ("logo", "white"):
+        result = run(f"optimize photo.png {name}.png -o {name}_out.png --iterations 2 --vgg-weights vgg.safetensors")
+        assert result.exit_code == 0, result.output
+        assert result.output.count("is transparent in places: it is taken on white") == (name == "logo")
+    assert torch.equal(read_picture(Path("logo_out.png")).rgb, read_picture(Path("white_out.png")).rgb)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".avif", ".jp2", ".webp"])
+def test_a_style_of_any_kind_is_read(run: Run, suffix: str) -> None:
+    flat(90).save("photo.png")
+    flat(160).save(f"style{suffix}")
+    result = run(f"optimize photo.png style{suffix} -o out.png --iterations 1 --vgg-weights vgg.safetensors")
+    assert result.exit_code == 0, result.output
+
+
+def test_photographs_are_seen_on_white(tmp_path: Path) -> None:
+    flat(0, mode="RGBA").save(tmp_path / "a.png")
+    assert float(PhotoFolder(tmp_path).photo(0).min()) == 1
