@@ -24,7 +24,7 @@ from nststab.video.images import write_picture
 from tests.conftest import tiny_state_dict
 
 ROOT = Path(__file__).resolve().parents[1]
-KILLS = 4  # of each of eight commands
+KILLS = 4  # of each of nine commands
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux, to fork safely")
 
 # Importing torch takes longer than these jobs, so one process imports all and forks a child for each run. That is safe
@@ -33,7 +33,7 @@ SERVER = """
 import json, os, signal, sys, time
 import av, cv2, rich.progress, safetensors.torch, torch, torch._dynamo
 import nststab.methods.build, nststab.cli.train, nststab.cli.flow, nststab.cli.stylize, nststab.cli.optimize
-import nststab.tasks.train, nststab.flow.source, nststab.train.stages, nststab.video.writer
+import nststab.tasks.compare, nststab.tasks.train, nststab.flow.source, nststab.train.stages, nststab.video.writer
 from nststab.networks import transformation as networks
 from nststab.storage.parts import Parts
 from nststab.tasks import train
@@ -171,12 +171,17 @@ def contents(path: Path) -> dict[str, bytes]:
 
 TRAIN = "--photos photos --vgg-weights vgg.safetensors --height 32 --width 32 --precision float32 --set save_seconds=0"
 OPTIMIZE = "--vgg-weights vgg.safetensors --iterations"
+METHODS = "recurrent,slow:blend"
 JOBS = {
     "gatys": (f"stylize film --style style.png --method gatys {OPTIMIZE} 20 -o OUT/", ""),
     "ruder": (f"optimize film style.png {OPTIMIZE} 20,20 --set ruder.long_term=1,2 -o OUT.mp4", ".mp4"),
     "passes": (f"optimize film style.png {OPTIMIZE} 10,10 --passes 3 -o OUT/", ""),
     "network": ("stylize long --style shots.safetensors -o OUT.mp4", ".mp4"),
     "own": ("stylize long --method slow:blend -o OUT.mp4", ".mp4"),
+    "compare": (
+        f"compare long --style shots.safetensors --vgg-weights vgg.safetensors -o OUT.mp4 --methods {METHODS}",
+        ".mp4",
+    ),
     "flow": ("flow estimate film -o OUT --distances 1,2", ""),
     "image": (f"train image style.png {TRAIN} --steps 25 -o OUT.safetensors", ".safetensors"),
     "video": (f"train video image.safetensors {TRAIN} --steps 15 --length 2 -o OUT.safetensors", ".safetensors"),

@@ -14,10 +14,14 @@ import nststab
 from nststab.engines.torch_engine import TorchEngine
 from nststab.errors import NststabError
 from nststab.frames import Frame
+from nststab.measure.stability import StabilityMeter
+from nststab.methods.settings import OptimizationSettings
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.storage.jobs import unfinished
 from nststab.storage.parts import Parts
+from nststab.tasks.compare import Comparison
+from nststab.tasks.settings import CompareSettings
 from nststab.tasks.stylize import Stylized
 from nststab.video.images import write_picture
 from tests.conftest import moving_picture
@@ -203,3 +207,37 @@ def test_a_full_disk(tmp_path: Path, small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,size=16m", small_disk], check=True)
     assert nststab.stylize(film, small_disk / "out.mp4", method="tests.test_parts:blend").resumed >= 4
     assert (small_disk / "out.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("methods", [("recurrent", "tests.test_parts:blend"), ("independent", "gatys")])
+def test_a_comparison_has_the_same_frames_and_figures(
+    tmp_path: Path, methods: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = tmp_path / "film"
+    film.mkdir()
+    for number in range(14):
+        picture = moving_picture(number)
+        write_picture(film / f"{number:02}.png", picture if number < 5 else 1 - picture.flip(3) ** 3)
+    gatys = OptimizationSettings(iterations=(2,))
+    settings = CompareSettings(gatys=gatys if "gatys" in methods else OptimizationSettings())
+
+    def compared(name: str) -> Comparison:
+        return nststab.compare(film, tmp_path / name, style="mosaic", methods=methods, settings=settings, device="cpu")
+
+    whole = compared("whole.mp4")
+    update, measured = StabilityMeter.update, 0
+
+    def failing(self: StabilityMeter, *frames: Any) -> None:
+        nonlocal measured
+        measured += 1
+        if measured == 12:
+            raise NststabError("no more")
+        update(self, *frames)
+
+    monkeypatch.setattr(StabilityMeter, "update", failing)
+    with pytest.raises(NststabError, match="no more"):
+        compared("parted.mp4")
+    parted = compared("parted.mp4")
+    assert measured in (12 + 14 - 4, 12 + 14 - 8), "what is finished is not measured again"
+    assert parted.json() == whole.json()
+    assert (tmp_path / "parted.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()

@@ -8,8 +8,8 @@ and content loss stand beside it, and `sanity_checks` makes these three cheats o
 import itertools
 import math
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, TypeVar
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from scipy.ndimage import gaussian_filter
@@ -148,6 +148,28 @@ class StabilityMeter:
                     self._curves[name].losses.setdefault(term, []).append(value)
         self._previous = frames, foreground
         self._frames += 1
+
+    @property
+    def previous(self) -> list[Tensor]:
+        """The frames that came last, the content's first; none at the first of a shot."""
+        return [] if self._previous is None else list(self._previous[0].values())
+
+    def state(self) -> dict[str, Any]:
+        """All that was measured, and the frame before: for `resume`."""
+        return {
+            "frames": self._frames,
+            "patches": self._patches,
+            "generator": self._generator.get_state(),
+            "curves": {name: asdict(curves) for name, curves in self._curves.items()},
+            "previous": None if self._previous is None else self._previous[0],
+        }
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Go on where another meter of the same settings stood, which had no foreground masks."""
+        self._frames, self._patches = state["frames"], state["patches"]
+        self._generator.set_state(state["generator"])
+        self._curves = {name: Curves(**curves) for name, curves in state["curves"].items()}
+        self._previous = None if state["previous"] is None else (state["previous"], None)
 
     def result(self) -> dict[str, MethodStability]:
         """A row for the input, then one for each method in the order given."""

@@ -24,7 +24,7 @@ from nststab.methods.settings import MachineSettings, MethodSettings, Optimizati
 from nststab.networks.perceptual import layers_of, perceptual_network
 from nststab.networks.settings import PerceptualSettings
 from nststab.settings import Precision, did_you_mean
-from nststab.storage.parts import Parts
+from nststab.storage.parts import State
 from nststab.styles.source import Style, style_source
 from nststab.video.images import read_opaque, resize
 
@@ -87,7 +87,7 @@ class _Order:
     machine: Machine
     iteration: IterationReport | None
     keep: Keep | None
-    parts: Parts | None
+    state: State | None
     folder: Path | None
     flow: FlowSource | None
 
@@ -104,7 +104,7 @@ def build(
     machine: Machine,
     iteration: IterationReport | None = None,
     keep: Keep | None = None,
-    parts: Parts | None = None,
+    state: State | None = None,
     folder: Path | None = None,
     flow: FlowSource | None = None,
 ) -> Stylizer:
@@ -114,7 +114,7 @@ def build(
         settings: what `gatys` and `ruder` read; see `MethodSettings.check` for what has no effect.
         iteration: hears every iteration of an optimisation.
         keep: keeps the result of each optimisation, as for `Gatys`.
-        parts: keeps the state of a network, as for `FeedForward`.
+        state: keeps that of a network, as for `FeedForward`.
         folder: where several passes of `ruder` keep the clip; they need one.
 
     Raises:
@@ -123,14 +123,14 @@ def build(
     if method not in _BUILDERS:
         raise SettingError(f"there is no method {method!r}; {did_you_mean(method, list(_BUILDERS))}")
     return _BUILDERS[method](
-        _Order(method, style, settings or MethodSettings(), longest_side, machine, iteration, keep, parts, folder, flow)
+        _Order(method, style, settings or MethodSettings(), longest_side, machine, iteration, keep, state, folder, flow)
     )
 
 
 def _feed_forward(order: _Order) -> Stylizer:
     log.debug(f"{order.method} in {order.machine.precision}")
     network = order.style.trained(order.method).network
-    return FeedForward(network, order.machine.device, order.machine.precision, parts=order.parts)
+    return FeedForward(network, order.machine.device, order.machine.precision, state=order.state)
 
 
 def _gatys(order: _Order) -> Stylizer:

@@ -12,7 +12,7 @@ from nststab.errors import NststabError
 from nststab.frames import Frame, is_finite
 from nststab.networks.transformation import TransformationNetwork
 from nststab.settings import Precision
-from nststab.storage.parts import Parts
+from nststab.storage.parts import State
 
 
 class FeedForward:
@@ -23,7 +23,7 @@ class FeedForward:
     Args:
         network: which torch runs on `device` in `precision`; or an engine that runs one.
         style: (1, S), weights of the network's styles; None for a network of one.
-        parts: keeps the recurrence, and says which frames are finished: they are given back as they came.
+        state: keeps the recurrence, and says which frames are finished: they are given back as they came.
     """
 
     def __init__(
@@ -32,23 +32,23 @@ class FeedForward:
         device: torch.device | str = "cpu",
         precision: Precision = "float32",
         style: Tensor | None = None,
-        parts: Parts | None = None,
+        state: State | None = None,
     ) -> None:
         if isinstance(network, TransformationNetwork):
             network = TorchEngine(network, device, precision)
         self._engine: Engine = network
-        self._style, self._parts = style, parts
+        self._style, self._state = style, state
 
     def __call__(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         previous: Tensor | None = None
         for frame in frames:
-            if self._parts is not None and frame.number < self._parts.frames:
-                previous = self._parts.state() if frame.number == self._parts.frames - 1 else None
+            if self._state is not None and frame.number < self._state.frames:
+                previous = self._state.restored() if frame.number == self._state.frames - 1 else None
                 yield frame
                 continue
             painted, previous = paint(self._engine, frame.rgb, previous, self._style)
-            if self._parts is not None:
-                self._parts.keep_state(frame.number + 1, previous)
+            if self._state is not None and self._state.is_due(frame.number + 1):
+                self._state.keep(frame.number + 1, previous)
             yield frame.with_rgb(painted)
 
 

@@ -157,6 +157,15 @@ class ComparisonLayout:
         if self._page is not None and self._page.curve is not None:
             self._page.curve.start_shot()
 
+    def resume(self, height: int, width: int, rows: Sequence[tuple[bool, Sequence[float]]]) -> None:
+        """Go on after frames (1, 3, H, W) that another layout rendered: whether each began a shot, and its `ssims`."""
+        page = self._made(height, width)
+        for begins, ssims in rows:
+            if begins:
+                self.start_shot()
+            if page.curve is not None:
+                page.curve.add(ssims)
+
     def render(
         self, frames: Sequence[Tensor], ssims: Sequence[float], changes: Sequence[Tensor] | None = None
     ) -> Tensor:
@@ -169,11 +178,13 @@ class ComparisonLayout:
         Raises ValueError where sizes differ, or there is not one of each for every clip.
         """
         self._check(frames, ssims, changes)
+        return self._made(*frames[0].shape[-2:]).render(frames, ssims, changes)
+
+    def _made(self, height: int, width: int) -> "_Page":
         if self._page is None:
-            height, width = frames[0].shape[-2:]
             maps = self._differences and self._frames != 1
             self._page = _Page(height, width, self._names, self._colors, self._frames, maps)
-        return self._page.render(frames, ssims, changes)
+        return self._page
 
     def _check(self, frames: Sequence[Tensor], ssims: Sequence[float], changes: Sequence[Tensor] | None) -> None:
         count = len(self._names)

@@ -1,15 +1,16 @@
 """Finished parts of a long stream of frames, kept in a job: a killed run resumes after the last of them."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from io import BytesIO
 from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+import torch
 
-from nststab.storage.durable import read_tensor, write_durably, write_tensor
+from nststab.storage.durable import write_durably
 from nststab.storage.jobs import Job
 
 
@@ -57,20 +58,40 @@ class Parts:
         """Note that a shot begins with this frame."""
         (self._job.folder / f"shot_{number:09d}").touch()
 
-    def keep_state(self, frames: int, state: Tensor | None) -> None:
-        """Keep a stylizer's state after so many frames, if a part ends there; before that part is kept."""
-        if frames % self.length or state is None:
-            return
-        write_tensor(self._state(frames), state.float())  # which holds 16 bits exactly, as NumPy does not
-        self._state(frames - 2 * self.length).unlink(missing_ok=True)  # the part after it is kept long since
-
-    def state(self) -> Tensor | None:
-        """The state after the finished frames, on the CPU."""
-        path = self._state(self.frames)
-        return read_tensor(path) if path.exists() else None
+    def state(self, name: str) -> "State":
+        """The state of that name after each part, such as a recurrent network's."""
+        return State(self._job.folder, name, self.frames)
 
     def _part(self, number: int) -> Path:
         return self._folder / f"part_{number:06d}.npz"
 
-    def _state(self, frames: int) -> Path:
-        return self._job.folder / f"state_{frames:09d}.tensor"
+
+@dataclass(frozen=True)
+class State:
+    """What stood at the end of a part, kept in a folder before that part is.
+
+    Attributes:
+        frames: of the output that an earlier run had finished.
+    """
+
+    folder: Path
+    name: str
+    frames: int
+
+    def is_due(self, frames: int) -> bool:
+        """Whether a part ends after so many frames."""
+        return frames % Parts.length == 0
+
+    def keep(self, frames: int, value: Any) -> None:
+        """Keep tensors, numbers, text, or lists and dictionaries of them, as they are after so many frames."""
+        file = BytesIO()
+        torch.save(value, file)
+        write_durably(self._path(frames), file.getvalue())
+        self._path(frames - 2 * Parts.length).unlink(missing_ok=True)  # the part after it is kept long since
+
+    def restored(self) -> Any:
+        """What was kept after the finished frames, on the CPU."""
+        return torch.load(self._path(self.frames), map_location="cpu", weights_only=True)
+
+    def _path(self, frames: int) -> Path:
+        return self.folder / f"{self.name}_{frames:09d}.state"

@@ -3,7 +3,8 @@
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -21,8 +22,9 @@ from nststab.measure.intervals import mean_of_known
 from nststab.measure.rows import stability_table
 from nststab.measure.settings import MeasureSettings
 from nststab.measure.stability import CONTENT, MethodStability, StabilityMeter, StabilitySettings, in_step
-from nststab.methods.build import build, machine, measuring_losses
-from nststab.methods.plugin import checked, load_stylizer
+from nststab.methods.build import Machine, build, machine, measuring_losses
+from nststab.methods.plugin import checked, load_stylizer, source_file
+from nststab.methods.settings import OPTIMISERS
 from nststab.metrics import unexplained_change
 from nststab.networks.perceptual import perceptual_name
 from nststab.report.colors import series_of
@@ -30,14 +32,15 @@ from nststab.report.html import clip_recorder, clip_report, report_flow, style_j
 from nststab.report.layout import ComparisonLayout
 from nststab.report.recorder import SceneRecorder
 from nststab.report.settings import ReportSettings, check_report
-from nststab.shots import by_shot
+from nststab.storage.jobs import content_hash, identity_of, overwrites
+from nststab.storage.parts import State
 from nststab.storage.tables import Json, Table, versions, without_nan
 from nststab.styles.source import Style, chosen_style
 from nststab.tasks.clip_plan import clip_work
 from nststab.tasks.plan import Plan, check, plan
 from nststab.tasks.settings import CompareSettings
-from nststab.tasks.stylize import Styles, checked_output, opened, passes_folder
-from nststab.video.clip import Clip, check_output, convert_clip
+from nststab.tasks.stylize import KeptOutput, Styles, checked_output, in_shots, kept_output, opened, passes_folder
+from nststab.video.clip import Clip, check_output, comes_in_parts, convert_clip
 from nststab.video.timing import Seconds
 
 log = logging.getLogger(__name__)
@@ -80,7 +83,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Panels:
-    """Turns the frames of a shot into the frames of the comparison, which it measures and records meanwhile."""
+    """Turns the frames of a shot into the frames of the comparison, which it measures and records meanwhile.
+
+    Frames that are finished as `state` says come back as they were: what was measured of them stands in it.
+    """
 
     stylizers: Mapping[str, Stylizer]
     meter: StabilityMeter
@@ -88,23 +94,48 @@ class Panels:
     differences: bool
     flow: FlowFunction | None
     recorder: SceneRecorder | None
+    state: State | None
+    rows: list[tuple[bool, list[float]]] = field(default_factory=list)  # of the curve: whether a shot begins, SSIMs
+
+    def __post_init__(self) -> None:
+        if self.state is not None and self.state.frames:
+            kept = self.state.restored()
+            self.meter.resume(kept["meter"])
+            height, width = kept["size"]
+            self.layout.resume(height, width, kept["rows"])
+            self.rows.extend(kept["rows"])
 
     def __call__(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        self.meter.start_shot()
-        self.layout.start_shot()
-        if self.recorder is not None:
-            self.recorder.start_shot()
         before: list[Tensor] = []
         previous: Frame | None = None
         for frame, made in in_step(frames, self.stylizers):
+            if self.state is not None and frame.number < self.state.frames:
+                previous = frame
+                yield frame
+                continue
+            if previous is None:
+                self._start_shot()
+            elif not before:
+                before = self.meter.previous
             self.meter.update(frame.rgb, made)
             shown, pair = [frame.rgb, *made.values()], self.meter.pair
             flow = None if previous is None else self._flow(previous, frame)
             if self.recorder is not None:
                 self.recorder.update(shown, pair, flow)
             ssims = [math.nan] * len(shown) if pair is None else [mean_of_known(values) for values in pair.ssims]
-            yield frame.with_rgb(self.layout.render(shown, ssims, self._changes(before, shown, flow)))
+            panels = self.layout.render(shown, ssims, self._changes(before, shown, flow))
+            self.rows.append((previous is None, ssims))
+            if self.state is not None and self.state.is_due(frame.number + 1):
+                size = frame.rgb.shape[-2:]
+                self.state.keep(frame.number + 1, {"meter": self.meter.state(), "size": [*size], "rows": self.rows})
+            yield frame.with_rgb(panels)
             before, previous = shown, frame
+
+    def _start_shot(self) -> None:
+        self.meter.start_shot()
+        self.layout.start_shot()
+        if self.recorder is not None:
+            self.recorder.start_shot()
 
     def _flow(self, before: Frame, content: Frame) -> FlowPair | None:
         """The flow between two frames, where somebody looks at it."""
@@ -187,7 +218,7 @@ def compare(
     _check_settings(settings, own, looked_at)
     clip = opened(source, settings)
     try:
-        check_output(clip, output)
+        kind = check_output(clip, output)
     except NststabError as error:
         raise SettingError(str(error)) from error
     if html is not None:
@@ -196,7 +227,9 @@ def compare(
             raise SettingError(f"--html shows what changes from frame to frame, {source} is a picture")
     where = machine(settings.device, settings.precision)
     chosen = _chosen(style, settings)
-    checked_output(output, [one.text for one in chosen.sources], raw=settings.raw, overwrite=overwrite)
+    resumes = html is None and not stylizers and clip.is_seekable and comes_in_parts(kind, Path(output))
+    mine = resumes and overwrites(Path(output))
+    checked_output(output, [one.text for one in chosen.sources], raw=settings.raw, overwrite=overwrite or mine)
     if own:  # of others nothing is known
         check(clip_work(clip, str(output), own, chosen, settings, where, 1 + len(names)))
     flow_asked = "ruder" in own or any(one.name.startswith("flow.") for one in settings.given())
@@ -209,9 +242,13 @@ def compare(
     layout = ComparisonLayout([CONTENT, *names], series, clip.frame_count, settings.differences)
     pictures = [style_json(one) for one in chosen.sources] if html is not None else []
     function, flow_name = report_flow(source_of_flow) if looked_at else (None, "")
+    keeping: AbstractContextManager[KeptOutput] = nullcontext(KeptOutput(str(output)))
+    if resumes:
+        keeping = kept_output(clip, str(output), _identity(clip, chosen, names, settings, where), restart=overwrite)
     with clip_recorder(clip, [CONTENT, *names], html, report) as recorder:
         with (
-            passes_folder(None, settings.ruder.passes) as folder,
+            keeping as kept,
+            passes_folder(kept.job, settings.ruder.passes) as folder,
             reported(progress, "compare", clip.frame_count) as advance,
         ):
 
@@ -221,19 +258,30 @@ def compare(
             built = {
                 name: plugins[name]
                 if name in plugins
-                else build(name, chosen, settings, longest_side=side, machine=where, iteration=iteration, folder=folder)
+                else build(
+                    name,
+                    chosen,
+                    settings,
+                    longest_side=side,
+                    machine=where,
+                    iteration=iteration,
+                    keep=kept.job.keep if kept.job else None,
+                    state=kept.state(name),
+                    folder=folder,
+                )
                 for name in names
             }
             if settings.preserve_color:
                 built = {name: PreserveColor(one) for name, one in built.items()}
-            panels = Panels(built, meter, layout, settings.differences, function, recorder)
-
+            panels = Panels(built, meter, layout, settings.differences, function, recorder, kept.state("measured"))
+            replayed = any(name in OPTIMISERS for name in own)  # what they kept is read from the first frame on
             result = convert_clip(
                 clip,
-                output,
-                (lambda frames: by_shot(panels, frames)) if settings.cuts else panels,
+                kept.output,
+                in_shots(panels, settings.cuts, None if replayed else kept.parts),
                 audio=settings.audio,
                 raw=settings.raw,
+                parts=kept.parts,
                 progress=lambda done, total: advance(done, total),
             )
         for note in result.notes:
@@ -275,6 +323,20 @@ def _settings(options: CompareOptions) -> CompareSettings:
         name: Fraction(str(single[name])) for name in ("start", "duration", "fps") if single.get(name) is not None
     }
     return (options.get("settings") or CompareSettings()).changed(**single)
+
+
+def _identity(
+    clip: Clip, style: Style, methods: Sequence[str], settings: CompareSettings, where: Machine
+) -> dict[str, Json]:
+    """All that decides the comparison."""
+    return identity_of(
+        settings,
+        methods={name: content_hash(source_file(name)) if ":" in name else None for name in methods},
+        device=where.device.type,
+        arithmetic=where.precision,
+        style=[source.identity for source in style.sources],
+        input=f"{clip.path.name} ({content_hash(clip.pictures or clip.path)})",
+    )
 
 
 def _check_settings(settings: CompareSettings, methods: Sequence[str], looked_at: bool) -> None:

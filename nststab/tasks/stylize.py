@@ -22,7 +22,7 @@ from nststab.methods.settings import OPTIMISERS
 from nststab.shots import split_shots
 from nststab.storage.durable import sync
 from nststab.storage.jobs import Job, content_hash, identity_of, overwrites, resumable
-from nststab.storage.parts import Parts
+from nststab.storage.parts import Parts, State
 from nststab.styles.shipped import demo_clip
 from nststab.styles.source import Style, StyleSource, chosen_style
 from nststab.tasks.clip_plan import clip_work
@@ -296,7 +296,7 @@ class _ClipJob:
                     machine=self.where,
                     iteration=iteration,
                     keep=kept.job.keep if kept.job else None,
-                    parts=kept.parts,
+                    state=kept.state(self.method),
                     folder=folder,
                     flow=flow,
                 )
@@ -327,10 +327,10 @@ class _ClipJob:
             return "optimisations", frames and frames * (ruder.passes + self.settings.gatys.scales - 1)
         return "frames", frames
 
-    def _kept(self, overwrite: bool) -> "AbstractContextManager[_Kept]":
+    def _kept(self, overwrite: bool) -> "AbstractContextManager[KeptOutput]":
         """Where to write, and what keeps what is finished, where anything does."""
         if not self.resumes:
-            return nullcontext(_Kept(self.output))
+            return nullcontext(KeptOutput(self.output))
         clip = self.clip
         identity = identity_of(
             self.settings,
@@ -341,11 +341,12 @@ class _ClipJob:
             own=None if self.own is None else content_hash(source_file(self.method)),
             input=f"{clip.path.name} ({content_hash(clip.pictures or clip.path)})",
         )
-        return _whole_or_folder(clip, self.output, identity, overwrite, self.method not in OPTIMISERS)
+        in_parts = self.method not in OPTIMISERS
+        return kept_output(clip, self.output, identity, restart=overwrite, in_parts=in_parts)
 
 
 @dataclass(frozen=True)
-class _Kept:
+class KeptOutput:
     """Where a clip is written, and the job that keeps what is done, if there is one; `frames` were finished before.
 
     The job of an optimisation keeps each of its results, of another method the `parts` of its output.
@@ -356,6 +357,10 @@ class _Kept:
     frames: int = 0
     parts: Parts | None = None
 
+    def state(self, name: str) -> State | None:
+        """What keeps the state of a method, or of something else of a name."""
+        return None if self.parts is None else self.parts.state(name)
+
     def progress(self, frames: int) -> None:
         """So many frames are finished."""
         if self.job is not None and frames > self.frames:
@@ -363,15 +368,15 @@ class _Kept:
 
 
 @contextmanager
-def _whole_or_folder(
-    clip: Clip, output: str, identity: dict[str, Any], restart: bool, in_parts: bool
-) -> Iterator[_Kept]:
+def kept_output(
+    clip: Clip, output: str, identity: dict[str, Any], *, restart: bool, in_parts: bool = True
+) -> Iterator[KeptOutput]:
     """A file is made in the job's folder, and moved to `output` when all went well; a folder fills frame by frame."""
     path, whole = Path(output), check_output(clip, output) != "folder"
     with resumable(path, identity, restart=restart, fills=not whole) as job:
         made = job.folder / path.name if whole else path
         parts = Parts(job) if in_parts else None
-        yield _Kept(str(made) if whole else output, job, parts.frames if parts else job.frames, parts)
+        yield KeptOutput(str(made) if whole else output, job, parts.frames if parts else job.frames, parts)
         sync(made)  # before what it could be made from again is removed
         if whole:
             job.allow_overwriting()
@@ -396,11 +401,15 @@ def finished(stylizer: Stylizer, settings: StylizeSettings, parts: Parts | None 
     Shots do not know of each other, so whoever has several machines hands them out here, and those whose frames stand
     in finished `parts` are given back as they came.
     """
-    shown = PreserveColor(stylizer) if settings.preserve_color else stylizer
+    return in_shots(PreserveColor(stylizer) if settings.preserve_color else stylizer, settings.cuts, parts)
+
+
+def in_shots(stylizer: Stylizer, cuts: bool, parts: Parts | None = None) -> Stylizer:
+    """The stylizer of a whole clip: a new call for each shot, or one for all without `cuts`."""
 
     def whole(frames: Iterable[Frame]) -> Iterator[Frame]:
-        for shot in split_shots(frames) if settings.cuts else [iter(frames)]:
-            yield from _stylized(shown, shot, parts)
+        for shot in split_shots(frames) if cuts else [iter(frames)]:
+            yield from _stylized(stylizer, shot, parts)
 
     return whole
 
