@@ -6,6 +6,7 @@ matrix, range and orientation can be told apart. The planes are computed by the 
 
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from av.stream import Disposition
 from PIL import Image
 from torch import Tensor
 
+from nststab.errors import NststabError
 from nststab.frames import Frame
 from nststab.video.clip import Clip, convert_clip, open_clip
 from nststab.video.images import write_picture
@@ -25,6 +27,7 @@ from nststab.video.timing import excerpt
 
 WIDTH, HEIGHT, COUNT, RATE = 64, 48, 8, 10
 COLOUR = (200, 80, 40)
+YCGCO, ICTCP = 8, 14
 MATRICES = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}  # BT.709, BT.601, BT.2020
 LOSSLESS = {
     "libx264": {"qp": "0"},
@@ -70,28 +73,33 @@ def level(index: int) -> int:
     return 20 + 24 * index
 
 
-def picture(index: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def picture(index: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Frame `index` as bytes (H, W, 3)."""
-    pixels = np.empty((HEIGHT, WIDTH, 3), np.uint8)
-    pixels[:, : WIDTH // 2] = level(index)
-    pixels[:, WIDTH // 2 :] = COLOUR
+    pixels = np.empty((height, width, 3), np.uint8)
+    pixels[:, : width // 2] = level(index)
+    pixels[:, width // 2 :] = COLOUR
     return pixels
 
 
-def yuv(index: int, pix_fmt: str, matrix: int = 6, full: bool = False) -> av.VideoFrame:
-    """Frame `index` in planes of luma and chroma, by the equations of BT.601, BT.709 and BT.2020."""
-    frame = av.VideoFrame(WIDTH, HEIGHT, pix_fmt)
-    kr, kb = MATRICES[matrix]
-    rgb = picture(index)[0].astype(float) / 255  # a row (W, 3)
-    luma = rgb @ [kr, 1 - kr - kb, kb]
-    chroma = [(rgb[:, 2] - luma) / (2 * (1 - kb)), (rgb[:, 0] - luma) / (2 * (1 - kr))]
+def yuv(
+    index: int, pix_fmt: str, matrix: int = 6, full: bool = False, width: int = WIDTH, height: int = HEIGHT
+) -> av.VideoFrame:
+    """Frame `index` in planes of luma and chroma, by the equations of BT.601, BT.709 and BT.2020, or of YCgCo."""
+    frame = av.VideoFrame(width, height, pix_fmt)
+    rgb = picture(index, width, height)[0].astype(float) / 255  # a row (W, 3)
+    if matrix == YCGCO:
+        luma, *chroma = (rgb @ [[0.25, -0.25, 0.5], [0.5, 0.5, 0], [0.25, -0.25, -0.5]]).T
+    else:
+        kr, kb = MATRICES.get(matrix, MATRICES[6])
+        luma = rgb @ [kr, 1 - kr - kb, kb]
+        chroma = [(rgb[:, 2] - luma) / (2 * (1 - kb)), (rgb[:, 0] - luma) / (2 * (1 - kr))]
     bits = frame.format.components[0].bits
     unit = 2.0 ** (bits - 8)
     peak = 2.0**bits - 1
     rows = [luma * peak if full else (16 + 219 * luma) * unit]
     rows += [c * peak + 2 ** (bits - 1) if full else (128 + 224 * c) * unit for c in chroma]
-    for plane, row in zip(frame.planes, rows, strict=True):
-        shared = WIDTH // plane.width
+    for plane, row in zip(frame.planes, rows, strict=len(frame.planes) > 1):
+        shared = width // plane.width
         samples = np.zeros((plane.height, plane.line_size // (2 if bits > 8 else 1)), "<u2" if bits > 8 else np.uint8)
         samples[:, : plane.width] = row[::shared].round()
         plane.update(samples.tobytes())
@@ -112,12 +120,13 @@ def encode(
     unit: Fraction = Fraction(1, RATE),
     matrix: int = 6,
     full: bool = False,
+    first: int = 0,
 ) -> None:
-    """Encode the frames, frame i at `ticks[i]` times `unit` seconds."""
+    """Encode the frames from `first` on, the i-th of them at `ticks[i]` times `unit` seconds."""
     stream.codec_context.time_base = unit
     stream.codec_context.colorspace, stream.codec_context.color_range = matrix, 2 if full else 1
-    for index, tick in enumerate(ticks):
-        frame = yuv(index, stream.pix_fmt, matrix, full)
+    for index, tick in enumerate(ticks, first):
+        frame = yuv(index, stream.pix_fmt, matrix, full, stream.width, stream.height)
         frame.pts, frame.time_base = tick, unit
         container.mux(stream.encode(frame))
     container.mux(stream.encode(None))
@@ -137,20 +146,36 @@ def save(path: Path, codec: str = "libx264", pix_fmt: str = "yuv420p", **options
     return Made()
 
 
-def add_sound(container: Any, seconds: float, codec: str = "aac", frequency: float = 440) -> Callable[[], None]:
-    """A stream of sound; what is given back writes it."""
+def add_sound(container: Any, seconds: float, codec: str = "aac", frequency: float = 440) -> Callable[..., None]:
+    """A stream of sound; what is given back writes it, from a time in seconds on."""
     stream = container.add_stream(codec, rate=48000, layout="mono")
 
-    def write() -> None:
+    def write(begin: Fraction = Fraction(0)) -> None:
         wave = 0.3 * np.sin(np.arange(round(seconds * 48000)) * (2 * np.pi * frequency / 48000))
         sound = av.AudioFrame.from_ndarray(wave.astype(np.float32)[None], format="fltp", layout="mono")
-        sound.sample_rate, sound.time_base, sound.pts = 48000, Fraction(1, 48000), 0
+        sound.sample_rate, sound.time_base, sound.pts = 48000, Fraction(1, 48000), round(begin * 48000)
         resampler = av.AudioResampler(format=stream.codec_context.format.name, layout="mono", rate=48000)
         for part in resampler.resample(sound):
             container.mux(stream.encode(part))
         container.mux(stream.encode(None))
 
     return write
+
+
+def joined(path: Path, *ticks: int, seconds: float = 0, **sizes: tuple[int, int]) -> Made:
+    """Recordings of four frames each, one behind the other in a file, which begin at `ticks` by their clocks."""
+    whole = b""
+    for number, tick in enumerate(ticks):
+        with av.open(str(path), "w") as container:
+            stream = add_video(container, **{"x264-params": "bframes=2:b-adapt=0"})
+            stream.width, stream.height = sizes.get(f"of_{number}", (WIDTH, HEIGHT))
+            sound = add_sound(container, seconds) if seconds else None
+            encode(container, stream, tuple(range(tick, tick + 4)), first=4 * number)
+            if sound is not None:
+                sound(Fraction(tick, RATE))
+        whole += path.read_bytes()
+    path.write_bytes(whole)
+    return Made(tuple(range(4 * len(ticks))), even(4 * len(ticks)), audio=bool(seconds))
 
 
 def save_with_sound(path: Path, seconds: float, codec: str = "aac") -> Made:
@@ -242,6 +267,19 @@ for _matrix in MATRICES:
             return save(path, matrix=matrix, full=full)
 
 
+for _full in (False, True):
+
+    @kind(f"ycgco_{'full' if _full else 'limited'}.mp4")
+    def _(path: Path, full: bool = _full) -> Made:
+        return save(path, pix_fmt="yuv444p", matrix=YCGCO, full=full)
+
+
+@kind("ictcp.mkv")
+def _(path: Path) -> Made:
+    note = "ictcp.mkv has a colour matrix that is not known (14): its colours are taken as untagged ones"
+    return save(path, matrix=ICTCP)._replace(note=note)
+
+
 @kind("hdr.mkv")
 def _(path: Path) -> Made:
     """The curve for high dynamic range is not undone, and that is said."""
@@ -263,6 +301,39 @@ for _turn in (1, 2, 3):
     @kind(f"rotated_{90 * _turn}.mp4")
     def _(path: Path, turn: int = _turn) -> Made:
         return save(path, rotation=90 * turn)._replace(turned=turn)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "c", "d"),
+    [(a, 0, 0, d) for a in (1, -1) for d in (1, -1)] + [(0, b, c, 0) for b in (1, -1) for c in (1, -1)],
+)
+def test_a_display_matrix_places_every_pixel(tmp_path: Path, a: int, b: int, c: int, d: int) -> None:
+    """A stored pixel (x, y) is shown at (a x + c y, b x + d y), shifted so that all are in the picture."""
+    corners = np.array([[(10, 60, 110), (240, 40, 20)], [(30, 200, 80), (250, 250, 60)]], np.uint8)
+    stored = corners.repeat(16, axis=0).repeat(24, axis=1)
+    with av.open(str(tmp_path / "clip.mp4"), "w") as container:
+        stream = add_video(container, pix_fmt="yuv444p")
+        stream.width, stream.height = 48, 32
+        one = 1 << 16
+        stream.set_display_matrix([a * one, b * one, 0, c * one, d * one, 0, 48 * one, 32 * one, 1 << 30])
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(stored, format="rgb24")))
+        container.mux(stream.encode(None))
+    y, x = np.mgrid[:32, :48]
+    across, down = a * x + c * y, b * x + d * y
+    shown = np.zeros((48, 32, 3) if b else (32, 48, 3))
+    shown[down - down.min(), across - across.min()] = stored
+    clip = open_clip(tmp_path / "clip.mp4")
+    (frame,) = clip.frames()
+    assert (clip.height, clip.width) == shown.shape[:2]
+    assert np.abs(frame.rgb[0].permute(1, 2, 0).numpy() * 255 - shown).max() < 4
+    assert clip.notes == []
+
+
+def test_a_slant_is_said(tmp_path: Path) -> None:
+    save(tmp_path / "clip.mp4", rotation=20)
+    assert open_clip(tmp_path / "clip.mp4").notes == [
+        "clip.mp4 is to be shown aslant: it is shown at the nearest quarter turn"
+    ]
 
 
 @kind("anamorphic.mp4")
@@ -309,6 +380,35 @@ def _(path: Path) -> Made:
 @kind("clock_from_10_s.ts")
 def _(path: Path) -> Made:
     return save(path, ticks=tuple(range(100, 100 + COUNT)))
+
+
+@kind("joined_earlier.ts")
+def _(path: Path) -> Made:
+    return joined(path, 50, 0)._replace(note="the clock of joined_earlier.ts jumps at 0.40 s: what follows is shown")
+
+
+@kind("joined_later.ts")
+def _(path: Path) -> Made:
+    return joined(path, 0, 9000)._replace(note="the clock of joined_later.ts jumps at 0.40 s: what follows is shown")
+
+
+@kind("joined.mpg")
+def _(path: Path) -> Made:
+    whole = b""
+    for first in (0, 4):
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("mpeg2video", rate=25, options={"qmin": "1", "qmax": "1"})
+            stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+            encode(container, stream, (0, 1, 2, 3), Fraction(1, 25), first=first)
+        whole += path.read_bytes()
+    path.write_bytes(whole)
+    return Made(times=even(COUNT, rate=25), tolerance=4, note="the clock of joined.mpg jumps at 0.16 s")
+
+
+@kind("size_changes.ts")
+def _(path: Path) -> Made:
+    made = joined(path, 0, 4, of_1=(32, 24))
+    return made._replace(note="size_changes.ts changes its size from 64x48 to 32x24: it is scaled to the first")
 
 
 # --- several streams
@@ -400,6 +500,57 @@ def test_a_transparent_gif_is_shown_on_white(tmp_path: Path) -> None:
     shown = [frame.rgb[0, :, 0, [0, -1]] * 255 for frame in clip.frames()]
     assert [colours.round().T.tolist() for colours in shown] == [[[level(i)] * 3, [255] * 3] for i in range(3)]
     assert clip.notes == ["a.gif is transparent in places: that is dropped"]
+
+
+@pytest.mark.parametrize(("codec", "pixels"), [("ffv1", "gray"), ("ffv1", "gray10le"), ("libx265", "gray")])
+@pytest.mark.parametrize("full", [False, True])
+def test_gray_is_read_by_its_range(tmp_path: Path, codec: str, pixels: str, full: bool) -> None:
+    save(tmp_path / "clip.mkv", codec, pixels, full=full)
+    for index, frame in enumerate(open_clip(tmp_path / "clip.mkv").frames()):
+        assert float((frame.rgb[..., : WIDTH // 2] * 255 - level(index)).abs().max()) < 1
+
+
+@pytest.mark.parametrize("matrix", [3, 10, 11, 12, 13, 14, 15, 16, 17, 99])
+def test_a_frame_of_any_matrix_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, matrix: int) -> None:
+    """Encoders refuse to write some of them, so the decoder's frames are tagged anew."""
+    save(tmp_path / "clip.mp4")
+    known = next(open_clip(tmp_path / "clip.mp4").frames())
+    decode = VideoReader._decode
+
+    def tagged(reader: VideoReader, *arguments: Any) -> list[av.VideoFrame]:
+        frames = decode(reader, *arguments)
+        for frame in frames:
+            frame.colorspace = matrix
+        return frames
+
+    monkeypatch.setattr(VideoReader, "_decode", tagged)
+    clip = open_clip(tmp_path / "clip.mp4")
+    assert torch.equal(next(clip.frames()).rgb, known.rgb)
+    assert f"that is not known ({matrix})" in clip.notes[0]
+
+
+def test_transparency_that_is_not_read_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "clip.webm"
+    with av.open(str(path), "w") as container:
+        stream = add_video(container, "libvpx-vp9", "yuva420p")
+        pixels = np.full((HEIGHT, WIDTH, 4), 100, np.uint8)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgba")))
+        container.mux(stream.encode(None))
+    assert open_clip(path).notes == [
+        "clip.webm has transparency in a stream beside its pictures, which is not read: it is dropped"
+    ]
+
+
+def test_transparency_that_begins_late_is_said(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "clip.mkv"), "w") as container:
+        stream = add_video(container, "ffv1", "bgra")
+        for alpha in (255, 255, 100):
+            pixels = np.full((HEIGHT, WIDTH, 4), alpha, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="bgra")))
+        container.mux(stream.encode(None))
+    clip = open_clip(tmp_path / "clip.mkv")
+    list(clip.frames())
+    assert clip.notes == ["clip.mkv is transparent in places: that is dropped"]
 
 
 # --- names
@@ -579,6 +730,26 @@ def test_an_excerpt_is_what_whole_reading_gives(
     assert all(torch.equal(frame.rgb, frames[i].rgb) for frame, i in zip(got, inside, strict=True))
     if made.whole:
         assert clip.frame_count == (len(got) if made.counted else None)
+
+
+@pytest.mark.parametrize("later", [0, 9000])
+@pytest.mark.parametrize("output", ["out.mp4", "out.webm"])
+def test_the_sound_of_joined_recordings_stays_with_the_picture(tmp_path: Path, later: int, output: str) -> None:
+    path = tmp_path / "clip.ts"
+    joined(path, 0, later, seconds=0.4)
+    convert_clip(open_clip(path), tmp_path / output, iter)
+    with av.open(str(tmp_path / output)) as container:
+        begins = [packet.pts * packet.time_base for packet in container.demux(audio=0) if packet.pts is not None]
+    assert all(0 < after - before < Fraction(1, 20) for before, after in pairwise(begins))
+    assert 0.75 < begins[-1] < 0.85
+
+
+def test_a_stream_without_a_decoder_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mkv"
+    save(path)
+    path.write_bytes(path.read_bytes().replace(b"V_MPEG4/ISO/AVC", b"V_MPEG4/ISO/XXX"))
+    with pytest.raises(NststabError, match=r"clip\.mkv: the video is damaged, or in a codec that cannot be decoded"):
+        open_clip(path)
 
 
 def test_a_recording_that_was_broken_off_lacks_its_index(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from nststab.video.audio import AudioTrack
 from nststab.video.gif import GifEncoder
 from nststab.video.reader import VideoReader
-from nststab.video.timing import WHOLE, Excerpt, Source
+from nststab.video.timing import WHOLE, Excerpt, Jump, Source
 from nststab.video.writer import VideoWriter
 from tests.conftest import moving_picture as picture
 from tests.conftest import psnr
@@ -46,6 +46,7 @@ class Told(Source):
     origin: Fraction = Fraction(0)
     start: Fraction = Fraction(0)
     end: Fraction | None = None
+    jumps: tuple[Jump, ...] = ()
 
 
 def write(

@@ -24,6 +24,7 @@ class AnimationReader:
     aspect = Fraction(1)
     end = None
     has_audio = False
+    jumps = ()
 
     def __init__(self, path: Path, part: Excerpt = WHOLE) -> None:
         self.path = path

@@ -12,6 +12,7 @@ import av
 from av.filter import Graph
 
 from nststab.errors import NststabError
+from nststab.video.packets import packets
 from nststab.video.reader import av_errors, has_any_clock, open_input
 from nststab.video.timing import Source
 
@@ -50,7 +51,7 @@ class AudioTrack:
         self._notes: list[str] = []
         self._damaged = self._overlapping = 0
         self._latest: int | None = None  # when the last packet that was copied is decoded, in its unit
-        self._output, self._path = output, source.path
+        self._output, self._path, self._jumps = output, source.path, source.jumps
         self._begin = source.origin + source.start  # what is 0 in the output, by the source's clock
         self._first = self._begin if source.start else None  # a whole clip keeps what is heard before its picture
         self._last = None if source.end is None else source.origin + source.end
@@ -85,10 +86,10 @@ class AudioTrack:
         """Open the source, just before the excerpt if it can be brought there, and give its audio stream."""
         self._input = open_input(self._path)
         stream = self._input.streams.best("audio")
-        if self._first is not None and not from_start:
+        if self._first is not None and not from_start and not self._jumps:
             with suppress(av.FFmpegError):
                 self._input.seek(int((self._first - _LEAD) / stream.time_base), stream=stream)
-        self._packets = self._shown(self._input.demux(stream))
+        self._packets = self._shown(packets(self._input, stream, self._jumps))
         self._next = next(self._packets, None)
         begin = None if self._next is None or self._next.pts is None else self._next.pts * stream.time_base
         if self._first is None or from_start or (begin is not None and begin <= self._first):
@@ -96,9 +97,12 @@ class AudioTrack:
         self._input.close()  # it went too far, if the audio does not begin that late
         return self._open(from_start=True)
 
-    def _shown(self, packets: Iterator[Any]) -> Iterator[Any]:
-        """The packets before the end of the excerpt."""
-        for packet in packets:
+    def _shown(self, found: Iterator[Any]) -> Iterator[Any]:
+        """The packets before the end of the excerpt, or before an error that nothing can be read after."""
+        for packet in found:
+            if packet is None:
+                self._damaged += 1
+                return
             if self._last is not None and packet.pts is not None and packet.pts * packet.time_base >= self._last:
                 return
             yield packet
@@ -164,13 +168,13 @@ class AudioTrack:
             return []
 
     def _encode(self, samples: "_Samples", frame: Any) -> None:
-        packets = []
+        coded = []
         with av_errors(self._path, f"the audio ({self._codec}) cannot be encoded anew; audio=False leaves it out"):
             for part in samples.of(frame):
                 if part.pts is not None:
                     part.pts -= round(self._begin / part.time_base)
-                packets += self._stream.encode(part)
-        self._output.mux(packets)
+                coded += self._stream.encode(part)
+        self._output.mux(coded)
 
     def close(self) -> None:
         """Close the source."""

@@ -1,11 +1,11 @@
 """What a video file tells of its frames before they are decoded: how many it announces, and how many an excerpt has."""
 
-from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from nststab.video.timing import Excerpt, count_at_rate
+from nststab.video.packets import packets
+from nststab.video.timing import Excerpt, Jump, count_at_rate
 
 _QUICK = 2 << 30  # bytes that are read in a few seconds
 _UNSHOWN = {"vp8"}  # codecs with packets of their own for frames that are never shown
@@ -30,14 +30,17 @@ def announced(container: Any, stream: Any, rate: Fraction) -> Announced:
     return Announced()
 
 
-def count(container: Any, stream: Any, part: Excerpt, origin: Fraction, rate: Fraction) -> int | None:
+def count(
+    container: Any, stream: Any, part: Excerpt, origin: Fraction, rate: Fraction, jumps: tuple[Jump, ...]
+) -> int | None:
     """How many frames an excerpt has, None if that takes decoding or long reading.
 
-    `container` stands at a key frame before it, `origin` is the time which counts as 0, `rate` the stream's.
+    `container` stands at a key frame before it, `origin` is the time which counts as 0, `rate` the stream's, and
+    `jumps` are those of its clock.
     """
     times = _index_times(container, stream)
     if times is None and container.size <= _QUICK and stream.codec_context.name not in _UNSHOWN:
-        times = _packet_times(container, stream, part, origin)
+        times = _packet_times(container, stream, part, origin, jumps)
     if times is None:
         return None
     shown = [time for time in times if time >= part.start and not part.is_over(time)]
@@ -72,10 +75,14 @@ def _index_times(container: Any, stream: Any) -> list[Fraction] | None:
     return [(tick - ticks[0] + stream.start_time) * stream.time_base for tick in ticks]
 
 
-def _packet_times(container: Any, stream: Any, part: Excerpt, origin: Fraction) -> list[Fraction] | None:
+def _packet_times(
+    container: Any, stream: Any, part: Excerpt, origin: Fraction, jumps: tuple[Jump, ...]
+) -> list[Fraction] | None:
     """The times of the packets from where the container stands to the excerpt's end, if all have one."""
     times: list[Fraction] = []
-    for packet in _packets(container, stream):
+    for packet in packets(container, stream, jumps):
+        if packet is None or not packet.size or packet.is_discard:
+            continue
         time = packet.dts if container.format.name == "avi" else packet.pts
         if time is None:
             return None
@@ -83,8 +90,3 @@ def _packet_times(container: Any, stream: Any, part: Excerpt, origin: Fraction) 
             break  # what follows is shown later still
         times.append(time * packet.time_base - origin)
     return times
-
-
-def _packets(container: Any, stream: Any) -> Iterator[Any]:
-    """The packets with something in them that is to be shown."""
-    return (packet for packet in container.demux(stream) if packet.size and not packet.is_discard)

@@ -33,6 +33,7 @@ class _Silent:
     origin = start = Fraction(0)
     has_audio = False
     end = None
+    jumps = ()
 
 
 def encode_clip(frames: Iterable[Timed[Tensor]], rate: Fraction) -> bytes:

@@ -5,10 +5,11 @@ from contextlib import closing, contextmanager
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
-import torch
+import numpy as np
+from av.sidedata.sidedata import Type
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
@@ -17,16 +18,20 @@ from torch import Tensor
 from nststab.errors import NststabError
 from nststab.video.count import announced, count
 from nststab.video.images import from_uint8
+from nststab.video.packets import find_jumps, packets
 from nststab.video.timing import WHOLE, Excerpt, Timed, converted, cut, retimed
+from nststab.video.yuv import Pixels, planes_to_rgb
 
 # exact colour: no shortcut that rounds to fewer bits or shares chroma between pixels
 SCALING = (
     Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 )
-_UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
+_UNSPECIFIED, _YCGCO = 2, 8  # AVCOL_SPC_UNSPECIFIED, AVCOL_SPC_YCGCO
+_MATRICES = {0, 1, 4, 5, 6, 7, 9}  # of AVColorSpace: RGB, BT.709, FCC, BT.601 twice, SMPTE 240M, BT.2020; swscale's
 _ANY_CLOCK = 0x0200  # AVFMT_TS_DISCONT: MPEG streams, whose clock starts anywhere
 _HDR = {16: "PQ", 18: "HLG"}  # AVCOL_TRC_SMPTE2084, AVCOL_TRC_ARIB_STD_B67
 _OPAQUE = 255
+_BESIDE = "has transparency in a stream beside its pictures, which is not read: it is dropped"  # VP8 and VP9
 _FROM_FIRST = {"gif", "apng"}  # whose frames are drawn over the ones before: there is no other key frame
 _BACK = (0, 2, 10, 60)  # seconds before the start at which to look for a key frame, until one is found
 
@@ -52,7 +57,7 @@ class VideoReader:
 
     `origin` is the time in seconds which counts as 0 in the clip; `start` the clip's time of the first frame of an
     excerpt, whose times are told from there, and `end` that of the excerpt's end (None: the clip's). `rate` is in
-    frames per second, `time_base` the unit of the frame times, `aspect` the shape of a pixel.
+    frames per second, `time_base` the unit of the frame times, `aspect` the shape of a pixel; `jumps` are the file's.
 
     Raises:
         OSError: the file cannot be opened.
@@ -71,7 +76,10 @@ class VideoReader:
             self.has_audio = bool(container.streams.audio)
             self.origin = _origin(container)
             aspect = stream.sample_aspect_ratio or Fraction(1)
+            tags = {name.lower(): value for name, value in stream.metadata.items()}
+            self._peculiar = {"alpha": _BESIDE} if tags.get("alpha_mode") == "1" else {}
             self._announced = announced(container, stream, self.rate)
+            self.jumps = find_jumps(container, stream, self.origin) if has_any_clock(container) else ()
             self._delay = _delay(container, stream)
         self._key_frame = self._find_key_frame()
         with closing(self._shown()) as frames:
@@ -82,29 +90,83 @@ class VideoReader:
         self.frame_count = self._announced.frames if part == WHOLE else None
         if self.frame_count is None:
             with self._opened() as (container, stream):
-                self.frame_count = count(container, stream, part, self.origin, self._own_rate)
-        sideways = _turns(first) % 2 == 1
+                self.frame_count = count(container, stream, part, self.origin, self._own_rate, self.jumps)
+        self._stored_size = first.width, first.height
+        sideways = _orientation(first).transposed
         self.height, self.width = (first.width, first.height) if sideways else (first.height, first.width)
         self.aspect = 1 / aspect if sideways else aspect
-        self._peculiar = _peculiarities(first)
+        self._look_at(first)
 
     @property
     def notes(self) -> list[str]:
         """What the user should know about the file, and after a pass of `frames` about what could not be read."""
-        notes = [f"{self.path.name} {what}" for what in (*self._peculiar, self._cut_off) if what]
+        notes = [f"{self.path.name} {what}" for what in (*self._peculiar.values(), self._cut_off) if what]
+        if self.jumps:
+            often = "" if len(self.jumps) == 1 else f" {len(self.jumps)} times, first"
+            notes.append(
+                f"the clock of {self.path.name} jumps{often} at {float(self.jumps[0].time):.2f} s: "
+                "what follows is shown right after"
+            )
         if self._damaged:
             packets = "1 damaged packet" if self._damaged == 1 else f"{self._damaged} damaged packets"
             notes.append(f"{packets} of {self.path.name} could not be decoded: left out")
         return notes
 
     def frames(self) -> Generator[Timed[Tensor], None, None]:
-        """Every frame upright, as (rgb (1, 3, H, W), time, duration) in seconds.
+        """Every frame upright and of the first one's size, as (rgb (1, 3, H, W), time, duration) in seconds.
 
         Raises ValueError if there is none.
         """
         reformatter = VideoReformatter()
         with closing(self._shown()) as shown:
-            yield from converted(retimed(shown, self._part), lambda frame: _to_rgb(frame, reformatter))
+            yield from converted(retimed(shown, self._part), lambda frame: self._to_rgb(frame, reformatter))
+
+    def _to_rgb(self, frame: VideoFrame, reformatter: VideoReformatter) -> Tensor:
+        """A decoded frame as (1, 3, H, W), upright, of the first one's size, by the matrix and range of its tags.
+
+        Untagged video is taken as players take it: BT.709 above 576 lines or from 1280 columns on, else BT.601.
+        """
+        self._look_at(frame)
+        orientation, matrix = _orientation(frame), frame.colorspace
+        width, height = (self.height, self.width) if orientation.transposed else (self.width, self.height)
+        if matrix not in _MATRICES:
+            frame.colorspace = Colorspace.ITU709 if frame.height > 576 or frame.width >= 1280 else Colorspace.ITU601
+
+        def scaled(form: str, levels: int) -> Any:
+            return reformatter.reformat(frame, width, height, form, None, None, SCALING, None, levels).to_ndarray()
+
+        # swscale knows no YCgCo, takes gray of any range for full, and cuts it to 8 bits
+        if frame.format.name.startswith(("gray", "ya")):
+            planes = scaled("gray16le", frame.color_range)
+            pixels = Pixels("mono", depth=16, full_range=frame.color_range != ColorRange.MPEG)
+        elif matrix == _YCGCO:
+            is_full = frame.color_range == ColorRange.JPEG
+            planes = scaled("yuv444p16le", ColorRange.JPEG if is_full else ColorRange.MPEG).transpose(2, 0, 1)
+            pixels = Pixels("444", depth=16, full_range=is_full, is_ycgco=True)
+        else:
+            return orientation.apply(from_uint8(scaled("rgb24", ColorRange.JPEG)))
+        return orientation.apply(planes_to_rgb(planes.tobytes(), height, width, pixels))
+
+    def _look_at(self, frame: VideoFrame) -> None:
+        """Remember what of a frame is not shown as it was meant."""
+        found = self._peculiar
+        if frame.interlaced_frame:
+            found["fields"] = "is interlaced: the two fields of a frame are taken for one picture"
+        if curve := _HDR.get(frame.color_trc):
+            found["curve"] = f"is high dynamic range ({curve}), which is not mapped: its colours come out pale"
+        if frame.colorspace not in _MATRICES | {_UNSPECIFIED, _YCGCO}:
+            found["matrix"] = (
+                f"has a colour matrix that is not known ({frame.colorspace}): its colours are taken as untagged ones"
+            )
+        if not _orientation(frame).is_exact:
+            found["angle"] = "is to be shown aslant: it is shown at the nearest quarter turn"
+        if (frame.width, frame.height) != (size := self._stored_size):
+            sizes = f"{size[0]}x{size[1]} to {frame.width}x{frame.height}"
+            found.setdefault("size", f"changes its size from {sizes}: it is scaled to the first")
+        if "alpha" not in found and any(component.is_alpha for component in frame.format.components):
+            pixels: Any = VideoReformatter().reformat(frame, format="rgba").to_ndarray()
+            if pixels[..., 3].min() < _OPAQUE:
+                found["alpha"] = "is transparent in places: that is dropped"
 
     def _shown(self) -> Generator[Timed[VideoFrame], None, None]:
         """The frames of the excerpt at their times in the clip."""
@@ -146,8 +208,8 @@ class VideoReader:
         return None
 
     def _seek(self, container: Any, stream: Any, time: Fraction) -> bool:
-        """Go to the key frame before `time`, if the file has a clock and key frames."""
-        if stream.start_time is None or container.format.name in _FROM_FIRST:
+        """Go to the key frame before `time`, if the file has a clock that does not jump, and key frames."""
+        if stream.start_time is None or container.format.name in _FROM_FIRST or self.jumps:
             return False
         try:
             container.seek(int((time + self.origin) / stream.time_base), stream=stream)
@@ -181,16 +243,14 @@ class VideoReader:
         return None if frame.dts is None else frame.dts - self._delay
 
     def _packets(self, container: Any, stream: Any) -> Iterator[Any]:
-        """The stream's packets; at an error that nothing can be read after, the end."""
+        """The stream's packets, the last one empty, or None at an error that nothing can be read after."""
         end = container.size
-        try:
-            for packet in container.demux(stream):
-                if packet.size and packet.pos is not None:
-                    end = packet.pos + len("FRAME\n") + packet.size
-                yield packet
-        except av.InvalidDataError:
-            self._damaged += 1
-            yield None
+        for packet in packets(container, stream, self.jumps):
+            if packet is None:
+                self._damaged += 1
+            elif packet.size and packet.pos is not None:
+                end = packet.pos + len("FRAME\n") + packet.size
+            yield packet
         if container.format.name == "yuv4mpegpipe":
             self._damaged += end < container.size  # it drops a frame that was cut off without a word
 
@@ -201,7 +261,7 @@ class VideoReader:
                 return list(stream.decode(None))
             if not packet.is_corrupt or has_any_clock(stream.container):
                 return list(packet.decode())
-        except av.InvalidDataError:
+        except av.FFmpegError:  # damage makes decoders fail in many ways
             pass
         self._damaged += 1
         return []
@@ -220,6 +280,8 @@ def _video_stream(container: Any, path: Path) -> Any:
     """The first video stream which is not a cover picture; FFmpeg would also draw plain text as one."""
     for stream in container.streams.video:
         if container.format.name != "tty" and not stream.disposition & Disposition.attached_pic:
+            if stream.codec_context is None or stream.time_base is None:
+                raise NststabError(f"{path}: the video is damaged, or in a codec that cannot be decoded")
             return stream
     raise NststabError(f"{path}: expected a video, and it holds none")
 
@@ -246,36 +308,34 @@ def _origin(container: Any) -> Fraction:
     return min(starts, default=Fraction(0))
 
 
-def _to_rgb(frame: VideoFrame, reformatter: VideoReformatter) -> Tensor:
-    """A decoded frame as (1, 3, H, W), upright, by the matrix and the range it is tagged with.
+class _Orientation(NamedTuple):
+    """How stored pixels become the picture: first x and y change places, then it is mirrored and turned upside down."""
 
-    Untagged video is taken as players take it: BT.709 above 576 lines or from 1280 columns on, else BT.601.
+    transposed: bool
+    mirrored: bool
+    upended: bool
+    is_exact: bool
+
+    def apply(self, picture: Tensor) -> Tensor:
+        """The picture that is shown of one that is stored, (1, 3, H, W)."""
+        axes = [axis for axis, flipped in ((3, self.mirrored), (2, self.upended)) if flipped]
+        return (picture.transpose(2, 3) if self.transposed else picture).flip(axes).contiguous()
+
+
+def _orientation(frame: VideoFrame) -> _Orientation:
+    """The nearest of the eight orientations to the frame's display matrix, and whether it is that, but for its scale.
+
+    A stored pixel (x, y) is shown at (a x + c y, b x + d y), apart from a shift.
     """
-    if frame.colorspace == _UNSPECIFIED:
-        frame.colorspace = Colorspace.ITU709 if frame.height > 576 or frame.width >= 1280 else Colorspace.ITU601
-    picture = reformatter.reformat(frame, format="rgb24", interpolation=SCALING, dst_color_range=ColorRange.JPEG)
-    pixels: Any = picture.to_ndarray()
-    rgb = from_uint8(pixels)
-    return torch.rot90(rgb, _turns(frame), (2, 3)).contiguous()
-
-
-def _turns(frame: VideoFrame) -> int:
-    """By how many quarter turns anticlockwise the camera asks the frame to be shown."""
-    return round(frame.rotation / 90) % 4
-
-
-def _peculiarities(frame: VideoFrame) -> list[str]:
-    """What the frames do not show as it was meant."""
-    notes = []
-    if frame.interlaced_frame:
-        notes.append("is interlaced: the two fields of a frame are taken for one picture")
-    if frame.color_trc in _HDR:
-        notes.append(f"is high dynamic range ({_HDR[frame.color_trc]}), which is not mapped: its colours come out pale")
-    if any(component.is_alpha for component in frame.format.components):
-        pixels: Any = VideoReformatter().reformat(frame, format="rgba").to_ndarray()
-        if pixels[..., 3].min() < _OPAQUE:
-            notes.append("is transparent in places: that is dropped")
-    return notes
+    side_data: Any = frame.side_data
+    if (data := side_data.get(Type.DISPLAYMATRIX)) is None:
+        return _Orientation(False, False, False, True)
+    a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
+    straight, across = abs(a) + abs(d), abs(b) + abs(c)
+    is_exact = min(straight, across) < (straight + across) / 100
+    if across > straight:
+        return _Orientation(True, c < 0, b < 0, is_exact)
+    return _Orientation(False, a < 0, d < 0, is_exact)
 
 
 def _unreadable(path: Path) -> str:

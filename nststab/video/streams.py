@@ -39,6 +39,7 @@ class PipedVideo:
     origin = Fraction(0)
     has_audio = False
     frame_count = None
+    jumps = ()
 
     def __init__(self, path: Path, part: Excerpt, raw: RawFormat | None) -> None:
         self.path = path

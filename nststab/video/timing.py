@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import floor, isfinite
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
 
@@ -42,12 +42,20 @@ class Excerpt:
 WHOLE = Excerpt()
 
 
+class Jump(NamedTuple):
+    """From byte `position` of a file on its clock is `shift` seconds behind the clip's, which is at `time` there."""
+
+    position: int
+    shift: Fraction
+    time: Fraction
+
+
 class Source(Protocol):
     """What the writer of a clip must know about where the frames come from.
 
     `rate` is in frames per second, `time_base` the unit of the frame times, `aspect` the shape of a pixel. The audio in
     `path` is told by times from `origin` on; of these the clip shows `start` to `end` (None: to its end), and `start`
-    is 0 in the clip. All times are in seconds.
+    is 0 in the clip. Where the clock in the file jumps, `jumps` mend it. All times are in seconds.
     """
 
     @property
@@ -66,6 +74,8 @@ class Source(Protocol):
     def start(self) -> Fraction: ...
     @property
     def end(self) -> Fraction | None: ...
+    @property
+    def jumps(self) -> tuple[Jump, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -78,6 +88,7 @@ class PictureTimes:
     origin = start = Fraction(0)
     has_audio = False
     end = None
+    jumps = ()
 
     @property
     def time_base(self) -> Fraction:

@@ -1,4 +1,4 @@
-"""Planes of luma and chroma to RGB and back, by the equations of BT.601 and BT.709: the colours of y4m."""
+"""Planes of luma and chroma to RGB and back, by the equations of BT.601, BT.709 and YCgCo."""
 
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ class Pixels(NamedTuple):
     sited: tuple[bool, bool] = (False, False)
     depth: int = 8
     full_range: bool = False
+    is_ycgco: bool = False  # green and orange in place of blue and red
 
     def planes(self, height: int, width: int) -> list[tuple[int, int]]:
         """Height and width of the planes of a frame."""
@@ -52,9 +53,13 @@ def planes_to_rgb(data: bytes, height: int, width: int, pixels: Pixels) -> Tenso
         for plane in chroma
     )
     kr, kb = _matrix(height, width)
-    r = luma + 2 * (1 - kr) * red
-    b = luma + 2 * (1 - kb) * blue
-    g = (luma - kr * r - kb * b) / (1 - kr - kb)
+    if pixels.is_ycgco:
+        green, orange = blue, red
+        r, g, b = luma - green + orange, luma + green, luma - green - orange
+    else:
+        r = luma + 2 * (1 - kr) * red
+        b = luma + 2 * (1 - kb) * blue
+        g = (luma - kr * r - kb * b) / (1 - kr - kb)
     return torch.stack([r, g, b]).unsqueeze(0).clamp_(0, 1)
 
 
