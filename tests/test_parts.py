@@ -12,13 +12,13 @@ import torch
 
 import nststab
 from nststab.engines.torch_engine import TorchEngine
-from nststab.errors import NststabError
+from nststab.errors import NststabError, SettingError
 from nststab.frames import Frame
 from nststab.measure.stability import StabilityMeter
 from nststab.methods.settings import OptimizationSettings
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
-from nststab.storage.jobs import unfinished
+from nststab.storage.jobs import identity_of, unfinished
 from nststab.storage.parts import Parts
 from nststab.tasks.compare import Comparison
 from nststab.tasks.settings import CompareSettings
@@ -241,3 +241,40 @@ def test_a_comparison_has_the_same_frames_and_figures(
     assert measured in (12 + 14 - 4, 12 + 14 - 8), "what is finished is not measured again"
     assert parted.json() == whole.json()
     assert (tmp_path / "parted.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.gif", "out.y4m", "out/"])
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_second_at_work_on_one_output_is_refused(
+    tmp_path: Path, network: Path, name: str, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip, output = make_clip(tmp_path / "clip.mp4", TIMES[:5]), f"{tmp_path}/{name}"
+    refused = pytest.raises(NststabError, match=r"out\S*\.unfinished: another process is at work on this output")
+
+    def again(frames: Iterable[Frame]) -> Iterator[Frame]:
+        with refused:
+            nststab.stylize(clip, output, style=network, overwrite=True)
+        with refused:
+            nststab.deflicker(clip, output, overwrite=True)
+        yield from frames
+
+    if kept:
+        monkeypatch.setattr(Blend, "__call__", lambda _, frames: again(frames))
+        nststab.stylize(clip, output, method="tests.test_parts:blend")
+    else:
+        nststab.stylize(clip, output, stylizer=again)
+    assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == [name.strip("/")]
+
+
+def test_an_output_that_came_meanwhile_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip, output = make_clip(tmp_path / "clip.mp4", TIMES[:5]), tmp_path / "out.mp4"
+
+    def meanwhile(*settings: Any, **others: Any) -> dict[str, Any]:
+        output.write_bytes(b"another's")
+        return identity_of(*settings, **others)
+
+    monkeypatch.setattr("nststab.tasks.stylize.identity_of", meanwhile)
+    with pytest.raises(SettingError, match="exists; say overwrite=True"):
+        nststab.stylize(clip, output, method="tests.test_parts:blend")
+    assert output.read_bytes() == b"another's"
+    assert not unfinished(output).exists()

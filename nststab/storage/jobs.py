@@ -184,12 +184,29 @@ def resumable(
         job.finish()
 
 
+@contextmanager
+def claimed(output: Path) -> Iterator[None]:
+    """Keeps an output that is made without a job to this process; ValueError where another one is at work on it."""
+    folder, lock = unfinished(output), None
+    with suppress(OSError):  # beside a folder that may be written to, or a long name: then nothing can be claimed
+        folder.mkdir(exist_ok=True)
+        lock = _lock(folder)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # it holds the work of a job that was killed: that stays
+            folder.rmdir()
+        _unlock(lock)
+
+
 def _leave(job: Job, error: BaseException) -> None:
     """Say how to resume, with the error where it is shown; leave nothing behind where nothing was done."""
     if not job.has_results:
         job.finish()
         return
     text = f"what is finished is kept in {job.folder}, and the same command goes on"
+    if isinstance(error, NststabError):
+        text += " once that is mended"
     if isinstance(error, Exception):
         error.add_note(text)
     else:

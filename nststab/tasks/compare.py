@@ -3,7 +3,6 @@
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -39,7 +38,7 @@ from nststab.styles.source import Style, chosen_style
 from nststab.tasks.clip_plan import clip_work
 from nststab.tasks.plan import Plan, check, plan
 from nststab.tasks.settings import CompareSettings
-from nststab.tasks.stylize import KeptOutput, Styles, checked_output, in_shots, kept_output, opened, passes_folder
+from nststab.tasks.stylize import Styles, checked_output, in_shots, kept_output, opened, passes_folder
 from nststab.video.clip import Clip, check_output, comes_in_parts, convert_clip
 from nststab.video.timing import Seconds
 
@@ -242,12 +241,10 @@ def compare(
     layout = ComparisonLayout([CONTENT, *names], series, clip.frame_count, settings.differences)
     pictures = [style_json(one) for one in chosen.sources] if html is not None else []
     function, flow_name = report_flow(source_of_flow) if looked_at else (None, "")
-    keeping: AbstractContextManager[KeptOutput] = nullcontext(KeptOutput(str(output)))
-    if resumes:
-        keeping = kept_output(clip, str(output), _identity(clip, chosen, names, settings, where), restart=overwrite)
+    identity = _identity(clip, chosen, names, settings, where) if resumes else None
     with clip_recorder(clip, [CONTENT, *names], html, report) as recorder:
         with (
-            keeping as kept,
+            kept_output(clip, output, identity, overwrite=overwrite) as kept,
             passes_folder(kept.job, settings.ruder.passes) as folder,
             reported(progress, "compare", clip.frame_count) as advance,
         ):

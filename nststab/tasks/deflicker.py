@@ -18,7 +18,7 @@ from nststab.listener import Listener, reported, silent
 from nststab.methods.deflicker import Deflicker
 from nststab.methods.settings import DeflickerSettings
 from nststab.shots import by_shot
-from nststab.tasks.stylize import checked_output
+from nststab.tasks.stylize import checked_output, kept_output
 from nststab.video.clip import Clip, check_output, convert_clip, open_clip
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,10 @@ def deflicker(
     checked_output(output, [original], raw=False, overwrite=overwrite)
     pairs = _Pairs(clip, None if original is None else open_clip(original))
     started = time.monotonic()
-    with reported(progress, f"deflicker {clip.width}x{clip.height}, frames", clip.frame_count) as advance:
+    with (
+        kept_output(clip, output, None, overwrite=overwrite),
+        reported(progress, f"deflicker {clip.width}x{clip.height}, frames", clip.frame_count) as advance,
+    ):
         result = convert_clip(
             clip,
             output,

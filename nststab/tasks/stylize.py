@@ -21,7 +21,7 @@ from nststab.methods.plugin import checked, load_stylizer, source_file
 from nststab.methods.settings import OPTIMISERS
 from nststab.shots import split_shots
 from nststab.storage.durable import sync
-from nststab.storage.jobs import Job, content_hash, identity_of, overwrites, resumable
+from nststab.storage.jobs import Job, claimed, content_hash, identity_of, overwrites, resumable
 from nststab.storage.parts import Parts, State
 from nststab.styles.shipped import demo_clip
 from nststab.styles.source import Style, StyleSource, chosen_style
@@ -330,7 +330,7 @@ class _ClipJob:
     def _kept(self, overwrite: bool) -> "AbstractContextManager[KeptOutput]":
         """Where to write, and what keeps what is finished, where anything does."""
         if not self.resumes:
-            return nullcontext(KeptOutput(self.output))
+            return kept_output(self.clip, self.output, None, overwrite=overwrite)
         clip = self.clip
         identity = identity_of(
             self.settings,
@@ -342,7 +342,7 @@ class _ClipJob:
             input=f"{clip.path.name} ({content_hash(clip.pictures or clip.path)})",
         )
         in_parts = self.method not in OPTIMISERS
-        return kept_output(clip, self.output, identity, restart=overwrite, in_parts=in_parts)
+        return kept_output(clip, self.output, identity, overwrite=overwrite, in_parts=in_parts)
 
 
 @dataclass(frozen=True)
@@ -369,14 +369,23 @@ class KeptOutput:
 
 @contextmanager
 def kept_output(
-    clip: Clip, output: str, identity: dict[str, Any], *, restart: bool, in_parts: bool = True
+    clip: Clip, output: str | Path, identity: dict[str, Any] | None, *, overwrite: bool, in_parts: bool = True
 ) -> Iterator[KeptOutput]:
-    """A file is made in the job's folder, and moved to `output` when all went well; a folder fills frame by frame."""
+    """A file is made in the job's folder, and moved to `output` when all went well; a folder fills frame by frame.
+
+    Without an identity nothing is kept, and the output is only held against other processes.
+    """
     path, whole = Path(output), check_output(clip, output) != "folder"
-    with resumable(path, identity, restart=restart, fills=not whole) as job:
+    if identity is None:
+        with nullcontext() if path == STANDARD else claimed(path):
+            yield KeptOutput(str(output))
+        return
+    with resumable(path, identity, restart=overwrite, fills=not whole) as job:
+        if whole:  # another process may have made it since this one began
+            refuse_overwriting(path, overwrite or job.resumed)
         made = job.folder / path.name if whole else path
         parts = Parts(job) if in_parts else None
-        yield KeptOutput(str(made) if whole else output, job, parts.frames if parts else job.frames, parts)
+        yield KeptOutput(str(made) if whole else str(output), job, parts.frames if parts else job.frames, parts)
         sync(made)  # before what it could be made from again is removed
         if whole:
             job.allow_overwriting()
