@@ -386,7 +386,7 @@ def change_style() -> None:
 
 
 def change_frame() -> None:
-    write_picture(Path("film/3.png"), F.interpolate(picture(7), (24, 32)))
+    write_picture(Path("film/3.png"), F.interpolate(picture(7), (32, 32)))
 
 
 def add_frame() -> None:
