@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +18,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nststab.cli import group
+from nststab.errors import NststabError
 from nststab.losses import LossSettings
 from nststab.networks.checkpoints import load_checkpoint
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.tasks import train as tasks
+from nststab.train.loop import TrainingStopped
+from nststab.train.settings import ImageSettings
 from nststab.train.stages import ImageStage
 from nststab.video.images import read_picture, write_picture
 from tests.conftest import refused_in_one_line, tiny_state_dict
@@ -284,11 +288,44 @@ def test_video_needs_real_sintel(run: Run) -> None:
     assert not list(Path().glob("video*"))
 
 
+def test_photographs_that_are_damaged_or_gone_stop_no_training(run: Run) -> None:
+    half = Path("photos/1.png")
+    half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])  # whose header is whole
+    Path("photos/9.png").symlink_to("gone.png")
+    told = done(run(f"{IMAGE} -o net.safetensors --steps 8")).stderr.splitlines()
+    assert told[0] == "note: left out: photos/9.png: leads nowhere"
+    assert sum(line.startswith("note: left out: photos/1.png: the picture cannot be read") for line in told) == 1
+    assert log("net.jsonl")[-1]["step"] == 8
+
+
+@pytest.mark.usefixtures("run")
+def test_a_run_is_resumed_without_the_photographs_that_are_gone(caplog: pytest.LogCaptureFixture) -> None:
+    options: Any = {"output": "net.safetensors", "vgg_weights": "vgg.safetensors", "device": "cpu"}
+    options["settings"] = ImageSettings(height=32, width=32, steps=6)
+    steps = iter(range(6))
+    with pytest.raises(TrainingStopped):
+        tasks.train_image("style.png", photos="photos", stop=lambda: next(steps) == 2, **options)
+    shutil.copytree("photos", "others")
+    for path in Path("others").iterdir():
+        path.write_bytes(path.read_bytes() + b"more")
+    with pytest.raises(NststabError, match="unfinished work of other settings: photo_files was"):
+        tasks.train_image("style.png", photos="others", **options)
+    Path("photos/3.png").rename("photos/7.png")
+    caplog.clear()
+    tasks.train_image("style.png", photos="photos", **options)
+    told = [message for message in caplog.messages if message.startswith("left out")]
+    assert told == [
+        "left out, gone or changed since the training began: photos/3.png",
+        "left out, new since the training began: photos/7.png",
+    ]
+    assert [line["step"] for line in log("net.jsonl") if "validation" not in line] == [1, 2, 3, 4, 5, 6]
+
+
 def test_photographs_that_cannot_be_read_are_named_and_left_out(run: Run) -> None:
     Path("photos/0.png").write_text("this is no picture")
     Path("photos/1.png").write_text("nor is this")
     told = done(run(f"{IMAGE} -o net.safetensors --steps 8")).stderr
-    assert sorted(re.findall(r"note: left out: (photos/\d\.png)", told)) == ["photos/0.png", "photos/1.png"]
+    assert sorted(re.findall(r"(photos/\d\.png): expected", told)) == ["photos/0.png", "photos/1.png"]
     for path in Path("photos").iterdir():
         path.write_text("this is no picture")
     refused = run(f"{IMAGE} -o other.safetensors")

@@ -123,6 +123,34 @@ def test_photographs_that_cannot_be_read_are_named_once_and_left_out(
         PhotoFolder(photos).center_crops(8, 8)
 
 
+def test_what_is_no_photograph_is_named_at_once_when_some_are_held_out(
+    photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(7):
+        (photos / f"text{number}.png").write_text("not a picture")
+    (photos / "link.png").symlink_to("gone.png")
+    training, held_out = PhotoFolder(photos).hold_out()
+    (message,) = caplog.messages
+    assert message.startswith(
+        f"left out: {photos / 'link.png'}: leads nowhere; {photos / 'text0.png'}: expected a picture"
+    )
+    assert message.endswith("; and 3 others")
+    assert len(training) + len(held_out) == 12
+    assert training.crops(20, 8, 8, seeded(0)).shape == (20, 3, 8, 8)
+    assert caplog.messages == [message]
+
+
+def test_a_list_that_was_kept_keeps_the_steps_as_they_were(photos: Path, tmp_path: Path) -> None:
+    before = PhotoFolder(photos)
+    before.keep_list(tmp_path / "list.json")
+    (photos / "00.png").write_bytes(before.paths[1].read_bytes())
+    after = PhotoFolder(photos, tmp_path / "list.json")
+    assert (after.paths, after.lengths) == (before.paths, before.lengths)
+    assert torch.equal(after.crops(9, 8, 8, seeded(0)), before.crops(9, 8, 8, seeded(0)))
+    others = PhotoFolder(photos / "deeper", tmp_path / "list.json")
+    assert others.paths == PhotoFolder(photos / "deeper").paths
+
+
 # MPI Sintel
 
 HEIGHT, WIDTH = 40, 64

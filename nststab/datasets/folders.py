@@ -1,6 +1,7 @@
 """Training and evaluation data on disk: folders of photographs, MPI Sintel and DAVIS."""
 
 import copy
+import json
 import logging
 import math
 import re
@@ -16,8 +17,9 @@ from nststab.datasets.layers import FlowClip
 from nststab.datasets.synthetic import draw_index, uniform
 from nststab.errors import NststabError, SettingError
 from nststab.flow.files import read_flo
-from nststab.video.images import STILL_SUFFIXES, read_picture, resize, resized_shape
-from nststab.video.picture_files import is_picture
+from nststab.storage.durable import write_durably
+from nststab.video.images import STILL_SUFFIXES, header_size, read_picture, resize, resized_shape
+from nststab.video.picture_files import fault, is_picture, some
 from nststab.warp import leaves_frame, motion_boundaries, smooth_mask
 
 log = logging.getLogger(__name__)
@@ -57,19 +59,47 @@ class PhotoFolder:
 
     A picture that cannot be read is named once in the log, and another one is taken in its place. Raises NststabError
     if the folder holds no pictures, or none that can be read, and OSError if it does not exist.
+
+    Args:
+        listed: the file where a run that is resumed has put its list (`keep_list`). The photographs are those that it
+            began with, so that its steps see the same ones; those that are gone or new since then are named and left
+            out. Where most are gone it is another folder's, and not looked at.
+
+    Attributes:
+        paths: the photographs, in the order in which they are counted.
+        lengths: of all photographs of the folder, in bytes.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, listed: Path | None = None) -> None:
         if not folder.is_dir():
             raise NotADirectoryError(f"{folder}: expected a folder of photographs")
         found = (path for path in folder.rglob("*") if is_picture(path) and not path.name.startswith("."))
-        self.paths = sorted(found)
-        if not self.paths:
+        there = {path: _length(path) for path in sorted(found)}
+        if not there:
             raise NststabError(f"{folder}: no pictures found ({', '.join(sorted(STILL_SUFFIXES))})")
+        self._folder = folder
         self._unreadable: set[Path] = set()  # shared with the parts of `hold_out`
+        kept = {folder / name: length for name, length in _read_list(listed)}
+        gone = [path for path, length in kept.items() if there.get(path) != length]
+        resumes = 2 * len(gone) < len(kept)
+        self.lengths: dict[Path, int] = kept if resumes else there
+        self.paths = list(self.lengths)
+        if resumes:
+            self._unreadable.update(gone)
+            new = [path for path in there if path not in kept]
+            for paths, what in ((gone, "gone or changed"), (new, "new")):
+                if paths:
+                    log.warning(f"left out, {what} since the training began: {some(list(map(str, paths)))}")
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def keep_list(self, listed: Path) -> None:
+        """Writes which photographs the whole folder holds, for a run that resumes this one, if none did."""
+        if listed.exists():
+            return
+        entries = [(str(path.relative_to(self._folder)), length) for path, length in self.lengths.items()]
+        write_durably(listed, json.dumps(entries).encode())
 
     def photo(self, index: int) -> Tensor:
         """The whole photograph number `index`, (1, 3, H, W), on white where it is transparent."""
@@ -91,7 +121,7 @@ class PhotoFolder:
                 self._unreadable.add(path)
                 if self._unreadable.issuperset(self.paths):
                     raise NststabError(f"no photograph can be read: {error}") from error
-                log.warning(f"left out: {error}")
+                log.warning(f"left out: {fault(path, error)}")
         elif self._unreadable.issuperset(self.paths):
             raise NststabError(f"no photograph can be read in {path.parent}")
         return None
@@ -116,14 +146,28 @@ class PhotoFolder:
         """Split into photographs for training and `count` others, evenly spread, for validation.
 
         A folder of fewer than 2 * count gives up half of its photographs; raises ValueError where it has only one.
+        The headers of all are read, and the log names those that are none: they are left out of both parts.
         """
         if len(self) < 2:
             raise NststabError("expected two photographs or more, to hold one out for validation, got one")
         count = min(count, len(self) // 2)
         chosen = {index * (len(self) // count) for index in range(count)}
+        self._check()
         held_out = [path for index, path in enumerate(self.paths) if index in chosen]
         training = [path for index, path in enumerate(self.paths) if index not in chosen]
         return self._only(training), self._only(held_out)
+
+    def _check(self) -> None:
+        faults = []
+        for path in self.paths:
+            try:
+                if path not in self._unreadable:
+                    header_size(path)
+            except (NststabError, OSError) as error:
+                self._unreadable.add(path)
+                faults.append(fault(path, error))
+        if faults:
+            log.warning(f"left out: {some(faults)}")
 
     def _only(self, paths: list[Path]) -> Self:
         part = copy.copy(self)
@@ -135,6 +179,22 @@ class PhotoFolder:
         rows, columns = _draw_cut(photo, height, width, largest, generator)
         crop = _resize(photo[..., rows, columns], height, width)
         return crop.flip(-1) if draw_index(2, generator) else crop
+
+
+def _length(path: Path) -> int:
+    """Bytes of a file; -1 for a link that leads nowhere."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def _read_list(listed: Path | None) -> list[tuple[str, int]]:
+    """What `keep_list` wrote; nothing where there is no such file."""
+    try:
+        return [] if listed is None else [(str(name), int(length)) for name, length in json.loads(listed.read_bytes())]
+    except (OSError, ValueError, TypeError):
+        return []
 
 
 def _center_crop(photo: Tensor, height: int, width: int) -> Tensor:

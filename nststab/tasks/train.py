@@ -9,7 +9,7 @@ from typing import Any, Literal, Required, TypedDict, Unpack
 import torch
 from torch import Tensor
 
-from nststab.datasets.folders import PhotoFolder, SintelClips
+from nststab.datasets.folders import SintelClips
 from nststab.errors import NststabError, SettingError
 from nststab.listener import Listener, silent
 from nststab.losses import LossSettings, StyleTarget, style_target
@@ -29,7 +29,7 @@ from nststab.tasks.plan import check
 from nststab.tasks.training_plan import training_work
 from nststab.train.settings import ImageSettings, VideoSettings
 from nststab.train.style import independent_network
-from nststab.train.training import Trained, Training, Work, named, training_machine
+from nststab.train.training import Trained, Training, Work, named, training_machine, training_photos
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import read_opaque, resize
 
@@ -170,7 +170,7 @@ def image_training(
     model = with_margin(start, settings.margin).to(where.device)
     picture = resize(read_opaque(painting), settings.style_size).to(where.device)
     target = style_target(vgg, picture, loss.style_layers)
-    training = Training(*PhotoFolder(Path(options["photos"])).hold_out(), vgg, target, loss)
+    training = Training(*training_photos(options["photos"], output), vgg, target, loss)
     work = training.image(settings, {"style": painting.stem, "style_size": settings.style_size, **begun})
     planned = training_work(model, vgg, loss, settings, output)
     return StageTraining(training, model, work, output, planned, restart)
@@ -203,7 +203,7 @@ def video_training(
         model = with_margin(model, settings.margin)
     model = model.to(where.device)
     target = {layer: gram.to(where.device) for layer, gram in grams.items()}
-    training = Training(*PhotoFolder(Path(options["photos"])).hold_out(), vgg, target, loss)
+    training = Training(*training_photos(options["photos"], output), vgg, target, loss)
     record = {"style": start.training.get("style"), "from": dict(start.training)}
     work = training.video(settings, SintelClips(Path(sintel)) if sintel else None, record)
     planned = training_work(model, vgg, loss, settings, output, settings.length)

@@ -11,7 +11,6 @@ import torch
 import torch.distributed as distributed
 
 import nststab
-from nststab.datasets.folders import PhotoFolder
 from nststab.errors import NststabError, SettingError
 from nststab.listener import Listener, silent
 from nststab.losses import StyleTarget
@@ -22,10 +21,10 @@ from nststab.settings import LossSettings
 from nststab.storage.jobs import content_hash, open_job, unfinished
 from nststab.styles.source import style_name, style_source
 from nststab.tasks.train import checked_output, never
-from nststab.train.loop import STATE
+from nststab.train.loop import PHOTOS, STATE
 from nststab.train.network import NetworkLoss, NetworkTrainer, fit_network, place
 from nststab.train.settings import NetworkSettings
-from nststab.train.training import named, training_machine
+from nststab.train.training import named, training_machine, training_photos
 from nststab.vgg import PerceptualNetwork
 
 log = logging.getLogger(__name__)
@@ -75,7 +74,7 @@ def train_network(
         distributed.init_process_group("nccl" if where.device.type == "cuda" else "gloo")
     if settings.batch % place()[1]:
         raise SettingError(f"batch: expected a multiple of the {place()[1]} processes, got {settings.batch}")
-    seen, held_out = PhotoFolder(Path(photos)).hold_out()
+    seen, held_out = training_photos(photos, output)
     order = sorted(zip(map(str, styles), weights, strict=True), key=lambda style: style_name(style[0]))
     names = tuple(f"{style_name(text)}@{size}" for text, _ in order for size in settings.strokes)
     if len(set(names)) < len(names):
@@ -106,6 +105,7 @@ def train_network(
         return TrainedMany(network, fitted(unfinished(output) / STATE), output)
     with open_job(unfinished(output), identity, restart) as job:
         try:
+            seen.keep_list(job.folder / PHOTOS)
             losses = fitted(job.folder / STATE)
             save_checkpoint(output, Checkpoint(network, {}, _recorded(record, trainer, losses)))
         except BaseException:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nststab.datasets.folders import PhotoFolder, davis_sequences
+from nststab.datasets.folders import davis_sequences
 from nststab.listener import Listener, silent
 from nststab.losses import LossSettings, style_target
 from nststab.measure.rows import DAVIS_SIZE, stability_table
@@ -31,7 +31,7 @@ from nststab.train.card import StyleFigures, StyleNetworks, davis_footage, demo_
 from nststab.train.loop import STATE, read_state
 from nststab.train.settings import ImageSettings, StyleSettings, VideoSettings
 from nststab.train.style import StyleFolder, StyleTraining, kind, sized, starting_style
-from nststab.train.training import Training, named, training_machine
+from nststab.train.training import Training, named, training_machine, training_photos
 from nststab.video.images import read_opaque, read_picture, resize, write_picture
 
 log = logging.getLogger(__name__)
@@ -160,7 +160,7 @@ def style_training(
     image, video = settings.stages
     stages = (image.on(where.precision), video.on(where.precision))
     picture = read_opaque(Path(painting))
-    parts = PhotoFolder(Path(photos)).hold_out()
+    parts = training_photos(photos, folder.outputs(stages)[0])
     perceptual = perceptual_network(where.device)
     loss = LossSettings(style_weight=image.style_weight, content_weight=image.content_weight)
     target = style_target(perceptual, resize(picture, image.style_size).to(where.device), loss.style_layers)

@@ -24,7 +24,7 @@ from nststab.vgg import PerceptualNetwork
 from nststab.video.threads import Prefetcher
 
 SKIPPED_IN_A_ROW = 10
-STATE = "state.pt"  # in the folder of a job
+STATE, PHOTOS = "state.pt", "photos.json"  # in the folder of a job
 
 
 class TrainingDiverged(NststabError):
@@ -151,7 +151,7 @@ def _digest(tensors: Iterable[Tensor]) -> str:
 
 def _names(photos: PhotoFolder) -> str:
     """Tells folders of photographs apart by names and sizes: reading them all would take minutes."""
-    files = [(path.name, path.stat().st_size) for path in photos.paths]
+    files = [(path.name, photos.lengths[path]) for path in photos.paths]
     return hashlib.blake2b(repr(files).encode(), digest_size=8).hexdigest()
 
 

@@ -20,7 +20,7 @@ from nststab.networks.transformation import TransformationNetwork
 from nststab.report.sheet import contact_sheet
 from nststab.storage.durable import write_durably
 from nststab.storage.jobs import open_job, unfinished
-from nststab.train.loop import STATE, Stage, TrainingStopped, Validation, fit, training_identity
+from nststab.train.loop import PHOTOS, STATE, Stage, TrainingStopped, Validation, fit, training_identity
 from nststab.train.settings import ImageSettings, Precision, TrainingSettings, VideoSettings
 from nststab.train.stages import ImageStage, VideoData, VideoStage
 from nststab.vgg import PerceptualNetwork
@@ -35,6 +35,11 @@ def training_machine(device: str, precision: Precision) -> Machine:
     """Where to train, never in float16."""
     where = machine(device, precision)
     return replace(where, precision="float32") if where.precision == "float16" else where
+
+
+def training_photos(folder: str | Path, output: Path) -> tuple[PhotoFolder, PhotoFolder]:
+    """Photographs to train on and others to validate on; those of the run that made a part of `output`, if any."""
+    return PhotoFolder(Path(folder), unfinished(output) / PHOTOS).hold_out()
 
 
 class Work(NamedTuple):
@@ -109,6 +114,7 @@ class Training:
         with open_job(unfinished(output), identity, restart) as job:
             state = job.folder / STATE
             try:
+                self.photos.keep_list(job.folder / PHOTOS)
                 with reported(progress, f"training {output.stem}", settings.steps) as advance:
                     told = TrainingLog(output, settings.steps, work.images, advance)
                     done = fit(

@@ -1,7 +1,7 @@
 """Which pictures make a clip: those of a folder, of a numbered pattern (frames/%05d.png), of a glob (frames/*.png)."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from glob import glob
 from math import ceil
@@ -28,6 +28,19 @@ def is_picture(path: Path) -> bool:
     return path.suffix.lower() in STILL_SUFFIXES and (path.is_file() or (path.is_symlink() and not path.exists()))
 
 
+def fault(path: Path, error: NststabError | OSError) -> str:
+    """Why a picture cannot be read, in words that name it."""
+    if isinstance(error, NststabError):
+        return str(error)
+    return f"{path}: {'leads nowhere' if path.is_symlink() else error.strerror or error}"
+
+
+def some(texts: Sequence[str]) -> str:
+    """The first of many texts, and how many others there are."""
+    more = f"; and {len(texts) - _NAMED} others" if len(texts) > _NAMED else ""
+    return "; ".join(texts[:_NAMED]) + more
+
+
 def one_size(pictures: tuple[Path, ...], name: Path) -> tuple[int, int]:
     """Height and width of all `pictures`, by their headers.
 
@@ -40,10 +53,8 @@ def one_size(pictures: tuple[Path, ...], name: Path) -> tuple[int, int]:
             size = header_size(path)
             if size != shape:
                 size = picture_size(path)
-        except NststabError as error:
-            faults.append(str(error))
-        except OSError as error:
-            faults.append(f"{path}: {'leads nowhere' if path.is_symlink() else error.strerror or error}")
+        except (NststabError, OSError) as error:
+            faults.append(fault(path, error))
         else:
             shape = shape or size
             if size != shape:
@@ -51,8 +62,7 @@ def one_size(pictures: tuple[Path, ...], name: Path) -> tuple[int, int]:
                 faults.append(f"{path}: expected {wanted} pixels as in the first picture, got {got}")
     if shape is None or faults:
         count = f"{name}: {len(faults)} of {len(pictures)} pictures do not fit: " if len(faults) > 1 else ""
-        more = f"; and {len(faults) - _NAMED} others" if len(faults) > _NAMED else ""
-        raise NststabError(count + "; ".join(faults[:_NAMED]) + more)
+        raise NststabError(count + some(faults))
     return shape
 
 
