@@ -74,7 +74,7 @@ def test_results_come_back_in_order_to_the_bit(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == [
         "frames",
         "job.json",
-        *(f"result_00000{number}.npy" for number in range(3)),
+        *(f"result_000000_00000{number}.npy" for number in range(3)),
     ]
     results, computed = kept(folder, 4)
     assert computed == [3]
@@ -118,7 +118,7 @@ def other_file(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [cut, empty, zeros, one_bit, other_file, Path.unlink])
 def test_a_damaged_result_is_computed_again(folder: Path, damage: Callable[[Path], None]) -> None:
-    damage(folder / "result_000001.npy")
+    damage(folder / "result_000000_000001.npy")
     for again in ([1], []):
         results, computed = kept(folder)
         assert computed == again
@@ -169,11 +169,11 @@ def test_only_one_process_works_on_a_job(folder: Path) -> None:
 def test_a_folder_of_the_users_is_left_alone(tmp_path: Path) -> None:
     mine = tmp_path / "out.unfinished"
     mine.mkdir()
-    (mine / "result_000000.npy").write_text("my own")
+    (mine / "result_000000_000000.npy").write_text("my own")
     for restart in (False, True):
         with pytest.raises(ValueError, match="stands where unfinished work is kept, and is none: move it away"):
             open_job(mine, IDENTITY, restart)
-    assert (mine / "result_000000.npy").read_text() == "my own"
+    assert (mine / "result_000000_000000.npy").read_text() == "my own"
     file = tmp_path / "file"
     file.touch()
     with pytest.raises(FileExistsError):
@@ -199,13 +199,13 @@ def test_a_kill_while_it_is_removed_leaves_no_job(folder: Path, monkeypatch: pyt
         patched.setattr(Path, "unlink", killed)
         with pytest.raises(Killed):
             job.finish()
-    assert (folder / "result_000002.npy").exists()
+    assert (folder / "result_000000_000002.npy").exists()
     with open_job(folder, IDENTITY) as job:
         assert (job.resumed, job.has_results) == (False, False)
 
 
 def test_what_a_kill_left_half_written_is_removed(folder: Path) -> None:
-    for name in (".0123456789ab.part", "result_000003.npy.part"):
+    for name in (".0123456789ab.part", "result_000000_000003.npy.part"):
         (folder / name).write_bytes(b"half")
     (folder / ".hidden.part").touch()
     assert kept(folder, 4)[1] == [3]

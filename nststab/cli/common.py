@@ -161,6 +161,14 @@ POSITIVE = FiniteRange(min=0, min_open=True)
 COUNT = click.IntRange(min=1)
 
 
+def workers_options(command: Command) -> Command:
+    """--jobs and --cluster."""
+    where = click.option(
+        "--cluster", metavar="ADDRESS", help="Work on a Dask cluster, by its scheduler's tcp://host:port."
+    )
+    return click.option("--jobs", type=COUNT, metavar="N", help="Work in so many processes at a time.")(where(command))
+
+
 output_option = click.option("-o", "--output", required=True, metavar="OUT", help="Where the result goes.")
 plan_option = click.option("--plan", is_flag=True, help="Only say what it will take: frames, memory, time.")
 overwrite_option = click.option("-y", "--yes", is_flag=True, help="Overwrite the output if it exists.")

@@ -8,7 +8,6 @@ import click
 
 from nststab.cli.common import (
     CLIP_PATH,
-    COUNT,
     EXISTING_FOLDER,
     NearestGroup,
     console_listener,
@@ -18,6 +17,7 @@ from nststab.cli.common import (
     overwrite_option,
     say,
     verbosity_options,
+    workers_options,
 )
 from nststab.cli.html import check_html, html_options, report_settings
 from nststab.cli.options import gathered, set_options, settings_options
@@ -63,12 +63,8 @@ class StyledClip(click.ParamType):  # type: ignore[type-arg]
 
 
 _FILES: tuple[Decorator, ...] = (output_option, overwrite_option)
-_WORKERS: tuple[Decorator, ...] = (
-    click.option("--jobs", type=COUNT, metavar="N", help="Measure in so many processes at a time."),
-    click.option("--cluster", metavar="ADDRESS", help="Measure on a Dask cluster, by its scheduler's tcp://host:port."),
-)
 _MACHINE: tuple[Decorator, ...] = (device_options, verbosity_options)
-_ALL = (*_FILES, *_WORKERS, *_MACHINE)
+_ALL: tuple[Decorator, ...] = (*_FILES, workers_options, *_MACHINE)
 _METHODS = methods_option("independent,recurrent", plugins=True)
 _STYLES = click.option(
     "--styles",
@@ -165,7 +161,7 @@ EXPERIMENTS = {
             click.option("--methods", hidden=True, help="As all experiments take it; nothing is stylized here."),
             click.option("--limit", hidden=True, help="As all experiments take it; nothing is stylized here."),
         ),
-        (*_FILES, *_WORKERS, verbosity_options),
+        (*_FILES, workers_options, verbosity_options),
     ),
     "drift": Recipe(
         "Hundreds of frames: slope of brightness and colour, what a passing object leaves.",

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from nststab.cli.common import CLIP_PATH, console_listener, show_plan
+from nststab.cli.common import CLIP_PATH, console_listener, show_plan, workers_options
 from nststab.cli.options import SettingsCommand, gathered
 from nststab.cli.stylize import stylize_options, told
 from nststab.tasks.settings import StylizeSettings
@@ -15,6 +15,7 @@ from nststab.tasks.settings import StylizeSettings
 @click.argument("content", type=CLIP_PATH)
 @click.argument("style_images", nargs=-1, required=True, metavar="STYLE_IMAGE...")
 @click.option("--no-temporal", is_flag=True, help="Stylize each frame of a clip on its own.")
+@workers_options
 @stylize_options()
 def command(
     content: Path,
@@ -23,6 +24,8 @@ def command(
     output: str,
     yes: bool,
     plan: bool,
+    jobs: int | None,
+    cluster: str | None,
     assignments: tuple[tuple[str, str], ...],
     **options: Any,
 ) -> None:
@@ -32,19 +35,22 @@ def command(
     same command goes on.
     """
     from nststab.tasks.stylize import optimisation_of, plan_stylize, stylize
+    from nststab.tasks.workers import workers
 
     method = optimisation_of(content, not no_temporal)
     settings = gathered(StylizeSettings, options, dict(assignments))
     if plan:
         show_plan(plan_stylize(content, output, style=style_images, method=method, settings=settings))
         return
-    made = stylize(
-        content,
-        output,
-        style=style_images,
-        method=method,
-        settings=settings,
-        overwrite=yes,
-        progress=console_listener(),
-    )
+    with workers(jobs, cluster) as executor:
+        made = stylize(
+            content,
+            output,
+            style=style_images,
+            method=method,
+            settings=settings,
+            overwrite=yes,
+            executor=executor,
+            progress=console_listener(),
+        )
     told(made)

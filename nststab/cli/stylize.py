@@ -17,6 +17,7 @@ from nststab.cli.common import (
     say,
     show_plan,
     verbosity_options,
+    workers_options,
 )
 from nststab.cli.options import SettingsCommand, gathered, set_options, settings_options
 from nststab.methods.settings import METHODS
@@ -79,6 +80,7 @@ def stylize_options(settings: type[StylizeSettings] = StylizeSettings) -> Callab
     show_default=True,
     help=f"How to stylize: {', '.join(METHODS)}, or your own as module:callable.",
 )
+@workers_options
 @stylize_options()
 def command(
     source: Path,
@@ -87,6 +89,8 @@ def command(
     output: str,
     yes: bool,
     plan: bool,
+    jobs: int | None,
+    cluster: str | None,
     assignments: tuple[tuple[str, str], ...],
     **options: Any,
 ) -> None:
@@ -101,16 +105,28 @@ def command(
 
     INPUT may also be numbered pictures ('frames/%05d.png'), a glob of pictures ('frames/*.png'), or - for standard
     input. OUT is a video file, a picture, a folder of PNGs (ends in /), or - for y4m on standard output. A clip keeps
-    its size, timing and audio. With ruder and gatys the same command goes on after a kill.
+    its size, timing and audio. After a kill the same command goes on. ruder and gatys can
+    share a clip's shots and frames among several processes or machines.
     """
     from nststab.tasks.stylize import plan_stylize, stylize
+    from nststab.tasks.workers import workers
 
     settings = gathered(StylizeSettings, options, dict(assignments))
     if plan:
         show_plan(plan_stylize(source, output, style=styles, method=method, settings=settings))
         return
-    listener = console_listener()
-    told(stylize(source, output, style=styles, method=method, settings=settings, overwrite=yes, progress=listener))
+    with workers(jobs, cluster) as executor:
+        made = stylize(
+            source,
+            output,
+            style=styles,
+            method=method,
+            settings=settings,
+            overwrite=yes,
+            executor=executor,
+            progress=console_listener(),
+        )
+    told(made)
 
 
 def told(made: "Stylized | Deflickered") -> None:

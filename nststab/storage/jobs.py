@@ -44,7 +44,7 @@ class Job:
         self.folder = folder
         self.resumed = resumed
         self._lock = lock
-        self._calls = 0
+        self._unit = self._calls = 0
 
     def __enter__(self) -> Self:
         return self
@@ -79,12 +79,23 @@ class Job:
         """From now on what stands in the place of the output may be replaced."""
         (self.folder / _OVERWRITES).touch()
 
+    def begin(self, unit: int) -> None:
+        """What is kept from now on belongs to a unit of the work that needs no other, such as a shot, by its number."""
+        self._unit, self._calls = unit, 0
+
+    def has_unit(self, unit: int) -> bool:
+        """Whether anything of this unit is kept."""
+        return self._result(unit, 0).exists()
+
+    def _result(self, unit: int, call: int) -> Path:
+        return self.folder / f"result_{unit:06d}_{call:06d}.npy"
+
     def keep(self, compute: Callable[[], Tensor]) -> Tensor:
-        """What the k-th call of the job gives, on the CPU: kept by an earlier run, or computed now and kept.
+        """What the k-th call of the unit gives, on the CPU: kept by an earlier run, or computed now and kept.
 
         A kept result that is damaged is computed again. Raises OSError where it cannot be written.
         """
-        path = self.folder / f"result_{self._calls:06d}.npy"
+        path = self._result(self._unit, self._calls)
         self._calls += 1
         with suppress(OSError, ValueError):
             return read_tensor(path)

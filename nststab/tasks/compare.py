@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -38,7 +38,15 @@ from nststab.styles.source import Style, chosen_style
 from nststab.tasks.clip_plan import clip_work
 from nststab.tasks.plan import Plan, check, plan
 from nststab.tasks.settings import CompareSettings
-from nststab.tasks.stylize import Styles, checked_output, in_shots, kept_output, opened, passes_folder
+from nststab.tasks.stylize import (
+    Styles,
+    by_units,
+    checked_output,
+    kept_output,
+    opened,
+    passes_folder,
+    shots_of,
+)
 from nststab.video.clip import Clip, check_output, comes_in_parts, convert_clip
 from nststab.video.timing import Seconds
 
@@ -275,7 +283,7 @@ def compare(
             result = convert_clip(
                 clip,
                 kept.output,
-                in_shots(panels, settings.cuts, None if replayed else kept.parts),
+                by_units(panels, shots_of(settings), replace(kept, parts=None) if replayed else kept),
                 audio=settings.audio,
                 raw=settings.raw,
                 parts=kept.parts,

@@ -2,21 +2,25 @@
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, as_completed
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain, count
+from itertools import chain, count, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypedDict, Unpack
 
+import torch
+
+from nststab.baselines.gatys import Keep
 from nststab.color import PreserveColor
 from nststab.errors import NststabError, SettingError
-from nststab.flow.source import flow_source
+from nststab.flow.source import FlowSource, flow_source
 from nststab.frames import Frame, Stylizer
-from nststab.listener import Listener, named, reported, silent
-from nststab.methods.build import Machine, build, frame_settings, machine
+from nststab.listener import Advance, Listener, named, reported, silent
+from nststab.methods.build import IterationReport, Machine, build, frame_settings, machine
 from nststab.methods.plugin import checked, load_stylizer, source_file
 from nststab.methods.settings import OPTIMISERS
 from nststab.shots import split_shots
@@ -34,8 +38,14 @@ from nststab.video.streams import STANDARD
 
 log = logging.getLogger(__name__)
 
+_BLOCK = 16  # frames, each stylized on its own, that one of several processes takes at a time
+
 Styles = str | Path | Sequence[str | Path]
 """A style: a shipped one's name, a folder, a picture or a checkpoint; or several, which are blended."""
+
+
+Split = Callable[[Iterable[Frame]], Iterable[Iterator[Frame]]]
+"""Divides a stream into what is stylized by itself: shots, or blocks of frames that need no others."""
 
 
 class ClipOptions(TypedDict, total=False):
@@ -79,6 +89,7 @@ def stylize(
     method: str = "recurrent",
     stylizer: Stylizer | None = None,
     overwrite: bool = False,
+    executor: Executor | None = None,
     progress: Listener = silent,
     **options: Unpack[ClipOptions],
 ) -> Stylized:
@@ -93,13 +104,14 @@ def stylize(
         method: recurrent, independent, ruder or gatys, or one's own as `module:callable`, which takes no style.
         stylizer: a method of one's own as a callable, instead of `method` and `style`.
         overwrite: replace what stands at `output`, and unfinished work of other settings.
+        executor: shares the shots of ruder and blocks of frames of gatys; see `nststab.tasks.workers`.
         options: `settings`, in which everything can be set, and single settings that go before it: see `ClipOptions`.
 
     Raises:
         SettingError: a setting is wrong, has no effect on the method, or the output exists. NststabError: an input is
         wrong, or the job does not fit into memory. OSError: a file cannot be read or written.
     """
-    return _ClipJob.of(source, output, style, method, options, stylizer).run(overwrite, progress)
+    return _ClipJob.of(source, output, style, method, options, stylizer).run(overwrite, progress, executor)
 
 
 def optimize(
@@ -109,6 +121,7 @@ def optimize(
     *,
     temporal: bool = True,
     overwrite: bool = False,
+    executor: Executor | None = None,
     progress: Listener = silent,
     **options: Unpack[ClipOptions],
 ) -> Stylized:
@@ -117,7 +130,7 @@ def optimize(
     All else is as in `stylize`.
     """
     method = optimisation_of(content, temporal)
-    return _ClipJob.of(content, output, style, method, options).run(overwrite, progress)
+    return _ClipJob.of(content, output, style, method, options).run(overwrite, progress, executor)
 
 
 def stylize_demo(
@@ -252,7 +265,7 @@ class _ClipJob:
         kept = self.method in OPTIMISERS
         return kept or (self.clip.kind != "picture" and comes_in_parts(check_output(self.clip, self.output), output))
 
-    def run(self, overwrite: bool, progress: Listener) -> Stylized:
+    def run(self, overwrite: bool, progress: Listener, executor: Executor | None = None) -> Stylized:
         settings, clip = self.settings, self.clip
         read: list[str | Path | None] = [settings.gatys.vgg_weights, settings.gatys.init]
         read += [one.text for one in self._sources]
@@ -286,25 +299,16 @@ class _ClipJob:
                 if unit == "frames":
                     advance(max(done, kept.frames), total)
 
-            stylizer = self.own
-            if self.style is not None:
-                stylizer = build(
-                    self.method,
-                    self.style,
-                    settings,
-                    longest_side=max(clip.width, clip.height),
-                    machine=self.where,
-                    iteration=iteration,
-                    keep=kept.job.keep if kept.job else None,
-                    state=kept.state(self.method),
-                    folder=folder,
-                    flow=flow,
-                )
-            assert stylizer is not None
+            if executor is not None:
+                self._spread(executor, kept.job, advance)
+            keep = kept.job.keep if kept.job else None
+            stylizer = self.stylizer(iteration, keep, kept.state(self.method), folder, flow)
+            if settings.preserve_color:
+                stylizer = PreserveColor(stylizer)
             result = convert_clip(
                 clip,
                 kept.output,
-                finished(stylizer, settings, kept.parts),
+                by_units(stylizer, self._split, kept),
                 audio=settings.audio,
                 raw=settings.raw,
                 parts=kept.parts,
@@ -315,6 +319,59 @@ class _ClipJob:
         log.debug(f"{made} frame{'s' * (made != 1)} in {seconds:.1f} s, {made / seconds:.2f} a second")
         notes = tuple(result.notes)
         return Stylized(self.output, result.frames, clip.width, clip.height, seconds, kept.frames, notes)
+
+    def stylizer(
+        self,
+        iteration: IterationReport | None = None,
+        keep: Keep | None = None,
+        state: State | None = None,
+        folder: Path | None = None,
+        flow: FlowSource | None = None,
+    ) -> Stylizer:
+        """What stylizes a shot; the arguments are as for `build`."""
+        if self.style is None:
+            assert self.own is not None
+            return self.own
+        return build(
+            self.method,
+            self.style,
+            self.settings,
+            longest_side=max(self.clip.width, self.clip.height),
+            machine=self.where,
+            iteration=iteration,
+            keep=keep,
+            state=state,
+            folder=folder,
+            flow=flow,
+        )
+
+    @property
+    def _split(self) -> Split:
+        return _blocks if self.method == "gatys" else shots_of(self.settings)
+
+    def _spread(self, executor: Executor, job: Job | None, advance: Advance) -> None:
+        """Has the units of an optimisation computed by other processes, where this one will find the results."""
+        if job is None or self.method not in OPTIMISERS or self.settings.ruder.passes > 1:
+            raise SettingError("several processes can share ruder in one pass and gatys, of a clip that is no pipe")
+        common = (self.clip.path.absolute(), self.method, tuple(one.text for one in self._sources))
+        settings = self.settings.changed(device=self.where.device.type, precision=self.where.precision)
+        there = (job.folder.absolute(), torch.get_num_threads())
+        futures: dict[Future[None], _Share] = {}
+        done = 0
+        try:
+            for unit in self._split(self.clip.frames()):
+                numbers = [frame.number for frame in unit]
+                share = _Share(*common, settings, *there, numbers[0], len(numbers))
+                futures[executor.submit(_optimized, share)] = share
+            for future in as_completed(futures):
+                future.result()
+                if not job.has_unit(futures[future].first):
+                    raise NststabError(f"{job.folder}: other processes must write to this folder too, and do not")
+                done += futures[future].count
+                advance(done)
+        finally:
+            for future in futures:
+                future.cancel()
 
     def _counted(self) -> tuple[str, int | None]:
         """What progress counts, and to where: what takes some time, but not the whole."""
@@ -356,6 +413,15 @@ class KeptOutput:
     job: Job | None = None
     frames: int = 0
     parts: Parts | None = None
+
+    def begin(self, number: int) -> bool:
+        """A shot, or a block of frames, begins with this frame; whether all of it is finished."""
+        if self.parts is not None:
+            self.parts.begin_shot(number)
+            return number < self.parts.shot
+        if self.job is not None:
+            self.job.begin(number)
+        return False
 
     def state(self, name: str) -> State | None:
         """What keeps the state of a method, or of something else of a name."""
@@ -404,32 +470,53 @@ def passes_folder(job: Job | None, passes: int) -> Iterator[Path | None]:
             yield Path(folder)
 
 
-def finished(stylizer: Stylizer, settings: StylizeSettings, parts: Parts | None = None) -> Stylizer:
-    """The stylizer of a whole clip: with the colours of its input where they are kept, and a new call for each shot.
-
-    Shots do not know of each other, so whoever has several machines hands them out here, and those whose frames stand
-    in finished `parts` are given back as they came.
-    """
-    return in_shots(PreserveColor(stylizer) if settings.preserve_color else stylizer, settings.cuts, parts)
+def shots_of(settings: StylizeSettings) -> Split:
+    """Shots from cut to cut, or one of all frames where no cuts are looked for."""
+    return split_shots if settings.cuts else _undivided
 
 
-def in_shots(stylizer: Stylizer, cuts: bool, parts: Parts | None = None) -> Stylizer:
-    """The stylizer of a whole clip: a new call for each shot, or one for all without `cuts`."""
+def _undivided(frames: Iterable[Frame]) -> Iterator[Iterator[Frame]]:
+    yield iter(frames)
+
+
+def _blocks(frames: Iterable[Frame]) -> Iterator[Iterator[Frame]]:
+    """So many frames at a time, of a method that stylizes each on its own."""
+    stream = iter(frames)
+    for first in stream:
+        yield chain([first], islice(stream, _BLOCK - 1))
+
+
+def by_units(stylizer: Stylizer, split: Split, kept: KeptOutput) -> Stylizer:
+    """The stylizer of a whole clip: a new call for each unit; those that are finished come back as they were."""
 
     def whole(frames: Iterable[Frame]) -> Iterator[Frame]:
-        for shot in split_shots(frames) if cuts else [iter(frames)]:
-            yield from _stylized(stylizer, shot, parts)
+        for unit in split(frames):
+            if (first := next(unit, None)) is not None:
+                is_finished, own = kept.begin(first.number), chain([first], unit)
+                yield from own if is_finished else stylizer(own)
 
     return whole
 
 
-def _stylized(stylizer: Stylizer, shot: Iterator[Frame], parts: Parts | None) -> Iterator[Frame]:
-    """The frames of a shot, stylized unless all of them are finished."""
-    if parts is None:
-        return stylizer(shot)
-    first = next(shot, None)
-    if first is None:
-        return shot
-    parts.begin_shot(first.number)
-    whole = chain([first], shot)
-    return whole if first.number < parts.shot else stylizer(whole)
+@dataclass(frozen=True)
+class _Share:
+    """A unit of an optimisation, for another process: it keeps its results in the folder of the job."""
+
+    source: Path
+    method: str
+    style: tuple[str, ...]
+    settings: StylizeSettings
+    folder: Path
+    threads: int
+    first: int
+    count: int
+
+
+def _optimized(share: _Share) -> None:
+    """Computes what the whole clip's stylizer will find there; the last bits depend on the number of threads."""
+    torch.set_num_threads(share.threads)
+    made = _ClipJob.of(share.source, f"{share.folder}/", share.style, share.method, {"settings": share.settings})
+    job = Job(share.folder, resumed=True, lock=None)
+    job.begin(share.first)
+    for _ in made.stylizer(keep=job.keep)(islice(made.clip.frames(), share.first, share.first + share.count)):
+        pass
