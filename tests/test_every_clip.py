@@ -28,7 +28,14 @@ from nststab.video.timing import excerpt
 WIDTH, HEIGHT, COUNT, RATE = 64, 48, 8, 10
 COLOUR = (200, 80, 40)
 YCGCO, ICTCP = 8, 14
-MATRICES = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}  # BT.709, BT.601, BT.2020
+MATRICES = {  # the weights of red and blue in luma: BT.709, FCC, BT.601 by its two numbers, SMPTE 240M, BT.2020
+    1: (0.2126, 0.0722),
+    4: (0.30, 0.11),
+    5: (0.299, 0.114),
+    6: (0.299, 0.114),
+    7: (0.212, 0.087),
+    9: (0.2627, 0.0593),
+}
 LOSSLESS = {
     "libx264": {"qp": "0"},
     "libx265": {"x265-params": "lossless=1:log-level=0"},
@@ -264,7 +271,7 @@ for _matrix in MATRICES:
 
         @kind(f"matrix_{_matrix}_{'full' if _full else 'limited'}.mkv")
         def _(path: Path, matrix: int = _matrix, full: bool = _full) -> Made:
-            return save(path, matrix=matrix, full=full)
+            return save(path, pix_fmt="yuv444p10le", matrix=matrix, full=full)._replace(tolerance=1)
 
 
 for _full in (False, True):
@@ -748,8 +755,17 @@ def test_a_stream_without_a_decoder_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "clip.mkv"
     save(path)
     path.write_bytes(path.read_bytes().replace(b"V_MPEG4/ISO/AVC", b"V_MPEG4/ISO/XXX"))
-    with pytest.raises(NststabError, match=r"clip\.mkv: the video is damaged, or in a codec that cannot be decoded"):
+    with pytest.raises(NststabError, match=r"clip\.mkv: the video is damaged, or of a codec that FFmpeg does not know"):
         open_clip(path)
+
+
+def test_sound_without_a_decoder_is_dropped_and_said(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mkv"
+    save_with_sound(path, 0.8)
+    path.write_bytes(path.read_bytes().replace(b"A_AAC", b"A_XYZ"))
+    assert convert_clip(open_clip(path), tmp_path / "out.mp4", iter).notes == [
+        "clip.mkv has audio that is damaged, unknown to FFmpeg or begins late: it is dropped"
+    ]
 
 
 def test_a_recording_that_was_broken_off_lacks_its_index(tmp_path: Path) -> None:
@@ -758,6 +774,44 @@ def test_a_recording_that_was_broken_off_lacks_its_index(tmp_path: Path) -> None
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(ValueError, match=r"recording\.mp4: expected a video.* has lost its index"):
         open_clip(path)
+
+
+GOP = "keyint=8:min-keyint=8:bframes=3:b-adapt=0"
+QUICK = {"preset": "ultrafast"}
+MOVING = [
+    *((f"open_gop{suffix}", "libx264", {"x264-params": f"open-gop=1:{GOP}", **QUICK}) for suffix in (".mp4", ".ts")),
+    *(
+        (f"open_gop_hevc{suffix}", "libx265", {"x265-params": f"open-gop=1:log-level=0:{GOP}", **QUICK})
+        for suffix in (".mkv", ".ts")
+    ),
+    ("intra_refresh.mp4", "libx264", {"x264-params": "intra-refresh=1:keyint=8", **QUICK}),
+    ("intra_refresh.ts", "libx264", {"x264-params": "intra-refresh=1:keyint=8", **QUICK}),
+    ("vp9.webm", "libvpx-vp9", {"g": "8", "lag-in-frames": "10", "deadline": "realtime", "cpu-used": "8"}),
+    ("av1.mp4", "libsvtav1", {"g": "8", "preset": "12"}),
+    ("mpeg2.ts", "mpeg2video", {"g": "8", "bf": "2"}),
+    ("mpeg2.mpg", "mpeg2video", {"g": "8", "bf": "2"}),
+]
+
+
+@pytest.mark.parametrize(("name", "codec", "options"), MOVING)
+def test_an_excerpt_from_between_key_frames_is_what_whole_reading_gives(
+    tmp_path: Path, name: str, codec: str, options: dict[str, str]
+) -> None:
+    """Frames that lean on ones before the key frame are not shown broken, nor left out."""
+    y, x = np.mgrid[:48, :64]
+    with av.open(str(tmp_path / name), "w") as container:
+        stream: Any = container.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for index in range(36):
+            pixels = np.stack([4 * x + 9 * index, 5 * y + 7 * index, x + y + 13 * index], -1).astype(np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+    whole = list(open_clip(tmp_path / name).frames())
+    assert len(whole) == 36
+    for first in (7, 8, 15, 18, 31):
+        part = list(open_clip(tmp_path / name, start=whole[first].time).frames())
+        assert len(part) == 36 - first
+        assert all(torch.equal(one.rgb, other.rgb) for one, other in zip(part, whole[first:], strict=True))
 
 
 class Breaking:

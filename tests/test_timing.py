@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from av.codec.context import Flags
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -194,6 +195,26 @@ def test_a_pattern_is_not_written_over_its_pictures(tmp_path: Path) -> None:
     for pattern in ("*.png", "frame_%06d.png"):
         with pytest.raises(ValueError, match="the output is the input itself"):
             convert_clip(open_clip(tmp_path / pattern), f"{tmp_path}/", lambda frames: frames)
+
+
+@pytest.mark.parametrize("rate", [Fraction(1, 3600), Fraction(1, 7), Fraction(24000, 1001), Fraction(960)])
+def test_slow_and_fast_clips_keep_their_times(tmp_path: Path, rate: Fraction) -> None:
+    """A last frame of 7 seconds, too."""
+    with av.open(str(tmp_path / "clip.mp4"), "w") as container:
+        made: Any = container.add_stream("libx264", rate=rate, options={"bf": "0"})
+        made.width, made.height, made.pix_fmt = 16, 16, "yuv420p"
+        made.codec_context.time_base = unit = 1 / Fraction(rate.numerator)
+        made.codec_context.flags |= Flags.frame_duration
+        for index in range(5):
+            frame = av.VideoFrame.from_ndarray(np.full((16, 16, 3), 40 * index, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = index * rate.denominator, unit
+            frame.duration = rate.denominator if index < 4 else 7 * rate.numerator
+            container.mux(made.encode(frame))
+        container.mux(made.encode(None))
+    known = [(index / rate, 1 / rate if index < 4 else Fraction(7)) for index in range(5)]
+    convert_clip(open_clip(tmp_path / "clip.mp4"), tmp_path / "out.mp4", iter)
+    for name in ("clip.mp4", "out.mp4"):
+        assert [(frame.time, frame.duration) for frame in open_clip(tmp_path / name).frames()] == known
 
 
 def test_a_rate_for_a_writer_is_that_of_the_frames(tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ _ANY_CLOCK = 0x0200  # AVFMT_TS_DISCONT: MPEG streams, whose clock starts anywhe
 _HDR = {16: "PQ", 18: "HLG"}  # AVCOL_TRC_SMPTE2084, AVCOL_TRC_ARIB_STD_B67
 _OPAQUE = 255
 _BESIDE = "has transparency in a stream beside its pictures, which is not read: it is dropped"  # VP8 and VP9
-_FROM_FIRST = {"gif", "apng"}  # whose frames are drawn over the ones before: there is no other key frame
+# decoded from the first frame on: frames drawn over the ones before, and those that a seek gives guessed times
+_FROM_FIRST = {"gif", "apng", "mpeg"}
 _BACK = (0, 2, 10, 60)  # seconds before the start at which to look for a key frame, until one is found
 
 
@@ -73,11 +74,14 @@ class VideoReader:
             stream = _video_stream(container, path)
             self.time_base = Fraction(1, stream.time_base.denominator)
             self.rate = self._own_rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
-            self.has_audio = bool(container.streams.audio)
+            audio: Any = container.streams.best("audio")
+            self.has_audio = audio is not None and audio.codec_context is not None
             self.origin = _origin(container)
             aspect = stream.sample_aspect_ratio or Fraction(1)
             tags = {name.lower(): value for name, value in stream.metadata.items()}
             self._peculiar = {"alpha": _BESIDE} if tags.get("alpha_mode") == "1" else {}
+            if container.streams.audio and not self.has_audio:
+                self._peculiar["audio"] = "has audio that is damaged, unknown to FFmpeg or begins late: it is dropped"
             self._announced = announced(container, stream, self.rate)
             self.jumps = find_jumps(container, stream, self.origin) if has_any_clock(container) else ()
             self._delay = _delay(container, stream)
@@ -192,7 +196,8 @@ class VideoReader:
     def _find_key_frame(self) -> Fraction | None:
         """A time to go to before the excerpt is decoded; None where that must begin with the first frame.
 
-        What a file does when it is asked for a time is checked by the frame that comes: it may be too late a one.
+        What a file does when it is asked for a time is checked by the frame that comes: it may be too late a one, or,
+        where the picture is refreshed bit by bit, one that is not whole.
         """
         start = self._part.start
         with av_errors(self.path, "the video cannot be decoded"):
@@ -203,7 +208,7 @@ class VideoReader:
                         return None
                     with closing(self._decoded(container, stream, None)) as frames:
                         first = next(frames, None)
-                if first is not None and first[1] <= start:
+                if first is not None and first[0].key_frame and first[1] <= start:
                     return time
         return None
 
@@ -277,13 +282,15 @@ class VideoReader:
 
 
 def _video_stream(container: Any, path: Path) -> Any:
-    """The first video stream which is not a cover picture; FFmpeg would also draw plain text as one."""
-    for stream in container.streams.video:
-        if container.format.name != "tty" and not stream.disposition & Disposition.attached_pic:
-            if stream.codec_context is None or stream.time_base is None:
-                raise NststabError(f"{path}: the video is damaged, or in a codec that cannot be decoded")
+    """The first video stream that can be decoded and is no cover picture; FFmpeg would also draw plain text as one."""
+    pictures = () if container.format.name == "tty" else container.streams.video
+    streams = [stream for stream in pictures if not stream.disposition & Disposition.attached_pic]
+    if not streams:
+        raise NststabError(f"{path}: expected a video, and it holds none")
+    for stream in streams:
+        if stream.codec_context is not None:
             return stream
-    raise NststabError(f"{path}: expected a video, and it holds none")
+    raise NststabError(f"{path}: the video is damaged, or of a codec that FFmpeg does not know")
 
 
 def has_any_clock(container: Any) -> bool:
