@@ -36,6 +36,7 @@ class Spec:
         least, most: bounds that are allowed; `above` is a bound that is not.
         told: the default in words, where the value itself says little.
         metavar: what stands for the value in the help.
+        bare: the value of an option that is given without one.
         decides: False for what changes nothing in the result, such as a folder for a cache.
         parse: what makes a value of a text, where its type alone does not say; raises ValueError that says what was
             expected.
@@ -48,6 +49,7 @@ class Spec:
     above: float | None = None
     told: str | None = None
     metavar: str | None = None
+    bare: Any = None
     decides: bool = True
     parse: Callable[[str], Any] | None = None
     choices: tuple[str, ...] = ()

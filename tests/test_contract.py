@@ -15,7 +15,9 @@ from nststab.baselines.settings import GatysSettings, MultiPassSettings, RuderSe
 from nststab.color import PreserveColor
 from nststab.frames import Frame, Stylizer
 from nststab.losses import LossSettings, PerceptualLoss, style_target
+from nststab.methods.deflicker import Deflicker, Steadied
 from nststab.methods.feed_forward import FeedForward
+from nststab.methods.settings import DeflickerSettings
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.vgg import PerceptualNetwork
 
@@ -47,6 +49,14 @@ FACTORIES: dict[str, Factory] = {
     "ruder, long-term": lambda vgg, _: Ruder(loss(vgg), no_motion, RuderSettings(FEW, 2, long_term=(1, 2, 4))),
     "ruder, multi-pass": lambda vgg, folder: MultiPass(
         loss(vgg), no_motion, MultiPassSettings(FEW, later_iterations=2, passes=3, temporal_from=2), folder
+    ),
+    "recurrent, steadied": lambda _, __: Steadied(feed_forward(True), Deflicker(DeflickerSettings(look_ahead=2))),
+    "recurrent, steadied, colours kept": lambda _, __: PreserveColor(
+        Steadied(feed_forward(True), Deflicker(DeflickerSettings(look_ahead=0)))
+    ),
+    "gatys, steadied": lambda vgg, _: Steadied(Gatys(loss(vgg), FEW), Deflicker(DeflickerSettings(look_ahead=0))),
+    "ruder, multi-pass, steadied": lambda vgg, folder: Steadied(
+        MultiPass(loss(vgg), no_motion, MultiPassSettings(FEW, later_iterations=2, passes=2), folder), Deflicker()
     ),
     "recurrent, colours kept": lambda _, __: PreserveColor(feed_forward(True)),
     "ruder, colours kept": lambda vgg, _: PreserveColor(Ruder(loss(vgg), no_motion, RuderSettings(FEW, 2))),

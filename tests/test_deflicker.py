@@ -2,21 +2,26 @@
 
 import itertools
 import logging
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from torch import Tensor
 
+import nststab
 from nststab.cli import group
 from nststab.errors import NststabError, SettingError
 from nststab.frames import Frame
-from nststab.methods.deflicker import Deflicker
+from nststab.methods.deflicker import Deflicker, Steadied
+from nststab.methods.plugin import load_stylizer
 from nststab.methods.settings import DeflickerSettings
 from nststab.tasks.deflicker import deflicker, find_lag
+from nststab.tasks.stylize import plan_stylize
 from nststab.video.clip import convert_clip, open_clip
 from nststab.video.images import write_picture
 
@@ -138,10 +143,45 @@ def test_frames_are_given_back_in_order_and_no_more_is_read_than_is_looked_ahead
     assert [frame.number for frame in made] == list(range(3, 20))
 
 
-def test_an_original_of_another_size_is_named() -> None:
-    frames = frames_of([torch.rand(1, 3, 20, 20)], [torch.rand(1, 3, 20, 21)])
-    with pytest.raises(NststabError, match="expected an original of the clip's size"):
-        list(Deflicker()(frames))
+def test_an_original_of_another_size_is_scaled() -> None:
+    originals = pan(6)
+    processed = flickering(originals)
+    for scale in (0.5, 2.0):
+        others = [F.interpolate(one, scale_factor=scale, mode="area") for one in originals]
+        made = [frame.rgb for frame in Deflicker()(frames_of(processed, others))]
+        assert change(made) < change(processed) / 2
+
+
+def test_a_causal_result_does_not_depend_on_what_comes_after() -> None:
+    originals = pan(12)
+    processed = flickering(originals)
+    other = processed[:6] + [1 - one for one in processed[6:]]
+    made, otherwise = (steadied(one, originals, look_ahead=0) for one in (processed, other))
+    assert all(torch.equal(a, b) for a, b in zip(made[:6], otherwise[:6], strict=True))
+    assert not torch.equal(made[6], otherwise[6])
+
+
+def test_any_stylizer_is_steadied_along_what_it_was_given() -> None:
+    originals = pan(10)
+
+    def flicker(frames: Iterable[Frame]) -> Iterator[Frame]:
+        taken = list(frames)
+        made = flickering([frame.rgb for frame in taken])
+        return (frame.with_rgb(rgb) for frame, rgb in zip(taken, made, strict=True))
+
+    def bare(frames: Iterable[Frame]) -> Iterator[Frame]:
+        return (Frame(frame.rgb, frame.number) for frame in frames)
+
+    frames = [Frame(one, 5 + number, time=Fraction(number, 30)) for number, one in enumerate(originals)]
+    made = list(Steadied(flicker, Deflicker())(frames))
+    expected = steadied(flickering(originals), originals)
+    assert change([frame.rgb for frame in made]) < change(flickering(originals)) / 2
+    assert [(frame.number, frame.time, frame.content) for frame in made] == [
+        (frame.number, frame.time, None) for frame in frames
+    ]
+    assert change(expected) < change(flickering(originals)) / 2
+    with pytest.raises(NststabError, match="with_rgb of its own"):
+        list(Steadied(bare, Deflicker())(frames))
 
 
 def flickering(originals: list[Tensor]) -> list[Tensor]:
@@ -249,3 +289,88 @@ def test_the_command_says_what_it_did_and_answers_faults_in_a_line(clips: tuple[
     assert said.startswith("no original: the motion is the clip's own, smoothed\n")
     assert run(film, made, "-o", out, "--strength", "1.5")[0] == 2
     assert run(film, film, made, "-o", out) == (2, "Error: expected one or two clips, got 3\n")
+
+
+PLUGIN = """
+import torch
+
+def flicker(frames):
+    generator = torch.Generator().manual_seed(3)
+    for frame in frames:
+        yield frame.with_rgb(frame.rgb * (0.6 + 0.4 * torch.rand(1, generator=generator)))
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Runs a command beside `film/`, two shots of four frames of 32x32, and a module with a method that flickers."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "flickers", raising=False)
+    Path("flickers.py").write_text(PLUGIN)
+    generator = torch.Generator().manual_seed(4)
+    noise = [0.03 * torch.rand(1, 3, 32, 32, generator=generator) for _ in range(8)]
+    shots = [scene[..., :32, :32] for scene in pan(1) * 4 + pan(1, seed=5) * 4]
+    save(Path("film"), [0.97 * one + grain for one, grain in zip(shots, noise, strict=True)])
+    write_picture(Path("style.png"), pan(1, seed=6)[0])
+
+    def run(arguments: str, stdin: bytes | None = None) -> Result:
+        result = CliRunner().invoke(group, ["-q", *arguments.split()], input=stdin)
+        assert result.exit_code == 0, result.output
+        return result
+
+    return run
+
+
+def stillness(frames: list[Tensor]) -> float:
+    """Mean absolute change from frame to frame, in levels of 255."""
+    return 255 * float(torch.stack([(b - a).abs().mean() for a, b in itertools.pairwise(frames)]).mean())
+
+
+def test_what_any_method_makes_is_steadied_and_a_cut_resets_it(run: Callable[..., Result]) -> None:
+    command = "stylize film --method flickers:flicker"
+    for out, option in {"plain": "", "zero": "--deflicker 0", "half": "--deflicker 0.5", "full": "--deflicker"}.items():
+        run(f"{command} -o {out}/ {option}")
+    plain, zero, half, full = [read(Path(name)) for name in ("plain", "zero", "half", "full")]
+    assert all(torch.equal(a, b) for a, b in zip(plain, zero, strict=True))
+    assert stillness(full[:4]) < stillness(plain[:4]) / 5
+    assert stillness(full[:4]) < stillness(half[:4]) < stillness(plain[:4])
+    run(f"{command} -o second/ --deflicker --start 0.16")  # its second shot alone
+    assert all(torch.equal(a, b) for a, b in zip(read(Path("second")), full[4:], strict=True))
+    made = nststab.stylize("film", "python/", method="flickers:flicker", deflicker=1)
+    assert made.frames == 8
+    assert all(torch.equal(a, b) for a, b in zip(read(Path("python")), full, strict=True))
+
+
+def test_what_comes_through_a_pipe_is_steadied_without_a_look_ahead(run: Callable[..., Result]) -> None:
+    frames = read(Path("film"))[:4]
+    raw = b"".join((255 * one[0].permute(1, 2, 0)).round().byte().numpy().tobytes() for one in frames)
+    run("stylize - --raw-size 32x32 -o piped/ --method flickers:flicker --deflicker", raw)
+    taken = [Frame(one, number) for number, one in enumerate(frames)]
+    causal = Steadied(load_stylizer("flickers:flicker"), Deflicker(DeflickerSettings(look_ahead=0)))
+    for made, frame in zip(read(Path("piped")), causal(taken), strict=True):
+        torch.testing.assert_close(made, frame.rgb, atol=0.51 / 255, rtol=0)
+
+
+def test_optimize_and_compare_steady_too(run: Callable[..., Result]) -> None:
+    optimize = "optimize film style.png --no-temporal --iterations 2 --duration 0.16"
+    run(f"{optimize} -o plain/")
+    run(f"{optimize} -o steady/ --deflicker")
+    assert stillness(read(Path("steady"))) < stillness(read(Path("plain"))) / 2
+    compare = "compare film --style style.png --methods flickers:flicker --duration 0.16"
+    plain, steady = (run(f"{compare} -o {out}/ {option}") for out, option in (("a", ""), ("b", "--deflicker")))
+    flicker = [float(result.stdout.splitlines()[-1].split()[-3]) for result in (plain, steady)]
+    assert flicker[1] < flicker[0] / 5
+
+
+@pytest.mark.usefixtures("run")
+def test_a_plan_counts_the_steadying() -> None:
+    plain, steady = (plan_stylize("film", "o.mp4", style="mosaic", deflicker=one) for one in (0, 1))
+    assert steady.work.rows["method"] == plain.work.rows["method"] + "; steadied"
+    assert len(steady.work.steps) == len(plain.work.steps) + 1
+    assert steady.work.waiting(32, 32) > plain.work.waiting(32, 32)
+
+
+@pytest.mark.usefixtures("run")
+def test_a_picture_cannot_flicker() -> None:
+    with pytest.raises(SettingError, match=r"deflicker has no effect on a picture, and style\.png is one"):
+        nststab.stylize("style.png", "o.png", style="mosaic", deflicker=1)

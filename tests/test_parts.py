@@ -15,6 +15,7 @@ from nststab.engines.torch_engine import TorchEngine
 from nststab.errors import NststabError, SettingError
 from nststab.frames import Frame
 from nststab.measure.stability import StabilityMeter
+from nststab.methods.deflicker import Deflicker
 from nststab.methods.settings import OptimizationSettings
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
@@ -162,6 +163,34 @@ def test_a_shot_that_is_finished_is_not_given_to_a_method_again(
     Blend.seen.clear()
     nststab.stylize(film, tmp_path / "out.mp4", method="tests.test_parts:blend")
     assert Blend.seen == list(range(7, 20))
+
+
+@pytest.mark.parametrize("by_network", [False, True])
+def test_what_is_steadied_begins_again_at_its_shot(tmp_path: Path, network: Path, by_network: bool) -> None:
+    film = tmp_path / "film"
+    film.mkdir()
+    for number in range(20):
+        picture = moving_picture(number)
+        write_picture(film / f"{number:02}.png", picture if number < 7 else 1 - picture.flip(3) ** 3)
+    options: dict[str, Any] = {"style": network} if by_network else {"method": "tests.test_parts:blend"}
+    nststab.stylize(film, tmp_path / "whole.mkv", deflicker=1, **options)
+    steadied = Deflicker.__call__
+
+    def short(self: Deflicker, frames: Iterable[Frame]) -> Iterator[Frame]:
+        for frame in steadied(self, frames):
+            if frame.number == 13:
+                raise NststabError("no more")
+            yield frame
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Deflicker, "__call__", short)
+        with pytest.raises(NststabError, match="no more"):
+            nststab.stylize(film, tmp_path / "parted.mkv", deflicker=1, **options)
+    Blend.seen.clear()
+    assert nststab.stylize(film, tmp_path / "parted.mkv", deflicker=1, **options).resumed >= 8
+    assert Blend.seen == ([] if by_network else list(range(7, 20)))
+    made, whole = [[p.to_ndarray() for p in decoded(tmp_path / f"{name}.mkv")] for name in ("parted", "whole")]
+    assert all((a == b).all() for a, b in zip(made, whole, strict=True))
 
 
 def test_what_was_begun_but_not_finished_does_not_stand_in_the_way(tmp_path: Path, network: Path) -> None:

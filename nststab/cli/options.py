@@ -103,6 +103,8 @@ def _option(setting: Setting, flag: str) -> Callable[[Command], Command]:
     else:
         choices = "|".join(setting.choices) if setting.choices and not setting.is_sequence else None
         kind = {"type": _Value(setting), "metavar": setting.spec.metavar or choices or _metavar(setting)}
+        if setting.spec.bare is not None:
+            kind |= {"is_flag": False, "flag_value": setting.spec.bare}
         told = setting.default is not None or setting.spec.told is not None
         help_text = setting.spec.help + (f"  [default: {setting.told_default}]" if told else "")
 

@@ -14,7 +14,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from nststab.errors import NststabError
 from nststab.flow.estimators import dis, require_estimator
-from nststab.frames import Frame
+from nststab.frames import Frame, Stylizer
 from nststab.methods.settings import DeflickerSettings
 from nststab.warp import disoccluded
 
@@ -49,7 +49,8 @@ _TORN = 0.7  # mean square of pixels by which neighbours' textures lie apart, of
 class Deflicker:
     """A stylizer that steadies frames whose `content` is the original, or, without one, frames by their own motion.
 
-    The frames of one shot in, as many out, `look_ahead` frames later. At strength 0 they come back as they are.
+    The original may have another size. The frames of one shot in, as many out, `look_ahead` frames later. At strength 0
+    they come back as they are.
 
     Args:
         estimator: flow between two pictures (1, 3, H, W); by default DIS.
@@ -100,6 +101,38 @@ def own_guide(picture: Tensor) -> Tensor:
     return F.avg_pool2d(padded, 2 * reach + 1, 1)
 
 
+class Steadied:
+    """A `Stylizer` that steadies the frames of another along the motion of the frames that they were made of."""
+
+    def __init__(self, stylizer: Stylizer, deflicker: Deflicker) -> None:
+        self._stylizer, self._deflicker = stylizer, deflicker
+
+    def __call__(self, frames: Iterable[Frame], /) -> Iterator[Frame]:
+        contents: deque[Tensor | None] = deque()  # what the frames of `frames` had for theirs
+
+        def originals() -> Iterator[Frame]:
+            for frame in frames:
+                contents.append(frame.content)
+                yield replace(frame, content=frame.rgb)
+
+        def made() -> Iterator[Frame]:
+            for frame in self._stylizer(originals()):
+                if frame.content is None:
+                    raise NststabError("expected a stylizer that gives back the frames it took, with_rgb of its own")
+                yield frame
+
+        for frame in self._deflicker(made()):
+            yield replace(frame, content=contents.popleft())
+
+
+def _fitted(picture: Tensor, height: int, width: int) -> Tensor:
+    """`picture` (1, 3, H, W) in another size."""
+    if picture.shape[-2:] == (height, width):
+        return picture
+    mode = "area" if picture.shape[-1] > width else "bilinear"
+    return F.interpolate(picture, (height, width), mode=mode)
+
+
 class _Moving(NamedTuple):
     """A frame with its guide (1, 3, H, W) and the flows from and to the frame before it, None at the first."""
 
@@ -122,11 +155,7 @@ def _with_flow(frames: Iterable[Frame], flow: Estimator) -> Iterator[_Moving]:
 
     with ThreadPoolExecutor(2, thread_name_prefix="flow") as pool:
         for frame in frames:
-            guide = own_guide(frame.rgb) if frame.content is None else frame.content
-            if guide.shape != frame.rgb.shape:
-                raise NststabError(
-                    f"expected an original of the clip's size {tuple(frame.rgb.shape)}, got {tuple(guide.shape)}"
-                )
+            guide = own_guide(frame.rgb) if frame.content is None else _fitted(frame.content, *frame.rgb.shape[-2:])
             guide = guide.detach().float().cpu()
             pair = None if before is None else (pool.submit(flow, before, guide), pool.submit(flow, guide, before))
             waiting.append((frame, guide, pair))

@@ -1,7 +1,7 @@
 """What `stylize`, `optimize` and `compare` take: their frames as a plan measures them."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -9,11 +9,13 @@ from pathlib import Path
 from nststab.baselines.gatys import HISTORY, SMALLEST_SCALE
 from nststab.flow.estimators import ESTIMATORS, between_frames
 from nststab.flow.pairs import flow_ahead
-from nststab.frames import as_frames
+from nststab.frames import Frame, as_frames
 from nststab.methods.build import Machine, build, frame_settings, later_iterations
-from nststab.methods.settings import FEED_FORWARD, MethodSettings
+from nststab.methods.deflicker import Deflicker
+from nststab.methods.settings import FEED_FORWARD, DeflickerSettings, MethodSettings
 from nststab.styles.source import Style
 from nststab.tasks.plan import Seconds, Step, Work, noise, sized_like
+from nststab.tasks.settings import StylizeSettings
 from nststab.video.clip import Clip
 from nststab.video.images import picture_size
 
@@ -22,6 +24,7 @@ _PICTURE = 12  # bytes a pixel of a float32 RGB picture
 _WAITING = 11  # pictures that are read ahead, in work, and in the writer
 _DECODED = 75  # bytes a pixel of the source: a decoder's references, and the frame before it is scaled
 _ENCODED = {".mp4": 275, ".mkv": 275, ".webm": 230, ".gif": 230}  # a pixel: what the encoder looks ahead, measured
+_STEADIED = 750  # bytes a pixel that `Deflicker` comes to keep after its first frames, measured
 _LOOKAHEAD = 50  # frames after which an encoder holds all that
 
 
@@ -30,7 +33,7 @@ def clip_work(
     output: str,
     methods: Sequence[str],
     style: Style,
-    settings: MethodSettings,
+    settings: StylizeSettings,
     where: Machine,
     panels: int = 1,
 ) -> Work:
@@ -43,6 +46,8 @@ def clip_work(
     steps: list[Step] = [frame]
     if "ruder" in methods and settings.flow.files is None:
         steps.append(_flow_step(settings))
+    if settings.deflicker:
+        steps.append(_deflicker_step(len(methods)))
     width, height = source_size(clip)
     encoded = _ENCODED.get(Path(output).suffix.lower(), 5 * _PICTURE)
     if clip.frame_count is not None:
@@ -50,8 +55,11 @@ def clip_work(
     waiting = panels * ((3 if clip.kind == "picture" else _WAITING) * _PICTURE + encoded)
     if set(methods) - set(FEED_FORWARD) and settings.gatys.optimizer == "lbfgs":
         waiting += 2 * _PICTURE * max(0, min(HISTORY, frame_settings(settings).iterations) - _REPEATED)
+    if settings.deflicker:
+        waiting += len(methods) * _STEADIED
     decoded = width * height * _DECODED if clip.kind == "video" else 0
     told = "; ".join(_described(method, settings, where) for method in methods)
+    told += "; steadied" if settings.deflicker else ""
     return Work(
         {
             "input": f"{clip.path}, {width}x{height}",
@@ -137,6 +145,21 @@ def _flow_step(settings: MethodSettings) -> Step:
         return Seconds(0.0, seconds * len(settings.ruder.long_term))
 
     return flow
+
+
+def _deflicker_step(clips: int) -> Step:
+    """Steadying a frame of so many clips."""
+
+    def steadied(width: int, height: int) -> Seconds:
+        frames: Iterable[Frame] = as_frames(noise(width, height, 1 + _REPEATED))
+        for _ in range(clips):
+            frames = Deflicker(DeflickerSettings(look_ahead=0))(frames)
+        started = time.monotonic()
+        for _ in frames:
+            pass
+        return Seconds(0.0, (time.monotonic() - started) / _REPEATED)
+
+    return steadied
 
 
 def flow_seconds(method: str, width: int, height: int) -> float:

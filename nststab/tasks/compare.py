@@ -10,7 +10,6 @@ from typing import Any, TypedDict, Unpack
 
 from torch import Tensor
 
-from nststab.color import PreserveColor
 from nststab.errors import NststabError, SettingError
 from nststab.flow.estimators import FlowFunction
 from nststab.flow.pairs import FlowPair
@@ -42,6 +41,7 @@ from nststab.tasks.stylize import (
     Styles,
     by_units,
     checked_output,
+    dressed,
     kept_output,
     opened,
     passes_folder,
@@ -168,6 +168,7 @@ class CompareOptions(TypedDict, total=False):
     patches: int | None
     differences: bool | None
     preserve_color: bool | None
+    deflicker: float | None
     cuts: bool | None
     audio: bool | None
     raw: bool | None
@@ -271,13 +272,12 @@ def compare(
                     machine=where,
                     iteration=iteration,
                     keep=kept.job.keep if kept.job else None,
-                    state=kept.state(name),
+                    state=None if settings.deflicker else kept.state(name),
                     folder=folder,
                 )
                 for name in names
             }
-            if settings.preserve_color:
-                built = {name: PreserveColor(one) for name, one in built.items()}
+            built = {name: dressed(one, clip, settings) for name, one in built.items()}
             panels = Panels(built, meter, layout, settings.differences, function, recorder, kept.state("measured"))
             replayed = any(name in OPTIMISERS for name in own)  # what they kept is read from the first frame on
             result = convert_clip(
@@ -292,6 +292,8 @@ def compare(
         for note in result.notes:
             log.warning(note)
         decisive = _decisive(clip, meter.settings, flow_name, settings.measured)
+        if settings.deflicker:
+            decisive["deflicker"] = settings.deflicker
         comparison = Comparison(str(output), result.frames, meter.result(), decisive)
         if on_figures is not None:
             on_figures(comparison)

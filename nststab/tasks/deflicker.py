@@ -169,7 +169,7 @@ class _Pairs:
                 self.alone += 1
                 yield frame
             else:
-                yield replace(frame, content=_scaled(current.rgb, *frame.rgb.shape[-2:]))
+                yield replace(frame, content=current.rgb)
 
 
 @dataclass
@@ -243,10 +243,3 @@ def _check_shape(clip: Clip, original: Clip) -> None:
             f"{clip.path}: expected the shape of {original.path}, {original.width}x{original.height} or scaled, "
             f"got {clip.width}x{clip.height}"
         )
-
-
-def _scaled(picture: Tensor, height: int, width: int) -> Tensor:
-    if picture.shape[-2:] == (height, width):
-        return picture
-    mode = "area" if picture.shape[-1] > width else "bilinear"
-    return F.interpolate(picture, (height, width), mode=mode)

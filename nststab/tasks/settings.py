@@ -17,6 +17,15 @@ class StylizeSettings(MethodSettings, MachineSettings, ClipSettings):
 
     cuts: bool = setting(True, "Take the clip for one shot; do not look for cuts.")
     preserve_color: bool = setting(False, "Take only the luminance from the style.")
+    deflicker: float = setting(
+        0.0,
+        "Steady what the method makes along the motion of the input, from 0, not at all, to 1, as steady as can be.",
+        least=0,
+        most=1,
+        told="0; without a number 1",
+        metavar="[STRENGTH]",
+        bare=1.0,
+    )
     audio: bool = setting(True, "Leave the audio out.", decides=False)
     raw: bool = setting(False, "Write bare rgb24 frames to -, not y4m.", decides=False)
 

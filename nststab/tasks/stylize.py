@@ -21,8 +21,9 @@ from nststab.flow.source import FlowSource, flow_source
 from nststab.frames import Frame, Stylizer
 from nststab.listener import Advance, Listener, named, reported, silent
 from nststab.methods.build import IterationReport, Machine, build, frame_settings, machine
+from nststab.methods.deflicker import Deflicker, Steadied
 from nststab.methods.plugin import checked, load_stylizer, source_file
-from nststab.methods.settings import OPTIMISERS
+from nststab.methods.settings import OPTIMISERS, DeflickerSettings
 from nststab.shots import split_shots
 from nststab.storage.durable import sync
 from nststab.storage.jobs import Job, claimed, content_hash, identity_of, overwrites, resumable
@@ -58,6 +59,7 @@ class ClipOptions(TypedDict, total=False):
     fps: Fraction | int | float | None
     cuts: bool | None
     preserve_color: bool | None
+    deflicker: float | None
     audio: bool | None
     device: str | None
     precision: str | None
@@ -239,6 +241,8 @@ class _ClipJob:
         texts = [str(one) for one in styles]
         chosen = chosen_style(texts, settings.gatys.style_weights) if own is None else None
         clip = opened(source, settings)
+        if settings.deflicker and clip.kind == "picture":
+            raise SettingError(f"deflicker has no effect on a picture, and {clip.path} is one")
         try:
             check_output(clip, str(output))
         except NststabError as error:
@@ -302,13 +306,12 @@ class _ClipJob:
             if executor is not None:
                 self._spread(executor, kept.job, advance)
             keep = kept.job.keep if kept.job else None
-            stylizer = self.stylizer(iteration, keep, kept.state(self.method), folder, flow)
-            if settings.preserve_color:
-                stylizer = PreserveColor(stylizer)
+            state = None if settings.deflicker else kept.state(self.method)  # steadying begins with the shot
+            stylizer = self.stylizer(iteration, keep, state, folder, flow)
             result = convert_clip(
                 clip,
                 kept.output,
-                by_units(stylizer, self._split, kept),
+                by_units(dressed(stylizer, clip, settings), self._split, kept),
                 audio=settings.audio,
                 raw=settings.raw,
                 parts=kept.parts,
@@ -347,7 +350,8 @@ class _ClipJob:
 
     @property
     def _split(self) -> Split:
-        return _blocks if self.method == "gatys" else shots_of(self.settings)
+        alone = self.method == "gatys" and not self.settings.deflicker
+        return _blocks if alone else shots_of(self.settings)
 
     def _spread(self, executor: Executor, job: Job | None, advance: Advance) -> None:
         """Has the units of an optimisation computed by other processes, where this one will find the results."""
@@ -468,6 +472,17 @@ def passes_folder(job: Job | None, passes: int) -> Iterator[Path | None]:
     else:
         with TemporaryDirectory(prefix="nststab_") as folder:
             yield Path(folder)
+
+
+def dressed(stylizer: Stylizer, clip: Clip, settings: StylizeSettings) -> Stylizer:
+    """What is done to the frames of any method: steadied, and with the colours of the input, where that is asked for.
+
+    What comes through a pipe is steadied without a look-ahead, so that no frame waits.
+    """
+    if settings.deflicker:
+        chosen = DeflickerSettings(settings.deflicker, look_ahead=None if clip.is_seekable else 0)
+        stylizer = Steadied(stylizer, Deflicker(chosen))
+    return PreserveColor(stylizer) if settings.preserve_color else stylizer
 
 
 def shots_of(settings: StylizeSettings) -> Split:
