@@ -162,3 +162,60 @@ def test_audio_that_changes_on_the_way(
     assert pitches(wave[:, rate // 4 : rate], rate) == pytest.approx([400] * len(wave), abs=3)
     assert pitches(wave[:, rate * 9 // 4 : rate * 3], rate) == pytest.approx([700] * len(wave), abs=3)
     assert begin + wave.shape[1] / rate == pytest.approx(2 * SECONDS, abs=0.06)
+
+
+def film(path: Path) -> Path:
+    """A clip with a title, two chapters, two German tracks of sound, the best one titled, and two of subtitles."""
+    plain = make_clip(path.with_name(f"plain{path.suffix}"), tones("stereo"))
+    with av.open(str(plain)) as source, av.open(str(path), "w") as container:
+        streams = [container.add_stream_from_template(stream) for stream in source.streams]
+        second: Any = container.add_stream("aac", rate=RATE, layout="mono")
+        for track in (streams[1], second):
+            track.metadata["language"] = "deu"
+        streams[1].metadata["title"] = "Originalton"
+        container.metadata.update({"title": "Ein Film", "artist": "jemand"})
+        chapters = [(0, 1000, "Anfang"), (1000, 2000, "Ende")]
+        container.set_chapters(
+            [
+                {"id": 1 + n, "start": a, "end": b, "time_base": Fraction(1, 1000), "metadata": {"title": text}}
+                for n, (a, b, text) in enumerate(chapters)
+            ]
+        )
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                container.mux(packet)
+        for packet in add_sound(second, tones("mono")[:, :RATE], RATE, "mono"):
+            container.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("name", ["in.mp4", "in.mkv"])
+@pytest.mark.parametrize("output", ["out.mp4", "out.mkv", "out.webm"])
+def test_title_chapters_and_language_are_kept_and_the_rest_is_told(tmp_path: Path, name: str, output: str) -> None:
+    source = film(tmp_path / name)
+    notes = convert_clip(open_clip(source), tmp_path / output, iter).notes
+    assert f"{name} has more than is carried along: 1 audio track in deu" in notes
+    with av.open(str(tmp_path / output)) as container:
+        told = {key.lower(): text for key, text in container.metadata.items()}
+        assert (told["title"], told["artist"]) == ("Ein Film", "jemand")
+        sound = container.streams.audio[0].metadata
+        assert (sound["language"], sound.get("title", sound.get("name"))) == ("deu", "Originalton")
+        assert chapters_of(container) == [(0, 1, "Anfang"), (1, 2, "Ende")]
+
+
+def chapters_of(container: Any) -> list[tuple[float, float, str]]:
+    """When each chapter begins and ends, in seconds, and its title."""
+    return [
+        (float(one["start"] * one["time_base"]), float(one["end"] * one["time_base"]), one["metadata"]["title"])
+        for one in container.chapters()
+    ]
+
+
+@pytest.mark.parametrize("audio", [True, False])
+def test_the_chapters_of_an_excerpt(tmp_path: Path, audio: bool) -> None:
+    source = open_clip(film(tmp_path / "in.mkv"), start=Fraction(3, 5), duration=Fraction(6, 5))
+    notes = convert_clip(source, tmp_path / "out.mkv", iter, audio=audio).notes
+    assert notes == ["in.mkv has more than is carried along: 1 audio track in deu"][:audio]
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        assert chapters_of(container) == [(0, 0.4, "Anfang"), (0.4, 1.2, "Ende")]

@@ -436,6 +436,11 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
 
 def test_resize() -> None:
     assert resized_shape(480, 854, 432) == (243, 432)
+    assert resized_shape(480, 854, 432, even=True) == (242, 432)
+    assert resized_shape(854, 480, 432, even=True) == (432, 242)
+    assert resized_shape(480, 854, 431, even=True) == (242, 431)  # asked for
+    assert resized_shape(243, 432, 432, even=True) == (243, 432)  # not scaled
+    assert resized_shape(1, 999, 10, even=True) == (2, 10)
     assert resized_shape(1, 1000, 10) == (1, 10)
     assert resize(torch.rand(2, 5, 30, 20), 15).shape == (2, 5, 15, 10)
     assert resize(torch.rand(1, 1, 3, 4), 8).shape == (1, 1, 6, 8)

@@ -180,6 +180,17 @@ def test_audio_can_be_dropped(tmp_path: Path) -> None:
     assert times(tmp_path / "out.mp4") == times(source.path)
 
 
+def test_a_clip_that_is_scaled_for_an_output_has_even_sides(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "in", 3, 27, 48)
+    opened = {size: open_clip(folder, size, even=True) for size in (20, 21, 48, None)}
+    shapes = {size: (clip.width, clip.height) for size, clip in opened.items()}
+    assert shapes == {20: (20, 12), 21: (21, 12), 48: (48, 27), None: (48, 27)}
+    assert {frame.rgb.shape for frame in opened[20].frames()} == {(1, 3, 12, 20)}
+    assert convert_clip(opened[20], tmp_path / "out.mp4", iter).notes == []
+    assert next(open_clip(folder, 20).frames()).rgb.shape == (1, 3, 11, 20)  # what is measured has the nearest shape
+    assert open_clip(folder / "1.png", 20, even=True).height == 11
+
+
 @pytest.mark.parametrize(("height", "width"), [(47, 63), (48, 63), (1, 1), (2, 2)])
 def test_odd_and_tiny_sizes_are_exact(tmp_path: Path, height: int, width: int) -> None:
     source = open_clip(make_folder(tmp_path / "in", 3, height, width))

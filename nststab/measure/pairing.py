@@ -12,7 +12,7 @@ from torch import Tensor
 from nststab.errors import NststabError
 from nststab.frames import Frame
 from nststab.video.clip import Clip
-from nststab.video.images import resized_shape
+from nststab.video.images import resized_shape, scaled
 
 
 class Counterparts(NamedTuple):
@@ -67,7 +67,7 @@ class Pairing:
         for frame in self._source:
             self._read += 1
             self._waiting.append(self._from_first(-1, frame))
-            yield frame.with_rgb(_scaled(frame.rgb, self.height, self.width))
+            yield frame.with_rgb(scaled(frame.rgb, self.height, self.width))
 
     def counterparts(self) -> Counterparts:
         """What belongs to the original's next frame, which must have been read."""
@@ -79,7 +79,7 @@ class Pairing:
             marked = (frames.pop() > 0).any(1, keepdim=True).float()
             # a pixel is foreground where any part of it is
             foreground = F.adaptive_max_pool2d(marked, (self.height, self.width))
-        return Counterparts([_scaled(frame, self.height, self.width) for frame in frames], foreground)
+        return Counterparts([scaled(frame, self.height, self.width) for frame in frames], foreground)
 
     def finish(self) -> None:
         """Raises ValueError where a clip goes on after the original's end, or there is no pair of frames."""
@@ -144,10 +144,3 @@ def _common_shape(clips: Sequence[Clip], size: int | None) -> tuple[int, int]:
     if size > side:
         raise NststabError(f"expected a size of at most {side} pixels, the longest side of {smallest.path}, got {size}")
     return resized_shape(smallest.height, smallest.width, size)
-
-
-def _scaled(rgb: Tensor, height: int, width: int) -> Tensor:
-    """As `images.resize`, to a shape that rounding may part by a pixel from the picture's own."""
-    if rgb.shape[-2:] == (height, width):
-        return rgb
-    return F.interpolate(rgb, (height, width), mode="bicubic", antialias=True, align_corners=False).clamp_(0, 1)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from fractions import Fraction
 from itertools import count, islice, takewhile
 from pathlib import Path
@@ -30,7 +29,9 @@ def shown_times(clip: Clip, seconds: Fraction, limit: int | None = None) -> Time
     A file is read up to there. What comes through a pipe can be read once only: there, as for pictures without times,
     they are those of its rate, and the clip may end before.
     """
-    own = _at_rate(clip) if clip.reader is None or is_pipe(clip.path) else _read(clip)
+    own = _at_rate(clip)
+    if clip.reader is not None and not is_pipe(clip.path):
+        own = ((time, duration) for _, time, duration in clip.reader.frames())
     begin, duration = next(own)  # files may begin at any time
     later = ((time - begin, duration) for time, duration in own)
     within = takewhile(lambda shown: shown[0] < seconds, later)
@@ -41,13 +42,6 @@ def _at_rate(clip: Clip) -> Iterator[tuple[Fraction, Fraction]]:
     rate = PICTURE_RATE if clip.source is None else clip.source.rate
     numbers = count() if clip.frame_count is None else iter(range(clip.frame_count))
     return ((number / rate, 1 / rate) for number in numbers)
-
-
-def _read(clip: Clip) -> Iterator[tuple[Fraction, Fraction]]:
-    for frame in replace(clip, size=None).frames():
-        assert frame.time is not None
-        assert frame.duration is not None
-        yield frame.time, frame.duration
 
 
 class StoredFrames(Sequence[Tensor]):

@@ -285,10 +285,10 @@ def largest_size(fits: Callable[[int], bool], below: int, least: int = 1) -> int
 
 
 def sized_like(width: int, height: int) -> Callable[[int], tuple[int, int]]:
-    """Width and height of frames of a shape, for any longest side."""
+    """Width and height of the frames of a clip of this shape, for any longest side."""
 
     def sized(longest: int) -> tuple[int, int]:
-        down, across = resized_shape(height, width, longest)
+        down, across = resized_shape(height, width, longest, even=True)
         return across, down
 
     return sized

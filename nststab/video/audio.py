@@ -67,6 +67,9 @@ class AudioTrack:
             self._samples = _Samples(self._stream.codec_context, self._first, self._last)
         else:
             self._stream = output.add_stream_from_template(stream)
+        told = stream.metadata
+        kept = {"language": told.get("language"), "title": told.get("title", told.get("name"))}  # MP4 says name
+        self._stream.metadata.update({name: text for name, text in kept.items() if text})
         if not known:
             self._notes.append(f"the audio was encoded anew as {_NAMES[encoder]}: {suffix} does not take {self._codec}")
 

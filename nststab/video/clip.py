@@ -29,8 +29,8 @@ from nststab.video.images import (
     picture_size,
     read_picture,
     replacing,
-    resize,
     resized_shape,
+    scaled,
     write_picture,
 )
 from nststab.video.picture_files import folder_pictures, is_pattern, one_size, pattern_pictures, shown
@@ -64,7 +64,6 @@ class Clip:
     width: int
     height: int
     frame_count: int | None
-    size: int | None = None
     pictures: tuple[Path, ...] = ()
     reader: Reader | None = None
     rate: Fraction | None = None
@@ -99,11 +98,8 @@ class Clip:
         What comes through a pipe can be read once only.
         """
         for frame in self._read():
-            if self.size is None:
-                yield frame
-            else:
-                alpha = frame.alpha if frame.alpha is None else resize(frame.alpha, self.size)
-                yield replace(frame, rgb=resize(frame.rgb, self.size), alpha=alpha)
+            alpha = frame.alpha if frame.alpha is None else scaled(frame.alpha, self.height, self.width)
+            yield replace(frame, rgb=scaled(frame.rgb, self.height, self.width), alpha=alpha)
 
     def _read(self) -> Iterator[Frame]:
         if self.reader is not None:
@@ -143,6 +139,7 @@ def open_clip(
     duration: Seconds | None = None,
     fps: Seconds | None = None,
     raw: RawFormat | None = None,
+    even: bool = False,
 ) -> Clip:
     """Open a video file, a picture, pictures as a clip, or y4m or raw video from a pipe, scaled to `size` pixels.
 
@@ -157,54 +154,50 @@ def open_clip(
         duration: frames at `start` + `duration` and later are left out.
         fps: frames are dropped or repeated by their times to this constant rate (`at_rate` has the rule); pictures are
             shown at this rate instead of 25 per second.
+        even: a clip that is scaled has even sides, if `size` is even.
 
     Raises:
         OSError: the path is missing, or may not be read; or a numbered picture is missing between two.
         ValueError: it is neither a video nor a picture, is damaged, or holds no frame in that time; or a picture that
             stands alone is to be cut or retimed.
     """
-    path, part = Path(path), excerpt(start, duration, fps)
+    clip = _unscaled(Path(path), excerpt(start, duration, fps), raw)
+    if size is None:
+        return clip
+    height, width = resized_shape(clip.height, clip.width, size, even and clip.kind != "picture")
+    return replace(clip, height=height, width=width)
+
+
+def _unscaled(path: Path, part: Excerpt, raw: RawFormat | None) -> Clip:
     kind = kind_of(path)
     if kind == "folder":
         pictures = pattern_pictures(path) if is_pattern(path) else folder_pictures(path)
-        return _picture_clip(path, pictures, size, part)
+        return _picture_clip(path, pictures, part)
     if is_pipe(path):
-        return _video_clip(PipedVideo(path, part, raw), size)
+        return _video_clip(PipedVideo(path, part, raw))
     if raw is not None:
         raise NststabError(f"{path}: expected raw frames from a pipe, got a file")
     if kind == "picture":
         if part != WHOLE:
             raise NststabError(f"{path}: expected a clip for a start, a duration or a rate, got a picture")
-        return _clip(path, "picture", picture_size(path), 1, size, pictures=(path,))
+        height, width = picture_size(path)
+        return Clip(path, "picture", width, height, 1, (path,))
     if path.suffix.lower() in STILL_SUFFIXES:
-        return _video_clip(AnimationReader(path, part), size)
+        return _video_clip(AnimationReader(path, part))
     with needs_av():
         from nststab.video.reader import VideoReader
-    return _video_clip(VideoReader(path, part), size)
+    return _video_clip(VideoReader(path, part))
 
 
-def _video_clip(reader: Reader, size: int | None) -> Clip:
-    return _clip(reader.path, "video", (reader.height, reader.width), reader.frame_count, size, reader=reader)
+def _video_clip(reader: Reader) -> Clip:
+    return Clip(reader.path, "video", reader.width, reader.height, reader.frame_count, reader=reader)
 
 
-def _picture_clip(path: Path, pictures: tuple[Path, ...], size: int | None, part: Excerpt) -> Clip:
+def _picture_clip(path: Path, pictures: tuple[Path, ...], part: Excerpt) -> Clip:
     rate = part.fps or PICTURE_RATE
     pictures = shown(pictures, part, rate, path)
-    clip = _clip(path, "folder", one_size(pictures, path), len(pictures), size, pictures=pictures)
-    return clip if part.fps is None else replace(clip, rate=rate)
-
-
-def _clip(
-    path: Path,
-    kind: Kind,
-    shape: tuple[int, int],
-    frame_count: int | None,
-    size: int | None,
-    pictures: tuple[Path, ...] = (),
-    reader: Reader | None = None,
-) -> Clip:
-    height, width = shape if size is None else resized_shape(*shape, size)
-    return Clip(path, kind, width, height, frame_count, size, pictures, reader)
+    height, width = one_size(pictures, path)
+    return Clip(path, "folder", width, height, len(pictures), pictures, rate=part.fps)
 
 
 @contextmanager

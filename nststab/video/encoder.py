@@ -13,7 +13,8 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 
 from nststab.storage.parts import Parts
 from nststab.video.audio import AudioTrack
-from nststab.video.reader import SCALING
+from nststab.video.reader import SCALING, VideoReader
+from nststab.video.tags import carry_tags
 from nststab.video.timing import Source
 
 
@@ -80,6 +81,8 @@ class VideoEncoder:
         if audio and source.has_audio:
             suffix = output.suffix.lower()
             self._audio = AudioTrack(source, self._container, suffix, form.copied_audio, form.audio_codec)
+        if isinstance(source, VideoReader):
+            self._notes += carry_tags(source, self._container, audio)
         for part in parts.finished() if parts is not None else ():
             self._write_packets(_as_packets(part, source.time_base))
 

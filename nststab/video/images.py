@@ -302,21 +302,29 @@ def remove_parts(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def resized_shape(height: int, width: int, longest_side: int) -> tuple[int, int]:
-    """Height and width of a picture scaled to a longest side, both at least one pixel; raises ValueError below one."""
+def resized_shape(height: int, width: int, longest_side: int, even: bool = False) -> tuple[int, int]:
+    """Height and width of a picture scaled to a longest side, both at least one pixel; raises ValueError below one.
+
+    even: beside an even longest side the other is even too, as most players expect of video, if that is scaled at all.
+    """
     if longest_side < 1:
         raise NststabError(f"expected a size of at least 1 pixel, got {longest_side}")
     scale = longest_side / max(height, width)
-    return max(1, round(height * scale)), max(1, round(width * scale))
+    step = 2 if even and longest_side % 2 == 0 and scale != 1 else 1
+    return max(step, step * round(height * scale / step)), max(step, step * round(width * scale / step))
 
 
 def resize(rgb: Tensor, longest_side: int) -> Tensor:
     """Scale pictures (N, C, H, W) to a longest side, keeping their shape: bicubic, antialiased, clamped to [0, 1]."""
     height, width = rgb.shape[-2:]
-    target = resized_shape(height, width, longest_side)
-    if target == (height, width):
+    return scaled(rgb, *resized_shape(height, width, longest_side))
+
+
+def scaled(rgb: Tensor, height: int, width: int) -> Tensor:
+    """Scale pictures as `resize` does, to a shape that rounding parts by a pixel from their own."""
+    if rgb.shape[-2:] == (height, width):
         return rgb
-    return F.interpolate(rgb, target, mode="bicubic", antialias=True, align_corners=False).clamp_(0, 1)
+    return F.interpolate(rgb, (height, width), mode="bicubic", antialias=True, align_corners=False).clamp_(0, 1)
 
 
 def text_mask(text: str, height: int) -> Tensor:

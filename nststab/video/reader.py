@@ -71,7 +71,7 @@ class VideoReader:
         self._part = part
         self._damaged, self._cut_off = 0, ""
         with av_errors(path, _unreadable(path)), open_input(path) as container:
-            stream = _video_stream(container, path)
+            stream = video_stream(container, path)
             self.time_base = Fraction(1, stream.time_base.denominator)
             self.rate = self._own_rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
             audio: Any = container.streams.best("audio")
@@ -188,7 +188,7 @@ class VideoReader:
     def _opened(self) -> Iterator[tuple[Any, Any]]:
         """The file and its video stream, at the key frame before the excerpt."""
         with open_input(self.path) as container:
-            stream = _video_stream(container, self.path)
+            stream = video_stream(container, self.path)
             if self._key_frame is not None:
                 self._seek(container, stream, self._key_frame)
             yield container, stream
@@ -203,7 +203,7 @@ class VideoReader:
         with av_errors(self.path, "the video cannot be decoded"):
             for time in (start - back for back in _BACK if back < start):
                 with open_input(self.path) as container:
-                    stream = _video_stream(container, self.path)
+                    stream = video_stream(container, self.path)
                     if not self._seek(container, stream, time):
                         return None
                     with closing(self._decoded(container, stream, None)) as frames:
@@ -281,7 +281,7 @@ class VideoReader:
         return f"is cut off: {came} frames came of the {frames} that it announces"
 
 
-def _video_stream(container: Any, path: Path) -> Any:
+def video_stream(container: Any, path: Path) -> Any:
     """The first video stream that can be decoded and is no cover picture; FFmpeg would also draw plain text as one."""
     pictures = () if container.format.name == "tty" else container.streams.video
     streams = [stream for stream in pictures if not stream.disposition & Disposition.attached_pic]
