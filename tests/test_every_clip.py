@@ -759,6 +759,25 @@ def test_a_stream_without_a_decoder_is_one_line(tmp_path: Path) -> None:
         open_clip(path)
 
 
+def test_no_frame_behind_the_start_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    save(path)
+    data = path.read_bytes()
+    begin, end = data.index(b"mdat") + 4, data.index(b"moov") - 4
+    path.write_bytes(data[:begin] + bytes(end - begin) + data[end:])
+    with pytest.raises(NststabError, match=r"clip\.mp4: the video ends before its first frame"):
+        open_clip(path, start=0.3)
+
+
+def test_a_length_that_is_damaged_is_not_announced(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mkv"
+    save(path)
+    path.write_bytes(path.read_bytes().replace(b"00:00:00.8", b"00:00:\xff0.8"))
+    clip = open_clip(path)
+    assert len(list(clip.frames())) == COUNT
+    assert clip.notes == []
+
+
 def test_sound_without_a_decoder_is_dropped_and_said(tmp_path: Path) -> None:
     path = tmp_path / "clip.mkv"
     save_with_sound(path, 0.8)

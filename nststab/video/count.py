@@ -1,5 +1,6 @@
 """What a video file tells of its frames before they are decoded: how many it announces, and how many an excerpt has."""
 
+import re
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ from nststab.video.packets import packets
 from nststab.video.timing import Excerpt, Jump, count_at_rate
 
 _QUICK = 2 << 30  # bytes that are read in a few seconds
+_TIME = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)", re.ASCII)
 _UNSHOWN = {"vp8"}  # codecs with packets of their own for frames that are never shown
 
 
@@ -24,8 +26,8 @@ def announced(container: Any, stream: Any, rate: Fraction) -> Announced:
         ticks = [entry.timestamp for entry in stream.index_entries if not entry.is_discard]
         last = (ticks[-1] - ticks[0] + (stream.start_time or 0)) * stream.time_base
         return Announced(len(ticks), last + 1 / rate)
-    if "matroska" in container.format.name and (text := stream.metadata.get("DURATION")):
-        hours, minutes, seconds = text.split(":")
+    if "matroska" in container.format.name and (time := _TIME.fullmatch(stream.metadata.get("DURATION", ""))):
+        hours, minutes, seconds = time.groups()
         return Announced(end=int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds))
     return Announced()
 

@@ -55,7 +55,9 @@ def _demuxed(container: Any, stream: Any) -> Iterator[Any]:
         yield from container.demux(stream)
     except IndexError:  # PyAV's, at the very end of a file in whose middle a stream came up
         return
-    except av.InvalidDataError:
+    except av.FFmpegError as error:
+        if isinstance(error, OSError):
+            raise
         yield None
 
 

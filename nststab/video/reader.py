@@ -70,6 +70,7 @@ class VideoReader:
         self.origin, self.start, self.end = Fraction(0), Fraction(0), part.end
         self._part = part
         self._damaged, self._cut_off = 0, ""
+        self._key_frame: Fraction | None = None
         with av_errors(path, _unreadable(path)), open_input(path) as container:
             stream = video_stream(container, path)
             self.time_base = Fraction(1, stream.time_base.denominator)
