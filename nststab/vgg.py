@@ -83,6 +83,10 @@ def _is_weight(key: str) -> bool:
     return key.startswith("features.") and key.endswith(".weight")
 
 
+class TooSmall(NststabError):
+    """Images that poolings leave nothing of."""
+
+
 class PerceptualNetwork(nn.Module):
     """Frozen VGG features (Simonyan and Zisserman 2014).
 
@@ -149,7 +153,7 @@ class PerceptualNetwork(nn.Module):
         Computes no deeper than the deepest layer asked for.
 
         Raises:
-            ValueError: a layer that the weights do not reach, or images too small for the poolings before it.
+            ValueError: a layer that the weights do not reach. TooSmall: images too small for the poolings before it.
         """
         self.require(layers)
         features: dict[str, Tensor] = {}
@@ -159,9 +163,8 @@ class PerceptualNetwork(nn.Module):
                 break
             if convolution.pooled:
                 if min(x.shape[-2:]) < 2:
-                    raise NststabError(
-                        f"images of {images.shape[-1]}x{images.shape[-2]} pixels are too small for {convolution.layer}"
-                    )
+                    size = f"{images.shape[-1]}x{images.shape[-2]}"
+                    raise TooSmall(f"images of {size} pixels are too small for {convolution.layer}")
                 x = self._pool(x, 2)
             weight, bias = self.weights[f"{convolution.layer}_weight"], self.weights[f"{convolution.layer}_bias"]
             # in place: convolutions need their input again for the gradient, never their output

@@ -1,5 +1,9 @@
 """Pictures as clips, styles and photographs: what is read of them, what is said, and which file is named."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -185,3 +189,47 @@ def test_a_style_of_any_kind_is_read(run: Run, suffix: str) -> None:
 def test_photographs_are_seen_on_white(tmp_path: Path) -> None:
     flat(0, mode="RGBA").save(tmp_path / "a.png")
     assert float(PhotoFolder(tmp_path).photo(0).min()) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("optimize photo.png panorama.png -o out.png --iterations 1", "--size"),
+        ("train image panorama.png -o out.safetensors --photos photos --style-size 64", "--style-size"),
+    ],
+)
+def test_a_style_that_is_too_narrow_for_the_network_is_named(run: Run, command: str, option: str) -> None:
+    flat(90).save("photo.png")
+    flat(90, (600, 10)).save("panorama.png")
+    Path("photos").mkdir()
+    for number in range(2):
+        flat(90).save(f"photos/{number}.png")
+    result = run(f"{command} --vgg-weights vgg.safetensors")
+    assert result.exit_code == 1
+    (line,) = result.output.splitlines()
+    assert line.startswith("Error: the style panorama.png: images of ")
+    assert f" pixels are too small for relu2_1; crop it, or take a larger {option}" in line
+    assert not list(Path().glob("out*"))
+
+
+def test_names_that_the_terminal_cannot_encode_lose_no_result(tmp_path: Path) -> None:
+    """A folder of bytes that are no UTF-8, one in Japanese, and a terminal that knows neither."""
+    for name in (b"original", b"caf\xe9", "\u65e5".encode()):
+        folder = tmp_path / os.fsdecode(name)
+        folder.mkdir()
+        for number in range(2):
+            pixels = np.random.default_rng(number).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+    command: list[str | bytes] = [sys.executable, str(Path(__file__).parents[1] / "cli.py")]
+    command += ["score", "original", b"caf\xe9", "\u65e5".encode()]
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    for output in ("out.json", "-"):
+        made = subprocess.run(
+            [*command, "--json", output], cwd=tmp_path, env=environment, capture_output=True, check=False
+        )
+        assert made.returncode == 0, made.stderr.decode(errors="replace")
+        text = made.stdout if output == "-" else (tmp_path / output).read_bytes()
+        clips = json.loads(text.decode())["clips"]
+        names = {os.fsencode(Path(clip["path"]).name) for clip in clips}
+        assert names == {b"caf\xe9", "\u65e5".encode()}
+        assert "\\u65e5" in (made.stderr if output == "-" else made.stdout).decode("latin-1")

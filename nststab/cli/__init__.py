@@ -4,6 +4,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import Any
 
 import click
@@ -94,4 +95,6 @@ def group() -> None:
 def main() -> None:
     """Entry point of the `nststab` script."""
     tune_process()
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a name that it cannot encode loses no result
     group.main(args=sys.argv[1:], prog_name="nststab")

@@ -202,8 +202,8 @@ class Results:
         """Writes figure, table and results.json, the last of which says that all is there."""
         with drawing(self.folder, "figure", *experiment.inches(self.rows)) as figure:
             experiment.draw(figure, self.rows, self.more)
-        write_durably(self.folder / "table.md", self.markdown().encode())
-        text = json.dumps(self.json(), indent=1, ensure_ascii=False, allow_nan=False)
+        write_durably(self.folder / "table.md", self.markdown().encode(errors="backslashreplace"))
+        text = json.dumps(self.json(), indent=1, allow_nan=False)
         write_durably(self.folder / "results.json", text.encode() + b"\n")
 
 

@@ -12,7 +12,7 @@ from nststab.losses import StyleTarget, blend, style_target
 from nststab.networks.checkpoints import Checkpoint, load_checkpoint, load_target
 from nststab.storage.jobs import content_hash
 from nststab.styles.shipped import NETWORKS, UnknownStyle, find_style, style_in
-from nststab.vgg import PerceptualNetwork
+from nststab.vgg import PerceptualNetwork, TooSmall
 from nststab.video.images import READABLE_SUFFIXES, read_opaque, resize
 
 _WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -75,8 +75,7 @@ class StyleSource:
         """
         device = network.mean.device
         if self.picture:
-            image = read_opaque(self.picture)
-            return style_target(network, resize(image, longest_side).to(device), layers)
+            return picture_target(self.picture, network, layers, longest_side, "--size")
         style, training = self._kept()
         fits = bool(style) and _made_with(network, style, training)
         complete = set(layers) <= set(style)
@@ -105,6 +104,17 @@ class StyleSource:
     def _unpictured(self) -> str:
         """Why no others can be computed, of a style that might have had its picture beside it."""
         return ", and the picture that others would be computed from is not beside them" if self.folder else ""
+
+
+def picture_target(
+    path: Path, network: PerceptualNetwork, layers: tuple[str, ...], longest_side: int, option: str
+) -> StyleTarget:
+    """Gram targets of a picture at a longest side, which `option` decides; NststabError where it is too narrow then."""
+    picture = resize(read_opaque(path), longest_side).to(network.mean.device)
+    try:
+        return style_target(network, picture, layers)
+    except TooSmall as error:
+        raise NststabError(f"the style {path}: {error}; crop it, or take a larger {option}") from error
 
 
 def _made_with(network: PerceptualNetwork, style: StyleTarget, training: Mapping[str, Any]) -> bool:

@@ -118,7 +118,7 @@ class Scores:
 
     def json_text(self) -> str:
         """`json` as the text of a file."""
-        return json.dumps(self.json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        return json.dumps(self.json(), indent=1, allow_nan=False) + "\n"
 
     def write_json(self, file: str | Path) -> None:
         """Writes `json_text`, whole or not at all."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from nststab.datasets.folders import SintelClips
 from nststab.errors import NststabError, SettingError
 from nststab.listener import Listener, silent
-from nststab.losses import LossSettings, StyleTarget, style_target
+from nststab.losses import LossSettings, StyleTarget
 from nststab.methods.build import Machine
 from nststab.networks.checkpoints import Checkpoint, load_checkpoint, load_target, save_checkpoint
 from nststab.networks.perceptual import perceptual_network
@@ -24,6 +24,7 @@ from nststab.networks.transformation import (
     make_recurrent,
     with_margin,
 )
+from nststab.styles.source import picture_target
 from nststab.tasks.plan import Work as PlannedWork
 from nststab.tasks.plan import check
 from nststab.tasks.training_plan import training_work
@@ -31,7 +32,6 @@ from nststab.train.settings import ImageSettings, VideoSettings
 from nststab.train.style import independent_network
 from nststab.train.training import Trained, Training, Work, named, training_machine, training_photos
 from nststab.vgg import PerceptualNetwork
-from nststab.video.images import read_opaque, resize
 
 log = logging.getLogger(__name__)
 
@@ -168,8 +168,7 @@ def image_training(
     else:
         start, begun = independent_network(str(start_from)), {"start_from": Path(start_from).stem}
     model = with_margin(start, settings.margin).to(where.device)
-    picture = resize(read_opaque(painting), settings.style_size).to(where.device)
-    target = style_target(vgg, picture, loss.style_layers)
+    target = picture_target(painting, vgg, loss.style_layers, settings.style_size, "--style-size")
     training = Training(*training_photos(options["photos"], output), vgg, target, loss)
     work = training.image(settings, {"style": painting.stem, "style_size": settings.style_size, **begun})
     planned = training_work(model, vgg, loss, settings, output)

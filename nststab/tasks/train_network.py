@@ -19,7 +19,7 @@ from nststab.networks.perceptual import perceptual_network
 from nststab.networks.transformation import MARGIN, NetworkConfig, TransformationNetwork
 from nststab.settings import LossSettings
 from nststab.storage.jobs import content_hash, open_job, unfinished
-from nststab.styles.source import style_name, style_source
+from nststab.styles.source import picture_target, style_name, style_source
 from nststab.tasks.train import checked_output, never
 from nststab.train.loop import PHOTOS, STATE
 from nststab.train.network import NetworkLoss, NetworkTrainer, fit_network, place
@@ -123,8 +123,7 @@ def _recorded(record: Mapping[str, Any], trainer: NetworkTrainer, losses: Mappin
 
 
 def _target(vgg: PerceptualNetwork, text: str, size: int) -> StyleTarget:
-    _picture(text)
-    return style_source(text).drawn().target(vgg, LossSettings().style_layers, size)
+    return picture_target(_picture(text), vgg, LossSettings().style_layers, size, "--strokes")
 
 
 def _picture(text: str) -> Path:

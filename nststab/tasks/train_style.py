@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nststab.datasets.folders import davis_sequences
 from nststab.listener import Listener, silent
-from nststab.losses import LossSettings, style_target
+from nststab.losses import LossSettings
 from nststab.measure.rows import DAVIS_SIZE, stability_table
 from nststab.memory import available_memory
 from nststab.networks.checkpoints import load_checkpoint
@@ -22,7 +22,7 @@ from nststab.networks.perceptual import perceptual_network
 from nststab.networks.transformation import TransformationNetwork, make_recurrent
 from nststab.storage.jobs import unfinished
 from nststab.styles.shipped import NETWORKS, Style
-from nststab.styles.source import style_source
+from nststab.styles.source import picture_target, style_source
 from nststab.styles.trace_line import traces
 from nststab.tasks.plan import DoesNotFit, Work, duration, gib, known, plan, surely_fits
 from nststab.tasks.train import never
@@ -32,7 +32,7 @@ from nststab.train.loop import STATE, read_state
 from nststab.train.settings import ImageSettings, StyleSettings, VideoSettings
 from nststab.train.style import StyleFolder, StyleTraining, kind, sized, starting_style
 from nststab.train.training import Training, named, training_machine, training_photos
-from nststab.video.images import read_opaque, read_picture, resize, write_picture
+from nststab.video.images import read_picture, write_picture
 
 log = logging.getLogger(__name__)
 
@@ -159,11 +159,10 @@ def style_training(
     where = training_machine(device, settings.image.precision)
     image, video = settings.stages
     stages = (image.on(where.precision), video.on(where.precision))
-    picture = read_opaque(Path(painting))
     parts = training_photos(photos, folder.outputs(stages)[0])
     perceptual = perceptual_network(where.device)
     loss = LossSettings(style_weight=image.style_weight, content_weight=image.content_weight)
-    target = style_target(perceptual, resize(picture, image.style_size).to(where.device), loss.style_layers)
+    target = picture_target(Path(painting), perceptual, loss.style_layers, image.style_size, "--style-size")
     begun = None if start_from is None else str(start_from)
     start = starting_style(begun, target, perceptual, image.style_size, image.margin)
     training = Training(*parts, perceptual, target, loss)

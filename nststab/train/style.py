@@ -166,7 +166,7 @@ class StyleFolder:
     def finish(self, card: Mapping[str, Any]) -> None:
         """Writes the card, and removes what only a run that is resumed needs; logs and validation pictures stay."""
         text = json.dumps(card, indent=1, ensure_ascii=False) + "\n"
-        write_durably(self.folder / _CARD, text.encode())
+        write_durably(self.folder / _CARD, text.encode(errors="backslashreplace"))  # in JSON such an escape, too
         for path in self.training.glob("*.unfinished"):
             shutil.rmtree(path)
         self.sizes.unlink(missing_ok=True)
