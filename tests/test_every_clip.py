@@ -836,23 +836,34 @@ def test_an_excerpt_from_between_key_frames_is_what_whole_reading_gives(
 class Breaking:
     """A container whose packets end in an error."""
 
-    def __init__(self, container: Any, packets: int) -> None:
+    def __init__(self, container: Any, packets: int, error: Exception) -> None:
         self.format, self.size, self._container, self._packets = container.format, container.size, container, packets
+        self._error = error
 
     def demux(self, stream: Any) -> Iterator[Any]:
         for _, packet in zip(range(self._packets), self._container.demux(stream), strict=False):
             yield packet
-        raise av.InvalidDataError(-1, "noise")
+        raise self._error
 
 
-def test_what_came_before_an_error_of_reading_is_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("packets", "error", "count", "damaged"),
+    [
+        (5, av.InvalidDataError(-1, "noise"), 5, True),  # frames which wait for a later packet come too
+        (5, av.MemoryError(12, "too large a packet"), 5, True),
+        (COUNT + 1, IndexError("list index out of range"), COUNT, False),  # PyAV's, where a stream came up midway
+    ],
+)
+def test_what_came_before_an_error_of_reading_is_kept(
+    tmp_path: Path, packets: int, error: Exception, count: int, damaged: bool
+) -> None:
     KINDS["b_frames.mp4"](tmp_path / "clip.mp4")
     reader = VideoReader(tmp_path / "clip.mp4", excerpt(None, None, 3))  # another unit than the stream's
     with open_input(tmp_path / "clip.mp4") as container:
         stream: Any = container.streams.video[0]
-        decoded = [time for _, time, _ in reader._decoded(Breaking(container, 5), stream, Fraction(0))]
-    assert decoded == list(even(5))  # those which wait for a later packet too
-    assert "1 damaged packet of clip.mp4 could not be decoded: left out" in reader.notes
+        decoded = [time for _, time, _ in reader._decoded(Breaking(container, packets, error), stream, Fraction(0))]
+    assert decoded == list(even(count))
+    assert ("1 damaged packet of clip.mp4 could not be decoded: left out" in reader.notes) == damaged
 
 
 VARIED = (

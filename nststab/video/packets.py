@@ -18,16 +18,16 @@ def packets(container: Any, stream: Any, jumps: tuple[Jump, ...] = ()) -> Iterat
     clock jumps, it follows the nearest.
     """
     starts = (Jump(0, Fraction(0), Fraction(0)), *jumps)
-    shift, due, position = Fraction(0), None, 0
+    steps, shift, due, position = _steps(stream), 0, None, 0
     for packet in _demuxed(container, stream):
         if jumps and packet is not None and packet.dts is not None:
             position = packet.pos or position
-            if _is_jump(packet, due):
-                shift = min(starts, key=lambda jump: abs(jump.position - position)).shift
-            due = _end(packet)
-            ticks = round(shift / packet.time_base)
-            packet.dts += ticks
-            packet.pts = None if packet.pts is None else packet.pts + ticks
+            if due is not None and packet.dts - due not in steps:
+                nearest = min(starts, key=lambda jump: abs(jump.position - position))
+                shift = round(nearest.shift / stream.time_base)
+            due = packet.dts + packet.duration
+            packet.dts += shift
+            packet.pts = None if packet.pts is None else packet.pts + shift
         yield packet
 
 
@@ -37,16 +37,16 @@ def find_jumps(container: Any, stream: Any, origin: Fraction) -> tuple[Jump, ...
     What follows a jump is shown when all before is over; `origin` is the time in seconds which counts as 0.
     """
     jumps: list[Jump] = []
-    shift, end, due = Fraction(0), origin, None
+    unit = stream.time_base
+    steps, shift, due, end = _steps(stream), 0, None, round(origin / unit)
     for packet in _demuxed(container, stream):
         if packet is None or packet.dts is None or packet.pts is None:
             continue
-        begin = packet.pts * packet.time_base
-        if _is_jump(packet, due):
-            shift = end - begin
-            jumps.append(Jump(packet.pos or 0, shift, end - origin))
-        due = _end(packet)
-        end = max(end, begin + shift + packet.duration * packet.time_base)
+        if due is not None and packet.dts - due not in steps:
+            shift = end - packet.pts
+            jumps.append(Jump(packet.pos or 0, shift * unit, end * unit - origin))
+        due = packet.dts + packet.duration
+        end = max(end, packet.pts + shift + packet.duration)
     return tuple(jumps)
 
 
@@ -61,12 +61,6 @@ def _demuxed(container: Any, stream: Any) -> Iterator[Any]:
         yield None
 
 
-def _is_jump(packet: Any, due: Fraction | None) -> bool:
-    """Whether a packet is decoded much later or earlier than `due` in seconds, where the one before ends."""
-    step = 0 if due is None else packet.dts * packet.time_base - due
-    return not -_BACK <= step <= _AHEAD
-
-
-def _end(packet: Any) -> Fraction:
-    end: Fraction = (packet.dts + packet.duration) * packet.time_base
-    return end
+def _steps(stream: Any) -> range:
+    """By how many ticks a packet may follow later, or overlap, the one before on a clock that does not jump."""
+    return range(-int(_BACK / stream.time_base), int(_AHEAD / stream.time_base) + 1)
