@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from nststab.frames import Frame
 from nststab.methods.deflicker import Deflicker, Steadied
 from nststab.methods.plugin import load_stylizer
 from nststab.methods.settings import DeflickerSettings
+from nststab.metrics import drift_slopes
 from nststab.tasks.deflicker import deflicker, find_lag
 from nststab.tasks.stylize import plan_stylize
 from nststab.video.clip import convert_clip, open_clip
@@ -98,6 +100,29 @@ def test_the_tone_follows_what_the_clip_really_does() -> None:
     with_look_ahead = float((made[19].mean() - processed[19].mean()).abs())
     causal = steadied(processed, originals, look_ahead=0)
     assert float((causal[19].mean() - processed[19].mean()).abs()) < 1 / 255 < with_look_ahead
+
+
+def test_the_mean_colour_does_not_drift_in_a_thousand_frames() -> None:
+    generator = torch.Generator().manual_seed(0)
+    scene = F.interpolate(torch.rand(1, 3, 6, 8, generator=generator), scale_factor=4, mode="bicubic").clamp(0, 1)
+    source: list[Tensor] = []
+
+    def frames() -> Iterator[Frame]:
+        for number in range(1000):
+            original = scene.roll(number, 3)
+            rgb = 0.8 * original + 0.2 * torch.rand(scene.shape, generator=generator)
+            source.append(rgb.mean((0, 2, 3)))
+            yield Frame(rgb, number, content=original)
+
+    def flow(first: Tensor, second: Tensor) -> Tensor:
+        exact = torch.zeros(1, 2, 24, 32)
+        exact[:, 0] = 1 if torch.equal(first.roll(1, 3), second) else -1
+        return exact
+
+    made = torch.stack([frame.rgb.mean((0, 2, 3)) for frame in Deflicker(estimator=flow)(frames())])
+    change = 255 * (made - torch.stack(source)).double()
+    assert float(change.mean(0).abs().max()) < 1
+    assert 1000 * abs(drift_slopes(change / 255).largest) < 1
 
 
 def test_a_steady_clip_passes_nearly_unchanged() -> None:
@@ -253,6 +278,62 @@ def test_frames_after_the_original_has_ended_are_followed_by_themselves(
     assert deflicker(made, f"{tmp_path}/out/", original=film).alone == 3
     assert "3 frames have no original" in caplog.text
     assert len(read(tmp_path / "out")) == 10
+
+
+def test_frames_before_the_original_begins_are_followed_by_themselves(
+    clips: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    film, made = clips
+    for picture in sorted(film.iterdir())[:3]:
+        picture.unlink()
+    result = deflicker(made, f"{tmp_path}/out/", original=film)
+    assert (result.alone, result.lag) == (3, -3)
+    assert "3 frames have no original" in caplog.text
+
+
+def test_the_folder_of_the_original_is_not_written_into(clips: tuple[Path, Path]) -> None:
+    film, made = clips
+    before = {path.name: path.read_bytes() for path in film.iterdir()}
+    with pytest.raises(NststabError, match="the output is the input itself"):
+        deflicker(made, film, original=film, overwrite=True)
+    assert {path.name: path.read_bytes() for path in film.iterdir()} == before
+
+
+def test_a_picture_is_no_original(clips: tuple[Path, Path], tmp_path: Path) -> None:
+    _, made = clips
+    with pytest.raises(NststabError, match=r"000\.png: expected a clip, got a picture"):
+        deflicker(made, f"{tmp_path}/out/", original=made / "000.png")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_any_pair_is_steadied_or_refused_in_one_line(tmp_path: Path, seed: int) -> None:
+    random = Random(seed)
+    films = []
+    for name in ("film", "made"):
+        frames = [one[..., :32, :32] for one in pan(30)][random.randrange(4) :][: random.choice([1, 2, 9, 14])]
+        scale = random.choice([0.5, 1.0, 1.0, 1.5, 2.0])
+        folder = save(tmp_path / name, [F.interpolate(one, scale_factor=scale) for one in frames])
+        path = tmp_path / f"{name}.{random.choice(['mkv', 'mp4', 'gif', 'y4m'])}"
+        convert_clip(open_clip(folder, fps=random.choice([5, 25, 25, 50])), path, lambda frames: iter(frames))
+        films.append(path)
+    if random.random() < 0.5:
+        damaged = random.choice(films)
+        data = bytearray(damaged.read_bytes())
+        for _ in range(random.choice([1, 20, 300])):
+            data[random.randrange(len(data))] = random.randrange(256)
+        damaged.write_bytes(data[: random.choice([len(data), len(data) // 2])])
+    film, made = films
+    said, result = "", None
+    try:
+        result = deflicker(made, f"{tmp_path}/out/", original=film)
+    except (NststabError, OSError) as error:
+        said = str(error)
+    if result is None:
+        assert "\n" not in said
+        assert str(film) in said or str(made) in said
+    else:
+        assert len(list((tmp_path / "out").iterdir())) == result.frames > 0
+        assert 0 <= result.alone <= result.frames
 
 
 def test_clips_of_two_rates_are_matched_by_time(

@@ -87,11 +87,13 @@ def deflicker(
     chosen = (settings or DeflickerSettings()).changed(strength=strength)
     if chosen.look_ahead is None and not clip.is_seekable:
         chosen = chosen.changed(look_ahead=0)
-    if clip.kind == "picture":
-        raise NststabError(f"{clip.path}: expected a clip, got a picture, which cannot flicker")
-    check_output(clip, output)
-    checked_output(output, [original], raw=False, overwrite=overwrite)
-    pairs = _Pairs(clip, None if original is None else open_clip(original))
+    source = None if original is None else open_clip(original)
+    for one in (clip,) if source is None else (clip, source):
+        if one.kind == "picture":
+            raise NststabError(f"{one.path}: expected a clip, got a picture, which cannot flicker")
+        check_output(one, output)
+    checked_output(output, [], raw=False, overwrite=overwrite)
+    pairs = _Pairs(clip, source)
     started = time.monotonic()
     with (
         kept_output(clip, output, None, overwrite=overwrite),
@@ -106,7 +108,7 @@ def deflicker(
         )
     seconds = time.monotonic() - started
     if original is not None and pairs.alone:
-        log.warning(f"{pairs.alone} frames have no original, which ended before: their own motion was followed")
+        log.warning(f"{pairs.alone} frames have no original, before or after it: their own motion was followed")
     log.debug(f"{result.frames} frames in {seconds:.1f} s, {result.frames / seconds:.2f} a second")
     notes = tuple(result.notes)
     return Deflickered(str(output), result.frames, clip.width, clip.height, seconds, pairs.alone, pairs.lag, notes)
@@ -165,7 +167,7 @@ class _Pairs:
                     break
                 current, following = following, next(originals, None)
             over = current is None or (following is None and due - times.of_original(current) >= times.step(current))
-            if current is None or over:
+            if current is None or over or due < 0:
                 self.alone += 1
                 yield frame
             else:
