@@ -52,6 +52,7 @@ OWNERS = {
     "PIL": {"video", "report"},
     "click": {"cli"},
     "rich": {"cli"},
+    "openvino": {"engines"},
     "safetensors": {"networks"},
     "skimage": {"metrics"},
     "matplotlib": {"experiments"},

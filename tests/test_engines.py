@@ -1,17 +1,28 @@
 """What every engine promises of every kind of network, against torch in float32."""
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 
-from nststab.engines import Engine
+import nststab
+from nststab.cli import group
+from nststab.engines import Engine, make_engine
+from nststab.engines.openvino_engine import OpenVinoEngine
 from nststab.engines.torch_engine import TorchEngine
+from nststab.errors import NststabError, SettingError
 from nststab.networks.transformation import KINDS, NetworkConfig, TransformationNetwork
+from nststab.video.images import read_picture, write_picture
+from tests.conftest import done, psnr
 
 ENGINES: dict[str, tuple[Callable[[TransformationNetwork], Engine], float]] = {  # with the least PSNR in dB
     "torch": (TorchEngine, 90.0),
     "torch, bfloat16": (lambda network: TorchEngine(network, precision="bfloat16"), 30.0),
+    "openvino": (OpenVinoEngine, 60.0),
 }
 STYLES = ("the_great_wave@512", "mosaic@512", "mosaic@1024")
 
@@ -70,3 +81,40 @@ def test_a_style_is_its_row_and_a_mixture_lies_between(kind: str) -> None:
         model(frame)
     with pytest.raises(ValueError, match=r"expected weights of styles \(1, 3\), got \(1, 2\)"):
         model(frame, style=torch.ones(1, 2))
+
+
+def test_what_an_engine_cannot_do_is_told() -> None:
+    with pytest.raises(NststabError, match="not in float16"):
+        make_engine("openvino", network("paper"), "cpu", "float16")
+    with pytest.raises(NststabError, match="runs on the processor here, not on cuda"):
+        make_engine("openvino", network("paper"), "cuda")
+
+
+def test_openvino_reports_to_nobody() -> None:
+    """Its package for usage data stays out of reach, in a process of its own that sees it first here."""
+    code = "from nststab.engines.openvino_engine import _imported; import sys; _imported()\n"
+    code += "print([name for name, module in sys.modules.items() if 'openvino_telemetry' in name and module])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"
+
+
+def test_without_its_package_the_engine_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(NststabError, match=r"pip install 'nststab\[openvino\]'"):
+        make_engine("openvino", network("paper"))
+
+
+def test_the_command_and_the_painter_take_it(tmp_path: Path) -> None:
+    write_picture(tmp_path / "in.png", torch.rand(1, 3, 40, 48, generator=torch.Generator().manual_seed(0)))
+    outputs = []
+    for engine in ("torch", "openvino"):
+        outputs.append(tmp_path / f"{engine}.png")
+        given = ["stylize", str(tmp_path / "in.png"), "-o", str(outputs[-1]), "--style", "mosaic", "--engine", engine]
+        done(CliRunner().invoke(group, [*given, "--precision", "float32"]))
+    assert psnr(*(read_picture(path).rgb for path in outputs)) > 50
+    frame = (read_picture(tmp_path / "in.png").rgb[0].permute(1, 2, 0) * 255).round().byte().numpy()
+    drawn = nststab.Painter("mosaic", engine="openvino", precision="float32")(frame)
+    stored = (read_picture(outputs[1]).rgb[0].permute(1, 2, 0) * 255).round().byte().numpy()
+    assert (drawn == stored).all()
+    with pytest.raises(SettingError, match="engine has no effect on gatys"):
+        nststab.stylize(tmp_path / "in.png", tmp_path / "no.png", style="mosaic", method="gatys", engine="openvino")

@@ -50,7 +50,7 @@ def stylize_options(settings: type[StylizeSettings] = StylizeSettings) -> Callab
         settings_options(
             settings,
             *("size", "start", "duration", "fps", "raw_size", "raw", "audio", "preserve_color", "deflicker", "cuts"),
-            *("device", "precision", "loss.content_weight", "loss.style_weight", "ruder.temporal_weight"),
+            *("device", "precision", "engine", "loss.content_weight", "loss.style_weight", "ruder.temporal_weight"),
             *("gatys.iterations", "gatys.init", "gatys.seed", "gatys.network", "gatys.vgg_weights"),
             *("ruder.passes", "flow.files", "flow.method"),
             flow_files="--flow",

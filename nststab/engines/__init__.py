@@ -1,8 +1,16 @@
 """What runs a network: the same arithmetic on different machines, behind one protocol."""
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from torch import Tensor
+from torch import Tensor, device
+
+from nststab.errors import NststabError
+from nststab.settings import Precision
+
+if TYPE_CHECKING:
+    from nststab.networks.transformation import TransformationNetwork
+
+EngineName = Literal["torch", "openvino"]
 
 
 class Engine(Protocol):
@@ -19,3 +27,18 @@ class Engine(Protocol):
         `style` (1, S) weighs the network's styles; None stands for the only one.
         """
         ...
+
+
+def make_engine(
+    name: EngineName, network: "TransformationNetwork", where: device | str = "cpu", precision: Precision = "float32"
+) -> Engine:
+    """The engine of a name; raises NststabError where it is not installed, or not made for the device."""
+    from nststab.engines.torch_engine import TorchEngine
+
+    if name == "torch":
+        return TorchEngine(network, where, precision)
+    if device(where).type != "cpu":
+        raise NststabError(f"the engine openvino runs on the processor here, not on {where}; say --device cpu")
+    from nststab.engines.openvino_engine import OpenVinoEngine
+
+    return OpenVinoEngine(network, precision)

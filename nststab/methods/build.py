@@ -14,6 +14,7 @@ from nststab.baselines.gatys import Gatys, Keep
 from nststab.baselines.multipass import MultiPass
 from nststab.baselines.ruder import Ruder
 from nststab.baselines.settings import GatysSettings, MultiPassSettings, RuderSettings
+from nststab.engines import EngineName, make_engine
 from nststab.errors import NststabError, SettingError
 from nststab.flow.source import FlowSource, flow_source
 from nststab.frames import Frame, Stylizer
@@ -42,6 +43,7 @@ class Machine:
 
     device: torch.device
     precision: Precision
+    engine: EngineName = "torch"
 
     @property
     def optimizing(self) -> Precision:
@@ -49,14 +51,14 @@ class Machine:
         return "bfloat16" if self.precision == "bfloat16" else "float32"
 
 
-def machine(device: str, precision: str) -> Machine:
+def machine(device: str, precision: str, engine: str = "torch") -> Machine:
     """Resolves `auto`; raises NststabError for a device that is not there, SettingError for what is no device."""
-    MachineSettings(device, precision)  # type: ignore[arg-type]
+    chosen_engine = MachineSettings(device, precision, engine).engine  # type: ignore[arg-type]
     chosen = torch.device(_best_device() if device == "auto" else device)
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available[chosen.type]:
         raise NststabError(f"no {chosen.type} device is available here; there is {_best_device()}")
-    result = Machine(chosen, _best_precision(chosen) if precision == "auto" else precision)  # type: ignore[arg-type]
+    result = Machine(chosen, _best_precision(chosen) if precision == "auto" else precision, chosen_engine)  # type: ignore[arg-type]
     log.debug(f"computing on {result.device.type}, {torch.get_num_threads()} threads")
     return result
 
@@ -128,9 +130,10 @@ def build(
 
 
 def _feed_forward(order: _Order) -> Stylizer:
-    log.debug(f"{order.method} in {order.machine.precision}")
+    where = order.machine
+    log.debug(f"{order.method} in {where.precision} by {where.engine}")
     network = order.style.trained(order.method).network
-    return FeedForward(network, order.machine.device, order.machine.precision, state=order.state)
+    return FeedForward(make_engine(where.engine, network, where.device, where.precision), state=order.state)
 
 
 def _gatys(order: _Order) -> Stylizer:

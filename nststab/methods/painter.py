@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nststab.engines.torch_engine import TorchEngine
+from nststab.engines import EngineName, make_engine
 from nststab.errors import NststabError
 from nststab.frames import Frame, Stylizer
 from nststab.methods.build import machine
@@ -48,16 +48,15 @@ class Painter:
         method: Literal["recurrent", "independent"] = "recurrent",
         *,
         device: str = "auto",
-        engine: Literal["torch"] = "torch",
+        engine: EngineName = "torch",
         precision: Precision | Literal["auto"] = "auto",
         bgr: bool = False,
     ) -> None:
         if method not in ("recurrent", "independent"):
             raise NststabError(f"expected the method recurrent or independent, got {method!r}")
-        if engine != "torch":
-            raise NststabError(f"there is no engine {engine!r}; there is torch")
-        where = machine(device, precision)
-        self._engine = TorchEngine(style_source(str(style)).trained(method).network, where.device, where.precision)
+        where = machine(device, precision, engine)
+        network = style_source(str(style)).trained(method).network
+        self._engine = make_engine(where.engine, network, where.device, where.precision)
         self._order = -1 if bgr else 1
         self._previous: Tensor | None = None
         self._shape: tuple[int, ...] | None = None

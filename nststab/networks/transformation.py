@@ -178,6 +178,20 @@ def _begin_as_low_pass(convolution: nn.Conv2d) -> None:
         convolution.weight.mul_(window / window.square().mean().sqrt())
 
 
+class Framed(NamedTuple):
+    """Pictures with the margin that a network needs around them, (N, C, H', W'), and where they stand in it."""
+
+    x: Tensor
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def cropped(self, result: Tensor) -> Tensor:
+        """Of a result (N, 3, H', W') what belongs to the pictures."""
+        return result[..., self.top : self.top + self.height, self.left : self.left + self.width]
+
+
 class TransformationNetwork(nn.Module):
     """Frame in, stylized frame out; the recurrent kind also sees the previous stylized frame: p_t = f(p_{t-1}, c_t).
 
@@ -206,6 +220,17 @@ class TransformationNetwork(nn.Module):
         Raises:
             NststabError: a `previous` for an independent network, or weights of another number of styles.
         """
+        framed = self.framed(frame, previous, style)
+        x = framed.x
+        for layer in (*self.encoder, *self.blocks, *self.decoder):
+            x = layer(x, style)
+        with torch.autocast(x.device.type, enabled=False):  # bf16 has too few bits for the 256 levels of a picture
+            padded = reflect(x.to(self.output.weight.dtype), self.output.kernel_size[0] // 2)
+            x = torch.sigmoid(self.output(padded))
+        return framed.cropped(x)
+
+    def framed(self, frame: Tensor, previous: Tensor | None, style: Tensor | None) -> "Framed":
+        """What the first layer gets of the arguments of `forward`, which are checked."""
         rows = self.config.rows
         if (rows > 1) if style is None else style.shape != (len(frame), rows):
             got = "none" if style is None else tuple(style.shape)
@@ -218,12 +243,7 @@ class TransformationNetwork(nn.Module):
         top, left = (min(self.config.margin, side - 1) for side in (height, width))  # so far a frame can be reflected
         x = F.pad(frame, (left, left, top, top), mode="reflect")
         x = F.pad(x, (0, _missing(x.shape[-1]), 0, _missing(x.shape[-2])), mode="replicate")
-        for layer in (*self.encoder, *self.blocks, *self.decoder):
-            x = layer(x, style)
-        with torch.autocast(x.device.type, enabled=False):  # bf16 has too few bits for the 256 levels of a picture
-            padded = reflect(x.to(self.output.weight.dtype), self.output.kernel_size[0] // 2)
-            x = torch.sigmoid(self.output(padded))
-        return x[..., top : top + height, left : left + width]
+        return Framed(x, top, left, height, width)
 
 
 def make_recurrent(network: TransformationNetwork) -> TransformationNetwork:

@@ -233,7 +233,7 @@ def compare(
         check_report(html, [clip.path])
         if clip.kind == "picture":
             raise SettingError(f"--html shows what changes from frame to frame, {source} is a picture")
-    where = machine(settings.device, settings.precision)
+    where = machine(settings.device, settings.precision, settings.engine)
     chosen = _chosen(style, settings)
     resumes = html is None and not stylizers and clip.is_seekable and comes_in_parts(kind, Path(output))
     mine = resumes and overwrites(Path(output))
@@ -314,7 +314,7 @@ def plan_compare(
 ) -> Plan:
     """What a comparison will take; of methods of one's own nothing is known."""
     settings, own = _settings(options), tuple(name for name in methods if ":" not in name)
-    clip, where = opened(source, settings), machine(settings.device, settings.precision)
+    clip, where = opened(source, settings), machine(settings.device, settings.precision, settings.engine)
     chosen = _chosen(style, settings)
     return plan(clip_work(clip, str(output), own, chosen, settings, where, 1 + len(methods)))
 

@@ -23,7 +23,7 @@ from nststab.listener import Advance, Listener, named, reported, silent
 from nststab.methods.build import IterationReport, Machine, build, frame_settings, machine
 from nststab.methods.deflicker import Deflicker, Steadied
 from nststab.methods.plugin import checked, load_stylizer, source_file
-from nststab.methods.settings import OPTIMISERS, DeflickerSettings
+from nststab.methods.settings import FEED_FORWARD, OPTIMISERS, DeflickerSettings
 from nststab.shots import split_shots
 from nststab.storage.durable import sync
 from nststab.storage.jobs import Job, claimed, content_hash, identity_of, overwrites, resumable
@@ -63,6 +63,7 @@ class ClipOptions(TypedDict, total=False):
     audio: bool | None
     device: str | None
     precision: str | None
+    engine: str | None
 
 
 @dataclass(frozen=True)
@@ -232,6 +233,8 @@ class _ClipJob:
             method = getattr(stylizer, "__name__", type(stylizer).__name__)
             own = checked(method, stylizer)
         settings.check((method,))
+        if settings.engine != "torch" and method not in FEED_FORWARD:
+            raise SettingError(f"engine has no effect on {method}")
         if settings.precision == "float16" and method in OPTIMISERS:
             raise SettingError(f"--precision float16 has not the range for {method}")
         styles = [style] if isinstance(style, str | Path) else style
@@ -248,7 +251,15 @@ class _ClipJob:
             check_output(clip, str(output))
         except NststabError as error:
             raise SettingError(str(error)) from error
-        return cls(clip, str(output), method, chosen, settings, machine(settings.device, settings.precision), own)
+        return cls(
+            clip,
+            str(output),
+            method,
+            chosen,
+            settings,
+            machine(settings.device, settings.precision, settings.engine),
+            own,
+        )
 
     @property
     def work(self) -> Work:

@@ -1,0 +1,133 @@
+"""Networks run by OpenVINO on x86 and Arm processors (the extra `nststab[openvino]`)."""
+
+import sys
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nststab.errors import NststabError
+from nststab.networks.transformation import ConvolutionBlock, ResidualBlock, TransformationNetwork
+from nststab.settings import Precision
+
+_KEPT = 2  # graphs of frame sizes, compiled: a clip has one, and somebody may go back and forth
+
+
+class OpenVinoEngine:
+    """An `Engine` that runs a network by OpenVINO on the processor, in float32 or bfloat16.
+
+    Its graph is built from the network's weights, and compiled for each size of frames when one comes.
+
+    Raises:
+        NststabError: the package openvino is not installed, or float16, which OpenVINO has not on processors.
+    """
+
+    def __init__(self, network: TransformationNetwork, precision: Precision = "float32") -> None:
+        if precision == "float16":
+            raise NststabError("the engine openvino computes in float32 or bfloat16 on a processor, not in float16")
+        self._network = network.cpu().eval()
+        self._openvino = _imported()
+        self._hints = {
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        self._requests: OrderedDict[tuple[int, int], Any] = OrderedDict()
+
+    @property
+    def is_recurrent(self) -> bool:
+        return self._network.config.recurrent
+
+    def __call__(self, frame: Tensor, previous: Tensor | None = None, style: Tensor | None = None) -> Tensor:
+        framed = self._network.framed(frame, previous, style)
+        inputs = [framed.x.numpy()] if style is None else [framed.x.numpy(), style.numpy()]
+        (result,) = self._request(framed.x.shape[-2], framed.x.shape[-1]).infer(inputs).values()
+        return framed.cropped(torch.from_numpy(result.copy()))  # the next frame is written to the same memory
+
+    def _request(self, height: int, width: int) -> Any:
+        """What computes frames of a size, the least used of which is forgotten."""
+        size = (height, width)
+        if size not in self._requests:
+            model = _Graph(self._openvino, self._network).of(height, width)
+            compiled = self._openvino.Core().compile_model(model, "CPU", self._hints)
+            self._requests[size] = compiled.create_infer_request()
+            while len(self._requests) > _KEPT:
+                self._requests.popitem(last=False)
+        self._requests.move_to_end(size)
+        return self._requests[size]
+
+
+def _imported() -> Any:
+    """The package, without what reports its use: with it out of reach OpenVINO takes a stub of its own."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    try:
+        import openvino
+        import openvino.opset13
+    except ImportError as error:
+        raise NststabError("the engine openvino needs its package: pip install 'nststab[openvino]'") from error
+    return openvino
+
+
+class _Graph:
+    """The graph of a network, by OpenVINO's operations."""
+
+    def __init__(self, openvino: Any, network: TransformationNetwork) -> None:
+        self._openvino, self._ops, self._network = openvino, openvino.opset13, network
+        self._style: Any = None
+
+    def of(self, height: int, width: int) -> Any:
+        """For framed frames (1, C, H, W) of this size, and style weights (1, S) where there are several styles."""
+        ops, config = self._ops, self._network.config
+        frame = ops.parameter([1, config.inputs, height, width], np.float32)
+        self._style = ops.parameter([1, config.rows], np.float32) if config.rows > 1 else None
+        x = frame
+        for layer in (*self._network.encoder, *self._network.blocks, *self._network.decoder):
+            x = self._layer(x, layer)
+        output = self._network.output
+        assert output.bias is not None
+        x = ops.sigmoid(ops.add(self._convolution(x, output, output.kernel_size[0] // 2), _column(output.bias)))
+        return self._openvino.Model([x], [frame] if self._style is None else [frame, self._style])
+
+    def _layer(self, x: Any, layer: nn.Module) -> Any:
+        if isinstance(layer, ResidualBlock):
+            return self._ops.add(x, self._block(self._block(x, layer.first), layer.second))
+        assert isinstance(layer, ConvolutionBlock)
+        return self._block(x, layer)
+
+    def _block(self, x: Any, block: ConvolutionBlock) -> Any:
+        ops, norm = self._ops, block.normalization
+        if block.upsample is not None:
+            bilinear = block.upsample == "bilinear"
+            x = ops.interpolate(
+                x,
+                np.array([2.0, 2.0], np.float32),
+                "linear_onnx" if bilinear else "nearest",
+                "scales",
+                axes=np.array([2, 3]),
+                coordinate_transformation_mode="half_pixel" if bilinear else "asymmetric",
+                nearest_mode="floor",
+            )
+        x = self._convolution(x, block.convolution, block.padding)
+        x = ops.mvn(x, np.array([2, 3]), True, 1e-5, "inside_sqrt")
+        x = ops.add(ops.multiply(x, self._mixed(norm.scale)), self._mixed(norm.shift))
+        return ops.relu(x) if block.relu else x
+
+    def _convolution(self, x: Any, convolution: nn.Conv2d, padding: int) -> Any:
+        sides = np.array([0, 0, padding, padding])
+        weight = convolution.weight.detach().float().numpy()
+        padded = self._ops.pad(x, sides, sides, "reflect")
+        return self._ops.convolution(padded, weight, list(convolution.stride), [0, 0], [0, 0], [1, 1])
+
+    def _mixed(self, rows: Tensor) -> Any:
+        """Of a scale or shift (S, C) of each style the weighted sum, (1, C, 1, 1)."""
+        if self._style is None:
+            return _column(rows[0])
+        mixed = self._ops.matmul(self._style, rows.detach().float().numpy(), False, False)
+        return self._ops.reshape(mixed, np.array([1, -1, 1, 1]), False)
+
+
+def _column(values: Tensor) -> Any:
+    """(C,) as (1, C, 1, 1)."""
+    return values.detach().float().numpy().reshape(1, -1, 1, 1)
