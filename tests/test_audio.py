@@ -219,3 +219,46 @@ def test_the_chapters_of_an_excerpt(tmp_path: Path, audio: bool) -> None:
     assert notes == ["in.mkv has more than is carried along: 1 audio track in deu"][:audio]
     with av.open(str(tmp_path / "out.mkv")) as container:
         assert chapters_of(container) == [(0, 0.4, "Anfang"), (0.4, 1.2, "Ende")]
+
+
+def flash_and_click(path: Path) -> tuple[float, float]:
+    """When the one bright frame is shown, and when the one loud sound is heard, in seconds by the file's clock."""
+    clip = open_clip(path)
+    flash = max(clip.frames(), key=lambda frame: float(frame.rgb.mean())).time
+    assert flash is not None
+    assert clip.source is not None
+    wave, _, begin, rate = samples(path)
+    energy = np.convolve(np.square(wave).sum(axis=0), np.ones(rate // 1000), "same")  # of a millisecond
+    return float(flash), begin + int(energy.argmax()) / rate - float(clip.source.origin)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "begin"),
+    [
+        ("in.mp4", "aac", 0),
+        ("in.mov", "pcm_s16le", 0),
+        ("in.mkv", "libopus", 0),
+        ("in.ts", "aac", 5),
+        ("in.ts", "mp2", 5),
+        ("in.avi", "mp3", 0),
+        ("in.flv", "aac", 0),
+    ],
+)
+@pytest.mark.parametrize("output", ["out.mp4", "out.mkv", "out.webm"])
+@pytest.mark.parametrize("start", [None, Fraction(61, 100)])
+def test_a_click_stays_within_two_milliseconds_of_its_flash(
+    tmp_path: Path, name: str, codec: str, begin: int, output: str, start: Fraction | None
+) -> None:
+    flash = 30  # the number of the bright frame
+    time = np.arange(SECONDS * RATE) / RATE - flash / 25
+    click = 0.8 * np.exp(-np.square(time / 0.0005)) * np.cos(2 * np.pi * 2000 * time)
+    source = make_clip(tmp_path / name, np.stack([click, click]), codec, begin=begin, picture=lambda n: n == flash)
+    shown, heard = flash_and_click(source)
+    offset = heard - shown
+    assert abs(offset) < (0.02 if name == "in.avi" else 0.001)  # AVI has no place for what a coder puts in front
+    clip = open_clip(source, start=start, duration=start and Fraction(1))
+    convert_clip(clip, tmp_path / output, iter)
+    seen, heard = flash_and_click(tmp_path / output)
+    assert clip.source is not None
+    assert seen == pytest.approx(shown - float(clip.source.start), abs=0.0011)
+    assert heard - seen == pytest.approx(offset, abs=0.002)

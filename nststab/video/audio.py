@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 from av.filter import Graph
+from av.rational import AVRational
 
 from nststab.errors import NststabError
 from nststab.video.packets import packets
@@ -28,6 +29,7 @@ _LAYOUTS = {
 _OPTIONS = {"libopus": {"mapping_family": "1"}}
 _BACKS = {"SL": "BL", "SR": "BR"}
 _GAP = "0.02"  # seconds without samples that are filled with silence; rounded times make shorter ones
+_COARSE, _FINE = Fraction(1, 1000), Fraction(1, 90_000)  # units of time: AVI's is a packet of sound
 _LEAD = 1  # seconds before an excerpt at which to begin, so that the decoder has settled at its start
 
 
@@ -149,6 +151,8 @@ class AudioTrack:
             for frame in self._decode(packet):
                 self._encode(self._samples, frame)
         elif packet.dts is not None:  # the last packet of a demuxer is empty: it only tells the end
+            if packet.time_base > _COARSE:
+                packet.rescale_ts(AVRational(_FINE))
             start = packet.dts if packet.pts is None else packet.pts
             if self._first is None or start * packet.time_base >= self._first:
                 self._copy(packet, start)
@@ -230,13 +234,16 @@ class _Samples:
 
     def of(self, frame: Any) -> Iterator[Any]:
         """What comes of a frame, or of all that is left for None."""
-        kind = frame and (frame.format.name, frame.layout.name, frame.sample_rate, frame.time_base)
+        kind = frame and (frame.format.name, frame.layout.name, frame.sample_rate)
         if kind != self._kind:
             if self._graph is not None:
                 yield from self._pass(None)
                 self.changed = self.changed or frame is not None
             self._graph, self._kind = frame and self._filters(frame), kind
         if frame is not None:
+            if frame.pts is not None:
+                frame.pts = round(frame.pts * frame.time_base * frame.sample_rate)
+            frame.time_base = Fraction(1, frame.sample_rate)
             yield from self._pass(frame)
 
     def _pass(self, frame: Any) -> Iterator[Any]:
@@ -257,9 +264,7 @@ class _Samples:
         first = {} if self._due is None else {"first_pts": f"{round(self._due * rate)}"}
         graph = Graph()
         nodes = [
-            graph.add_abuffer(
-                sample_rate=rate, format=frame.format.name, layout=layout.name, time_base=frame.time_base
-            ),
+            graph.add_abuffer(sample_rate=rate, format=frame.format.name, layout=layout.name),
             graph.add("atrim", **{name: f"{ceil(time * rate)}" for name, time in cut.items() if time is not None}),
             graph.add(
                 "aresample",
