@@ -87,7 +87,7 @@ def test_a_clip_with_uneven_times_and_sound(tmp_path: Path, suffix: str, monkeyp
         monkeypatch.setattr(Blend, "fails_at", fails_at)
         with pytest.raises(NststabError, match="no more") as caught:
             nststab.stylize(clip, parted, method=method)
-        assert "the same command goes on" in caught.value.__notes__[0]
+        assert "the same command goes on once that is mended" in caught.value.__notes__[0]
         assert not parted.exists()
         assert len(list((unfinished(parted) / "parts").iterdir())) >= finished
     monkeypatch.setattr(Blend, "fails_at", None)
