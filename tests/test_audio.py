@@ -8,7 +8,9 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from nststab.cli import group
 from nststab.errors import NststabError
 from nststab.video.clip import convert_clip, open_clip
 
@@ -126,7 +128,11 @@ def test_more_channels_than_the_codec_holds_end_in_one_line(tmp_path: Path) -> N
     source = make_clip(tmp_path / "in.mkv", tones("hexadecagonal"), "pcm_s16le", "hexadecagonal")
     with pytest.raises(NststabError, match=r"in\.mkv: its audio \(pcm_s16le\) has 16 channels, .* audio=False"):
         convert_clip(open_clip(source), tmp_path / "out.mp4", iter)
-    assert convert_clip(open_clip(source), tmp_path / "out.mp4", iter, audio=False).notes == []
+    command = ["stylize", str(source), "-o", str(tmp_path / "out.mp4"), "--method", "tests.test_parts:blend"]
+    said = CliRunner().invoke(group, command)
+    assert (said.exit_code, said.stderr.endswith("holds; --no-audio leaves it out\n")) == (1, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
+    assert CliRunner().invoke(group, [*command, "--no-audio"]).exit_code == 0
     convert_clip(open_clip(source, duration=1), tmp_path / "out.mkv", iter)
     assert pitches(samples(tmp_path / "out.mkv")[0], RATE) == pytest.approx([40 * n for n in range(1, 17)], abs=2)
 
