@@ -778,6 +778,21 @@ def test_a_length_that_is_damaged_is_not_announced(tmp_path: Path) -> None:
     assert clip.notes == []
 
 
+@pytest.mark.parametrize("output", ["out.mp4", "out.webm"])
+def test_damaged_sound_is_left_out_and_told(tmp_path: Path, output: str) -> None:
+    path = tmp_path / "clip.ts"
+    joined(path, 0, 4, seconds=0.4)
+    with av.open(str(path)) as container:
+        packets = [packet.pos for packet in container.demux(audio=0) if packet.pos and packet.size]
+    data = bytearray(path.read_bytes())
+    for place in packets[10::10]:
+        data[place + 20 : place + 188] = bytes(168)
+    path.write_bytes(data)
+    result = convert_clip(open_clip(path), tmp_path / output, iter)
+    assert result.frames == COUNT
+    assert "damaged packets of the audio could not be decoded: left out" in " ".join(result.notes)
+
+
 def test_sound_without_a_decoder_is_dropped_and_said(tmp_path: Path) -> None:
     path = tmp_path / "clip.mkv"
     save_with_sound(path, 0.8)

@@ -165,12 +165,15 @@ class AudioTrack:
         self._latest, shift = packet.dts, round(self._begin / packet.time_base)
         packet.pts, packet.dts = start - shift, packet.dts - shift
         packet.stream = self._stream
-        self._output.mux(packet)
+        try:
+            self._output.mux(packet)
+        except (av.InvalidDataError, av.PatchWelcomeError):  # .mp4 takes AAC packets to pieces: none that is damaged
+            self._damaged += 1
 
     def _decode(self, packet: Any) -> list[Any]:
         try:
             return list(packet.decode())
-        except av.InvalidDataError:
+        except av.FFmpegError:  # damage makes decoders fail in many ways
             self._damaged += 1
             return []
 
