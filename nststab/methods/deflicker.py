@@ -236,6 +236,8 @@ class _Shot:
         guide, backward = _plane(one.guide), _plane(one.backward)
         trusted = self._carry(backward) & ~disoccluded(one.backward, one.forward)[0, 0].numpy()
         trusted &= self._looks_as_before(guide, trusted) & ~self._is_torn()
+        # As most around it, or the lines of two renderings lie beside each other in speckles.
+        trusted = self._cv2.blur(trusted.astype(np.float32), (self._small, self._small)) > 0.5
         held = self._pictures.read(self._drawn, self._u, self._v, self._cv2.INTER_CUBIC)
         trust = trusted.astype(np.float32)
         tone = self._tone(picture - held, trust)
