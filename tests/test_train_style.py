@@ -242,6 +242,18 @@ def stop_in_the_first_step(
     return lambda: bool(asked)
 
 
+@pytest.mark.parametrize("gone", [0, 1])  # held out, and trained on
+def test_a_photograph_that_goes_between_two_runs_does_not_begin_it_afresh(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, gone: int
+) -> None:
+    with monkeypatch.context() as patched, pytest.raises(TrainingStopped):
+        train(stop=stop_in_the_first_step(VideoStage, patched))
+    Path(f"photos/{gone}.png").unlink()
+    caplog.clear()
+    assert train().figures is not None  # a run of other photographs would be refused
+    assert caplog.messages.count(f"left out, gone or changed since the training began: photos/{gone}.png") == 1
+
+
 def test_a_finished_style_is_written_over_only_when_asked() -> None:
     train()
     before = Path("own/recurrent.safetensors").read_bytes()
