@@ -20,7 +20,6 @@ from nststab.methods.settings import METHODS
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
-    from rich.table import Table
 
     from nststab.tasks.plan import Plan
 
@@ -258,16 +257,6 @@ def show_plan(made: "Plan") -> None:
     click.echo(made.table())
     if not made.fits:
         click.get_current_context().exit(1)
-
-
-def print_table(table: "Table", stderr: bool = False) -> None:
-    """A table in full: only a terminal's width may break its lines, a pipe has none."""
-    from rich.console import Console
-
-    console = Console(stderr=stderr)
-    if not console.is_terminal:
-        console.width = max(console.width, 1000)
-    console.print(table)
 
 
 def frames_of(count: int) -> str:

@@ -1,6 +1,10 @@
 """nststab styles."""
 
+import shutil
+import sys
+import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +17,10 @@ from nststab.cli.common import (
     device_options,
     nearest_file,
     overwrite_option,
-    print_table,
     verbosity_options,
 )
 
 if TYPE_CHECKING:
-    from nststab.storage.tables import Table
     from nststab.styles.shipped import Style
 
 _OF_SHEETS = ("size", "yes", "device", "precision")
@@ -122,7 +124,7 @@ def _show_card(style: "Style") -> None:
     _print_pairs(card.facts)
     _print_commands("made by", card.made_by)
     if card.figures:
-        _print(card.figures)
+        click.echo(card.figures.text())
     _print_pairs(card.notes)
     _print_commands("measured by", card.measured_by)
     _print_pairs(card.files)
@@ -132,34 +134,19 @@ def _show_predictions(pictures: Sequence[Path]) -> None:
     from nststab.styles.prediction import predict
 
     found = predict(pictures)
-    _print(found.table)
+    click.echo(found.table.text())
     for sentence in found.sentences:
         click.echo(sentence)
 
 
-def _print(table: "Table") -> None:
-    from rich.markup import escape
-    from rich.table import Table as Shown
-
-    shown = Shown()
-    for number, title in enumerate(table.columns):
-        shown.add_column(title, justify="right" if number else "left")
-    for row in table.rows:
-        shown.add_row(*map(escape, row))
-    print_table(shown)
-
-
 def _print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
-    from rich.markup import escape
-    from rich.table import Table as Shown
-
-    shown = Shown.grid(padding=(0, 2))
-    shown.add_column(no_wrap=True)
-    shown.add_column()
+    """Labels with their texts, which only a terminal's width may break: a pipe has none."""
+    wide = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
+    label_width = max((len(label) for label, _ in pairs), default=0)
     for label, text in pairs:
-        shown.add_row(escape(label), escape(text))
-    if pairs:
-        print_table(shown)
+        begin, margin = f"{label:<{label_width}}  ", " " * (label_width + 2)
+        wrapped = textwrap.fill(text, wide, initial_indent=begin, subsequent_indent=margin, break_long_words=False)
+        click.echo(wrapped or begin.rstrip())
 
 
 def _print_commands(label: str, commands: Sequence[str]) -> None:
@@ -171,31 +158,23 @@ def _print_commands(label: str, commands: Sequence[str]) -> None:
 
 
 def _show_shipped() -> None:
-    from rich.table import Table
-
+    from nststab.storage.tables import Table
     from nststab.styles.shipped import styles
 
-    table = Table()
-    for title in ("style", "artist", "year", "Gram\ntrace", "network", "PSNR", "SSIM", "MB"):
-        words = title in ("style", "artist", "network")
-        # of a narrow terminal only the artist gives way: names are to be typed
-        table.add_column(title, justify="left" if words else "right", no_wrap=title != "artist", overflow="fold")
+    rows: list[list[str]] = []
     for style in styles():
         card = style.card
-        trace = _figure(card, "gram_trace", "relu1_1", ".1f")
-        about = [style.name, str(card.get("artist") or "-"), str(card.get("year") or "-"), trace]
-        for method in style.methods or ("-",):
-            stability = [
-                _figure(card, "figures", method, name, form) for name, form in (("psnr", ".1f"), ("ssim", ".2f"))
-            ]
-            path = style.checkpoint(method)
-            size = f"{path.stat().st_size / 1e6:.1f}" if path.is_file() else "-"
-            table.add_row(*about, method, *stability, size)
-            about = [""] * len(about)
-        table.add_section()
-    print_table(table)
-    click.echo("Higher PSNR (dB) and SSIM are steadier, between places of adjacent frames that show the same.")
-    click.echo("ruder and gatys take every style. `nststab styles NAME` shows its card.")
+        made = ", ".join(str(card[name]) for name in ("artist", "year") if card.get(name) not in (None, "unknown"))
+        about = [[style.name, _figure(card, "gram_trace", "relu1_1", ".1f")], *([[f"  {made}", ""]] if made else [])]
+        networks = [
+            [name, _figure(card, "figures", name, "psnr", ".1f"), _figure(card, "figures", name, "ssim", ".2f")]
+            for name in style.methods or ("-",)
+        ]
+        rows += [[*left[:2], *right] for left, right in zip_longest(about, networks, fillvalue=[""] * 3)]
+    click.echo(Table("", ("style", "Gram trace", "network", "PSNR dB", "SSIM"), rows).text())
+    click.echo("PSNR and SSIM: the higher, the steadier from frame to frame.")
+    click.echo("`nststab styles NAME` shows a card.")
+    click.echo("ruder and gatys take every style.")
 
 
 def _figure(card: Any, *path: str) -> str:

@@ -10,7 +10,7 @@ from nststab.styles.shipped import Style
 
 _ELSEWHERE = ("name", "title", "artist", "year", "command", "figures")
 _NOTHING: tuple[object, ...] = (None, {}, [])
-_TITLES = {"n": "patches", "psnr": "PSNR dB", "ssim": "SSIM"}
+_TITLES = {"psnr": "PSNR dB", "ssim": "SSIM"}
 Pair = tuple[str, str]
 
 
@@ -98,7 +98,10 @@ def _figures(rows: Mapping[str, Mapping[str, Any]]) -> Table:
         key for row in rows.values() for key, value in row.items() if isinstance(value, int | float | None)
     )
     cells = [
-        [name, *(f"{row[key]:.4g}" if isinstance(row.get(key), int | float) else "-" for key in columns)]
+        [
+            "input" if name == "content ceiling" else name,
+            *(f"{row[key]:.4g}" if isinstance(row.get(key), int | float) else "-" for key in columns),
+        ]
         for name, row in rows.items()
     ]
     return Table("", ["", *(_TITLES.get(column, _spaced(column)) for column in columns)], cells)
