@@ -5,6 +5,7 @@ import re
 import resource
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +17,10 @@ import torch
 from click.testing import CliRunner, Result
 
 import nststab
-from nststab.cli import group
+from nststab.cli import common, group
 from nststab.cli.options import SettingOption
 from nststab.errors import NststabError
+from nststab.listener import reported
 from nststab.styles import shipped as assets
 
 
@@ -60,7 +62,7 @@ def test_help_answers_at_once() -> None:
 def test_no_help_imports_torch() -> None:
     script = f"""
 import sys
-from nststab.cli import group
+from nststab.cli import common, group
 for name in {NAMES!r}:
     group.main([*name.split(), "--help"], standalone_mode=False)
 heavy = {{"torch", "torchvision", "numpy", "scipy", "cv2", "av", "PIL", "skimage", "safetensors", "rich"}}
@@ -259,3 +261,27 @@ def test_the_options_of_the_optimisers_stand_apart(name: str) -> None:
         assert f"\n  {flag} " not in shared
     for flag in ("--size", "--start", "--preserve-color", "--device"):
         assert f"\n  {flag}" in shared
+
+
+def test_a_long_job_tells_a_pipe_now_and_then_what_is_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    tell = common._Lines()
+    with reported(tell, "recurrent 64x48, frames", 3000) as advance:
+        advance(100)  # of an earlier run
+        for second in range(1, 131):
+            clock[0] = float(second)
+            advance(100 + 10 * second, note="note" if second > 100 else "")
+    assert capsys.readouterr().err.splitlines() == [
+        "recurrent 64x48, frames: 200 of 3000, about 0:04:40 left",
+        "recurrent 64x48, frames: 800 of 3000, about 0:03:40 left",
+        "recurrent 64x48, frames: 1400 of 3000, about 0:02:40 left, note",
+    ]
+    with reported(tell, "of a pipe", None) as advance:
+        clock[0] += 11
+        advance(5)
+    with reported(tell, "short", 2) as advance:
+        advance(1)
+    assert capsys.readouterr().err == "of a pipe: 5\n"

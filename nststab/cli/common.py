@@ -6,15 +6,17 @@ import logging
 import math
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 import click
 
-from nststab.listener import Advance, Listener, Progress, reported, silent
+from nststab.listener import Listener, Progress, silent
 from nststab.listener import named as named
 from nststab.methods.settings import METHODS
 
@@ -212,7 +214,7 @@ def refuse_overwriting(output: Path, yes: bool) -> None:
 
 
 def console_listener() -> Listener:
-    """Draws the progress of tasks as bars on stderr, shown only on a terminal and without -q."""
+    """Tells of the progress of tasks on stderr, unless -q: as bars on a terminal, else as lines (`_Lines`)."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
@@ -227,8 +229,10 @@ def console_listener() -> Listener:
         TimeRemainingColumn(table_column=Column(no_wrap=True)),
         TextColumn("{task.fields[note]}"),
     )
-    if not console.is_terminal or run_options().quiet:
+    if run_options().quiet:
         return silent
+    if not console.is_terminal:
+        return _Lines()
     shown: dict[str, TaskID] = {}
     bars = Bars(*columns, console=console, transient=True)
 
@@ -245,11 +249,31 @@ def console_listener() -> Listener:
     return draw
 
 
-@contextmanager
-def progress(description: str, total: int | None) -> Iterator[Advance]:
-    """A bar on stderr for a command's own loop, as `console_listener` draws it."""
-    with reported(console_listener(), description, total) as advance:
-        yield advance
+class _Lines:
+    """Tells of the progress of tasks in a line each now and then: so a log shows that a long job is at work."""
+
+    first, every = 10.0, 60.0  # seconds until the first line of a task, and between later ones
+
+    def __init__(self) -> None:
+        self._due: dict[str, float] = {}  # by task
+        self._begun: dict[
+            str, tuple[float, int]
+        ] = {}  # when the first was done, or a run that goes on had done so many
+
+    def __call__(self, at: Progress) -> None:
+        now = time.monotonic()
+        due = self._due.setdefault(at.task, now + self.first)
+        started, before = self._begun.setdefault(at.task, (now, at.done)) if at.done else (now, 0)
+        if at.finished:
+            del self._due[at.task]
+            self._begun.pop(at.task, None)
+        elif now >= due:
+            self._due[at.task] = now + self.every
+            told = f"{at.done}" if at.total is None else f"{at.done} of {at.total}"
+            if at.total is not None and at.done > before > 0:
+                left = (now - started) / (at.done - before) * (at.total - at.done)
+                told += f", about {timedelta(seconds=round(left))} left"
+            click.echo(f"{at.task}: {told}{f', {at.note}' if at.note else ''}", err=True)
 
 
 def show_plan(made: "Plan") -> None:
