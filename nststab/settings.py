@@ -177,6 +177,13 @@ class Settings:
         for one in own_settings(type(self)):
             one.checked(getattr(self, one.name))
 
+    @classmethod
+    def of(cls, given: object) -> Self:
+        """`given`, or the defaults where it is None; raises SettingError for anything but these settings."""
+        if given is not None and not isinstance(given, cls):
+            raise SettingError(f"settings: expected {cls.__name__}, got {given!r:.60}")
+        return cls() if given is None else given
+
     def changed(self, **changes: Any) -> Self:
         """With other values; None leaves a setting as it is."""
         return replace(self, **{name: value for name, value in changes.items() if value is not None})

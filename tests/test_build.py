@@ -1,5 +1,6 @@
 """Construction: what the options become, from layers and blended styles to several passes."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,18 @@ def test_a_layer_that_is_not_there_is_named(picture: Path, option: str, message:
 def grams(style: Style, options: MethodSettings | None = None) -> dict[str, Tensor]:
     network = perceptual_network(CPU, (options or MethodSettings()).gatys)
     return dict(style.target(network, ("relu1_2", "relu3_3"), 32))
+
+
+def test_a_folder_that_hides_a_shipped_style_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(find_style("the_great_wave").folder, tmp_path / "mosaic")
+    monkeypatch.chdir(tmp_path)
+    for text in ("./mosaic", "mosaic/", "the_great_wave"):
+        style_source(text)
+    assert not caplog.messages
+    assert style_source("mosaic").folder == Path("mosaic")
+    assert caplog.messages == ["the style mosaic is the folder of that name here, not the shipped one"]
 
 
 def test_styles_are_blended_by_their_parts(picture: Path) -> None:

@@ -145,8 +145,8 @@ def test_version() -> None:
         ("train imag", "No such command 'imag'. Did you mean image?"),
         ("--verbos stylize", "--verbos"),
         ("stylize", "Missing argument 'INPUT'."),
-        ("compare {file}", "Missing option '--style'."),
-        ("stylize {file} -o x.png", "the method recurrent needs a style"),
+        ("compare {file} -o x.mp4", "--style: none was given; there are composition_xiv, mosaic"),
+        ("stylize {file} -o x.png", "--style: none was given; there are composition_xiv, mosaic"),
         ("stylize {file} --style x", "Missing option '-o' / '--output'."),
         ("stylize {file} --iteration 3", "--iterations"),
         ("stylize {file} -o x.png --style x --method recurent", "did you mean recurrent?"),
@@ -261,6 +261,27 @@ def test_the_options_of_the_optimisers_stand_apart(name: str) -> None:
         assert f"\n  {flag} " not in shared
     for flag in ("--size", "--start", "--preserve-color", "--device"):
         assert f"\n  {flag}" in shared
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "stylize {file} -o {file} --style mosaic",
+        "optimize {file} {file} -o {file}",
+        "compare {file} -o {file} --style mosaic",
+        "deflicker {file} {file} -o {file}",
+        "train image {file} --photos . -o {file}",
+        "train average {file} {file} -o {file}",
+    ],
+)
+def test_an_output_that_exists_is_refused_before_torch_is_imported(arguments: str) -> None:
+    script = (
+        "import sys; from click.testing import CliRunner; from nststab.cli import group; "
+        "result = CliRunner().invoke(group, sys.argv[1:]); print(result.stderr, 'torch' in sys.modules)"
+    )
+    given = arguments.format(file=__file__).split()
+    said = subprocess.run([sys.executable, "-c", script, *given], capture_output=True, text=True, check=True).stdout
+    assert said == f"Error: {__file__} exists; say -y to overwrite it\n False\n"
 
 
 def test_a_long_job_tells_a_pipe_now_and_then_what_is_done(

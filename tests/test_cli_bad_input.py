@@ -163,7 +163,7 @@ CASES = [
     ("clip.mp4 -o out.mp4 --style notes.txt", 2, "the style notes.txt is neither a picture nor weights"),
     ("clip.mp4 -o out.mp4 --style empty/", 2, "the style empty/ is a folder"),
     ("clip.mp4 -o out.mp4 --style no_such_style", 2, "no style is named 'no_such_style'"),
-    ("clip.mp4 -o out.mp4 --style style.png", 2, "the method recurrent needs a trained style, style.png is a picture"),
+    ("clip.mp4 -o out.mp4 --style style.png", 2, "style.png is a picture; train one with `nststab train style`"),
     (
         "clip.mp4 -o out.mp4 --style independent.safetensors",
         2,
@@ -208,7 +208,12 @@ CASES = [
     (f"photo.png -o out.png {GATYS} --vgg-weights notes.txt", 1, "expected weights in a .safetensors, .pth or .pt"),
     # numbers and names
     (f"clip.mp4 -o out.mp4 {INDEPENDENT} --size -3", 2, "'--size': expected at least 1, got -3"),
-    (f"clip.mp4 -o out.mp4 {INDEPENDENT} --size big", 2, "'--size'"),
+    (
+        f"clip.mp4 -o out.mp4 {INDEPENDENT} --size 1080p",
+        2,
+        "'--size': expected the longest side in pixels, got '1080p', which is 1920 of a clip of 16:9",
+    ),
+    (f"clip.mp4 -o out.mp4 {INDEPENDENT} --size big", 2, "'--size': expected the longest side in pixels, got 'big'"),
     (f"photo.png -o out.png {GATYS} --iterations -3", 2, "'--iterations': expected at least 1, got -3"),
     (f"photo.png -o out.png {GATYS} --iterations 1,2", 2, "--iterations takes two numbers for ruder only"),
     (f"photo.png -o out.png {GATYS} --style-weight nan", 2, "'--style-weight': expected at least 0, got nan"),
@@ -225,7 +230,7 @@ CASES = [
     # options without effect
     (f"clip.mp4 -o out.mp4 {INDEPENDENT} --iterations 3", 2, "--iterations has no effect on independent"),
     (f"photo.png -o out.png {GATYS} --temporal-weight 3", 2, "--temporal-weight has no effect on gatys"),
-    (f"photo.png -o out.png {GATYS} --precision float16", 2, "--precision float16 has not the range for gatys"),
+    (f"photo.png -o out.png {GATYS} --precision float16", 2, "--precision: float16 has not the range for gatys"),
     (
         f"photo.png -o out.png --style independent.safetensors --method gatys --set gatys.style_scale=2 {VGG}",
         2,
@@ -237,6 +242,14 @@ OTHERS = [
     (f"optimize photo.png nothing.png -o out.png {VGG}", 2, "the style nothing.png does not exist"),
     (f"optimize photo.png text.png -o out.png {VGG}", 1, "text.png: expected a picture"),
     (f"optimize photo.png style.png -o out.png {VGG} --temporal-weight 3", 2, "has no effect on gatys"),
+    (
+        "train average independent.safetensors recurrent.safetensors -o out.safetensors",
+        1,
+        "independent.safetensors and recurrent.safetensors have no average: expected two networks of one training, "
+        "got two kinds: independent and recurrent",
+    ),
+    (f"stylize clip.mp4 -o photo.png {INDEPENDENT}", 2, "photo.png exists; say -y to overwrite it"),
+    ("stylize clip.mp4 -o out.mp4", 2, "--style: none was given; there are "),
     ("train average independent.safetensors nan.safetensors -o out.safetensors", 1, "nan.safetensors is of no use"),
     (f"optimize clip.mp4 style.png -o out.png {VGG}", 2, "a clip does not fit into one picture"),
     (f"compare clip.mp4 -o out.mp4 --style style.png --methods independent {VGG}", 2, "needs a trained style"),

@@ -18,6 +18,7 @@ from nststab.frames import Frame
 from nststab.measure.settings import ScoreSettings
 from nststab.methods.plugin import load_stylizer
 from nststab.methods.settings import OptimizationSettings
+from nststab.tasks.compare import plan_compare
 from nststab.tasks.settings import CompareSettings
 from nststab.tasks.stylize import plan_stylize
 from nststab.video.clip import open_clip
@@ -104,7 +105,7 @@ def test_a_method_of_one_s_own_is_measured_from_python_and_from_the_command_line
 
 
 def test_stylize_takes_it_without_a_style_and_checks_it() -> None:
-    made = nststab.stylize("clip", "out/", stylizer=negative, device="cpu")
+    made = nststab.stylize("clip", "out/", stylizer=negative)
     assert (made.frames, made.width, made.height) == (5, 48, 40)
     result = CliRunner().invoke(group, ["stylize", "clip", "-o", "other/", "--method", "painters:negative"])
     assert result.exit_code == 0, result.stderr
@@ -113,22 +114,30 @@ def test_stylize_takes_it_without_a_style_and_checks_it() -> None:
         assert torch.allclose(python, 1 - before, atol=1e-6)
         assert torch.equal(python, command)
     refused: list[tuple[dict[str, Any], str]] = [
-        ({"style": "mosaic", "stylizer": negative}, "--style has no effect on negative"),
+        ({"style": "mosaic", "stylizer": negative}, "style has no effect on negative"),
         (
             {"method": "painters:negative", "preserve_color": True, "style": "mosaic"},
-            "--style has no effect on painters",
+            "style has no effect on painters",
         ),
         ({"stylizer": negative, "settings": CompareSettings(gatys=OptimizationSettings(scales=2))}, "gatys.scales has"),
         ({"method": "painters:short"}, "the stylizer stopped after 4 frames, before the clip's end"),
         ({"method": "painters:small"}, "painters:small: expected a frame of"),
         ({"stylizer": 3}, "int: expected something to call, got an int"),
-        ({"method": "gatys"}, "the method gatys needs a style"),
+        ({"stylizer": negative, "device": "cpu"}, "device has no effect on negative"),
+        ({"method": "painters:negative", "precision": "float32"}, "precision has no effect on painters:negative"),
+        ({"style": 5}, "style: expected a name or a path, got 5"),
+        ({"style": ["mosaic", None], "method": "gatys"}, "style: expected a name or a path, got None"),
+        ({"style": "mosaic", "settings": {"size": 3}}, r"settings: expected StylizeSettings, got {'size': 3}"),
+        ({"style": "mosaic", "settings": {}}, "settings: expected StylizeSettings, got {}"),
+        ({"method": "gatys"}, "style: none was given; there are composition_xiv, mosaic"),
     ]
     for number, (options, message) in enumerate(refused):
         with pytest.raises(NststabError, match=message):
             nststab.stylize("clip", f"refused_{number}/", **options)
     with pytest.raises(SettingError, match="of painters:negative nothing is known"):
         plan_stylize("clip", "third/", method="painters:negative")
+    with pytest.raises(SettingError, match="of painters:negative nothing is known that could be planned"):
+        plan_compare("clip", "third/", style="mosaic", methods=["painters:negative"])
 
 
 def test_a_report_shows_it_beside_the_input() -> None:

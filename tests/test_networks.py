@@ -215,7 +215,7 @@ def test_an_average_lies_between_two_networks_by_its_share() -> None:
     quarter = interpolate(first, second, 0.25).state_dict()
     for name, value in first.state_dict().items():
         torch.testing.assert_close(quarter[name], 0.75 * value + 0.25 * second.state_dict()[name])
-    with pytest.raises(ValueError, match="same kind"):
+    with pytest.raises(ValueError, match="got two kinds: margin 0 and margin 4"):
         interpolate(first, with_margin(second, 4), 0.5)
     with pytest.raises(ValueError, match=r"from 0 to 1, got 1\.5"):
         interpolate(first, second, 1.5)

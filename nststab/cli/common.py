@@ -213,6 +213,13 @@ def refuse_overwriting(output: Path, yes: bool) -> None:
         raise click.UsageError(f"{output} exists; say -y to overwrite it")
 
 
+def refuse_early(output: str, yes: bool) -> None:
+    """The same before torch is imported, which takes seconds; unfinished work beside `output` is judged by its job."""
+    path = Path(output)
+    if output != STANDARD and path.name and not path.with_name(f"{path.name}.unfinished").exists():
+        refuse_overwriting(path, yes)
+
+
 def console_listener() -> Listener:
     """Tells of the progress of tasks on stderr, unless -q: as bars on a terminal, else as lines (`_Lines`)."""
     from rich.console import Console

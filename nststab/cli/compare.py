@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nststab.cli.common import CLIP_PATH, STANDARD, console_listener, frames_of, methods_option, name_of, say, show_plan
+from nststab.cli.common import (
+    CLIP_PATH,
+    STANDARD,
+    console_listener,
+    frames_of,
+    methods_option,
+    name_of,
+    refuse_early,
+    say,
+    show_plan,
+)
 from nststab.cli.html import check_html, html_options, report_settings
 from nststab.cli.options import SettingsCommand, gathered, settings_options
 from nststab.cli.stylize import style_option, stylize_options
@@ -17,7 +27,7 @@ if TYPE_CHECKING:
 
 @click.command("compare", cls=SettingsCommand, short_help="Several methods side by side.")
 @click.argument("source", metavar="INPUT", type=CLIP_PATH)
-@style_option()
+@style_option
 @methods_option("independent,recurrent", plugins=True)
 @settings_options(CompareSettings, "patches", "differences")
 @html_options
@@ -41,6 +51,7 @@ def command(
     --html writes a report that can be sent to anyone: the clips in step, their curves, what is steady and what is not.
     It and --differences follow the motion by the optical flow that ruder uses; without ruder by dis, which is faster.
     """
+    refuse_early(output, yes or plan)
     from nststab.tasks.compare import compare, plan_compare
 
     check_html({**options, "yes": yes}, [source])

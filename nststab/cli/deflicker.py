@@ -5,7 +5,15 @@ from typing import Any
 
 import click
 
-from nststab.cli.common import CLIP_PATH, STANDARD, console_listener, output_option, overwrite_option, verbosity_options
+from nststab.cli.common import (
+    CLIP_PATH,
+    STANDARD,
+    console_listener,
+    output_option,
+    overwrite_option,
+    refuse_early,
+    verbosity_options,
+)
 from nststab.cli.options import SettingsCommand, gathered, settings_options
 from nststab.cli.stylize import told
 from nststab.methods.settings import DeflickerSettings
@@ -33,6 +41,7 @@ def command(clips: tuple[Path, ...], output: str, no_cuts: bool, no_audio: bool,
     *original, processed = clips
     if original and str(original[0]) == STANDARD:
         raise click.UsageError("ORIGINAL cannot come from standard input; PROCESSED can")
+    refuse_early(output, yes)
     from nststab.tasks.deflicker import deflicker
 
     made = deflicker(

@@ -20,7 +20,7 @@ from nststab.cli.common import (
     workers_options,
 )
 from nststab.cli.html import check_html, html_options, report_settings
-from nststab.cli.options import gathered, set_options, settings_options
+from nststab.cli.options import SettingsCommand, gathered, set_options, settings_options
 from nststab.experiments.settings import (
     DistortionSettings,
     DriftSettings,
@@ -215,7 +215,7 @@ def _command(name: str, recipe: Recipe) -> click.Command:
     command: Callable[..., Any] = set_options(recipe.settings)(run)
     for add in reversed((*recipe.others, settings_options(recipe.settings, *recipe.options), *recipe.last)):
         command = add(command)
-    return click.command(name, help=recipe.settings.__doc__, short_help=recipe.summary)(command)
+    return click.command(name, cls=SettingsCommand, help=recipe.settings.__doc__, short_help=recipe.summary)(command)
 
 
 def _report(options: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from nststab.cli.common import CLIP_PATH, console_listener, show_plan, workers_options
+from nststab.cli.common import CLIP_PATH, console_listener, refuse_early, show_plan, workers_options
 from nststab.cli.options import SettingsCommand, gathered
 from nststab.cli.stylize import stylize_options, told
 from nststab.tasks.settings import StylizeSettings
@@ -34,6 +34,7 @@ def command(
     STYLE_IMAGE may also be the name of a shipped style, or a checkpoint; several are blended. After a kill the
     same command goes on.
     """
+    refuse_early(output, yes or plan)
     from nststab.tasks.stylize import optimisation_of, plan_stylize, stylize
     from nststab.tasks.workers import workers
 

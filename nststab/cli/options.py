@@ -1,5 +1,6 @@
 """Command-line options that are made from the fields of settings, and the commands that have them."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -13,6 +14,12 @@ from nststab.settings import Setting, Settings, settings_of
 
 S = TypeVar("S", bound=Settings)
 Command = TypeVar("Command", bound=Callable[..., Any])
+_SAID = {
+    "overwrite=True": "-y",
+    "restart=True": "-y",
+    "audio=False": "--no-audio",
+    "train_style": "`nststab train style`",
+}
 _METHOD_GROUPS = {field.name for field in fields(MethodSettings)}
 
 
@@ -43,7 +50,8 @@ class SettingOption(click.Option):
 class SettingsCommand(click.Command):
     """A command whose help shows the options of each group of settings apart, and whose errors name its options.
 
-    The library says `gatys.iterations` and `overwrite=True`, and the user who reads it said --iterations and -y.
+    The library says `gatys.iterations`, `style: ...` and `overwrite=True`; the user who reads it said --iterations,
+    --style and -y.
     """
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -54,10 +62,14 @@ class SettingsCommand(click.Command):
             raise
 
     def _in_flags(self, text: str) -> str:
-        text = text.replace("overwrite=True", "-y").replace("audio=False", "--no-audio")
+        for words, said in _SAID.items():
+            text = text.replace(words, said)
         for param in self.params:
             if isinstance(param, SettingOption) and "." in param.setting:
                 text = text.replace(param.setting, param.opts[0])
+            elif isinstance(param, click.Option):
+                name = param.opts[-1].removeprefix("--").replace("-", "_")
+                text = re.sub(rf"^{name}(?=: | (names|needs|is for|has (no effect|two)) )", param.opts[0], text)
         return text
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -19,6 +19,7 @@ from nststab.cli.common import (
     overwrite_option,
     verbosity_options,
 )
+from nststab.cli.options import SettingsCommand
 
 if TYPE_CHECKING:
     from nststab.styles.shipped import Style
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 _OF_SHEETS = ("size", "yes", "device", "precision")
 
 
-@click.command("styles", short_help="Show the shipped styles.")
+@click.command("styles", cls=SettingsCommand, short_help="Show the shipped styles.")
 @click.argument("subjects", metavar="[NAME|IMAGE|INPUT]...", nargs=-1)
 @click.option("--sheet", metavar="OUT", default=None, help="Draw INPUT in every shipped style, on one picture.")
 @click.option(
@@ -145,7 +146,9 @@ def _print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
     label_width = max((len(label) for label, _ in pairs), default=0)
     for label, text in pairs:
         begin, margin = f"{label:<{label_width}}  ", " " * (label_width + 2)
-        wrapped = textwrap.fill(text, wide, initial_indent=begin, subsequent_indent=margin, break_long_words=False)
+        wrapped = textwrap.fill(
+            text, wide, initial_indent=begin, subsequent_indent=margin, break_long_words=False, break_on_hyphens=False
+        )
         click.echo(wrapped or begin.rstrip())
 
 

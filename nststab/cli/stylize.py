@@ -14,6 +14,7 @@ from nststab.cli.common import (
     output_option,
     overwrite_option,
     plan_option,
+    refuse_early,
     say,
     show_plan,
     verbosity_options,
@@ -30,16 +31,15 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def style_option(required: bool = True) -> Callable[[Command], Command]:
+def style_option(command: Command) -> Command:
     """--style."""
     return click.option(
         "--style",
         "styles",
-        required=required,
         multiple=True,
         metavar="NAME|IMAGE|WEIGHTS",
         help="A shipped style, a folder of `train style`, a picture or a checkpoint; ruder and gatys blend several.",
-    )
+    )(command)
 
 
 def stylize_options(settings: type[StylizeSettings] = StylizeSettings) -> Callable[[Command], Command]:
@@ -71,7 +71,7 @@ def stylize_options(settings: type[StylizeSettings] = StylizeSettings) -> Callab
 
 @click.command("stylize", cls=SettingsCommand, short_help="Stylize a clip or a picture.")
 @click.argument("source", metavar="INPUT", type=CLIP_PATH)
-@style_option(required=False)
+@style_option
 @click.option(
     "--method",
     type=NearestChoice(METHODS, plugins=True),
@@ -108,6 +108,7 @@ def command(
     its size, timing and audio. After a kill the same command goes on. ruder and gatys can
     share a clip's shots and frames among several processes or machines.
     """
+    refuse_early(output, yes or plan)
     from nststab.tasks.stylize import plan_stylize, stylize
     from nststab.tasks.workers import workers
 

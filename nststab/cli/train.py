@@ -22,11 +22,12 @@ from nststab.cli.common import (
     output_option,
     overwrite_option,
     plan_option,
+    refuse_early,
     say,
     show_plan,
     verbosity_options,
 )
-from nststab.cli.options import gathered, set_options, settings_options
+from nststab.cli.options import SettingsCommand, gathered, set_options, settings_options
 from nststab.errors import SettingError
 from nststab.networks.settings import PerceptualSettings
 from nststab.train.settings import ImageSettings, NetworkSettings, StyleSettings, TrainingSettings, VideoSettings
@@ -76,7 +77,7 @@ def command() -> None:
     """
 
 
-@command.command("style", short_help="Train both networks of an own style, with one command.")
+@command.command("style", cls=SettingsCommand, short_help="Train both networks of an own style, with one command.")
 @click.argument("style_image", type=_CHECKPOINT)
 @_PHOTOS
 @click.option(
@@ -141,7 +142,7 @@ def style(
         click.echo(table)
 
 
-@command.command("image", short_help="Train the independent network of a style picture.")
+@command.command("image", cls=SettingsCommand, short_help="Train the independent network of a style picture.")
 @click.argument("style_image", type=EXISTING)
 @click.option(
     "--start-from",
@@ -154,6 +155,7 @@ def image(style_image: Path, assignments: Mapping[str, str], **options: Any) -> 
 
     From another style's network it takes a fraction of the steps.
     """
+    refuse_early(options["output"], options["yes"] or options["plan"])
     from nststab.tasks.train import image_training
 
     settings = gathered(ImageSettings, options, dict(assignments))
@@ -161,7 +163,7 @@ def image(style_image: Path, assignments: Mapping[str, str], **options: Any) -> 
     _run(ready, options["plan"])
 
 
-@command.command("video", short_help="Fine-tune it into a recurrent network, on clips.")
+@command.command("video", cls=SettingsCommand, short_help="Fine-tune it into a recurrent network, on clips.")
 @click.argument("image_checkpoint", type=_CHECKPOINT)
 @click.option(
     "--sintel", type=EXISTING_FOLDER, metavar="DIR", help="MPI-Sintel, in its own layout, added to the synthetic clips."
@@ -173,6 +175,7 @@ def video(image_checkpoint: Path, assignments: Mapping[str, str], **options: Any
     Back-propagation goes through all frames of a clip; the flow between them is exact. A recurrent checkpoint is
     trained further: a short run on larger crops, after a long one on small ones, brings the style loss down.
     """
+    refuse_early(options["output"], options["yes"] or options["plan"])
     from nststab.tasks.train import video_training
 
     settings = gathered(VideoSettings, options, dict(assignments))
@@ -180,7 +183,7 @@ def video(image_checkpoint: Path, assignments: Mapping[str, str], **options: Any
     _run(ready, options["plan"])
 
 
-@command.command("network", short_help="Train one network of many styles.")
+@command.command("network", cls=SettingsCommand, short_help="Train one network of many styles.")
 @click.argument("styles", nargs=-1, required=True, metavar="STYLE...")
 @_PHOTOS
 @output_option
@@ -199,6 +202,7 @@ def network(styles: tuple[str, ...], assignments: Mapping[str, str], yes: bool, 
     goes on when the same command is given again, also with other rates, crops or --pictures. Under torchrun each
     process takes its part of every batch.
     """
+    refuse_early(options["output"], yes)
     from nststab.tasks.train_network import train_network
 
     settings = gathered(NetworkSettings, options, dict(assignments))
@@ -216,7 +220,7 @@ def network(styles: tuple[str, ...], assignments: Mapping[str, str], yes: bool, 
         )
 
 
-@command.command("average", short_help="Average the weights of two networks of one training.")
+@command.command("average", cls=SettingsCommand, short_help="Average the weights of two networks of one training.")
 @click.argument("first", type=_CHECKPOINT)
 @click.argument("second", type=_CHECKPOINT)
 @click.option("--share", type=FiniteRange(0, 1), default=0.5, show_default=True, help="Of SECOND, from 0 to 1.")
@@ -229,6 +233,7 @@ def average(first: Path, second: Path, share: float, output: str, yes: bool) -> 
     Where SECOND was trained further from FIRST with other weights of the loss, it lies between them in style, content
     and stability: so one can have as much of each as wanted without another training.
     """
+    refuse_early(output, yes)
     from nststab.tasks.train import average_networks
 
     average_networks(first, second, output, share, yes)

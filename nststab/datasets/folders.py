@@ -363,11 +363,11 @@ def davis_sequences(davis: Path, names: Sequence[str] | None, size: int) -> list
     """The sequences of DAVIS, all by default, scaled to a longest side; a SettingError for one that is not there."""
     there = sorted(path.name for path in (davis / "JPEGImages" / "480p").glob("*/"))
     if not there:
-        raise SettingError(f"--davis {davis}: expected DAVIS, with sequences in JPEGImages/480p, found none")
+        raise SettingError(f"davis: {davis}: expected DAVIS, with sequences in JPEGImages/480p, found none")
     if names is None:
         names = there
     if not names:
-        raise SettingError("--sequences names none")
+        raise SettingError("sequences names none")
     for name in names:
         if name not in there:
             raise SettingError(f"{davis} has no DAVIS sequence {name!r}; there is: {', '.join(there)}")

@@ -208,11 +208,11 @@ def named_styles(styles: Sequence[str | Path] | None) -> dict[str, str]:
     for text in map(str, styles) if styles is not None else [style.name for style in shipped_styles()]:
         name = style_name(text)
         if name in found:
-            raise SettingError(f"--styles has two that are called {name}")
+            raise SettingError(f"styles has two that are called {name}")
         style_source(text)  # raises where there is none
         found[name] = text
     if not found:
-        raise SettingError("--styles names none")
+        raise SettingError("styles names none")
     return found
 
 

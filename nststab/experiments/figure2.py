@@ -65,7 +65,7 @@ def theorem(
 
     Raises SettingError for a style with neither a Gram matrix of relu1_1 nor a picture, OSError for missing files.
     """
-    chosen = (settings or TheoremSettings()).changed(size=size, starts=starts)
+    chosen = TheoremSettings.of(settings).changed(size=size, starts=starts)
     experiment = Figure2(chosen, tuple(random_cases(chosen.seed)), named_styles(styles))
     return run(experiment, output, overwrite, executor, progress)
 

@@ -69,10 +69,10 @@ def gram_trace(
     and errors as those of `table1`; each style needs its picture or a card that tells its trace.
     """
     if not videos and not clips:
-        raise SettingError("expected VIDEOs of a fixed camera, or --clips")
+        raise SettingError("expected videos of a fixed camera, or clips")
     if styles and not videos:
-        raise SettingError("--styles needs VIDEOs of a fixed camera")
-    chosen = (settings or GramTraceSettings()).changed(size=size, limit=limit)
+        raise SettingError("styles needs videos of a fixed camera")
+    chosen = GramTraceSettings.of(settings).changed(size=size, limit=limit)
     cast = Cast.of(styles, methods, stylizers, chosen, device, precision)
     theirs: dict[str, tuple[str, dict[str, Path]]] = {}
     by_picture: dict[str, list[Path]] = {}
@@ -81,9 +81,9 @@ def gram_trace(
     for picture, paths in by_picture.items():
         style = style_name(picture)
         if style in theirs:
-            raise SettingError(f"--clips has two styles that are called {style}")
-        theirs[style] = picture, _named("--clips", paths)
-    own = _named("VIDEO", [Path(video) for video in videos])
+            raise SettingError(f"clips has two styles that are called {style}")
+        theirs[style] = picture, _named("clips", paths)
+    own = _named("video", [Path(video) for video in videos])
     return run(Figure3(chosen, cast, own, theirs), output, overwrite, executor, progress)
 
 

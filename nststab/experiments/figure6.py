@@ -63,7 +63,7 @@ def distortions(
 
     Arguments and errors as those of `table1`; patches: of background, in turn from every sequence that has room.
     """
-    chosen = (settings or DistortionSettings()).changed(size=size, limit=limit, patches=patches)
+    chosen = DistortionSettings.of(settings).changed(size=size, limit=limit, patches=patches)
     cast = Cast.of(styles, methods, stylizers, chosen, device, precision)
     found = davis_sequences(Path(davis), sequences, chosen.size)
     regions = draw_regions(found, chosen, patch_size(chosen.size))

@@ -65,7 +65,7 @@ def drift(
     source: a clip or a picture, by default the bundled clip. frames, size: as in `DriftSettings`; other arguments and
     errors as those of `table1`.
     """
-    chosen = (settings or DriftSettings()).changed(frames=frames, size=size)
+    chosen = DriftSettings.of(settings).changed(frames=frames, size=size)
     cast = Cast.of(styles, methods, stylizers, chosen, device, precision)
     opened = open_clip(Path(source) if source is not None else demo_clip(), chosen.size)
     clip = tuple(frame.rgb for frame in islice(opened.frames(), chosen.looped))

@@ -57,7 +57,7 @@ def shift(
 
     Arguments and errors as those of `table1`.
     """
-    chosen = (settings or ShiftSettings()).changed(size=size)
+    chosen = ShiftSettings.of(settings).changed(size=size)
     cast = Cast.of(styles, methods, stylizers, chosen, device, precision)
     names = tuple(one.name for one in davis_sequences(Path(davis), sequences, chosen.size))
     return run(Shift(chosen, cast, Path(davis), names), output, overwrite, executor, progress)

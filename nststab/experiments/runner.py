@@ -318,18 +318,18 @@ def _measure(experiment: Experiment, part: Part, folder: Path, threads: int) -> 
 def _opened(name: str, identity: Mapping[str, Json], output: str | Path, overwrite: bool) -> Iterator[Job]:
     """The job of an experiment, begun or resumed; it goes when the block ends well, or nothing was finished."""
     if not str(output):  # such as a shell's variable that is not set; Path would take it for the current folder
-        raise SettingError("-o: expected a folder, got an empty name")
+        raise SettingError("output: expected a folder, got an empty name")
     folder = Path(output)
     # unfinished parts beside results are those of a run that went wrong after them, with its report
     if (folder / "results.json").exists() and not begun(folder / _UNFINISHED) and not overwrite:
-        raise SettingError(f"{folder} holds results; say -y to overwrite them")
+        raise SettingError(f"{folder} holds results; say overwrite=True to overwrite them")
     if folder.exists() and not folder.is_dir():
-        raise SettingError(f"-o {folder}: expected a folder, a file stands there")
+        raise SettingError(f"output: {folder}: expected a folder, a file stands there")
     folder.mkdir(parents=True, exist_ok=True)
     try:
         job = open_job(folder / _UNFINISHED, {"experiment": name, **identity, "versions": versions()}, overwrite)
     except OtherSettings as error:
-        raise SettingError(f"{error}; say -y to begin afresh") from error
+        raise SettingError(f"{error}; say overwrite=True to begin afresh") from error
     with job:
         (folder / "results.json").unlink(missing_ok=True)  # from now on the folder holds no finished results
         if job.resumed and job.has_results:

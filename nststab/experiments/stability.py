@@ -81,7 +81,7 @@ def table1(
 
     Raises SettingError for what contradicts, NststabError where nothing can be measured, OSError for missing files.
     """
-    chosen = (settings or Table1Settings()).changed(size=size, limit=limit, patches=patches)
+    chosen = Table1Settings.of(settings).changed(size=size, limit=limit, patches=patches)
     cast = Cast.of(styles, methods, stylizers, chosen, device, precision)
     names = tuple(sequence.name for sequence in davis_sequences(Path(davis), sequences, chosen.size))
     experiment = Table1(chosen, cast, Path(davis), names)

@@ -94,7 +94,7 @@ def speed(
 
     Raises SettingError for what contradicts, OSError for missing files.
     """
-    chosen = (settings or SpeedSettings()).changed(size=None if size is None else tuple(size), limit=limit)
+    chosen = SpeedSettings.of(settings).changed(size=None if size is None else tuple(size), limit=limit)
     chosen = replace(chosen, size=tuple(sorted(set(chosen.size))))
     styles = [shipped_styles()[0].name if style is None else style]
     cast = Cast.of(styles, methods, stylizers, chosen, device, precision)

@@ -58,7 +58,7 @@ class Deflicker:
     """
 
     def __init__(self, settings: DeflickerSettings | None = None, estimator: Estimator = dis) -> None:
-        self._settings = settings or DeflickerSettings()
+        self._settings = DeflickerSettings.of(settings)
         self._estimator = estimator
         look_ahead = self._settings.look_ahead
         self._look_ahead = LOOK_AHEAD if look_ahead is None else look_ahead

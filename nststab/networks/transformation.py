@@ -1,8 +1,8 @@
 """The transformation network, plain and recurrent: Gupta et al. 2017, section 4, after Johnson et al. 2016."""
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -300,13 +300,23 @@ def interpolate(first: TransformationNetwork, second: TransformationNetwork, sha
     Raises ValueError where they are not of one kind, or the share is not in [0, 1].
     """
     if first.config != second.config:
-        raise NststabError(f"expected networks of the same kind, got {first.config} and {second.config}")
+        kinds = [", ".join(_differing(one.config, other.config)) for one, other in ((first, second), (second, first))]
+        raise NststabError(f"expected two networks of one training, got two kinds: {kinds[0]} and {kinds[1]}")
     if not 0 <= share <= 1:
         raise NststabError(f"expected a share from 0 to 1, got {share}")
     between = TransformationNetwork(first.config)
     weights, others = first.state_dict(), second.state_dict()
     between.load_state_dict({name: torch.lerp(value, others[name], share) for name, value in weights.items()})
     return between
+
+
+def _differing(config: NetworkConfig, other: NetworkConfig) -> Iterator[str]:
+    """What sets a network apart from another, in words."""
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if value != getattr(other, field.name):
+            plain = "recurrent" if value else "independent"
+            yield plain if field.name == "recurrent" else f"{field.name} {value}"
 
 
 def reflect(x: Tensor, padding: int) -> Tensor:

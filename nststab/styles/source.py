@@ -1,5 +1,6 @@
 """What names a style: a shipped style, a picture, a checkpoint, or a blend of several."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,9 +12,11 @@ from nststab.errors import NststabError, SettingError
 from nststab.losses import StyleTarget, blend, style_target
 from nststab.networks.checkpoints import Checkpoint, load_checkpoint, load_target
 from nststab.storage.jobs import content_hash
-from nststab.styles.shipped import NETWORKS, UnknownStyle, find_style, style_in
+from nststab.styles.shipped import NETWORKS, UnknownStyle, find_style, style_in, styles
 from nststab.vgg import PerceptualNetwork, TooSmall
 from nststab.video.images import READABLE_SUFFIXES, read_opaque, resize
+
+log = logging.getLogger(__name__)
 
 _WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
 
@@ -156,9 +159,16 @@ class StyleBlend:
 Style = StyleSource | StyleBlend
 
 
-def chosen_style(texts: Sequence[str], weights: Sequence[float] | None = None) -> Style:
-    """One style, or the blend of several, equal parts by default; a wrong number of weights is a SettingError."""
-    sources = tuple(style_source(text) for text in texts)
+def chosen_style(chosen: str | Path | Sequence[str | Path], weights: Sequence[float] | None = None) -> Style:
+    """One style, or the blend of several, equal parts by default.
+
+    Raises SettingError where there is none, and for a wrong number of weights.
+    """
+    several = isinstance(chosen, Sequence) and not isinstance(chosen, str)
+    sources = tuple(map(style_source, chosen if several else [chosen]))  # type: ignore[arg-type]
+    if not sources:
+        there = ", ".join(style.name for style in styles())
+        raise SettingError(f"style: none was given; there are {there}, and ruder and gatys follow any picture")
     if weights is not None and len(weights) != len(sources):
         raise SettingError(f"gatys.style_weights has {len(weights)} numbers for {len(sources)} styles")
     if len(sources) == 1:
@@ -166,9 +176,11 @@ def chosen_style(texts: Sequence[str], weights: Sequence[float] | None = None) -
     return StyleBlend(sources, tuple(weights or (1.0,) * len(sources)))
 
 
-def style_source(text: str) -> StyleSource:
-    """What `text` names; raises SettingError for a file that is missing and for an unknown name."""
-    path = Path(text)
+def style_source(named: str | Path) -> StyleSource:
+    """What a text or path names; raises SettingError for a file that is missing and for an unknown name."""
+    if not isinstance(named, str | Path):
+        raise SettingError(f"style: expected a name or a path, got {named!r:.60}")
+    text, path = str(named), Path(named)
     suffix = path.suffix.lower()
     if path.is_file() and suffix in _WEIGHT_SUFFIXES:
         beside = path.with_name("target.safetensors") if path.stem in NETWORKS else None
@@ -189,6 +201,8 @@ def style_source(text: str) -> StyleSource:
         raise SettingError(
             f"{error} (nststab styles shows them; a picture's or checkpoint's path works too)"
         ) from error
+    if text in [shipped.name for shipped in styles()] and path.is_dir() and path.samefile(style.folder):
+        log.warning(f"the style {text} is the folder of that name here, not the shipped one")
     return StyleSource(
         text,
         checkpoint=style.checkpoint,

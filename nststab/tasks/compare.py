@@ -181,7 +181,7 @@ def compare(
     source: str | Path,
     output: str | Path,
     *,
-    style: Styles,
+    style: Styles = (),
     methods: Sequence[str] = ("independent", "recurrent"),
     stylizers: Mapping[str, Stylizer] = {},
     html: str | Path | None = None,
@@ -224,6 +224,7 @@ def compare(
         raise SettingError(f"{CONTENT!r} is the name of the input; a method needs another one")
     looked_at = html is not None or settings.differences
     _check_settings(settings, own, looked_at)
+    chosen = _chosen(style, settings)
     clip = opened(source, settings)
     try:
         kind = check_output(clip, output)
@@ -232,9 +233,8 @@ def compare(
     if html is not None:
         check_report(html, [clip.path])
         if clip.kind == "picture":
-            raise SettingError(f"--html shows what changes from frame to frame, {source} is a picture")
+            raise SettingError(f"html: {source} is a picture, in which nothing changes from frame to frame")
     where = machine(settings.device, settings.precision, settings.engine)
-    chosen = _chosen(style, settings)
     resumes = html is None and not stylizers and clip.is_seekable and comes_in_parts(kind, Path(output))
     mine = resumes and overwrites(Path(output))
     checked_output(output, [one.text for one in chosen.sources], raw=settings.raw, overwrite=overwrite or mine)
@@ -308,20 +308,24 @@ def plan_compare(
     source: str | Path,
     output: str | Path,
     *,
-    style: Styles,
+    style: Styles = (),
     methods: Sequence[str] = ("independent", "recurrent"),
     **options: Unpack[CompareOptions],
 ) -> Plan:
     """What a comparison will take; of methods of one's own nothing is known."""
     settings, own = _settings(options), tuple(name for name in methods if ":" not in name)
-    clip, where = opened(source, settings), machine(settings.device, settings.precision, settings.engine)
+    if others := [name for name in methods if name not in own]:
+        unknown = f"of {', '.join(others)} nothing is known that could be planned"
+        if not own:
+            raise SettingError(unknown)
+        log.warning(unknown)
     chosen = _chosen(style, settings)
+    clip, where = opened(source, settings), machine(settings.device, settings.precision, settings.engine)
     return plan(clip_work(clip, str(output), own, chosen, settings, where, 1 + len(methods)))
 
 
 def _chosen(style: Styles, settings: CompareSettings) -> Style:
-    texts = [style] if isinstance(style, str | Path) else style
-    return chosen_style([str(one) for one in texts], settings.gatys.style_weights)
+    return chosen_style(style, settings.gatys.style_weights)
 
 
 def _settings(options: CompareOptions) -> CompareSettings:
@@ -329,7 +333,7 @@ def _settings(options: CompareOptions) -> CompareSettings:
     single |= {
         name: Fraction(str(single[name])) for name in ("start", "duration", "fps") if single.get(name) is not None
     }
-    return (options.get("settings") or CompareSettings()).changed(**single)
+    return CompareSettings.of(options.get("settings")).changed(**single)
 
 
 def _identity(

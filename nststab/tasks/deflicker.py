@@ -84,7 +84,7 @@ def deflicker(
         cannot be read. OSError: a file is missing or cannot be written.
     """
     clip = open_clip(processed)
-    chosen = (settings or DeflickerSettings()).changed(strength=strength)
+    chosen = DeflickerSettings.of(settings).changed(strength=strength)
     if chosen.look_ahead is None and not clip.is_seekable:
         chosen = chosen.changed(look_ahead=0)
     source = None if original is None else open_clip(original)

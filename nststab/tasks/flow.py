@@ -60,7 +60,7 @@ def estimate_flow(
         SettingError: the output exists, or a setting is wrong. NststabError: the clip cannot be read, has one frame, or
         does not fit into memory. OSError: a file cannot be written, or OpenCV is missing.
     """
-    folder, settings = Path(output), settings or FlowTaskSettings()
+    folder, settings = Path(output), FlowTaskSettings.of(settings)
     refuse_overwriting(folder, overwrite or overwrites(folder))
     clip, work = _prepared(source, folder, settings)
     check(work)
@@ -84,7 +84,7 @@ def estimate_flow(
 
 def plan_flow(source: str | Path, output: str | Path, *, settings: FlowTaskSettings | None = None) -> Plan:
     """What `estimate_flow` would take: frames, memory, time; nothing is written."""
-    return plan(_prepared(source, Path(output), settings or FlowTaskSettings())[1])
+    return plan(_prepared(source, Path(output), FlowTaskSettings.of(settings))[1])
 
 
 def _prepared(source: str | Path, folder: Path, settings: FlowTaskSettings) -> tuple[Clip, Work]:

@@ -178,7 +178,7 @@ def score(
         SettingError: settings contradict each other, or the report cannot be written.
         NststabError, OSError: a clip cannot be read, or does not fit the original.
     """
-    settings, report = settings or ScoreSettings(), report or ReportSettings()
+    settings, report = ScoreSettings.of(settings), report or ReportSettings()
     original, paths = Path(original), [Path(path) for path in stylized]
     _refuse_twice(original, paths)
     if html is not None:

@@ -72,11 +72,11 @@ def _check_output(source: Path, output: Path, restart: bool) -> None:
     """Raises what speaks against writing there, before anything is computed."""
     if output.suffix.lower() not in PICTURE_SUFFIXES:
         known = ", ".join(sorted(PICTURE_SUFFIXES))
-        raise SettingError(f"--sheet: expected a picture ({known}), got {output.name}")
+        raise SettingError(f"{output}: expected a picture ({known}) to draw on")
     if not output.parent.is_dir():
         raise FileNotFoundError(f"{output.parent}: the folder to write to does not exist")
     if output.exists() and not restart:
-        raise SettingError(f"{output} exists; say -y to overwrite it")
+        raise SettingError(f"{output} exists; say restart=True to overwrite it")
     if output.exists() and source.exists() and output.samefile(source):
         raise SettingError(f"{output} is read by this command; write to another name")
 

@@ -180,7 +180,7 @@ def checked_output(output: str | Path, read: Iterable[object], *, raw: bool, ove
     """
     path = Path(output)
     if raw and path != STANDARD:
-        raise SettingError(f"--raw is for video to -, got {output}")
+        raise SettingError(f"raw is for video to -, got {output}")
     if path == STANDARD:
         return
     refuse_overwriting(path, overwrite)
@@ -202,7 +202,7 @@ def chosen_settings(options: ClipOptions) -> StylizeSettings:
     single |= {
         name: Fraction(str(single[name])) for name in ("start", "duration", "fps") if single.get(name) is not None
     }
-    return (options.get("settings") or StylizeSettings()).changed(**single)
+    return StylizeSettings.of(options.get("settings")).changed(**single)
 
 
 @dataclass(frozen=True)
@@ -236,14 +236,12 @@ class _ClipJob:
         if settings.engine != "torch" and method not in FEED_FORWARD:
             raise SettingError(f"engine has no effect on {method}")
         if settings.precision == "float16" and method in OPTIMISERS:
-            raise SettingError(f"--precision float16 has not the range for {method}")
-        styles = [style] if isinstance(style, str | Path) else style
-        if own is not None and styles:
-            raise SettingError(f"--style has no effect on {method}")
-        if own is None and not styles:
-            raise SettingError(f"the method {method} needs a style: a name, a picture or weights")
-        texts = [str(one) for one in styles]
-        chosen = chosen_style(texts, settings.gatys.style_weights) if own is None else None
+            raise SettingError(f"precision: float16 has not the range for {method}")
+        if own is not None:
+            given = [name for name in ("device", "precision") if getattr(settings, name) != "auto"]
+            for name in [*given, *(["style"] if style else [])]:
+                raise SettingError(f"{name} has no effect on {method}")
+        chosen = chosen_style(style, settings.gatys.style_weights) if own is None else None
         clip = opened(source, settings)
         if settings.deflicker and clip.kind == "picture":
             raise SettingError(f"deflicker has no effect on a picture, and {clip.path} is one")

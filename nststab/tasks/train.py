@@ -155,7 +155,7 @@ def image_training(
     **options: Unpack[StageOptions],
 ) -> StageTraining:
     """What `train_image` trains, before the first step."""
-    painting, settings = Path(painting), settings or ImageSettings()
+    painting, settings = Path(painting), ImageSettings.of(settings)
     restart = options.get("restart", False)
     output = checked_output(options["output"], restart)
     where = training_machine(options.get("device", "auto"), settings.precision)
@@ -183,7 +183,7 @@ def video_training(
     **options: Unpack[StageOptions],
 ) -> StageTraining:
     """What `train_video` trains, before the first step."""
-    checkpoint, settings = Path(checkpoint), settings or VideoSettings()
+    checkpoint, settings = Path(checkpoint), VideoSettings.of(settings)
     restart = options.get("restart", False)
     output = checked_output(options["output"], restart)
     where = training_machine(options.get("device", "auto"), settings.precision)
@@ -220,7 +220,10 @@ def average_networks(
     output = checked_output(output, restart)
     first, second = Path(first), Path(second)
     one, other = load_checkpoint(first), load_checkpoint(second)
-    network = interpolate(one.network, other.network, share)
+    try:
+        network = interpolate(one.network, other.network, share)
+    except NststabError as error:
+        raise NststabError(f"{first} and {second} have no average: {error}") from error
     record = {**other.training, "average": {"share": share, "first": dict(one.training)}}
     save_checkpoint(output, Checkpoint(network, _gram_targets(first, one), record))
     log.info(f"{output}: {1 - share:g} of {first} and {share:g} of {second}")
@@ -254,9 +257,9 @@ def checked_output(output: str | Path, restart: bool = False) -> Path:
     """`output`; raises what speaks against writing there, before anything is computed."""
     output = Path(output)
     if output.suffix != ".safetensors":
-        raise SettingError(f"-o: expected a .safetensors file, got {output.name}")
+        raise SettingError(f"output: expected a .safetensors file, got {output.name}")
     if not output.parent.is_dir():
         raise FileNotFoundError(f"{output.parent}: the folder to write to does not exist")
     if output.exists() and not restart:
-        raise SettingError(f"{output} exists; say -y to overwrite it")
+        raise SettingError(f"{output} exists; say restart=True to overwrite it")
     return output

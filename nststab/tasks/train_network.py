@@ -64,7 +64,7 @@ def train_network(
     Raises:
         NststabError: an input or the output is wrong. TrainingStopped: `stop` said so, and the state is saved.
     """
-    settings, output = settings or NetworkSettings(), checked_output(output, restart)
+    settings, output = NetworkSettings.of(settings), checked_output(output, restart)
     weights = settings.style_weights or (1.0,) * len(styles)
     if len(weights) != len(styles):
         raise SettingError(f"style_weights: expected one for each style, got {len(weights)} for {len(styles)} styles")

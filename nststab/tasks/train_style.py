@@ -155,7 +155,7 @@ def style_training(
     folder.refuse_overwriting(restart)
     if davis:
         davis_sequences(Path(davis), None, DAVIS_SIZE)  # what is wrong there is said now, not after the training
-    settings = (settings or StyleSettings()).changed(effort=effort)
+    settings = StyleSettings.of(settings).changed(effort=effort)
     where = training_machine(device, settings.image.precision)
     image, video = settings.stages
     stages = (image.on(where.precision), video.on(where.precision))

@@ -140,11 +140,11 @@ class StyleFolder:
     def refuse_overwriting(self, restart: bool) -> None:
         """Raises SettingError for what stands there already and is no unfinished run, unless `restart`, and OSError."""
         if self.folder.is_file() or self.folder.suffix in _FILES:
-            raise SettingError(f"-o: expected a folder's name, got the file {self.folder}")
+            raise SettingError(f"output: expected a folder's name, got the file {self.folder}")
         if not self.folder.parent.is_dir():
             raise FileNotFoundError(f"{self.folder.parent}: the folder to write to does not exist")
         if self.folder.is_dir() and any(self.folder.iterdir()) and not self.unfinished and not restart:
-            raise SettingError(f"{self.folder} exists; say -y to overwrite it")
+            raise SettingError(f"{self.folder} exists; say restart=True to overwrite it")
         place = self.folder if self.folder.is_dir() else self.folder.parent
         if not os.access(place, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))

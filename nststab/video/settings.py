@@ -38,12 +38,28 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def parse_side(text: str) -> int:
+    """The longest side in pixels: 1280; ValueError where it is none, with what 720p is of a wide picture."""
+    if match := re.fullmatch(r"(\d{2,5})[pP]", text, re.ASCII):
+        wide = round(int(match[1]) * 16 / 9)
+        raise ValueError(f"expected the longest side in pixels, got {text!r}, which is {wide} of a clip of 16:9")
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"expected the longest side in pixels, got {text!r}") from None
+
+
 @dataclass(frozen=True)
 class ClipSettings(Settings):
     """What is read of a clip."""
 
     size: int | None = setting(
-        None, "Longest side of the frames in pixels.", least=1, told="as they are", metavar="PIXELS"
+        None,
+        "Longest side of the frames in pixels.",
+        least=1,
+        told="as they are",
+        metavar="PIXELS",
+        parse=parse_side,
     )
     start: Fraction | None = setting(
         None,
