@@ -226,7 +226,7 @@ def test_changed_frames_and_masks_do_not_go_on(run: Run, monkeypatch: pytest.Mon
     ("arguments", "code", "message"),
     [
         ("--davis nowhere", 2, "'nowhere' does not exist"),
-        ("--davis wave", 2, "--davis wave: expected DAVIS, with sequences in JPEGImages/480p, found none"),
+        ("--davis wave", 2, "--davis: wave: expected DAVIS, with sequences in JPEGImages/480p, found none"),
         ("--sequences swan,cat", 2, "davis has no DAVIS sequence 'cat'; there is: dog, swan"),
         ("--sequences ,", 2, "--sequences names none"),
         ("--styles nothing", 2, "no style is named 'nothing'"),

@@ -122,10 +122,12 @@ def test_an_unknown_number_of_frames_is_said(run: Run, monkeypatch: pytest.Monke
 
 
 def test_the_time_of_a_clip_is_that_of_all_its_frames(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clip_plan, "_iteration", lambda *_: 2.0)
+    monkeypatch.setattr(clip_plan, "_iterations", lambda *_: [1.0, 2.0, 3.0])
     monkeypatch.setattr(clip_plan, "flow_seconds", lambda *_: 5.0)
     monkeypatch.setattr("nststab.tasks.flow.flow_seconds", lambda *_: 5.0)
-    assert rows(run(f"{COMMANDS['ruder']} --plan"))["time"] == "36 s, 11 s for each of the frames"  # 7*2, twice 3*2+5
+    said = rows(run(f"{COMMANDS['ruder']} --plan"))
+    assert said["range"] == "26 s to 55 s"  # iterations took 1 to 3 seconds, the flow always 5; a fifth more may come
+    assert said["time"] == "36 s, 11 s for each of the frames"  # 7*2, twice 3*2+5
     assert rows(run(f"{COMMANDS['ruder']} --plan --set ruder.long_term=1,2"))["time"].startswith("46 s")
     # three passes over three frames: the first of 7, two of 3 iterations, and two flows
     assert rows(run(f"{COMMANDS['passes']} --plan"))["time"] == "88 s, 31 s for each of the frames"

@@ -520,12 +520,12 @@ def test_the_traces_of_a_card_stand_for_a_picture(run: Run, tiny_vgg: Perceptual
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("", "expected VIDEOs of a fixed camera, or --clips"),
-        ("--styles wave --clips wave=road", "--styles needs VIDEOs of a fixed camera"),
+        ("", "expected videos of a fixed camera, or clips"),
+        ("--styles wave --clips wave=road", "--styles needs videos of a fixed camera"),
         ("rod", "Path 'rod' does not exist; did you mean road?"),
         ("-", "-: expected a file or a folder, which can be read more than once, got a pipe"),
         ("wave/image.png", "wave/image.png: expected a clip of at least two frames, got one"),
-        ("road road", "VIDEO: two clips are called road, road and road"),
+        ("road road", "video: two clips are called road, road and road"),
         ("road --styles wave --methods recurrent", "the style wave has no network for the method recurrent"),
         ("road --styles wave/image.png", "the method independent needs a trained style"),
         ("road --styles wave/independent.safetensors", "no picture for its Gram trace; put the network into a folder"),

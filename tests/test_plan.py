@@ -129,7 +129,7 @@ def test_two_steps_are_in_memory_at_the_same_time() -> None:
     part = Measured(Seconds(5.0, 2.0), 1e9, 990.0, 640, 360)
     both = Plan(work(), (part, part), None)
     assert both.peak == needed(640, 360, steps=2)
-    assert both.seconds == (10.0, 4.0)
+    assert both.seconds == Seconds(10.0, 4.0)
 
 
 def test_a_job_is_measured_only_where_it_may_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:

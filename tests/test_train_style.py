@@ -257,7 +257,7 @@ def test_a_photograph_that_goes_between_two_runs_does_not_begin_it_afresh(
 def test_a_finished_style_is_written_over_only_when_asked() -> None:
     train()
     before = Path("own/recurrent.safetensors").read_bytes()
-    with pytest.raises(SettingError, match=r"^own exists; say -y to overwrite it$"):
+    with pytest.raises(SettingError, match=r"^own exists; say restart=True to overwrite it$"):
         train()
     assert train(settings=seeded(1), restart=True).card["seed"] == 1
     assert Path("own/recurrent.safetensors").read_bytes() != before
@@ -266,7 +266,7 @@ def test_a_finished_style_is_written_over_only_when_asked() -> None:
 def test_a_folder_of_something_else_is_left_alone() -> None:
     Path("own/training").mkdir(parents=True)
     Path("own/training/notes.txt").write_text("mine")
-    with pytest.raises(SettingError, match=r"^own exists; say -y to overwrite it$"):
+    with pytest.raises(SettingError, match=r"^own exists; say restart=True to overwrite it$"):
         train()
     train(restart=True)
     assert Path("own/training/notes.txt").read_text() == "mine"
@@ -366,14 +366,15 @@ def test_davis_takes_the_place_of_the_bundled_clip(monkeypatch: pytest.MonkeyPat
 def test_the_command_trains_and_says_what_it_does(run: Run) -> None:
     planned = run(f"{STYLE} {SMALL} --plan --effort 30")
     assert (planned.exit_code, planned.stderr, Path("own").exists()) == (0, "", False)
-    begins, *stages, memory, total = planned.stdout.splitlines()
+    begins, *stages, memory, figures, total = planned.stdout.splitlines()
     assert begins == "begins     from alike, the nearest of 2 shipped styles"
     assert stages == [
         "stage 1    image, 60 steps on 32x32, 1 a step: 2 min, 2 s a step",
         "stage 2    video, 60 steps on 32x32, 1 a step of 2 frames: 2 min, 2 s a step",
     ]
     assert re.fullmatch(r"memory     \d\.\d\d GiB at the peak, \d+\.\d\d GiB available", memory)
-    assert total == "total      4 min, and then the figures"
+    # two validations of each stage take as long as 5.3 and 2.7 steps; three frames of figures, twice a crop's size
+    assert (figures, total) == ("figures    6.8 s", "total      4 min, 4 min to 5 min")
     result = run(f"{STYLE} {SMALL} --seed 3 --start-from package/styles/other")
     assert result.exit_code == 0, result.stderr
     told = result.stderr.splitlines()

@@ -133,7 +133,7 @@ def style(
         "restart": yes or plan,
     }
     if plan:
-        click.echo("\n".join(plan_lines(style_training(style_image, **asked))))
+        click.echo("\n".join(plan_lines(style_training(style_image, **asked), davis)))
         return
     with _stoppable() as stop:
         told = _told_command(style_image, photos, output)

@@ -178,7 +178,7 @@ class Cast:
         def measure(across: int, down: int) -> Seconds:
             if method in METHODS:
                 settings = self.methods_settings(**changes)
-                first, later = frame_seconds(method, self.sources[style], settings, self.where, across, down)
+                first, later, *_ = frame_seconds(method, self.sources[style], settings, self.where, across, down)
                 return Seconds(
                     first, later + (flow_seconds(settings.flow.method, across, down) if method == "ruder" else 0)
                 )

@@ -14,12 +14,12 @@ from nststab.methods.build import Machine, build, frame_settings, later_iteratio
 from nststab.methods.deflicker import Deflicker
 from nststab.methods.settings import FEED_FORWARD, DeflickerSettings, MethodSettings
 from nststab.styles.source import Style
-from nststab.tasks.plan import Seconds, Step, Work, noise, sized_like
+from nststab.tasks.plan import Seconds, Step, Work, added, noise, sized_like
 from nststab.tasks.settings import StylizeSettings
 from nststab.video.clip import Clip
 from nststab.video.images import picture_size
 
-_REPEATED = 2  # frames or iterations after which the quickest counts
+_REPEATED = 2  # frames or iterations that are measured
 _PICTURE = 12  # bytes a pixel of a float32 RGB picture
 _WAITING = 11  # pictures that are read ahead, in work, and in the writer
 _DECODED = 75  # bytes a pixel of the source: a decoder's references, and the frame before it is scaled
@@ -40,8 +40,7 @@ def clip_work(
     """The work of a command on a clip with our `methods`; the output of `compare` is several `panels` wide."""
 
     def frame(width: int, height: int) -> Seconds:
-        times = [frame_seconds(method, style, settings, where, width, height) for method in methods]
-        return Seconds(sum(time.first for time in times), sum(time.later for time in times))
+        return added(frame_seconds(method, style, settings, where, width, height) for method in methods)
 
     steps: list[Step] = [frame]
     if "ruder" in methods and settings.flow.files is None:
@@ -105,22 +104,22 @@ def frame_seconds(
         network = build(method, style, settings, longest_side=longest, machine=where)
         marks = [time.monotonic()]
         marks += [time.monotonic() for _ in network(as_frames(noise(width, height, 1 + _REPEATED)))]
-        return Seconds(*[_least(marks[1:])] * 2)
-    one = _iteration(style, settings, where, width, height)
+        return Seconds.of(_between(marks[1:]))
+    one = _iterations(style, settings, where, width, height)
     loop = frame_settings(settings)
     scales = [scale for scale in range(1, settings.gatys.scales) if min(width, height) / 2**scale >= SMALLEST_SCALE]
     first = loop.iterations + sum(loop.coarse_iterations / 4**scale for scale in scales)
     if method == "gatys":
-        return Seconds(one * first, one * first)
+        return Seconds.of(one, first, first)
     later = later_iterations(settings)
     if settings.ruder.passes > 1:
         each = first + (settings.ruder.passes - 1) * later
-        return Seconds(one * each, one * each)
-    return Seconds(one * first, one * later)
+        return Seconds.of(one, each, each)
+    return Seconds.of(one, first, later)
 
 
-def _iteration(style: Style, settings: MethodSettings, where: Machine, width: int, height: int) -> float:
-    """Seconds of an iteration."""
+def _iterations(style: Style, settings: MethodSettings, where: Machine, width: int, height: int) -> Sequence[float]:
+    """Seconds of some iterations."""
     marks: list[float] = []
     gatys = replace(settings.gatys, iterations=(_REPEATED,), scales=1, init="content")
     short = replace(settings, gatys=gatys)
@@ -134,7 +133,7 @@ def _iteration(style: Style, settings: MethodSettings, where: Machine, width: in
     )
     for _ in stylizer(as_frames(noise(width, height))):
         pass
-    return _least(marks)
+    return _between(marks)
 
 
 def _flow_step(settings: MethodSettings) -> Step:
@@ -170,6 +169,6 @@ def flow_seconds(method: str, width: int, height: int) -> float:
     return time.monotonic() - started
 
 
-def _least(marks: Sequence[float]) -> float:
-    """The shortest time from one mark to the next: what disturbs only adds."""
-    return min(after - before for before, after in pairwise(marks))
+def _between(marks: Sequence[float]) -> list[float]:
+    """The times from one mark to the next."""
+    return [after - before for before, after in pairwise(marks)]

@@ -7,8 +7,9 @@ straight line in the pixels. On top come the frames that wait and what a codec h
 import ctypes
 import logging
 import math
+import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -27,6 +28,7 @@ _SMALL = 128  # longest side of the first run
 _LEAST = 32  # shortest side of any: networks need some pixels, and these fit anywhere
 _GROWTH = 3.0  # of the sides from one run to the next at most, so that memory is known before it is taken
 _PIECES = 1.15  # what a long job's memory comes to lie in, with threads beside it: 1.0 to 1.3 measured
+UNSEEN = 1.2  # reading, encoding and what else runs beside the steps that are measured
 _ROOM = 0.9  # the part of the available memory that a run may take
 # The interpreter's end touches pages of the libraries that nothing else does: 130 to 190 MB with torch and OpenCV.
 _END = 170e6
@@ -35,10 +37,28 @@ _MOST_FIXED, _MOST_PER_PIXEL = 1e9, 10e3
 
 
 class Seconds(NamedTuple):
-    """Time of a first frame or step, and of each later one."""
+    """Time of a first frame or step and of each later one; the quickest and the slowest measured, as parts of that."""
 
     first: float
     later: float
+    quickest: float = 1.0
+    slowest: float = 1.0
+
+    @classmethod
+    def of(cls, measured: Sequence[float], first: float = 1.0, later: float = 1.0) -> "Seconds":
+        """So many times the median of what was measured."""
+        middle = statistics.median(measured)
+        return cls(first * middle, later * middle, min(measured) / middle, max(measured) / middle)
+
+
+def added(parts: Iterable[Seconds]) -> Seconds:
+    """One after the other."""
+    parts = list(parts)
+    whole = sum(part.later for part in parts) or math.inf
+    quickest, slowest = (
+        sum(part.later * part[place] for part in parts) / whole if whole < math.inf else 1.0 for place in (2, 3)
+    )
+    return Seconds(sum(part.first for part in parts), sum(part.later for part in parts), quickest, slowest)
 
 
 Step = Callable[[int, int], Seconds]
@@ -119,7 +139,8 @@ def measured(
     (other, less), (pixels, most) = points[-2] if len(points) > 1 else (0, 0.0), points[-1]
     slope = max(0.0, (most - less) / (pixels - other))
     whole = width * height / pixels
-    return Measured(Seconds(took.first * whole, took.later * whole), most - slope * pixels, slope, *size)
+    seconds = took._replace(first=took.first * whole, later=took.later * whole)
+    return Measured(seconds, most - slope * pixels, slope, *size)
 
 
 def _scaled(width: int, height: int, scale: float) -> tuple[int, int]:
@@ -163,6 +184,7 @@ class Work:
         waiting: bytes of what a step does not show, for a width and height: frames that wait, codecs, history.
         advice: what to say for another longest side, such as `--size`; `least` is the least there can be.
         sized: width and height for another longest side.
+        beside: what else takes time, such as validations, in frames or steps.
         held: what the process held before all that.
     """
 
@@ -176,6 +198,7 @@ class Work:
     advice: Callable[[int], str]
     sized: Callable[[int], tuple[int, int]]
     least: int = 1
+    beside: float = 0.0
     pictures: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     held: Resident = field(default_factory=resident)
@@ -211,14 +234,19 @@ class Plan:
     @property
     def seconds(self) -> Seconds:
         """Of a first frame or step, and of each later one."""
-        first, later = (sum(times) for times in zip(*(part.seconds for part in self.parts), strict=True))
-        return Seconds(first, later)
+        return added(part.seconds for part in self.parts)
 
     @property
     def total_seconds(self) -> float | None:
-        """Of all frames or steps; None where their number is not known."""
+        """Of all frames or steps and what comes beside them; None where their number is not known."""
         frames, seconds = self.work.frames, self.seconds
-        return None if frames is None else seconds.first + max(0, frames - 1) * seconds.later
+        return None if frames is None else seconds.first + max(0, frames - 1 + self.work.beside) * seconds.later
+
+    @property
+    def range(self) -> tuple[float, float] | None:
+        """Between which the whole will lie: of the quickest and the slowest measured, and what was not measured."""
+        total, seconds = self.total_seconds, self.seconds
+        return None if total is None else (total * seconds.quickest, total * seconds.slowest * UNSEEN)
 
     @property
     def advice(self) -> str:
@@ -240,14 +268,18 @@ class Plan:
             "memory": f"{gib(self.peak)} at the peak",
             "available": known(self.available),
             "time": time_told,
+            **({"range": spanned(*self.range)} if self.range else {}),
             "probe": f"{part.width}x{part.height} added {gib(part.added(part.width, part.height))}",
             "verdict": "fits" if self.fits else f"does not fit; {self.advice}",
         }
         return "\n".join(f"{name:<11}{text}" for name, text in rows.items())
 
 
-def plan(work: Work, budget: float = 10.0) -> Plan:
-    """Measures the steps of a job, each for about `budget` seconds, and tells from that what the whole will take."""
+def plan(work: Work, budget: float = 40.0) -> Plan:
+    """Measures the steps of a job, each for `budget` seconds at most, and tells from that what the whole will take.
+
+    Frames of a smaller size take another time a pixel, so the real size is measured wherever that is quick enough.
+    """
     available = available_memory(work.device)
     parts = (
         measured(step, work.width, work.height, device=work.device, available=available, budget=budget)
@@ -302,6 +334,11 @@ def gib(count: float) -> str:
 def known(available: int | None) -> str:
     """Bytes in words, where the system tells them."""
     return "unknown" if available is None else gib(available)
+
+
+def spanned(low: float, high: float) -> str:
+    """A range of seconds in words."""
+    return f"{duration(low)} to {duration(high)}"
 
 
 def duration(seconds: float) -> str:

@@ -24,10 +24,22 @@ from nststab.storage.jobs import unfinished
 from nststab.styles.shipped import NETWORKS, Style
 from nststab.styles.source import picture_target, style_source
 from nststab.styles.trace_line import traces
-from nststab.tasks.plan import DoesNotFit, Work, duration, gib, known, plan, surely_fits
+from nststab.tasks.plan import (
+    UNSEEN,
+    DoesNotFit,
+    Seconds,
+    Work,
+    added,
+    duration,
+    gib,
+    known,
+    plan,
+    spanned,
+    surely_fits,
+)
 from nststab.tasks.train import never
 from nststab.tasks.training_plan import training_work
-from nststab.train.card import StyleFigures, StyleNetworks, davis_footage, demo_footage, style_card
+from nststab.train.card import StyleFigures, StyleNetworks, davis_footage, demo_footage, footage_of, style_card
 from nststab.train.loop import STATE, read_state
 from nststab.train.settings import ImageSettings, StyleSettings, VideoSettings
 from nststab.train.style import StyleFolder, StyleTraining, kind, sized, starting_style
@@ -110,7 +122,7 @@ def train_style(
         device=device,
         restart=restart,
     )
-    for line in plan_lines(training):
+    for line in plan_lines(training, Path(davis) if davis else None):
         log.info(line)
     painting, photos = Path(painting), Path(photos)
     picture = read_picture(painting).on_white()
@@ -224,32 +236,41 @@ def _fitting(training: StyleTraining, stage: ImageSettings | VideoSettings) -> I
     raise DoesNotFit(f"even crops of {size}x{size} need about {gib(need)} of memory, {gib(available)} are available")
 
 
-def plan_lines(training: StyleTraining) -> list[str]:
-    """What the training begins with, and how long each stage takes: one step of each that is not done is measured."""
+def plan_lines(training: StyleTraining, davis: Path | None = None) -> list[str]:
+    """What the training begins with, and how long each stage takes: some steps of each that is not done are measured.
+
+    A picture of the figures, at the end, takes about as long as one of a step.
+    """
     device = training.training.device
     available = available_memory(device)
     lines = [f"begins     from {training.start.name}, {training.start.why}"]
     works = [_work(training, stage) for stage in training.stages]  # before any is measured, which leaves memory behind
-    total, peak = 0.0, 0
+    parts, peak = list[Seconds](), 0
+    frames, size = footage_of(davis)
     outputs = training.folder.outputs(training.stages)
     for number, (stage, work, output) in enumerate(zip(training.stages, works, outputs, strict=True), 1):
         saved = read_state(unfinished(output) / STATE) if training.resumes else None
         left = stage.steps - (saved["step"] if saved else 0)
         if left:
             made = plan(work)
-            seconds, peak = left * made.seconds.later, max(peak, made.peak)
+            each, peak = made.seconds, max(peak, made.peak)
+            seconds = left * (1 + work.beside / stage.steps) * each.later
             steps = str(stage.steps) if left == stage.steps else f"the last {left} of {stage.steps}"
             clips = f" of {stage.length} frames" if isinstance(stage, VideoSettings) else ""
             text = f"{steps} steps on {stage.width}x{stage.height}, {stage.batch} a step{clips}"
-            lines.append(
-                f"stage {number}    {kind(stage)}, {text}: {duration(seconds)}, {duration(seconds / left)} a step"
-            )
-            total += seconds
+            lines.append(f"stage {number}    {kind(stage)}, {text}: {duration(seconds)}, {duration(each.later)} a step")
+            pictures = stage.batch * (stage.length if isinstance(stage, VideoSettings) else 1)
+            measuring = each.later / pictures * frames * size**2 / (stage.width * stage.height)
+            parts.append(each._replace(later=seconds))
         else:
             lines.append(f"stage {number}    {kind(stage)}, {stage.steps} steps: done")
     if peak:
         lines.append(f"memory     {gib(peak)} at the peak, {known(available)} available")
-    return [*lines, f"total      {duration(total)}, and then the figures"]
+    if not parts:
+        return [*lines, "total      the figures"]
+    whole = added([*parts, parts[-1]._replace(later=measuring)])
+    span = spanned(whole.later * whole.quickest, whole.later * whole.slowest * UNSEEN)
+    return [*lines, f"figures    {duration(measuring)}", f"total      {duration(whole.later)}, {span}"]
 
 
 def _work(training: StyleTraining, stage: ImageSettings | VideoSettings) -> Work:

@@ -16,9 +16,10 @@ from nststab.train.settings import TrainingSettings
 from nststab.vgg import PerceptualNetwork
 
 _LEAST_CROP = 32
-_REPEATED = 2  # steps after which the quicker one counts
+_REPEATED = 3  # steps that are measured
 _CROP = 12  # bytes a pixel of a float32 RGB picture
-_VALIDATED = 8  # pictures that are held out
+_VALIDATED, _VALIDATED_CLIPS = 8, 4  # pictures that are held out, or clips made of them
+_FORWARD = 1 / 3  # of a step's time: without the gradient
 
 
 def training_work(
@@ -34,7 +35,7 @@ def training_work(
     network, unstyled = deepcopy(network), _unstyled(vgg, loss)  # of the job's own no gradient must be left
 
     def step(width: int, height: int) -> Seconds:
-        return Seconds(*[_step_seconds(network, unstyled, settings, length, width, height)] * 2)
+        return Seconds.of(_step_seconds(network, unstyled, settings, length, width, height))
 
     def sized(longest: int) -> tuple[int, int]:
         scale = longest / max(settings.width, settings.height)
@@ -45,6 +46,7 @@ def training_work(
         return f"--height {height} --width {width}" + (", or a smaller --batch" if settings.batch > 1 else "")
 
     clips = f" of {length} frames" if length > 1 else ""
+    validations = settings.steps // settings.validate_every + 2  # before the first step and after the last
     return Work(
         {
             "crops": f"{settings.width}x{settings.height}, {settings.batch} a step{clips}",
@@ -60,6 +62,7 @@ def training_work(
         advice,
         sized,
         _LEAST_CROP,
+        validations * _FORWARD * (_VALIDATED if length == 1 else _VALIDATED_CLIPS) / settings.batch,
         images,
         vgg.mean.device,
     )
@@ -80,8 +83,8 @@ def _step_seconds(
     length: int,
     width: int,
     height: int,
-) -> float:
-    """Seconds of a training step on noise."""
+) -> list[float]:
+    """Seconds of some training steps on noise."""
     device = next(network.parameters()).device
     frames = (
         torch.cat(list(noise(width, height, settings.batch * length))).view(-1, length, 3, height, width).to(device)
@@ -96,7 +99,7 @@ def _step_seconds(
         optimizer.step()
         next(network.parameters()).sum().item()  # waits for an accelerator
         marks.append(time.monotonic())
-    return min(after - before for before, after in pairwise(marks))  # what disturbs only adds
+    return [after - before for before, after in pairwise(marks)]
 
 
 def _terms(network: TransformationNetwork, loss: PerceptualLoss, frames: Tensor) -> list[Tensor]:

@@ -71,6 +71,13 @@ def davis_footage(davis: Path) -> Iterator[Footage]:
         yield Footage(sequence.name, list(frames), list(masks))
 
 
+def footage_of(davis: Path | None) -> tuple[int, int]:
+    """How many frames the figures will be of, and their longest side: of DAVIS, or of the bundled clip."""
+    if davis is None:
+        return _DEMO_FRAMES, _DEMO_SIZE
+    return _DAVIS_FRAMES * len(davis_sequences(davis, None, DAVIS_SIZE)), DAVIS_SIZE
+
+
 @dataclass(frozen=True)
 class StyleNetworks:
     """The networks of a trained style with what their pictures are measured by."""
