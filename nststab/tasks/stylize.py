@@ -238,7 +238,7 @@ class _ClipJob:
         if settings.precision == "float16" and method in OPTIMISERS:
             raise SettingError(f"precision: float16 has not the range for {method}")
         if own is not None:
-            given = [name for name in ("device", "precision") if getattr(settings, name) != "auto"]
+            given = [one.name for one in settings.given() if one.name in ("device", "precision", "engine")]
             for name in [*given, *(["style"] if style else [])]:
                 raise SettingError(f"{name} has no effect on {method}")
         chosen = chosen_style(style, settings.gatys.style_weights) if own is None else None
