@@ -180,7 +180,7 @@ def test_quiet_is_silent_and_verbose_says_more(run: Run) -> None:
         assert done(run(arguments)).stderr == ""
     spoken = done(run(f"stylize film -o c/ {RECURRENT} -v")).stderr.splitlines()
     assert spoken[0].startswith("computing on cpu")
-    assert spoken[1] == "recurrent in float32"
+    assert spoken[1] == "recurrent in float32 by torch"
     assert spoken[2].startswith("3 frames in ")
 
 

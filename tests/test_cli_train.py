@@ -106,7 +106,7 @@ def test_image_then_video_make_the_networks_of_a_style(run: Run) -> None:
     assert mean.training == {**image.training, "average": {"share": 0.25, "first": image.training}}
     assert set(mean.style) == set(image.style)
     refused = run(average.format("video.safetensors"))
-    assert (refused.exit_code, "networks of the same kind" in refused.stderr) == (1, True)
+    assert (refused.exit_code, "have no average" in refused.stderr) == (1, True)
 
 
 def test_a_run_leaves_a_log_and_pictures(run: Run) -> None:

@@ -157,7 +157,7 @@ def test_train_style(
         image=ImageSettings(steps=2, height=32, width=32, style_size=SIZE),
         video=VideoSettings(steps=1, height=32, width=32, length=2),
     )
-    monkeypatch.setattr(train_style, "StyleSettings", lambda: small)
+    monkeypatch.setattr(StyleSettings, "of", lambda _given: small)
     monkeypatch.setattr(training_card, "_DEMO_FRAMES", 2)
     monkeypatch.setattr(training_card, "_DEMO_SIZE", 48)
     monkeypatch.setattr(train_style, "plan", two_seconds_a_step)

@@ -610,9 +610,9 @@ def test_styles_predicts_from_what_an_experiment_wrote(
     result = run("styles new.png wave/image.png")
     assert (result.exit_code, result.stderr) == (0, "")
     found = read_measured(Path("out/results.json"))
-    lines = [line for line in result.stdout.splitlines() if line.startswith("│")]
-    for line, path in zip(lines, ("new.png", "wave/image.png"), strict=True):
-        cells = [cell.strip() for cell in line.split("│")[1:-1]]
+    rows = {cells[0]: cells for cells in (line.split(maxsplit=4) for line in result.stdout.splitlines()) if cells}
+    for path in ("new.png", "wave/image.png"):
+        cells = rows[Path(path).name]
         trace = traces(tiny_vgg, read_picture(Path(path)).rgb)
         predicted = found.lines[found.layer].predict(trace[found.layer])
         assert cells[:3] == [Path(path).name, *(f"{trace[layer]:.1f}" for layer in LAYERS)]

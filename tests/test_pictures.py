@@ -111,7 +111,7 @@ def test_a_still_gif_is_a_picture_and_a_moving_one_a_clip(run: Run) -> None:
     assert (kind_of("still.gif"), kind_of("moving.gif")) == ("picture", "video")
     result = run("stylize still.gif -o out.png --style net.safetensors --method independent")
     assert result.exit_code == 0, result.output
-    result = run("stylize moving.gif -o out.png --style net.safetensors --method independent")
+    result = run("stylize moving.gif -o other.png --style net.safetensors --method independent")
     assert "a clip does not fit into one picture" in result.output
 
 

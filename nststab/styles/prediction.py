@@ -41,7 +41,7 @@ def predict(images: Sequence[Path]) -> Predictions:
             [image.name, *figures, _shown(prediction.value), f"{_shown(prediction.low)} to {_shown(prediction.high)}"]
         )
         sentences.append(f"{image.name}: {placed(prediction, trace[measured.layer], measured)}")
-    columns = ("picture", *(f"trace {layer}" for layer in LAYERS), "instability", "95 % of such styles")
+    columns = ("picture", *(f"trace {layer}" for layer in LAYERS), "instability", "95 % range")
     return Predictions(Table("", columns, rows), [*sentences, basis(measured)])
 
 

@@ -1,0 +1,264 @@
+"""Mutated clips, pictures, flows and weights through the command line: python tests/fuzz.py 1000 [SEED]
+
+Each case is a small, valid file of which bytes are changed, cut out, doubled or cut off, given to a command in a
+process of its own. None may end in a traceback, a signal, a hang, a success without a readable output, or a file that
+is half written. What does is told, and its file is kept in the folder fuzz_findings.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process with other threads cannot be forked safely
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import av
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+import nststab.cli.compare
+import nststab.cli.optimize
+import nststab.cli.score
+import nststab.cli.stylize
+import nststab.tasks.compare
+import nststab.tasks.score  # noqa: F401  what a child would else import each time
+from nststab.cli import group
+from nststab.flow.files import write_flo
+from nststab.losses import LossSettings, style_target
+from nststab.networks.checkpoints import Checkpoint, save_checkpoint
+from nststab.networks.transformation import NetworkConfig, TransformationNetwork
+from nststab.vgg import PerceptualNetwork
+from nststab.video.clip import open_clip
+from nststab.video.images import write_picture
+from tests.conftest import moving_picture, tiny_state_dict
+
+LIMIT = 120  # seconds after which a case is taken for a hang, also on a busy machine
+TRACEBACK, UNREADABLE = 99, 98  # exit codes of a child
+CLIPS = ("mp4", "mkv", "webm", "ts", "avi", "flv", "gif", "y4m")
+PICTURES = ("png", "jpg", "tif", "webp", "bmp")
+
+
+class Case(NamedTuple):
+    """A file to be mutated, and a command that reads it as IN and writes OUT."""
+
+    file: str
+    command: str
+    output: str
+
+
+def cases() -> list[Case]:
+    """Every kind of file with every command that reads it."""
+    network = "--style net.safetensors --method independent --precision float32"
+    vgg = "--vgg-weights vgg.safetensors"
+    optimizing = f"-o OUT {vgg} --iterations"
+    flow = "flow/forward_1_2.flo"
+    found = [Case(f"clip.{kind}", f"stylize IN -o OUT {network}", "out.mp4") for kind in CLIPS]
+    found += [Case(f"clip.{kind}", "stylize IN -o OUT --method fuzz_own:same", "out.webm") for kind in CLIPS]
+    found += [Case(f"clip.{kind}", f"score IN IN --json OUT {vgg}", "out.json") for kind in CLIPS]
+    found += [Case(f"picture.{kind}", f"stylize IN -o OUT {network}", "out.png") for kind in PICTURES]
+    found += [Case(f"picture.{kind}", f"optimize whole.png IN {optimizing} 1", "out.png") for kind in PICTURES]
+    found += [Case(flow, f"optimize film whole.png {optimizing} 1,1 --flow flow", "out/")]
+    found += [Case("net.safetensors", f"stylize whole.png -o OUT {network}", "out.png")] * 2
+    found += [Case("vgg.safetensors", f"optimize whole.png whole.png {optimizing} 1", "out.png")] * 2
+    return found
+
+
+def make_files(folder: Path) -> None:
+    """Small, valid files of all kinds."""
+    pictures = [moving_picture(number, 32, 32) for number in range(6)]
+    (folder / "film").mkdir()
+    for number, picture in enumerate(pictures[:2]):
+        write_picture(folder / f"film/{number + 1:04}.png", picture)
+    write_picture(folder / "whole.png", pictures[0])
+    for kind in PICTURES:
+        write_picture(folder / f"picture.{kind}", pictures[1])
+    for kind in CLIPS:
+        _write_clip(folder / f"clip.{kind}", pictures)
+    (folder / "flow").mkdir()
+    for direction, (first, second) in {"forward": (1, 2), "backward": (2, 1)}.items():
+        write_flo(folder / f"flow/{direction}_{first}_{second}.flo", torch.zeros(1, 2, 32, 32))
+    save_file(tiny_state_dict(), folder / "vgg.safetensors")
+    target = style_target(PerceptualNetwork(tiny_state_dict()), pictures[0], LossSettings().style_layers)
+    torch.manual_seed(0)
+    network = TransformationNetwork(NetworkConfig(widths=(4, 6, 8), blocks=1))
+    save_checkpoint(folder / "net.safetensors", Checkpoint(network, target))
+    (folder / "fuzz_own.py").write_text("def same(frames):\n    yield from frames\n")
+
+
+_CODECS = {"webm": ("libvpx-vp9", "libopus"), "avi": ("mjpeg", "mp3"), "flv": ("flv1", None), "gif": ("gif", None)}
+
+
+def _write_clip(path: Path, pictures: list[torch.Tensor]) -> None:
+    kind = path.suffix[1:]
+    if kind == "y4m":
+        data = b"YUV4MPEG2 W32 H32 F25:1 Ip A1:1 C444\n"
+        rgb = [(picture[0] * 255).byte().numpy().tobytes() for picture in pictures]
+        path.write_bytes(data + b"".join(b"FRAME\n" + frame for frame in rgb))
+        return
+    video, audio = _CODECS.get(kind, ("libx264", "aac"))
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream(video, rate=25)
+        stream.width = stream.height = 32
+        stream.pix_fmt = {"mjpeg": "yuvj420p", "gif": "rgb8"}.get(video, "yuv420p")
+        track: Any = container.add_stream(audio, rate=48000, layout="stereo") if audio else None
+        for number, picture in enumerate(pictures):
+            pixels = (picture[0].permute(1, 2, 0) * 255).byte().numpy()
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+            frame.time_base, frame.pts = Fraction(1, 25), number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+        if track is not None:
+            kind_of_samples = track.codec_context.format.name
+            resampler = av.AudioResampler(format=kind_of_samples, layout="stereo", rate=48000)
+            sound = av.AudioFrame.from_ndarray(np.zeros((2, 11520), np.float32), format="fltp", layout="stereo")
+            sound.sample_rate, sound.time_base, sound.pts = 48000, Fraction(1, 48000), 0
+            for part in resampler.resample(sound):
+                container.mux(track.encode(part))
+            container.mux(track.encode(None))
+
+
+def mutated(data: bytes, rng: random.Random) -> bytes:
+    """The file with some of its bytes changed, cut out, doubled, or cut off, more often near its begin."""
+    changed = bytearray(data)
+    for _ in range(rng.choice((1, 1, 1, 2, 5, 20))):
+        place = min(len(changed) - 1, int(len(changed) * rng.random() ** rng.choice((1, 4))))
+        length = rng.choice((1, 4, 64, 1000))
+        match rng.randrange(6):
+            case 0 | 1:
+                changed[place] = rng.randrange(256)
+            case 2:
+                changed[place : place + length] = bytes(rng.choice((0, 255)) for _ in range(1)) * length
+            case 3:
+                changed[place : place + length] = b""
+            case 4:
+                changed[place:place] = changed[place : place + length]
+            case _:
+                del changed[max(1, place) :]
+        if not changed:
+            return b""
+    return bytes(changed)
+
+
+def run(case: Case, folder: Path) -> str:
+    """What is wrong with how the command ends, if anything is; run in a copy of the files."""
+    arguments = [word.replace("IN", case.file).replace("OUT", case.output) for word in case.command.split()]
+    before = set(folder.rglob("*"))
+    log = folder.with_suffix(".log")
+    child = os.fork()
+    if child == 0:
+        _child(arguments, folder, log, case.output)
+    status, deadline = None, time.monotonic() + LIMIT
+    while status is None and time.monotonic() < deadline:
+        ended, code = os.waitpid(child, os.WNOHANG)
+        status = code if ended else None
+        time.sleep(0.003)
+    said = log.read_text(errors="replace") if log.exists() else ""
+    if status is None:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return f"hangs\n{said}"
+    if os.WIFSIGNALED(status):
+        return f"ends by signal {os.WTERMSIG(status)}\n{said}"
+    code = os.WEXITSTATUS(status)
+    if code == TRACEBACK or "Traceback" in said:
+        return f"ends in a traceback\n{said}"
+    if code == UNREADABLE:
+        return f"succeeds without a readable output\n{said}"
+    errors = [line for line in said.splitlines() if line.startswith("Error: ")]
+    if code and len(errors) != 1:
+        return f"ends with {code} and {len(errors)} lines of error\n{said}"
+    left = {path for path in set(folder.rglob("*")) - before if path.is_file() and "__pycache__" not in path.parts}
+    if code and left and "is kept in" not in said:
+        return f"leaves {', '.join(sorted(path.name for path in left))}\n{said}"
+    return ""
+
+
+def _child(arguments: list[str], folder: Path, log: Path, output: str) -> None:
+    os.chdir(folder)
+    os.environ["XDG_CACHE_HOME"] = str(folder.parent / "cache")
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    code: Any = TRACEBACK
+    try:
+        group.main(args=arguments, prog_name="nststab", standalone_mode=True)
+    except SystemExit as end:
+        code = end.code or 0
+        if code == 0:
+            code = 0 if _is_readable(Path(output)) else UNREADABLE
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _is_readable(output: Path) -> bool:
+    if output.suffix == ".json":
+        return bool(output.read_text())
+    return any(True for _ in open_clip(output).frames())
+
+
+@contextmanager
+def forked_from() -> Iterator[Path]:
+    """A folder with all files, in a process that has no other threads."""
+    with tempfile.TemporaryDirectory(prefix="nststab_fuzz_") as name:
+        made = Path(name) / "files"
+        made.mkdir()
+        child = os.fork()  # encoders leave threads behind
+        if child == 0:
+            code = 1
+            try:
+                make_files(made)
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitpid(child, 0)[1] == 0, "the valid files cannot be made"
+        yield made
+
+
+def fuzz(count: int, seed: int, tell: Callable[[str], None]) -> int:
+    """How many of so many cases ended wrongly; `tell` hears of each."""
+    wrong, kinds = 0, cases()
+    with forked_from() as files:
+        for case in dict.fromkeys(kinds):
+            work = files.with_name("valid")
+            shutil.copytree(files, work)
+            if problem := run(case, work):
+                tell(f"valid {case.file}: {case.command}: {problem}")
+                wrong += 1
+            shutil.rmtree(work)
+        for number in range(count):
+            rng = random.Random(f"{seed} {number}")
+            case, work = rng.choice(kinds), files.with_name(f"case_{number}")
+            shutil.copytree(files, work)
+            (work / case.file).write_bytes(mutated((work / case.file).read_bytes(), rng))
+            if problem := run(case, work):
+                wrong += 1
+                kept = Path("fuzz_findings") / f"{seed}_{number}_{Path(case.file).name}"
+                kept.parent.mkdir(exist_ok=True)
+                shutil.copy(work / case.file, kept)
+                tell(f"{kept}: {case.command}: {problem}")
+            shutil.rmtree(work)
+    return wrong
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("count", type=int, help="how many mutated files")
+    parser.add_argument("seed", type=int, nargs="?", default=0)
+    given = parser.parse_args()
+    found = fuzz(given.count, given.seed, print)
+    print(f"{found} of {given.count} cases ended wrongly")
+    sys.exit(1 if found else 0)
