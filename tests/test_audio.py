@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 
 from nststab.cli import group
 from nststab.errors import NststabError
+from nststab.video.audio import _is_placed
 from nststab.video.clip import convert_clip, open_clip
 
 RATE = 48000
@@ -122,6 +124,13 @@ def test_sides_without_a_back_and_layouts_that_do_not_fit_are_placed_and_told(tm
     assert "the audio's channels, 6.1, are written as 7.1" in notes
     behind = {"FL": 40, "FR": 80, "FC": 120, "LFE": 160, "BL": 200, "BR": 200, "SL": 240, "SR": 280}
     assert heard_in(tmp_path / "out.mp4") == pytest.approx(behind, abs=2)
+
+
+def test_channels_that_only_damage_can_tell_of_have_no_place() -> None:
+    nowhere = SimpleNamespace(name="NONE")
+    unplaced = {count: SimpleNamespace(channels=[nowhere] * count, nb_channels=count) for count in (2, 16, 53)}
+    assert [_is_placed(layout) for layout in unplaced.values()] == [True, True, False]
+    assert _is_placed(av.AudioLayout("6.1"))
 
 
 def test_more_channels_than_the_codec_holds_end_in_one_line(tmp_path: Path) -> None:

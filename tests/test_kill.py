@@ -24,7 +24,7 @@ from nststab.video.images import write_picture
 from tests.conftest import tiny_state_dict
 
 ROOT = Path(__file__).resolve().parents[1]
-KILLS = 4  # of each of nine commands
+KILLS = {"network": 20}  # of each of nine commands, else 4
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux, to fork safely")
 
 # Importing torch takes longer than these jobs, so one process imports all and forks a child for each run. That is safe
@@ -198,14 +198,14 @@ def test_a_command_that_is_killed_goes_on_to_the_same_bytes(commands: Commands, 
     undisturbed = commands.run(command.replace("OUT", f"{job}_whole"), f"{job}_cache")
     assert undisturbed.code == 0, undisturbed.said
     expected = contents(commands.folder / f"{job}_whole{suffix}")
-    killed, went_on, attempt = 0, 0, 0
-    while killed < KILLS:  # a run may end before it is killed: then once more from the start
+    killed, went_on, attempt, kills = 0, 0, 0, KILLS.get(job, 4)
+    while killed < kills:  # a run may end before it is killed: then once more from the start
         attempt += 1
         name = f"{job}_{attempt}"
         kept = f"{name}{suffix}.unfinished/{PASS if job == 'passes' else 'frames'}"
         begun = Path(f"{name}{suffix}.unfinished/state.pt" if job in ("image", "video") else kept)
         while True:
-            moment = moments.uniform(0, 0.4) * undisturbed.seconds if killed < KILLS else None
+            moment = moments.uniform(0, 0.4) * undisturbed.seconds if killed < kills else None
             wait_for = begun if killed == 0 else None  # so that one at least has something to go on from
             run = commands.run(command.replace("OUT", name), f"{name}_cache", moment, wait_for)
             went_on += "going on: " in run.said

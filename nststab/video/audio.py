@@ -172,10 +172,13 @@ class AudioTrack:
 
     def _decode(self, packet: Any) -> list[Any]:
         try:
-            return list(packet.decode())
+            frames = list(packet.decode())
         except av.FFmpegError:  # damage makes decoders fail in many ways
+            frames = []
             self._damaged += 1
-            return []
+        placed = [frame for frame in frames if _is_placed(frame.layout)]
+        self._damaged += len(placed) < len(frames)
+        return placed
 
     def _encode(self, samples: "_Samples", frame: Any) -> None:
         coded = []
@@ -197,6 +200,19 @@ def check_audio(source: Source, copied: frozenset[str] | None, encoder: str) -> 
         stream: Any = container.streams.best("audio")
         if copied is not None and stream.codec.canonical_name not in copied:
             _fitting_layout(source.path, stream.codec_context, encoder)
+
+
+def _is_unplaced(layout: Any) -> bool:
+    """Whether its channels have no places, as those of raw audio often have not."""
+    return all(channel.name == "NONE" for channel in layout.channels)
+
+
+def _is_placed(layout: Any) -> bool:
+    """Whether its channels have places, or it is known where so many belong: of 53 that damage tells of it is not."""
+    try:
+        return not _is_unplaced(layout) or bool(av.AudioLayout(f"{layout.nb_channels}c"))
+    except ValueError:
+        return False
 
 
 def _fitting_layout(path: Path, context: Any, encoder: str) -> Any:
@@ -261,7 +277,7 @@ class _Samples:
     def _filters(self, frame: Any) -> Any:
         rate, layout = frame.sample_rate, frame.layout
         own = self._encoder.layout
-        if all(channel.name == "NONE" for channel in layout.channels):  # raw audio often does not place its channels
+        if _is_unplaced(layout):
             layout = own if own.nb_channels == layout.nb_channels else av.AudioLayout(f"{layout.nb_channels}c")
         cut = {"start_pts": self._begin, "end_pts": self._end}
         first = {} if self._due is None else {"first_pts": f"{round(self._due * rate)}"}
