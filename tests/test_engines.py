@@ -12,7 +12,7 @@ from click.testing import CliRunner
 import nststab
 from nststab.cli import group
 from nststab.engines import Engine, make_engine
-from nststab.engines.openvino_engine import OpenVinoEngine
+from nststab.engines.openvino_engine import OpenVinoEngine, SignalStack
 from nststab.engines.torch_engine import TorchEngine
 from nststab.errors import NststabError, SettingError
 from nststab.networks.transformation import KINDS, NetworkConfig, TransformationNetwork
@@ -88,6 +88,15 @@ def test_what_an_engine_cannot_do_is_told() -> None:
         make_engine("openvino", network("paper"), "cpu", "float16")
     with pytest.raises(NststabError, match="runs on the processor here, not on cuda"):
         make_engine("openvino", network("paper"), "cuda")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux' stack for signals")
+def test_openvino_leaves_the_stack_for_signals_as_it_was() -> None:
+    """Or Ctrl-C after a network is gone ends in a segmentation fault."""
+    before = SignalStack.of_thread()
+    make_engine("openvino", network("paper"))(torch.rand(1, 3, 32, 40))
+    after = SignalStack.of_thread()
+    assert (after.address, after.flags, after.size) == (before.address, before.flags, before.size)
 
 
 def test_openvino_reports_to_nobody() -> None:

@@ -1,7 +1,10 @@
 """Networks run by OpenVINO on x86 and Arm processors (the extra `nststab[openvino]`)."""
 
+import ctypes
 import sys
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -43,7 +46,8 @@ class OpenVinoEngine:
     def __call__(self, frame: Tensor, previous: Tensor | None = None, style: Tensor | None = None) -> Tensor:
         framed = self._network.framed(frame, previous, style)
         inputs = [framed.x.numpy()] if style is None else [framed.x.numpy(), style.numpy()]
-        (result,) = self._request(framed.x.shape[-2], framed.x.shape[-1]).infer(inputs).values()
+        with own_signal_stack():
+            (result,) = self._request(framed.x.shape[-2], framed.x.shape[-1]).infer(inputs).values()
         return framed.cropped(torch.from_numpy(result.copy()))  # the next frame is written to the same memory
 
     def _request(self, height: int, width: int) -> Any:
@@ -57,6 +61,35 @@ class OpenVinoEngine:
                 self._requests.popitem(last=False)
         self._requests.move_to_end(size)
         return self._requests[size]
+
+
+class SignalStack(ctypes.Structure):
+    """Linux' `stack_t`."""
+
+    _fields_ = (("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+    @classmethod
+    def of_thread(cls) -> "SignalStack":
+        """Where this thread's signals are handled."""
+        stack = cls()
+        ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack))
+        return stack
+
+
+@contextmanager
+def own_signal_stack() -> Iterator[None]:
+    """Gives the thread its stack for signals back.
+
+    OpenVINO sets one of its own, and later frees it: Ctrl-C would then end in a segmentation fault.
+    """
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    stack = SignalStack.of_thread()
+    try:
+        yield
+    finally:
+        ctypes.CDLL(None).sigaltstack(ctypes.byref(stack), None)
 
 
 def _imported() -> Any:
