@@ -77,6 +77,16 @@ def streams(path: Path) -> tuple[Packets, Packets]:
     return found[0], found[1]
 
 
+def film_with_a_cut(folder: Path, frames: int, cut: int) -> Path:
+    """A folder of pictures, where another shot begins with the frame `cut`."""
+    film = folder / "film"
+    film.mkdir()
+    for number in range(frames):
+        picture = moving_picture(number)
+        write_picture(film / f"{number:02}.png", picture if number < cut else 1 - picture.flip(3) ** 3)
+    return film
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
 def test_a_clip_with_uneven_times_and_sound(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = make_clip(tmp_path / "clip.mp4", TIMES, audio="aac")
@@ -135,11 +145,7 @@ def test_a_recurrent_network_goes_on_from_its_state(tmp_path: Path, network: Pat
 
 
 def test_a_folder_and_a_cut(tmp_path: Path, network: Path) -> None:
-    film = tmp_path / "film"
-    film.mkdir()
-    for number in range(12):
-        picture = moving_picture(number)
-        write_picture(film / f"{number:02}.png", picture if number < 7 else 1 - picture.flip(3) ** 3)
+    film = film_with_a_cut(tmp_path, frames=12, cut=7)
     nststab.stylize(film, f"{tmp_path}/whole/", style=network)
     result = interrupted(film, f"{tmp_path}/parted/", network, 10)
     assert result.frames == 12
@@ -151,11 +157,7 @@ def test_a_folder_and_a_cut(tmp_path: Path, network: Path) -> None:
 def test_a_shot_that_is_finished_is_not_given_to_a_method_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    film = tmp_path / "film"
-    film.mkdir()
-    for number in range(20):
-        picture = moving_picture(number)
-        write_picture(film / f"{number:02}.png", picture if number < 7 else 1 - picture.flip(3) ** 3)
+    film = film_with_a_cut(tmp_path, frames=20, cut=7)
     monkeypatch.setattr(Blend, "fails_at", 19)
     with pytest.raises(NststabError, match="no more"):
         nststab.stylize(film, tmp_path / "out.mp4", method="tests.test_parts:blend")
@@ -167,11 +169,7 @@ def test_a_shot_that_is_finished_is_not_given_to_a_method_again(
 
 @pytest.mark.parametrize("by_network", [False, True])
 def test_what_is_steadied_begins_again_at_its_shot(tmp_path: Path, network: Path, by_network: bool) -> None:
-    film = tmp_path / "film"
-    film.mkdir()
-    for number in range(20):
-        picture = moving_picture(number)
-        write_picture(film / f"{number:02}.png", picture if number < 7 else 1 - picture.flip(3) ** 3)
+    film = film_with_a_cut(tmp_path, frames=20, cut=7)
     options: dict[str, Any] = {"style": network} if by_network else {"method": "tests.test_parts:blend"}
     nststab.stylize(film, tmp_path / "whole.mkv", deflicker=1, **options)
     steadied = Deflicker.__call__
@@ -242,11 +240,7 @@ def test_a_full_disk(tmp_path: Path, small_disk: Path) -> None:
 def test_a_comparison_has_the_same_frames_and_figures(
     tmp_path: Path, methods: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    film = tmp_path / "film"
-    film.mkdir()
-    for number in range(14):
-        picture = moving_picture(number)
-        write_picture(film / f"{number:02}.png", picture if number < 5 else 1 - picture.flip(3) ** 3)
+    film = film_with_a_cut(tmp_path, frames=14, cut=5)
     gatys = OptimizationSettings(iterations=(2,))
     settings = CompareSettings(gatys=gatys if "gatys" in methods else OptimizationSettings())
 

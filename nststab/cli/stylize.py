@@ -82,18 +82,7 @@ def stylize_options(settings: type[StylizeSettings] = StylizeSettings) -> Callab
 )
 @workers_options
 @stylize_options()
-def command(
-    source: Path,
-    styles: tuple[str, ...],
-    method: str,
-    output: str,
-    yes: bool,
-    plan: bool,
-    jobs: int | None,
-    cluster: str | None,
-    assignments: tuple[tuple[str, str], ...],
-    **options: Any,
-) -> None:
+def command(source: Path, styles: tuple[str, ...], method: str, output: str, **options: Any) -> None:
     """Stylize a video, a picture, or a folder of pictures.
 
     \b
@@ -105,10 +94,27 @@ def command(
 
     INPUT may also be numbered pictures ('frames/%05d.png'), a glob of pictures ('frames/*.png'), or - for standard
     input. OUT is a video file, a picture, a folder of PNGs (ends in /), or - for y4m on standard output. A clip keeps
-    its size, timing and audio. After a kill the same command goes on. ruder and gatys can
-    share a clip's shots and frames among several processes or machines.
+    its size, timing and audio. After a kill the same command goes on. ruder and gatys can share a clip's shots and
+    frames among several processes or machines.
     """
-    refuse_early(output, yes or plan)
+    refuse_early(output, options["yes"] or options["plan"])
+    stylized(source, output, styles, method, **options)
+
+
+def stylized(
+    source: Path,
+    output: str,
+    styles: tuple[str, ...],
+    method: str,
+    *,
+    yes: bool,
+    plan: bool,
+    jobs: int | None,
+    cluster: str | None,
+    assignments: tuple[tuple[str, str], ...],
+    **options: Any,
+) -> None:
+    """Stylizes, or tells the plan of it, as the options of `stylize` and `optimize` say."""
     from nststab.tasks.stylize import plan_stylize, stylize
     from nststab.tasks.workers import workers
 
