@@ -53,7 +53,7 @@ from nststab.flow.estimators import dis
 from nststab.frames import Frame, Stylizer
 from nststab.losses import LossSettings, PerceptualLoss, style_target
 from nststab.measure.flop import flop_of
-from nststab.memory import reset_peak
+from nststab.memory import Resident, reset_peak
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.vgg import PerceptualNetwork
@@ -208,6 +208,12 @@ def test_where_the_system_does_not_tell_no_memory_is_known(monkeypatch: pytest.M
     monkeypatch.setattr(timing, "reset_peak", lambda: False)
     assert AddedMemory(CPU).bytes() is None
     assert AddedMemory(torch.device("mps")).bytes() is None
+
+
+def test_a_peak_that_the_system_counts_late_adds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "reset_peak", lambda: True)
+    monkeypatch.setattr(timing, "resident", lambda: Resident(now=8 * 4096, peak=5 * 4096))
+    assert AddedMemory(CPU).bytes() == 0
 
 
 def test_faults_of_a_fresh_process_are_told() -> None:

@@ -134,7 +134,8 @@ class AddedMemory:
         if not self._known:
             return None
         on_gpu = self._device.type == "cuda"
-        return (torch.cuda.max_memory_allocated(self._device) if on_gpu else resident().peak) - self._before
+        peak = torch.cuda.max_memory_allocated(self._device) if on_gpu else resident().peak
+        return max(0, peak - self._before)  # Linux counts each thread's pages in batches: its peak may lag by some
 
 
 # a process of its own
