@@ -21,6 +21,7 @@ from nststab.errors import NststabError
 from nststab.listener import silent
 from nststab.losses import LossSettings, style_target
 from nststab.networks.checkpoints import Checkpoint, load_checkpoint
+from nststab.networks.rows import PHOTOGRAPH
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.styles import shipped
 from nststab.train.loop import SKIPPED_IN_A_ROW, TrainingDiverged, TrainingStopped
@@ -30,7 +31,7 @@ from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
 from tests.conftest import tiny_state_dict
 
-STYLES = ("wave@32", "wave@48", "scream@32")
+STYLES = ("wave@32", "wave@48", "scream@32", PHOTOGRAPH)
 SETTINGS = NetworkSettings(
     pictures=16, batch=2, crops=(32,), precision="float32", validate_every=1000, cooldown=0, save_seconds=1e9
 )
@@ -100,15 +101,17 @@ def test_the_losses_fall_and_are_logged(photos: PhotoFolder, tmp_path: Path) -> 
     assert sum(after.values()) < 0.8 * sum(before.values())
     lines = [json.loads(line) for line in (tmp_path / "long/net.jsonl").read_text().splitlines()]
     assert [(line["step"], line["pictures"], line["size"]) for line in lines] == [(50, 100, 32), (100, 200, 40)]
-    assert set(lines[1]) == {"step", "pictures", "size", "content", "style", "shift"}
+    assert set(lines[1]) == {"step", "pictures", "size", "content", "style", "photograph", "shift"}
     assert [path.name for path in (tmp_path / "long/net.validation").iterdir()] == ["0000120.png"]
 
 
 def test_the_shift_term_makes_it_move_with_its_content(photos: PhotoFolder, tmp_path: Path) -> None:
     def change(weight: float) -> float:
-        settings = replace(SETTINGS, pictures=160, content_weight=0.0, style_weight=0.0, shift_weight=weight)
+        settings = replace(
+            SETTINGS, pictures=160, content_weight=0.0, style_weight=0.0, photograph_weight=0.0, shift_weight=weight
+        )
         trainer, _ = fitted(photos, tmp_path / str(weight), settings)
-        batch = NetworkData(photos, 3).batch(8, 32, torch.Generator().manual_seed(3))
+        batch = NetworkData(photos, 4).batch(8, 32, torch.Generator().manual_seed(3))
         with torch.no_grad():
             return float(make_loss(replace(SETTINGS, shift_weight=1.0))(trainer.network, batch)["shift"])
 
@@ -135,7 +138,7 @@ def test_a_longer_run_goes_on_from_a_finished_one(photos: PhotoFolder, tmp_path:
 def test_the_state_of_other_styles_or_another_network_is_refused(photos: PhotoFolder, tmp_path: Path) -> None:
     trainer, _ = fitted(photos, tmp_path / "a")
     path = tmp_path / "a/state.pt"
-    with pytest.raises(NststabError, match="is of the styles wave@32, wave@48, scream@32"):
+    with pytest.raises(NststabError, match="is of the styles wave@32, wave@48, scream@32, photograph"):
         trainer.load(path, STYLES[:2])
     with pytest.raises(NststabError, match="is the state of another network"):
         NetworkTrainer(network(styles=STYLES[:2]), SETTINGS).load(path, STYLES)
@@ -162,7 +165,7 @@ def test_crops_without_contrast_are_drawn_again(tmp_path: Path) -> None:
     picture = torch.full((1, 3, 300, 100), 0.7)
     picture[..., 260:, :] = torch.rand(1, 3, 40, 100, generator=torch.Generator().manual_seed(0))
     write_picture(tmp_path / "sky/1.png", picture)
-    data = NetworkData(PhotoFolder(tmp_path / "sky"), 3)
+    data = NetworkData(PhotoFolder(tmp_path / "sky"), 4)
     for seed in range(4):
         batch = data.batch(4, 32, torch.Generator().manual_seed(seed))
         assert batch.photos.flatten(1).std(1).min() > 0.005
@@ -171,9 +174,9 @@ def test_crops_without_contrast_are_drawn_again(tmp_path: Path) -> None:
 
 def test_both_crops_show_the_same(photos: PhotoFolder) -> None:
     for seed in range(4):
-        photo, moved, (top, left), styles = NetworkData(photos, 3).batch(2, 32, torch.Generator().manual_seed(seed))
+        photo, moved, (top, left), styles = NetworkData(photos, 4).batch(2, 32, torch.Generator().manual_seed(seed))
         assert max(abs(top), abs(left)) <= SHIFT
-        assert styles.max() < 3
+        assert styles.max() < 4
         one = photo[..., max(top, 0) : 32 + min(top, 0), max(left, 0) : 32 + min(left, 0)]
         other = moved[..., max(-top, 0) : 32 - max(top, 0), max(-left, 0) : 32 - max(left, 0)]
         assert (one - other).abs().mean() < 0.03
@@ -182,7 +185,7 @@ def test_both_crops_show_the_same(photos: PhotoFolder) -> None:
 
 def test_a_step_that_is_not_finite_is_skipped(photos: PhotoFolder) -> None:
     trainer, loss = NetworkTrainer(network(), SETTINGS), make_loss()
-    batch = NetworkData(photos, 3).batch(2, 32, torch.Generator().manual_seed(0))
+    batch = NetworkData(photos, 4).batch(2, 32, torch.Generator().manual_seed(0))
     before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
     broken = batch._replace(photos=batch.photos * torch.nan)
     assert trainer.train(loss, broken, 1.0) is None
@@ -196,12 +199,25 @@ def test_a_step_that_is_not_finite_is_skipped(photos: PhotoFolder) -> None:
 
 def test_the_weights_of_styles_weigh_their_losses(photos: PhotoFolder) -> None:
     loss, model = make_loss(), network()
-    batch = NetworkData(photos, 3).batch(2, 32, torch.Generator().manual_seed(0))._replace(styles=torch.tensor([1, 1]))
+    batch = NetworkData(photos, 4).batch(2, 32, torch.Generator().manual_seed(0))._replace(styles=torch.tensor([1, 1]))
     heavier = replace(loss, weights=torch.tensor([1.0, 3.0, 1.0]))
     with torch.no_grad():
         one, three = loss(model, batch), heavier(model, batch)
     assert three["style"].item() == pytest.approx(3 * one["style"].item())
     assert three["content"] == one["content"]
+
+
+def test_the_row_of_the_photograph_learns_to_give_it_back(photos: PhotoFolder, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, pictures=240, content_weight=0.0, style_weight=0.0, shift_weight=0.0)
+    begun = fitted(photos, tmp_path / "short", replace(settings, pictures=2))[0].network
+    trained = fitted(photos, tmp_path / "long", settings)[0].network
+    batch = NetworkData(photos, 4).batch(4, 32, torch.Generator().manual_seed(3))._replace(styles=torch.full((4,), 3))
+    with torch.no_grad():
+        before, after = (make_loss(settings)(one, batch) for one in (begun, trained))
+    assert before["content"] == before["style"] == 0
+    assert after["photograph"] < 0.6 * before["photograph"]
+    picture = begun(batch.photos, None, F.one_hot(batch.styles, 4).float())
+    assert before["photograph"].item() == pytest.approx(100 * float((picture - batch.photos).square().mean()), rel=1e-5)
 
 
 def test_crops_grow_and_rates_fall_at_the_end() -> None:
@@ -264,7 +280,7 @@ def test_the_names_of_its_weights_stay() -> None:
     names = {name.rpartition(".")[0] for name in network().state_dict()}
     parts = ("encoder.0", "encoder.1", "blocks.0.first", "blocks.0.second", "decoder.0", "decoder.1")
     assert names == {f"{part}.{kind}" for part in parts for kind in ("convolution", "normalization")} | {"output"}
-    assert network().state_dict()["decoder.0.normalization.scale"].shape == (3, 4)
+    assert network().state_dict()["decoder.0.normalization.scale"].shape == (4, 4)
 
 
 @pytest.mark.usefixtures("photos")
@@ -283,10 +299,10 @@ def test_the_command_trains_and_writes_one_file(tmp_path: Path, monkeypatch: pyt
         return result.stderr
 
     said = run(f"b.png a.png {small} --pictures 8 -o net.safetensors")
-    assert said.splitlines()[-1].startswith("net.safetensors: 4 styles, trained on 8 pictures, validation content ")
+    assert said.splitlines()[-1].startswith("net.safetensors: 2 styles, trained on 8 pictures, validation content ")
     made: Checkpoint = load_checkpoint(Path("net.safetensors"))
     trained, record = made.network, made.training
-    assert trained.config.styles == ("a@32", "a@48", "b@32", "b@48")
+    assert trained.config.styles == ("a@32", "a@48", "b@32", "b@48", PHOTOGRAPH)
     assert (record["pictures"], record["settings"]["batch"], record["photos"]) == (8, 4, 2)
     assert not list(Path().glob("*.unfinished"))
     run(

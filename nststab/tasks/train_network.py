@@ -16,6 +16,7 @@ from nststab.listener import Listener, silent
 from nststab.losses import StyleTarget
 from nststab.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from nststab.networks.perceptual import perceptual_network
+from nststab.networks.rows import PHOTOGRAPH, row_name, styles_of, with_rows
 from nststab.networks.transformation import MARGIN, NetworkConfig, TransformationNetwork
 from nststab.settings import LossSettings
 from nststab.storage.jobs import content_hash, open_job, unfinished
@@ -53,11 +54,14 @@ def train_network(
 ) -> TrainedMany:
     """Trains one light network of many styles, each at several stroke sizes; `torchrun` spreads it over processes.
 
+    One more row, `PHOTOGRAPH`, draws the photograph as it is, so that styles can be weakened.
+
     Args:
         styles: pictures, or names or folders of styles that have their picture. A style is called NAME@SIZE.
         output: the `.safetensors` file for the averaged weights, in float16. OUTPUT.jsonl gets the losses,
             OUTPUT.validation pictures, and OUTPUT.unfinished keeps what a killed run has done.
-        start_from: the state of another run of the same styles, all of which goes on, or a network of this kind.
+        start_from: the state of another run of the same styles, all of which goes on, or a network of this kind; rows
+            that it has not begin as the mean of its own.
         settings: may be others than before where a run is resumed, except those that make another network.
         restart: overwrite the output, and remove unfinished work of other styles.
 
@@ -76,7 +80,7 @@ def train_network(
         raise SettingError(f"batch: expected a multiple of the {place()[1]} processes, got {settings.batch}")
     seen, held_out = training_photos(photos, output)
     order = sorted(zip(map(str, styles), weights, strict=True), key=lambda style: style_name(style[0]))
-    names = tuple(f"{style_name(text)}@{size}" for text, _ in order for size in settings.strokes)
+    names = (*(row_name(style_name(text), size) for text, _ in order for size in settings.strokes), PHOTOGRAPH)
     if len(set(names)) < len(names):
         raise SettingError(f"expected styles of different names, got {', '.join(sorted(names))}")
     vgg = perceptual_network(where.device)
@@ -113,7 +117,7 @@ def train_network(
                 job.finish()
             raise
         job.finish()
-    log.info(f"{output}: {len(names)} styles, trained on {trainer.pictures} pictures, validation {named(losses)}")
+    log.info(f"{output}: {len(order)} styles, trained on {trainer.pictures} pictures, validation {named(losses)}")
     return TrainedMany(network, losses, output)
 
 
@@ -137,8 +141,11 @@ def _begin(trainer: NetworkTrainer, path: Path, names: Sequence[str]) -> None:
     """Goes on from the state of another run, or begins with the weights of a network."""
     if path.suffix == ".safetensors":
         network = load_checkpoint(path).network
-        if network.config.styles != tuple(names):
-            raise NststabError(f"{path} is of the styles {', '.join(network.config.styles)}")
-        trainer.begin_with(network.state_dict())
+        rows = network.config.styles
+        if not set(rows) & set(names):
+            raise NststabError(f"{path} has none of these styles, but {', '.join(styles_of(rows)) or 'one of no name'}")
+        own = [torch.tensor([float(row == name) for row in rows]) for name in names]
+        mixed = torch.stack([one if one.any() else torch.full_like(one, 1 / len(rows)) for one in own])
+        trainer.begin_with(with_rows(network, mixed, names))
     elif not trainer.load(path, names):
         raise FileNotFoundError(f"no such state of a training: {path}")

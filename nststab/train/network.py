@@ -25,6 +25,7 @@ from nststab.engines.torch_engine import autocast
 from nststab.errors import NststabError
 from nststab.listener import Listener, reported
 from nststab.losses import StyleTarget, content_loss, gram, shift_loss, style_loss
+from nststab.networks.transformation import TransformationNetwork
 from nststab.report.sheet import contact_sheet
 from nststab.settings import LossSettings
 from nststab.storage.durable import write_durably
@@ -41,6 +42,7 @@ log = logging.getLogger(__name__)
 SHIFT, BORDER = 8, 8  # the largest shift in pixels, and what does not count of the overlap
 _LARGEST_SCALE = 1.5  # of a photograph
 _LEAST_CONTRAST = 0.02  # standard deviation of a crop
+_AS_THEY_ARE = 1 / 8  # of the pictures, which the row `PHOTOGRAPH` is to give back
 _LOGGED = 50  # steps from one line of the log to the next
 _SHOWN = 8  # photographs on a sheet
 
@@ -56,10 +58,10 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class NetworkData:
-    """Photographs as `train_network` sees them."""
+    """Photographs as `train_network` sees them; the last of the `rows` draws them as they are."""
 
     photos: PhotoFolder
-    styles: int
+    rows: int
 
     def batch(self, count: int, side: int, generator: torch.Generator) -> Batch:
         """A batch that the generator determines: half of the pictures brighter or darker, the second crops noisy.
@@ -74,7 +76,8 @@ class NetworkData:
         strength = uniform(0, 1, generator)
         noise = torch.randn(moved.shape, generator=generator) * (0.02 * strength)
         moved = (moved * (1 + 0.04 * (strength - 0.5)) + noise).clamp(0, 1)
-        styles = torch.randint(self.styles, (count,), generator=generator)
+        styles = torch.randint(self.rows - 1, (count,), generator=generator)
+        styles[torch.rand(count, generator=generator) < _AS_THEY_ARE] = self.rows - 1
         return Batch(photos, moved, (below - top, beside - left), styles)
 
     def _crop(self, side: int, generator: torch.Generator) -> Tensor:
@@ -91,7 +94,7 @@ class NetworkData:
 
 @dataclass(frozen=True)
 class NetworkLoss:
-    """Content, style and shift loss of a network of many styles.
+    """Content, style and shift loss of a network of many styles, and what its last row changes of a photograph.
 
     `grams` are their Gram matrices, (S, C, C) a layer, and `weights` (S,) those of their style losses among each other.
     """
@@ -115,10 +118,19 @@ class NetworkLoss:
         return cls(perceptual, grams, torch.tensor(weights or [1.0] * len(targets), device=device), settings)
 
     def __call__(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Weighted terms "content", "style" and, if weighted, "shift", means over the batch."""
-        styles = F.one_hot(batch.styles, len(self.weights)).float()
+        """Weighted terms "content", "style", "photograph" and, if weighted, "shift", means over the batch."""
+        rows = len(self.weights) + 1
+        styles = F.one_hot(batch.styles, rows).float()
         output = network(batch.photos, None, styles)
-        terms = self.painted(output, batch.photos, batch.styles)
+        painted = batch.styles < len(self.weights)
+        share = painted.float().mean()
+        terms = dict.fromkeys(("content", "style", "photograph"), output.new_zeros(()))
+        if painted.any():
+            found = self.painted(output[painted], batch.photos[painted], batch.styles[painted])
+            terms |= {name: share * term for name, term in found.items()}
+        if not painted.all():
+            change = (output - batch.photos)[~painted].square().mean()
+            terms["photograph"] = self.settings.photograph_weight * (1 - share) * change
         if self.settings.shift_weight:
             moved = network(batch.moved, None, styles)
             terms["shift"] = self.settings.shift_weight * shift_loss(output, moved, batch.offset, BORDER)
@@ -148,7 +160,7 @@ class NetworkTrainer:
         step, pictures: what was done, in all runs.
     """
 
-    def __init__(self, network: nn.Module, settings: NetworkSettings) -> None:
+    def __init__(self, network: TransformationNetwork, settings: NetworkSettings) -> None:
         self.network, self.settings = network, settings
         self._optimizers(list(dict(network.named_parameters())))
         self.average = {name: value.clone() for name, value in network.state_dict().items()}
@@ -197,13 +209,15 @@ class NetworkTrainer:
             self.average[name].lerp_(value, 1 - kept)
         return dict(zip(terms, values.tolist(), strict=True))
 
-    def begin_with(self, weights: Mapping[str, Tensor]) -> None:
-        """Takes the weights of a network, before the first step."""
-        self.network.load_state_dict(weights)
+    def begin_with(self, network: TransformationNetwork) -> None:
+        """Takes the weights of a network, before the first step; raises NststabError for one of another shape."""
+        if network.config != self.network.config:
+            raise NststabError(f"expected a network of {self.network.config}, got {network.config}")
+        self.network.load_state_dict(network.state_dict())
         for name, value in self.average.items():
-            value.copy_(weights[name])
+            value.copy_(network.state_dict()[name])
 
-    def save(self, path: Path, styles: Sequence[str]) -> None:
+    def save(self, path: Path, rows: Sequence[str]) -> None:
         """Writes the state, whole or not at all."""
         parameters = dict(self.network.named_parameters())
         momentum = [self._muon.state[parameters[name]].get("momentum") for name in self._convolutions]
@@ -217,13 +231,13 @@ class NetworkTrainer:
             "adam": self._adam.state_dict(),
             "step": self.step,
             "pictures": self.pictures,
-            "rows": list(styles),
+            "rows": list(rows),
         }
         file = BytesIO()
         torch.save(state, file)
         write_durably(path, file.getvalue())
 
-    def load(self, path: Path, styles: Sequence[str]) -> bool:
+    def load(self, path: Path, rows: Sequence[str]) -> bool:
         """Resumes from a state, whose optimizers hold the weights in the order of its own; False where there is none.
 
         Raises NststabError where the state is damaged, or of another network or of other styles.
@@ -232,7 +246,7 @@ class NetworkTrainer:
         if state is None:
             return False
         try:
-            if list(state["rows"]) != list(styles):
+            if list(state["rows"]) != list(rows):
                 raise NststabError(f"{path} is of the styles {', '.join(state['rows'])}")
             self.network.load_state_dict(state["net"])
             self._optimizers([name for name in state["net"] if name in dict(self.network.named_parameters())])
@@ -257,7 +271,7 @@ def fit_network(
     loss: NetworkLoss,
     photos: PhotoFolder,
     held_out: PhotoFolder,
-    styles: Sequence[str],
+    rows: Sequence[str],
     state: Path,
     output: Path,
     *,
@@ -271,8 +285,8 @@ def fit_network(
 
     Raises TrainingStopped where `stop` said so, the state being saved, and TrainingDiverged.
     """
-    settings, data = trainer.settings, NetworkData(photos, len(styles))
-    if trainer.load(state, styles):
+    settings, data = trainer.settings, NetworkData(photos, len(rows))
+    if trainer.load(state, rows):
         log.info(f"going on: {trainer.step} steps were done, on {trainer.pictures} pictures")
     saved, sums = time.monotonic(), dict[str, float]()
     main = place()[0] == 0
@@ -293,7 +307,7 @@ def fit_network(
                 advance(trainer.pictures, note=named(sums))
                 sums = {}
             if main and (stopping or time.monotonic() - saved > settings.save_seconds):
-                trainer.save(state, styles)
+                trainer.save(state, rows)
                 saved = time.monotonic()
             if stopping:
                 raise TrainingStopped(
@@ -302,7 +316,7 @@ def fit_network(
             if main and trainer.step % settings.validate_every == 0:
                 _validate(trainer, loss, held_out, output)
     if main:
-        trainer.save(state, styles)
+        trainer.save(state, rows)
     return _validate(trainer, loss, held_out, output) if main else {}
 
 
@@ -323,12 +337,12 @@ def _validate(trainer: NetworkTrainer, loss: NetworkLoss, held_out: PhotoFolder,
     sums: dict[str, float] = {}
     rows: list[list[Tensor]] = [[], []]
     with torch.no_grad(), autocast(device, trainer.settings.arithmetic):
-        for style in range(count):
-            photo, number = photos[style % len(photos)][None], torch.tensor([style], device=device)
-            drawn = network(photo, None, F.one_hot(number, count).float())
-            for name, term in loss.painted(drawn, photo, number).items():
+        for row in range(count + 1):
+            photo, number = photos[row % len(photos)][None], torch.tensor([row], device=device)
+            drawn = network(photo, None, F.one_hot(number, count + 1).float())
+            for name, term in (loss.painted(drawn, photo, number) if row < count else {}).items():
                 sums[name] = sums.get(name, 0.0) + float(term) / count
-            if style % max(1, count // _SHOWN) == 0:
+            if row % max(1, count // _SHOWN) == 0 or row == count:
                 rows[0].append(photo.cpu())
                 rows[1].append(drawn.float().cpu())
     network.load_state_dict(trained)

@@ -127,6 +127,9 @@ class NetworkSettings(_Computed):
     shift_weight: float = setting(
         30.0, "Weight of the change when the content moves by whole pixels.", least=0, decides=False
     )
+    photograph_weight: float = setting(
+        100.0, "Weight of what the row that draws a photograph as it is changes of it.", least=0, decides=False
+    )
     averaging: float = setting(0.999, "Part of the averaged weights that a step keeps.", least=0, most=1, decides=False)
     seed: int = setting(0, "Seed of everything random.", least=0, most=2**32 - 1, decides=False)
     precision: Precision = setting(
