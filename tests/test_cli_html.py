@@ -148,7 +148,7 @@ def test_score_draws_the_curves_of_its_table(run: Run) -> None:
     for clip, row in zip(scene["clips"], [scored["input"], *scored["clips"]], strict=True):
         assert mean(clip["curves"]["ssim"]) == pytest.approx(row["ssim"], rel=1e-3)
         assert mean(clip["curves"]["warp"]) == pytest.approx(row["warp_error"], rel=0.02)
-    assert found["findings"][0].startswith("quiet.mp4 is the steadiest")
+    assert found["findings"][0].startswith("quiet.mp4 has the highest SSIM")
     assert found["settings"].items() >= {"gaps": [1, 5], "seed": 0, "width": WIDTH}.items()
 
 

@@ -1,6 +1,8 @@
 """nststab score, run as a user would, on tiny clips with a tiny random VGG."""
 
+import csv
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -63,22 +65,23 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
 
 
 def rows(result: Result) -> list[list[str]]:
-    """The words of the table on stdout, below the titles and the rule."""
-    return [line.split() for line in result.stdout.splitlines()[3:]]
+    """The words of the first table on stdout, below the titles and the rule, without intervals."""
+    table = re.sub(r" \[.*?\]", "", result.stdout.split("\n\n")[0])
+    return [line.split() for line in table.splitlines()[3:]]
 
 
 def test_two_clips_are_measured_and_ranked(run: Run) -> None:
     result = run("film loud quiet --json out.json")
     assert result.exit_code == 0, result.stderr
     assert [len(row) for row in rows(result)] == [8, 9, 9]
-    assert [row[:2] for row in rows(result)[1:]] == [["1", "quiet"], ["2", "loud"]]
+    assert [row[:2] for row in rows(result)[1:]] == [["-", "quiet"], ["-", "loud"]]
     content = json.loads(Path("out.json").read_text())
     assert (content["original"], content["frames"], content["shots"], content["seed"]) == ("film", COUNT, 1, 0)
     assert content["versions"].keys() >= {"nststab", "torch", "scikit-image"}
     assert (
         content["settings"].items() >= {"width": 48, "height": 36, "patches": 10, "gaps": [1, 5], "flow": "dis"}.items()
     )
-    assert [(clip["path"], clip["rank"]) for clip in content["clips"]] == [("loud", 2), ("quiet", 1)]
+    assert [(clip["path"], clip["rank"]) for clip in content["clips"]] == [("loud", None), ("quiet", None)]
     for clip in (content["input"], *content["clips"]):
         assert clip.keys() >= {
             "psnr",
@@ -106,7 +109,9 @@ def test_what_is_said(run: Run) -> None:
     said = result.stderr.splitlines()
     assert said[:2] == ["flow: dis", "7 frames to measure, 48x36"]
     assert said[2].startswith("note: pixels with a flow to be trusted: ")
-    assert said[3] == "note: style was not measured (--style): a clip may be steady because it does little"
+    assert said[3] == (
+        "note: style was not measured (--style): a clip may be steady because it does little, so none has a rank"
+    )
     assert said[4:] == ["out.json"]
     assert run("film loud -q").stderr == ""
 
@@ -136,7 +141,8 @@ def test_style_is_measured_where_it_is_told(run: Run, tiny_vgg: PerceptualNetwor
     assert "style was not measured" not in result.stderr
     content = json.loads(Path("out.json").read_text())
     own, made = content["input"]["style_loss"], content["clips"][0]["style_loss"]
-    assert rows(result)[1][-3:-1] == [f"{made:.3f}", f"{made / own:.0%}"]
+    assert [row[0] for row in rows(result)] == ["input", "input,", "input,", "quiet"]
+    assert rows(result)[-1][-3:-1] == [f"{made:.3f}", f"{made / own:.0%}"]
     assert content["settings"]["style"] == "style.safetensors"
 
 
@@ -145,6 +151,53 @@ def test_a_copy_of_the_input_is_pointed_at(run: Run) -> None:
     result = run("film quiet copy")
     assert "note: copy is hardly more than the input (content loss 0.000)" in result.stderr
     assert "note: quiet" not in result.stderr
+
+
+OWN = """
+def brightest(pair):
+    return float((pair.second - pair.first).max())
+"""
+
+
+def test_what_is_cited_is_written_as_csv_latex_and_figure(run: Run, tiny_vgg: PerceptualNetwork) -> None:
+    style = style_target(tiny_vgg, pan(1)[0].flip(2), LossSettings().style_layers)
+    config = NetworkConfig(widths=(4, 6, 8), blocks=1)
+    save_checkpoint(Path("s.safetensors"), Checkpoint(TransformationNetwork(config), style))
+    Path("own.py").write_text(OWN)
+    result = run(
+        "film loud quiet --style s.safetensors --csv out.csv --latex out.tex --figure plane --measure own:brightest "
+        "--json out.json"
+    )
+    assert result.exit_code == 0, result.stderr
+    content = json.loads(Path("out.json").read_text())
+    lines = list(csv.DictReader(Path("out.csv").read_text().splitlines()))
+    assert [line["clip"] for line in lines] == ["input", "input, blurred", "input, mixed", "loud", "quiet"]
+    assert float(lines[3]["ssim"]) == content["clips"][0]["ssim"]
+    assert float(lines[3]["ssim_low"]) <= float(lines[3]["ssim"]) <= float(lines[3]["ssim_high"])
+    assert float(lines[3]["lai2018.warping_error"]) > float(lines[4]["lai2018.warping_error"]) > 0
+    assert float(lines[3]["own:brightest"]) > float(lines[4]["own:brightest"])
+    assert lines[3]["chen2023.warped_mse_10"] == ""  # seven frames have no two that lie so far apart
+    latex = Path("out.tex").read_text()
+    assert latex.count(r"\begin{tabular}") == 2
+    assert content["settings_line"] in result.stdout
+    assert content["settings_line"].startswith("nststab 0.1.0, schema 1; 48x36, 7 frames; 10 patches of 7 pixels")
+    assert Path("plane.svg").read_text().startswith("<?xml")
+    assert Path("plane.png").stat().st_size > 1000
+    assert content["schema"] == 1
+    (pair,) = content["differences"]
+    assert (pair["clips"], pair["ssim"] < 0, pair["p"] < 0.5) == (["loud", "quiet"], True, True)
+    assert run("film loud --figure plane -y").exit_code == 2  # style must be measured for it
+    assert "two outputs name the same file" in run("film loud --csv a --latex a").stderr
+
+
+def test_a_clip_that_lags_is_named_with_its_lag(run: Run) -> None:
+    save("long", pan(30))
+    save("late", noisy([*pan(30)[:1] * 4, *pan(30)[:26]], 0.02))
+    result = run("long late --json out.json --gaps 1")
+    assert result.exit_code == 0, result.stderr
+    assert "note: late lags behind the original by 4 frames: its figures are of frames that do not" in result.stderr
+    assert json.loads(Path("out.json").read_text())["clips"][0]["lag"] == -4
+    assert "lags" not in run("film loud quiet").stderr
 
 
 # What fails a check

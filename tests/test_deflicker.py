@@ -18,11 +18,12 @@ import nststab
 from nststab.cli import group
 from nststab.errors import NststabError, SettingError
 from nststab.frames import Frame
+from nststab.measure.pairing import find_lag
 from nststab.methods.deflicker import Deflicker, Steadied
 from nststab.methods.plugin import load_stylizer
 from nststab.methods.settings import DeflickerSettings
 from nststab.metrics import drift_slopes
-from nststab.tasks.deflicker import deflicker, find_lag
+from nststab.tasks.deflicker import deflicker
 from nststab.tasks.stylize import plan_stylize
 from nststab.video.clip import convert_clip, open_clip
 from nststab.video.images import write_picture

@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torchvision.models.optical_flow import raft_large
 
 import nststab.flow.estimators
 from nststab.flow.estimators import (
@@ -47,7 +49,24 @@ def plain_frames(count: int) -> list[Tensor]:
     return [torch.full((1, 3, 6, 7), float(number)) for number in range(count)]
 
 
-both = pytest.mark.parametrize("estimate", ESTIMATORS.values(), ids=ESTIMATORS)
+both = pytest.mark.parametrize("estimate", [deepflow, dis])  # raft has no weights here
+
+
+def test_raft_is_torchvision_s_on_padded_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    first, second = shifted_pair(126, 132, shift=2)
+    with pytest.raises(OSError, match=r"raft_large_C_T_SKHT_V2-ff5fadd5\.pth: no such file; flow by raft needs"):
+        ESTIMATORS["raft"](first, second)
+    torch.manual_seed(0)
+    network = raft_large(weights=None).eval()
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(network.state_dict(), tmp_path / "checkpoints" / "raft_large_C_T_SKHT_V2-ff5fadd5.pth")
+    padded = [F.pad(2 * frame - 1, (2, 2, 1, 1), mode="replicate") for frame in (first, second)]
+    with torch.no_grad():
+        expected = network(*padded)[-1][..., 1:-1, 2:-2]
+    found = ESTIMATORS["raft"](first, second)
+    assert found.shape == (1, 2, 126, 132)
+    assert torch.allclose(found, expected, atol=1e-4)
 
 
 @both

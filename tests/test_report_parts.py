@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from nststab.measure.intervals import Difference, Interval
+from nststab.measure.verdict import Standing, ranks
 from nststab.report.colors import SERIES, series_of
 from nststab.report.findings import findings
 from nststab.report.recorder import StoredFrames, shown_times
@@ -64,20 +66,39 @@ def test_the_steadiest_is_named_first_with_what_it_gains_and_costs() -> None:
         "b is the steadiest: +0.025 SSIM, +1.2 dB PSNR, -52% style loss against c.",
         "b against a: +0.125 SSIM, +3.2 dB PSNR, -5% style loss.",
         "Corresponding patches of adjacent frames have an SSIM of 0.625 and 23.2 dB PSNR in b, and an SSIM of 0.900 "
-        "and 30.0 dB PSNR in the input, which is the most that can be had.",
+        "and 30.0 dB PSNR in the input itself.",
     ]
 
 
+def test_steadiness_that_style_pays_for_gets_no_verdict() -> None:
+    clips = {"honest": row(20, 0.5, 0.4), "blurred": row(24, 0.7, 1.4), "posterised": row(29, 0.88, 3.76)}
+    said = findings(row(30, 0.9, 4), clips)
+    assert said[0] == (
+        "None is the steadiest: blurred has the highest SSIM, but pays for it with style: +0.200 SSIM, +4.0 dB PSNR, "
+        "+250% style loss against honest."
+    )
+    assert said[1] == "posterised is hardly stylized: it keeps 94% of the input's style loss, and has no rank."
+    assert ranks([Standing(one["ssim"] or 0, one["style_loss"] or 0) for one in clips.values()], 4) == [1, 1, None]
+
+
+def test_a_difference_that_frames_do_not_bear_out_is_no_verdict() -> None:
+    clips = {"a": row(20, 0.5, 0.4), "b": row(20.1, 0.501, 0.4)}
+    unsure = Difference(0.001, Interval(-0.02, 0.03), 0.4)
+    said = findings(row(30, 0.9, 4), clips, {("a", "b"): unsure})
+    assert said[0].startswith("b and a do not differ by more than their frames do: +0.001 SSIM")
+    sure = Difference(-0.001, Interval(-0.002, -0.0005), 0.01)
+    assert findings(row(30, 0.9, 4), clips, {("a", "b"): sure})[0].startswith("b is the steadiest")
+
+
 def test_one_clip_is_set_beside_its_input() -> None:
-    said = findings(row(30, 0.9, 4), {"a": row(20, 0.5, 1)})
-    assert said[0] == "a has an SSIM of 0.500, the input 0.900."
-    assert said[1].startswith("Corresponding patches of adjacent frames have an SSIM of 0.500 and 20.0 dB PSNR in a")
-    assert len(said) == 2
+    (said,) = findings(row(30, 0.9, 4), {"a": row(20, 0.5, 1)})
+    assert said.startswith("Corresponding patches of adjacent frames have an SSIM of 0.500 and 20.0 dB PSNR in a")
 
 
-def test_steadiness_without_style_is_called_in_doubt() -> None:
-    said = findings(row(30, 0.9), {"a": row(20, 0.5)})
-    assert said[-1] == "Style was not measured: a clip may be steady because it does little."
+def test_which_is_steadier_is_not_said_without_style() -> None:
+    said = findings(row(30, 0.9), {"a": row(20, 0.5), "b": row(21, 0.6)})
+    assert said[0].startswith("b has the highest SSIM, +0.100 SSIM, +1.0 dB PSNR against a. Which is steadier is not")
+    assert not any("steadiest" in one for one in said)
 
 
 def test_a_copy_is_exposed() -> None:

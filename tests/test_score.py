@@ -23,7 +23,8 @@ from nststab.frames import Frame, as_frames
 from nststab.losses import LossSettings, PerceptualLoss, content_loss
 from nststab.measure import stability
 from nststab.measure.pairing import Counterparts, Pairing
-from nststab.measure.score import ClipScore, ContentLoss, ScoreMeter, ranks, score, table
+from nststab.measure.score import ClipScore, ContentLoss, ScoreMeter, score
+from nststab.measure.scores import ScoredClip, Scores, clip_ranks, standing
 from nststab.measure.settings import ScoreSettings
 from nststab.measure.stability import FrameLosses, perceptual_losses
 from nststab.methods.feed_forward import FeedForward
@@ -81,7 +82,7 @@ def scores(
     """The original's own score and one for each clip."""
     meter = ScoreMeter(len(clips), settings or ScoreSettings(), losses)
     made = (Counterparts([clip[t] for clip in clips], masks[t] if masks else None) for t in range(len(frames)))
-    done = list(score(shots or [as_frames(frames)], lambda: next(made), meter, flow))
+    done = list(score(shots or [as_frames(frames)], lambda _: next(made), meter, flow))
     assert done == list(range(1, len(frames) + 1))
     return meter.result()
 
@@ -233,33 +234,50 @@ def test_patches_are_those_of_the_stability_experiment_and_so_is_the_ranking() -
     for own, name in zip(found, ("loud", "quiet"), strict=True):
         row = expected[name].as_row()
         assert (own.stability.psnr, own.stability.ssim, own.stability.n) == (row["psnr"], row["ssim"], row["n"])
-    assert ranks(found) == [2, 1]
+    assert found[1].stability.ssim > found[0].stability.ssim
 
 
 def test_equal_clips_share_a_rank_and_what_has_no_figure_has_none() -> None:
     frames = panning(3, height=40, width=56)
-    found = scores(frames, [noisy(frames, 0.1), frames, frames], flow_of_pan())[1:]
-    assert ranks(found) == [3, 1, 1]
+    own, *found = scores(
+        frames,
+        [noisy(frames, 0.1), frames, frames],
+        flow_of_pan(),
+        losses=lambda frame, content: {"style": 4.0 if frame is content else 1.0},
+    )
+    found = [replace(one, stability=replace(one.stability, losses={"style": 1.0})) for one in found]
+    assert clip_ranks(own, found, [0, 0, 0]) == [3, 1, 1]
+    assert clip_ranks(own, found, [0, 5, 0]) == [2, None, 1]
     tiny = panning(3, height=16, width=6)
     (none,) = scores(tiny, [tiny], flow_of_pan(), ScoreSettings(gaps=(1, 5)))[1:]
-    assert ranks([none]) == [None]
+    assert clip_ranks(own, [none], [0]) == [None]
     row = none.as_row()
     assert math.isnan(row["ssim"])
     assert math.isnan(row["warp_errors"]["5"])
     assert row["warp_error"] == 0
 
 
+def scored(own: ClipScore, *clips: ScoredClip) -> Scores:
+    decisive = {"width": 56, "height": 40, "patches": 10, "patch_size": 8, "radius": 1, "gaps": [1, 5], "flow": "dis"}
+    decisive |= {"style": None, "perceptual_network": "vgg16"}
+    return Scores(Path("original"), 3, 1, own, {}, clips, (), {}, decisive, 0)
+
+
 def test_the_table_has_the_input_first_and_then_the_best() -> None:
     frames = panning(3)
     own, *found = scores(frames, [noisy(frames, 0.1), noisy(frames, 0.01)], flow_of_pan())
-    shown = table(own, [("loud", found[0]), ("quiet", found[1])])
+    loud, quiet = (
+        ScoredClip(Path(name), name, rank, one)
+        for name, rank, one in zip(("loud", "quiet"), (2, 1), found, strict=True)
+    )
+    shown = scored(own, loud, quiet).figures
     assert [row[0] for row in shown.rows] == ["input", "1 quiet", "2 loud"]
     assert shown.columns[3:5] == ["warp 1", "warp 5"]
     assert shown.rows[1][4] == "-"  # three frames have no gap of five
     assert "style loss" not in shown.columns
     assert len({len(row) for row in shown.rows} | {len(shown.columns)}) == 1
-    alone = table(own, [("mine", found[0])])
-    assert alone.rows[1] == ["mine", *shown.rows[2][1:]]
+    alone = scored(own, loud).figures
+    assert alone.rows[1] == ["loud", *shown.rows[2][1:]]
 
 
 # What is stable because it does little
@@ -281,11 +299,29 @@ def cheats() -> dict[str, ClipScore]:
     return dict(zip(["input", *clips], found, strict=True))
 
 
-def test_every_cheat_ranks_before_the_honest_clip(cheats: dict[str, ClipScore]) -> None:
-    """Else there were nothing to expose."""
+def test_no_cheat_ranks_before_the_honest_clip_though_all_have_a_higher_ssim(cheats: dict[str, ClipScore]) -> None:
     names = [name for name in cheats if name != "input"]
-    places = dict(zip(names, ranks([cheats[name] for name in names]), strict=True))
-    assert places["honest"] == 4
+    assert all(standing(cheats[name]).ssim >= standing(cheats["honest"]).ssim for name in names)
+    places = dict(zip(names, clip_ranks(cheats["input"], [cheats[n] for n in names], [0] * len(names)), strict=True))
+    assert places["honest"] == 1
+    assert places["copy of the input"] is None
+
+
+def test_a_posterised_input_has_neither_rank_nor_headline() -> None:
+    """It keeps the most of the input's style loss, and is steadier than any stylized clip."""
+    frames = [frame.clone() for frame in panning(4)]
+    loss = {id(frame): 4.0 for frame in frames}
+    posterised, honest = [(frame * 4).round() / 4 for frame in frames], noisy(frames, 0.05)
+    loss |= {id(frame): 3.76 for frame in posterised} | {id(frame): 0.5 for frame in honest}
+    own, *found = scores(
+        frames, [posterised, honest], flow_of_pan(), losses=lambda frame, _: {"style": loss[id(frame)]}
+    )
+    places = clip_ranks(own, found, [0, 0])
+    clips = [ScoredClip(Path(n), n, p, one) for n, p, one in zip(("poster", "honest"), places, found, strict=True)]
+    assert places == [None, 1]
+    said = scored(own, *clips).findings()
+    assert not any("steadiest" in one for one in said)
+    assert "poster is hardly stylized: it keeps 94% of the input's style loss, and has no rank." in said
 
 
 def test_a_copy_of_the_input_has_no_content_loss_and_the_input_s_style_loss(cheats: dict[str, ClipScore]) -> None:
@@ -462,7 +498,7 @@ def test_memory_does_not_grow_with_the_length() -> None:
         most = 0
         meter = ScoreMeter(1, ScoreSettings(patches=1))
         original = (frame() for _ in range(length))
-        for _ in score([as_frames(original)], lambda: Counterparts([frame()], None), meter, no_flow):
+        for _ in score([as_frames(original)], lambda _: Counterparts([frame()], None), meter, no_flow):
             pass
         return most
 

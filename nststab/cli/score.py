@@ -26,7 +26,7 @@ from nststab.report.settings import check_written
 from nststab.video.settings import ClipSettings
 
 if TYPE_CHECKING:
-    from nststab.tasks.score import Scores
+    from nststab.measure.scores import Scores
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _SETTINGS = ("patches", "gaps", "limit", "cuts", "flow_method", "flow_cache", "network", "vgg_weights", "seed")
@@ -93,13 +93,23 @@ def merged(limits: Sequence[dict[str, float]]) -> dict[str, float]:
 @flow_option
 @settings_options(ScoreSettings, *_SETTINGS)
 @html_options
+@click.option(
+    "--measure",
+    "own",
+    metavar="MODULE:CALLABLE",
+    multiple=True,
+    help="A measure of your own: gets a measure.published.FramePair, gives a number.",
+)
 @click.option("--json", "json_file", metavar="FILE", help="Write all figures to this file, or - for standard output.")
+@click.option("--csv", "csv_file", metavar="FILE", help="Write all figures to this file, a row for each clip.")
+@click.option("--latex", "latex_file", metavar="FILE", help="Write the tables to this file, for LaTeX with booktabs.")
+@click.option("--figure", metavar="NAME", help="Draw stability against style loss: NAME.png and NAME.svg.")
 @overwrite_option
 @limit_options
 @device_option
 @verbosity_options
 def command(original: Path, stylized: tuple[Path, ...], json_file: str | None, **options: Any) -> None:
-    """Measure how stable STYLIZED is, which any program made of ORIGINAL; several are ranked.
+    """Measure how stable STYLIZED is, which any program made of ORIGINAL; in a --style several are ranked.
 
     Clips are videos, folders of pictures or patterns of them. They must have the same frames: as many, of one shape,
     scaled or not, and at the same times where both have times. --start, --duration and --fps say which part of ORIGINAL
@@ -107,36 +117,50 @@ def command(original: Path, stylized: tuple[Path, ...], json_file: str | None, *
 
     \b
     PSNR, SSIM    corresponding patches of adjacent frames (Gupta et al. 2017);
-                  the rank is by SSIM, and the input's own is the ceiling
+                  ranks are by SSIM, but none before a clip of less style loss
     warp          squared difference from the frame before, moved by the flow of
                   ORIGINAL, where that can be trusted (mean, of a range of 1)
     flicker       change where ORIGINAL stands still, in levels of 255
     drift         largest slope of brightness, R, G or B, in levels of 255 a frame
 
-    A clip that is unstylized, blurred or mixed with the frame before is stable too: its losses tell. --style measures
-    the style as well. --html writes a report that can be sent to anyone: the clips in step, their curves, what is
-    steady and what is not.
+    Other authors' measures follow in their own definitions. A clip that is unstylized, blurred or mixed with the frame
+    before is stable too: its losses tell, so --style is needed for ranks.
+    --html writes a report that can be sent to anyone: the clips in step, their curves, what is steady and what is not.
     """
     clips = (original, *stylized)
     check_html(options, clips)
-    if json_file not in (None, STANDARD):
-        check_written(json_file, clips)
-        refuse_overwriting(Path(json_file), options["yes"])
-        if options["html"] is not None and Path(json_file).absolute() == Path(options["html"]).absolute():
-            raise click.UsageError(f"--json and --html name the same file, {options['html']}")
-    from nststab.tasks.score import score
+    outputs = _outputs(json_file, options)
+    for file in outputs:
+        check_written(file, clips)
+        refuse_overwriting(Path(file), options["yes"])
+    named = [str(Path(file).absolute()) for file in (*outputs, *([options["html"]] if options["html"] else []))]
+    for file in named:
+        if named.count(file) > 1:
+            raise click.UsageError(f"two outputs name the same file, {file}")
+    from nststab.methods.plugin import load_callable
+    from nststab.storage.durable import write_durably
+    from nststab.tasks.score import draw, score
 
     def show(scores: "Scores") -> None:
         click.echo(scores.table(), err=json_file == STANDARD)
+        click.echo(f"\n{scores.published.text()}\n\n{scores.settings_line}", err=json_file == STANDARD)
         if json_file == STANDARD:
             click.echo(scores.json_text(), nl=False)
-        elif json_file is not None:
-            scores.write_json(json_file)
-            say(json_file)
+        for file, text in (
+            (None if json_file == STANDARD else json_file, scores.json_text),
+            (options["csv_file"], scores.csv),
+            (options["latex_file"], scores.latex),
+        ):
+            if file is not None:
+                write_durably(Path(file), text().encode())
+                say(file)
+        if options["figure"] is not None:
+            say(" ".join(map(str, draw(scores, options["figure"]))))
 
     scores = score(
         original,
         stylized,
+        measures={name: load_callable(name) for name in options["own"]},
         report=report_settings(options),
         settings=gathered(ScoreSettings, options),
         progress=console_listener(),
@@ -147,3 +171,11 @@ def command(original: Path, stylized: tuple[Path, ...], json_file: str | None, *
     failed = [text for clip in scores.clips for text in clip.failures(under, over)]
     if failed:
         raise click.ClickException("; ".join(failed))
+
+
+def _outputs(json_file: str | None, options: dict[str, Any]) -> list[str]:
+    """The files that are written beside the report."""
+    files = [options["csv_file"], options["latex_file"], None if json_file == STANDARD else json_file]
+    if options["figure"] is not None:
+        files += [f"{options['figure']}{suffix}" for suffix in (".png", ".svg")]
+    return [file for file in files if file is not None]

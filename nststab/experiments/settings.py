@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from nststab.errors import NststabError, SettingError
-from nststab.flow.settings import FlowSettings
+from nststab.flow.settings import FlowMethod, FlowSettings
 from nststab.networks import settings as networks
 from nststab.settings import Settings, same, setting
 
@@ -39,7 +39,7 @@ class StylizingSettings(PerceptualSettings):
     iterations: tuple[int, ...] | None = setting(
         None, "ruder and gatys: iterations of each first frame, and of ruder's later ones.", told="500,150", least=1
     )
-    flow_method: Literal["deepflow", "dis"] = same(FlowSettings, "method")
+    flow_method: FlowMethod = same(FlowSettings, "method")
     flow_cache: Path | None = same(FlowSettings, "cache")
 
     def __post_init__(self) -> None:
@@ -82,7 +82,7 @@ class SpeedSettings(PerceptualSettings):
     measured_iterations: int = setting(
         10, "Iterations of ruder and gatys, which are scaled to the paper's 1000.", least=1
     )
-    flow_methods: tuple[Literal["deepflow", "dis"], ...] = setting(
+    flow_methods: tuple[FlowMethod, ...] = setting(
         ("deepflow", "dis"), "With ruder: flow in both directions, timed apart.", metavar="FLOW,..."
     )
 

@@ -6,12 +6,14 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nststab.errors import NststabError
@@ -28,6 +30,7 @@ FlowFunction = Callable[[Frame, Frame], Tensor]
 MINIMUM_SIDE = 64
 """DeepFlow's pyramid of a smaller picture has too few levels: at 32 pixels it finds less than half of the motion."""
 
+_RAFT_FILE = "raft_large_C_T_SKHT_V2-ff5fadd5.pth"
 _CACHE_FORMAT = 1
 _FLOW_NAME = re.compile(r"(forward|backward)_(\d+)_(\d+)\.flo")
 
@@ -61,7 +64,45 @@ def dis(first: Tensor, second: Tensor) -> Tensor:
     return _calculate(method, first, second)
 
 
-ESTIMATORS: Mapping[str, Estimator] = {"deepflow": deepflow, "dis": dis}
+def raft(first: Tensor, second: Tensor) -> Tensor:
+    """RAFT (Teed and Deng 2020) from `first` to `second`, by torchvision: as `deepflow`, and raises so.
+
+    Sides are padded by replication to a multiple of 8, and to the 128 pixels that it needs.
+    """
+    _check(first, second)
+    height, width = first.shape[-2:]
+    missing = [max(128, -(-side // 8) * 8) - side for side in (width, height)]
+    padding = [part for gap in missing for part in (gap // 2, gap - gap // 2)]  # left, right, top, bottom
+    frames = [F.pad(2 * frame.detach().float() - 1, padding, mode="replicate") for frame in (first, second)]
+    with torch.inference_mode():
+        flow: Tensor = _raft_network(str(raft_weights()), first.device)(*frames)[-1]
+    return flow[..., padding[2] : padding[2] + height, padding[0] : padding[0] + width].clone()
+
+
+def raft_weights() -> Path:
+    """Where torchvision keeps the weights of its large RAFT; OSError, which names the file, where they are not.
+
+    They are never fetched here.
+    """
+    file = Path(torch.hub.get_dir()) / "checkpoints" / _RAFT_FILE
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{file}: no such file; flow by raft needs torchvision's Raft_Large_Weights.C_T_SKHT_V2 there"
+        )
+    return file
+
+
+@cache
+def _raft_network(file: str, device: torch.device) -> Callable[..., list[Tensor]]:
+    from torchvision.models.optical_flow import raft_large
+
+    network = raft_large(weights=None)
+    network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+    found: Callable[..., list[Tensor]] = network.eval().to(device)
+    return found
+
+
+ESTIMATORS: Mapping[str, Estimator] = {"deepflow": deepflow, "dis": dis, "raft": raft}
 """The ways to estimate flow, by the names that `--flow-method` takes."""
 
 
@@ -72,7 +113,8 @@ def between_frames(estimator: Estimator) -> FlowFunction:
 
 def require_estimator(name: str) -> None:
     """Raises OSError, saying what to install, where this one of `ESTIMATORS` cannot run."""
-    _contributed_module() if name == "deepflow" else _opencv()
+    needs: dict[str, Callable[[], Any]] = {"deepflow": _contributed_module, "dis": _opencv, "raft": raft_weights}
+    needs[name]()
 
 
 def _check(first: Tensor, second: Tensor) -> None:
@@ -156,6 +198,11 @@ class FloFolder:
     def require_size(self, height: int, width: int) -> None:
         """Raises ValueError where frames of this size have another size than the flows."""
         _read(next(iter(self._paths.values())), height, width)
+
+    def reaches(self, distance: int) -> bool:
+        """Whether it holds a flow between frames that lie `distance` apart."""
+        ends = (re.findall(r"\d+", name) for name in self._paths)
+        return any(int(last) - int(first) == distance for first, last in ends)
 
     def __call__(self, first: Frame, second: Frame) -> Tensor:
         """The flow between two frames, on the first one's device.

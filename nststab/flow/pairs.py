@@ -45,12 +45,17 @@ _Futures = Mapping[int, tuple[Future[Tensor], Future[Tensor]]]  # distance -> fo
 
 
 def flow_ahead(
-    frames: Iterable[Frame], flow: FlowFunction, distances: Sequence[int] = (1,), workers: int = 2
+    frames: Iterable[Frame],
+    flow: FlowFunction,
+    distances: Sequence[int] = (1,),
+    workers: int = 2,
+    strides: Mapping[int, int] | None = None,
 ) -> Generator[tuple[Frame, Mapping[int, FlowPair]], None, None]:
     """Yield each frame with the flows from and to the frames which lie `distances` before it.
 
     The mapping goes from each distance, the nearest first, to the pair between that frame and this one; it lacks those
-    that reach before the stream's beginning, so it is empty for the first frame. All flows are estimated side by side
+    that reach before the stream's beginning, so it is empty for the first frame, and those of a distance that `strides`
+    wants at each so many-th frame only. All flows are estimated side by side
     in threads, which keep at work while the reader is busy: up to `workers` frames ahead of it. No more than
     `workers` + the largest distance + 1 frames are held. An error of `frames` or `flow` is raised here. Closing the
     generator waits for the estimates in work.
@@ -65,8 +70,9 @@ def flow_ahead(
     waiting: deque[tuple[Frame, _Futures]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="flow")
     try:
-        for frame in frames:
-            reached = [distance for distance in nearest_first if distance <= len(before)]
+        for index, frame in enumerate(frames):
+            due = [distance for distance in nearest_first if index % (strides or {}).get(distance, 1) == 0]
+            reached = [distance for distance in due if distance <= len(before)]
             waiting.append((frame, {d: _submit(pool, flow, before[-d], frame) for d in reached}))
             before.append(frame)
             if len(waiting) > workers:

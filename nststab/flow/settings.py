@@ -6,13 +6,15 @@ from typing import Literal
 
 from nststab.settings import Settings, setting
 
+FlowMethod = Literal["deepflow", "dis", "raft"]
+
 
 @dataclass(frozen=True)
 class FlowSettings(Settings):
     """An estimator with its cache, or a folder of `.flo` files."""
 
-    method: Literal["deepflow", "dis"] = setting(
-        "deepflow", "How optical flow is estimated; dis takes a fraction of the time."
+    method: FlowMethod = setting(
+        "deepflow", "How optical flow is estimated; dis takes a fraction of the time, raft needs torchvision's weights."
     )
     files: Path | None = setting(
         None,

@@ -14,6 +14,14 @@ from nststab.frames import Frame
 from nststab.video.clip import Clip
 from nststab.video.images import resized_shape, scaled
 
+LARGEST_LAG = 8
+"""Frames by which a clip may lag behind its original, or the other way round, and `find_lag` still finds it."""
+
+LAG_WINDOW = 32  # frames in which a lag is looked for
+_SIDE = 64  # pixels of the longest side in which it is
+_BETTER = 0.02  # correlation by which another lag must surpass none, over the same frames
+_LEAST_PAIRS = 4
+
 
 class Counterparts(NamedTuple):
     """What belongs to a frame of the original: a frame (1, 3, H, W) of each clip, its foreground (1, 1, H, W) > 0."""
@@ -144,3 +152,64 @@ def _common_shape(clips: Sequence[Clip], size: int | None) -> tuple[int, int]:
     if size > side:
         raise NststabError(f"expected a size of at most {side} pixels, the longest side of {smallest.path}, got {size}")
     return resized_shape(smallest.height, smallest.width, size)
+
+
+class LagFinder:
+    """Finds clips whose frames do not belong to the original's of the same number, while both pass by.
+
+    Attributes:
+        found: of each clip the first frame of the window in which it was found to lag, and the lag as `find_lag` gives
+            it; (0, 0) where it never was.
+    """
+
+    def __init__(self, clips: int) -> None:
+        self.found = [(0, 0)] * clips
+        self._windows: list[list[Tensor]] = [[] for _ in range(clips + 1)]
+        self._begin = 0
+
+    def update(self, frames: Sequence[Tensor]) -> None:
+        """Take the original's next frame and its counterparts, all (1, 3, H, W)."""
+        for window, frame in zip(self._windows, frames, strict=True):
+            window.append(small(frame.cpu()))
+        if len(self._windows[0]) == LAG_WINDOW:
+            self.finish()
+
+    def finish(self) -> None:
+        """Look into what came since the last window."""
+        originals, *clips = self._windows
+        for number, clip in enumerate(clips):
+            if not self.found[number][1] and (lag := find_lag(originals, clip)):
+                self.found[number] = self._begin, lag
+        self._begin += len(originals)
+        self._windows = [[] for _ in self._windows]
+
+
+def small(frame: Tensor) -> Tensor:
+    """A frame (1, 3, H, W) in the square size in which lags are looked for."""
+    return F.interpolate(frame, (_SIDE, _SIDE), mode="area")
+
+
+def find_lag(originals: Sequence[Tensor], processed: Sequence[Tensor]) -> int:
+    """By how many frames `processed` is ahead of `originals`, each frames (1, 3, H, W) of one shape; negative: behind.
+
+    The lag at which edges lie alike: frame t of `processed` belongs to frame t + lag of `originals`. 0 where no
+    other explains clearly more, as in a still.
+    """
+    ours, theirs = [[_edges(frame) for frame in frames] for frames in (originals, processed)]
+    gains: dict[int, float] = {}
+    for lag in range(-LARGEST_LAG, LARGEST_LAG + 1):
+        places = [t for t in range(min(len(ours), len(theirs))) if 0 <= t + lag < len(ours)]
+        if len(places) >= _LEAST_PAIRS:
+            gained = (float(((ours[t + lag] - ours[t]) * theirs[t]).sum()) for t in places)
+            gains[lag] = sum(gained) / len(places)
+    best = max(gains, key=lambda lag: gains[lag], default=0)
+    return best if gains and gains[best] > _BETTER else 0
+
+
+def _edges(frame: Tensor) -> Tensor:
+    """How strong the edges of a picture are, of mean 0 and length 1."""
+    luma = frame.mean(1, keepdim=True)
+    strength = (luma[..., 1:, 1:] - luma[..., :-1, 1:]).abs() + (luma[..., 1:, 1:] - luma[..., 1:, :-1]).abs()
+    centred = strength - strength.mean()
+    unit: Tensor = centred / centred.norm().clamp(min=1e-6)
+    return unit

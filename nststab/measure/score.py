@@ -20,7 +20,9 @@ from nststab.flow.estimators import FlowFunction
 from nststab.flow.pairs import FlowPair, flow_ahead
 from nststab.frames import Frame
 from nststab.losses import content_loss
+from nststab.measure.intervals import mean_of_known
 from nststab.measure.pairing import Counterparts
+from nststab.measure.published import FramePair, PairMeasure, strides
 from nststab.measure.settings import ScoreSettings
 from nststab.measure.stability import (
     CONTENT,
@@ -29,10 +31,14 @@ from nststab.measure.stability import (
     PairScores,
     StabilityMeter,
     StabilitySettings,
+    blurred,
 )
 from nststab.metrics import DriftSlopes
-from nststab.storage.tables import Json, Table
+from nststab.storage.tables import Json
 from nststab.vgg import PerceptualNetwork
+
+REFERENCES = ("input, blurred", "input, mixed")
+"""What is steady by doing little, measured beside the input: blurred by one pixel, and mixed with the frame before."""
 
 Flows = Mapping[int, FlowPair]  # by gap: between the frame that lies so far back and this one
 
@@ -55,12 +61,19 @@ class ClipScore:
         warp_errors: by gap, mean squared error over the trusted pixels of all pairs, of a range of 1.
         trusted: by gap, the share of these pixels.
         slopes: of brightness and colour, the common slope of all shots.
+        curves: by the names of other authors' measures and one's own, a number for each pair of frames.
     """
 
     stability: MethodStability
     warp_errors: Mapping[int, float]
     trusted: Mapping[int, float]
     slopes: DriftSlopes
+    curves: Mapping[str, Sequence[float]]
+
+    @property
+    def measures(self) -> dict[str, float]:
+        """The means of `curves`: the figures of other authors' measures and of one's own."""
+        return {name: mean_of_known(values) for name, values in self.curves.items()}
 
     def as_row(self) -> dict[str, Json]:
         """All figures as JSON values in the units of `UNITS`; warp_error and trusted are those of the shortest gap."""
@@ -78,14 +91,16 @@ class ClipScore:
             "warp_errors": {str(gap): error for gap, error in self.warp_errors.items()},
             "trusted_pixels": {str(gap): share for gap, share in self.trusted.items()},
             "drift_slopes": self.slopes._asdict(),
+            "measures": self.measures,
         }
 
 
 class _Series:
     """What is added up of one clip while its frames pass by."""
 
-    def __init__(self, gaps: Sequence[int]) -> None:
+    def __init__(self, gaps: Sequence[int], measures: Sequence[PairMeasure]) -> None:
         self.pairs: dict[int, list[metrics.WarpingError]] = {gap: [] for gap in gaps}
+        self.curves: dict[str, list[float]] = {measure.name: [] for measure in measures}
         self.shots: list[list[list[float]]] = []  # of each shot the mean R, G, B of its frames
 
     def warp_error(self, gap: int) -> float:
@@ -120,17 +135,34 @@ class Watcher(Protocol):
 
 
 class ScoreMeter:
-    """Measures clips beside their original while frames pass by, all at the same patches and trusted pixels."""
+    """Measures clips beside their original while frames pass by, all at the same patches and trusted pixels.
 
-    def __init__(self, clips: int, settings: ScoreSettings, frame_losses: FrameLosses | None = None) -> None:
+    Attributes:
+        strides: of each distance whose flow is needed, at each how many frames of a shot it is.
+    """
+
+    def __init__(
+        self,
+        clips: int,
+        settings: ScoreSettings,
+        frame_losses: FrameLosses | None = None,
+        measures: Sequence[PairMeasure] = (),
+        references: bool = False,
+    ) -> None:
+        """references: measure those of `REFERENCES` too."""
         self.settings = settings
+        self.strides = strides(measures) | dict.fromkeys(settings.gaps, 1)
+        self._measures = measures
         measured = range(1, sys.maxsize, settings.loss_every)
         self._meter = StabilityMeter(
             StabilitySettings(settings.patches, seed=settings.seed), frame_losses, loss_frames=measured
         )
-        self._names = [CONTENT, *map(str, range(clips))]
-        self._series = [_Series(settings.gaps) for _ in self._names]
-        self._before: deque[list[Tensor]] = deque(maxlen=max(settings.gaps))
+        self._references = REFERENCES if references else ()
+        self._mix: Tensor | None = None
+        self._names = [CONTENT, *self._references, *map(str, range(clips))]
+        self._series = [_Series(settings.gaps, measures) for _ in self._names]
+        self._before: deque[list[Tensor]] = deque(maxlen=max(self.strides))
+        self._place = 0  # in the shot
 
     @property
     def shots(self) -> int:
@@ -139,13 +171,20 @@ class ScoreMeter:
 
     @property
     def pair(self) -> PairScores | None:
-        """As `StabilityMeter.pair`."""
-        return self._meter.pair
+        """As `StabilityMeter.pair`, without the references."""
+        found = self._meter.pair
+        if found is None or not self._references:
+            return found
+        first = 1 + len(self._references)
+        psnrs, ssims = ([own, *values[first:]] for own, values in ((v[0], v) for v in (found.psnrs, found.ssims)))
+        return PairScores(found.patches, psnrs, ssims)
 
     def start_shot(self) -> None:
         """Forget the frames before: no pair spans a cut."""
         self._meter.start_shot()
         self._before.clear()
+        self._mix = None
+        self._place = 0
         for series in self._series:
             series.shots.append([])
 
@@ -153,35 +192,61 @@ class ScoreMeter:
         self, content: Tensor, stylized: Sequence[Tensor], flows: Flows, foreground: Tensor | None = None
     ) -> None:
         """Take the next frame (1, 3, H, W), its counterpart in each clip, its flows and foreground (1, 1, H, W)."""
-        frames = [content, *stylized]
-        self._meter.update(content, dict(zip(self._names[1:], stylized, strict=True)), foreground)
+        frames = [content, *self._referring(content), *stylized]
+        self._meter.update(content, dict(zip(self._names[1:], frames[1:], strict=True)), foreground)
         for gap in self.settings.gaps:
             if gap in flows:
                 backward, mask = flows[gap].backward, flows[gap].trusted
                 for series, previous, current in zip(self._series, self._before[-gap], frames, strict=True):
                     error = metrics.warping_error(previous, current, backward, mask)
                     series.pairs[gap].append(error)
+        for measure in self._measures:
+            if measure.gap in flows and self._place % measure.stride == 0:
+                self._measure(measure, frames, flows[measure.gap])
         for series, frame in zip(self._series, frames, strict=True):
             series.shots[-1].append(frame.double().mean((0, 2, 3)).tolist())
         self._before.append(frames)
+        self._place += 1
+
+    def _referring(self, content: Tensor) -> list[Tensor]:
+        if not self._references:
+            return []
+        self._mix = content if self._mix is None else (self._mix + content) / 2
+        return [blurred(content), self._mix]
+
+    def _measure(self, measure: PairMeasure, frames: Sequence[Tensor], flow: FlowPair) -> None:
+        before = self._before[-measure.gap]
+        for series, first, second in zip(self._series, before, frames, strict=True):
+            pair = FramePair(first, second, before[0], frames[0], flow.forward, flow.backward, flow.trusted)
+            series.curves[measure.name].append(float(measure.function(pair)))
 
     def result(self) -> list[ClipScore]:
-        """The original's own figures, which nothing can surpass honestly, then those of each clip."""
+        """The original's own figures, then those of each clip."""
+        found = self._scores()
+        return [found[name] for name in self._names if name not in self._references]
+
+    def references(self) -> dict[str, ClipScore]:
+        """The figures of `REFERENCES`, where they were measured."""
+        found = self._scores()
+        return {name: found[name] for name in self._references}
+
+    def _scores(self) -> dict[str, ClipScore]:
         rows = self._meter.result()
-        return [
-            ClipScore(
+        return {
+            name: ClipScore(
                 rows[name],
                 {gap: series.warp_error(gap) for gap in self.settings.gaps},
                 {gap: series.trusted(gap) for gap in self.settings.gaps},
                 series.slopes(),
+                series.curves,
             )
             for name, series in zip(self._names, self._series, strict=True)
-        ]
+        }
 
 
 def score(
     shots: Iterable[Iterable[Frame]],
-    counterparts: Callable[[], Counterparts],
+    counterparts: Callable[[Frame], Counterparts],
     meter: ScoreMeter,
     flow: FlowFunction,
     watcher: Watcher | None = None,
@@ -189,7 +254,7 @@ def score(
     """Feed the meter with the original's shots, and give the number of frames that are done after each.
 
     shots: the frames between two cuts, as `split_shots` gives them; neither a pair of frames nor a flow
-    spans one. counterparts: what belongs to the next frame, such as `Pairing.counterparts`. watcher: is shown the
+    spans one. counterparts: what belongs to a frame, as `Pairing.counterparts` gives them. watcher: is shown the
     frames, the original's first, with what was measured of them and the flow over one frame.
     """
     done = 0
@@ -197,9 +262,9 @@ def score(
         meter.start_shot()
         if watcher is not None:
             watcher.start_shot()
-        with closing(flow_ahead(shot, flow, meter.settings.gaps)) as frames:
+        with closing(flow_ahead(shot, flow, tuple(meter.strides), strides=meter.strides)) as frames:
             for content, flows in frames:
-                made = counterparts()
+                made = counterparts(content)
                 meter.update(content.rgb, made.stylized, flows, made.foreground)
                 if watcher is not None:
                     watcher.update([content.rgb, *made.stylized], meter.pair, flows.get(1))
@@ -207,25 +272,8 @@ def score(
                 yield done
 
 
-def ranks(scores: Sequence[ClipScore]) -> list[int | None]:
-    """The place of each clip by the SSIM of corresponding patches, 1 the best; equals share one, None: no SSIM."""
-    values = [score.stability.ssim for score in scores]
-    return [None if math.isnan(own) else 1 + sum(other > own for other in values) for own in values]
-
-
-def table(own: ClipScore, clips: Sequence[tuple[str, ClipScore]]) -> Table:
-    """The figures of clips by their names, the best first and numbered, below those of the original itself."""
-    places = ranks([score for _, score in clips])
-    rows = [{"clip": CONTENT, **_figures(own, own)}]
-    for place, (name, score) in sorted(zip(places, clips, strict=True), key=lambda item: item[0] or len(clips) + 1):
-        rows.append({"clip": name if len(clips) == 1 else f"{place or '-'} {name}", **_figures(score, own)})
-    shares = [f"{share:.0%} over {gap} frame{'s' * (gap > 1)}" for gap, share in own.trusted.items() if share > 0]
-    note = f"pixels with a flow to be trusted: {', '.join(shares) or 'none'}"
-    return Table("", list(rows[0]), [list(row.values()) for row in rows], note)
-
-
-def _figures(score: ClipScore, own: ClipScore) -> dict[str, str]:
-    """What the table shows of a clip, by column; - for what could not be measured."""
+def figures_of(score: ClipScore, own: ClipScore) -> dict[str, str]:
+    """What a table shows of a clip, by column, beside the input's own; - for what could not be measured."""
     row, style = score.stability, own.stability.style_loss
     figures = {
         "PSNR dB": f"{row.psnr:.2f}",

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from nststab.errors import SettingError
+from nststab.flow.settings import FlowMethod
 from nststab.networks.settings import PerceptualSettings
 from nststab.settings import Settings, same, setting
 
@@ -40,8 +41,10 @@ class ScoreSettings(MeasureSettings):
     gaps: tuple[int, ...] = setting((1, 5), "Frames over which the warping error is taken.", least=1)
     limit: int | None = setting(None, "Take only the first frames of every clip.", least=2, told="all")
     loss_every: int = setting(5, "Losses are measured of each so many frames.", least=1)
-    flow_method: Literal["deepflow", "dis"] | None = setting(
-        None, "How optical flow is estimated; deepflow is more exact where motion is slow.", told="dis"
+    flow_method: FlowMethod | None = setting(
+        None,
+        "How optical flow is estimated; deepflow is more exact in slow motion, raft needs its weights.",
+        told="dis",
     )
     flow_cache: Path | None = setting(
         None,

@@ -276,12 +276,13 @@ def sanity_checks(content: Iterable[Tensor], stylized: Iterable[Tensor]) -> dict
     first, second = copies(stylized, 2)
     return {
         "copy of the input": iter(content),
-        "blurred (sigma 1)": map(_blurred, first),
+        "blurred (sigma 1)": map(blurred, first),
         "mixed with previous": itertools.accumulate(second, lambda mix, frame: (mix + frame) / 2),
     }
 
 
-def _blurred(frame: Tensor) -> Tensor:
+def blurred(frame: Tensor) -> Tensor:
+    """A frame (1, 3, H, W) after a Gaussian of sigma 1, with its border replicated."""
     return torch.from_numpy(gaussian_filter(frame.cpu().numpy(), (0, 0, 1, 1), mode="nearest"))
 
 

@@ -3,9 +3,10 @@
 import importlib
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,9 +67,14 @@ def load_stylizer(name: str) -> Stylizer:
 
     Raises NststabError where there is no such module, no such name in it, or it cannot be called.
     """
+    return Checked(name, load_callable(name))
+
+
+def load_callable(name: str) -> Callable[..., Any]:
+    """What `module:callable` names; the module is found from the current folder too. Raises as `load_stylizer`."""
     module, _, attribute = name.partition(":")
     if not module or not attribute:
-        raise NststabError(f"{name!r}: expected a method of one's own as module:callable")
+        raise NststabError(f"{name!r}: expected something of one's own as module:callable")
     folder = str(Path.cwd())
     sys.path.insert(0, folder)
     try:
@@ -85,7 +91,8 @@ def load_stylizer(name: str) -> Stylizer:
         found = getattr(found, part)
     if not callable(found):
         raise NststabError(f"{name}: expected something to call, got {_kind(found)}")
-    return Checked(name, found)
+    loaded: Callable[..., Any] = found
+    return loaded
 
 
 def source_file(name: str) -> Path:

@@ -19,7 +19,6 @@ from typing import Any
 from nststab.errors import NststabError
 from nststab.flow.estimators import ESTIMATORS, FlowFunction, between_frames, require_estimator
 from nststab.flow.source import FlowSource
-from nststab.report.findings import findings
 from nststab.report.recorder import MEASURES, SceneRecorder, Times, shown_times
 from nststab.report.scene import Scene, data_uri, make_scene
 from nststab.report.settings import ReportSettings
@@ -256,19 +255,17 @@ def clip_report(
     clip: Clip,
     recorder: SceneRecorder,
     styles: Sequence[Mapping[str, Any]],
-    rows: Mapping[str, Mapping[str, Any]],
-    figures: Table,
+    said: Sequence[str],
+    tables: Sequence[Table],
     settings: Mapping[str, Any],
     report: ReportSettings,
     maker: str,
 ) -> Report:
-    """The report of what was recorded of one clip, with the `rows` of figures of the whole clip, the input's first.
+    """The report of what was recorded of one clip, with what was found of the whole clip, in sentences and tables.
 
     `maker` stands for that of `report` where it names none.
     """
     scene = clip_scene(clip, recorder, 0 if len(styles) == 1 else None)  # a blend is in the style of all
-    (_, own), *made = rows.items()
-    said = findings(own, dict(made))
-    page = Report(scene.data["name"], styles, said, [figures], settings, scenes=[scene])
+    page = Report(scene.data["name"], styles, list(said), list(tables), settings, scenes=[scene])
     page.maker, page.command = report.maker or maker, report.command
     return page

@@ -1,5 +1,7 @@
 """Tables for people, and what results say of the program that made them."""
 
+import csv
+import io
 import math
 import platform
 from collections.abc import Mapping, Sequence
@@ -49,6 +51,44 @@ class Table:
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         title = f"**{self.title}**" if self.title else ""
         return "\n\n".join(part for part in (title, table, self.note) if part) + "\n"
+
+    def latex(self, caption: str = "") -> str:
+        """The table for LaTeX with the package booktabs, with `caption` below it."""
+        lines = [" & ".join(map(_escaped, row)) + r" \\" for row in (self.columns, *self.rows)]
+        parts = [
+            r"\begin{table}",
+            r"\centering",
+            rf"\begin{{tabular}}{{l{'r' * (len(self.columns) - 1)}}}",
+            r"\toprule",
+            lines[0],
+            r"\midrule",
+            *lines[1:],
+            r"\bottomrule",
+            r"\end{tabular}",
+            *([rf"\caption{{{_escaped(caption)}}}"] if caption else []),
+            r"\end{table}",
+        ]
+        return "\n".join(parts) + "\n"
+
+
+_SPECIAL = {character: f"\\{character}" for character in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
+
+
+def _escaped(text: str) -> str:
+    return "".join(_SPECIAL.get(character, character) for character in text)
+
+
+def csv_text(rows: Sequence[Row]) -> str:
+    """Rows of the same keys as a CSV file, with the keys in its first line; what could not be measured is empty."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(dict(without_nan(row)) for row in rows)
+    return file.getvalue()
 
 
 def versions() -> dict[str, str]:

@@ -26,6 +26,7 @@ from nststab.methods.settings import OPTIMISERS
 from nststab.metrics import unexplained_change
 from nststab.networks.perceptual import perceptual_name
 from nststab.report.colors import series_of
+from nststab.report.findings import findings
 from nststab.report.html import clip_recorder, clip_report, report_flow, style_json
 from nststab.report.layout import ComparisonLayout
 from nststab.report.recorder import SceneRecorder
@@ -299,8 +300,9 @@ def compare(
             on_figures(comparison)
         if recorder is not None and html is not None:
             rows = {name: row.as_row() for name, row in comparison.rows.items()}
-            maker = "nststab.compare"
-            clip_report(clip, recorder, pictures, rows, comparison.figures, decisive, report, maker).write(html)
+            said = findings(rows.pop(CONTENT), rows)
+            figures, maker = [comparison.figures], "nststab.compare"
+            clip_report(clip, recorder, pictures, said, figures, decisive, report, maker).write(html)
     return comparison
 
 

@@ -4,17 +4,17 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from nststab.errors import NststabError
 from nststab.frames import Frame, Stylizer
 from nststab.listener import Listener, reported, silent
+from nststab.measure.pairing import LAG_WINDOW, find_lag, small
 from nststab.methods.deflicker import Deflicker
 from nststab.methods.settings import DeflickerSettings
 from nststab.shots import by_shot
@@ -22,13 +22,6 @@ from nststab.tasks.stylize import checked_output, kept_output
 from nststab.video.clip import Clip, check_output, convert_clip, open_clip
 
 log = logging.getLogger(__name__)
-
-LARGEST_LAG = 8
-"""Frames by which a clip may lag behind its original, or the other way round, and `find_lag` still finds it."""
-
-_SEEN = 32  # frames in which a lag is looked for
-_SIDE = 64  # pixels of the longest side in which it is
-_BETTER = 0.02  # correlation by which another lag must surpass none
 
 
 @dataclass(frozen=True)
@@ -68,7 +61,7 @@ def deflicker(
         nststab.deflicker("processed.mp4", "steady.mp4", original="clip.mp4")
 
     The output has the size, times and audio of `processed`. The original may have another size; where both clips have
-    times and rates differ, frames belong together by time, else by number; up to `LARGEST_LAG` frames of lag are found.
+    times and rates differ, frames belong together by time, else by number; a lag of up to 8 frames is found.
     Each of these is logged. Cuts are looked for in the original, and nothing is held across one.
 
     Args:
@@ -206,35 +199,9 @@ def _exchanged(frame: Frame) -> Frame:
     return replace(frame, rgb=frame.content, content=frame.rgb)
 
 
-def find_lag(originals: Sequence[Tensor], processed: Sequence[Tensor]) -> int:
-    """By how many frames `processed` lies behind `originals`, each a clip's first frames (1, 3, H, W) of one shape.
-
-    The lag at which edges change alike: frame t of `processed` belongs to frame t + lag of `originals`. 0 where no
-    other explains clearly more, as in a still.
-    """
-    ours, theirs = [[_edges(frame) for frame in frames] for frames in (originals, processed)]
-    found: dict[int, float] = {}
-    for lag in range(-LARGEST_LAG, LARGEST_LAG + 1):
-        pairs = [(ours[t + lag], theirs[t]) for t in range(len(theirs)) if 0 <= t + lag < len(ours)]
-        if len(pairs) >= 2:
-            found[lag] = sum(float((a * b).sum()) for a, b in pairs) / len(pairs)
-    best = max(found, key=lambda lag: found[lag], default=0)
-    return best if found and found[best] > found.get(0, -1.0) + _BETTER else 0
-
-
-def _edges(frame: Tensor) -> Tensor:
-    """How strong the edges of a picture are, of mean 0 and length 1."""
-    luma = frame.mean(1, keepdim=True)
-    strength = (luma[..., 1:, 1:] - luma[..., :-1, 1:]).abs() + (luma[..., 1:, 1:] - luma[..., 1:, :-1]).abs()
-    centred = strength - strength.mean()
-    unit: Tensor = centred / centred.norm().clamp(min=1e-6)
-    return unit
-
-
 def _first(path: Path) -> list[Tensor]:
     """A clip's first frames, small, all of one square shape."""
-    frames = itertools.islice(open_clip(path).frames(), _SEEN)
-    return [F.interpolate(frame.rgb, (_SIDE, _SIDE), mode="area") for frame in frames]
+    return [small(frame.rgb) for frame in itertools.islice(open_clip(path).frames(), LAG_WINDOW)]
 
 
 def _check_shape(clip: Clip, original: Clip) -> None:

@@ -1,35 +1,35 @@
 """How steady are clips that any program made of an original? Figures beside its own, ranks, and a report to look at."""
 
-import json
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import torch
 
 from nststab.errors import NststabError, SettingError
+from nststab.experiments.style_plane import Point, draw_style_plane
 from nststab.flow.estimators import ESTIMATORS, FlowFunction, between_frames, require_estimator
 from nststab.flow.source import FlowSource, flow_source
+from nststab.frames import Frame
 from nststab.listener import Listener, reported, silent
 from nststab.losses import LossSettings
-from nststab.measure.pairing import Pairing
-from nststab.measure.score import UNITS, ClipScore, ContentLoss, ScoreMeter, ranks, table
+from nststab.measure.pairing import Counterparts, LagFinder, Pairing
+from nststab.measure.published import PairFunction, PairMeasure, published
+from nststab.measure.score import ContentLoss, ScoreMeter
 from nststab.measure.score import score as measure_score
+from nststab.measure.scores import ScoredClip, Scores, clip_ranks
 from nststab.measure.settings import ScoreSettings
 from nststab.measure.stability import CONTENT, FrameLosses, StabilitySettings, perceptual_losses
 from nststab.methods.build import Machine, machine, measuring_losses
 from nststab.networks.perceptual import layers_of, perceptual_name, perceptual_network
 from nststab.report.colors import SERIES
-from nststab.report.findings import HARDLY_CHANGED
 from nststab.report.html import clip_names, clip_recorder, clip_report, style_json
 from nststab.report.recorder import SceneRecorder
 from nststab.report.settings import ReportSettings, check_report
 from nststab.shots import split_shots
-from nststab.storage.durable import write_durably
-from nststab.storage.tables import Json, Table, versions, without_nan
+from nststab.storage.tables import Json
 from nststab.styles.source import style_source
 from nststab.video.clip import Clip, RawFormat, open_clip
 from nststab.video.streams import STANDARD
@@ -38,103 +38,6 @@ from nststab.video.timing import Seconds
 log = logging.getLogger(__name__)
 
 _FLOW = "dis"  # safer than deepflow where motion is fast, as it is over several frames (docs/flow.md), and faster
-
-
-@dataclass(frozen=True)
-class ScoredClip:
-    """One of the clips: where it was read, what tables call it, its place by SSIM (1 the best) and its figures."""
-
-    path: Path
-    name: str
-    rank: int | None
-    score: ClipScore
-
-    def json(self) -> dict[str, Json]:
-        """The figures in the units of `UNITS`, after path and rank."""
-        return {"path": str(self.path), "rank": self.rank, **self.score.as_row()}
-
-    def failures(self, under: Mapping[str, float], over: Mapping[str, float]) -> Iterator[str]:
-        """A line for each figure below its limit in `under` or above that in `over`.
-
-        The figures are those of `settings.HIGHER_IS_BETTER` and `settings.LOWER_IS_BETTER`. One that could not be
-        measured keeps no limit.
-        """
-        figures = self.score.as_row()
-        for side, sign, limits in (("under", 1, under), ("over", -1, over)):
-            for figure, limit in limits.items():
-                value = figures[figure]
-                if math.isnan(value):
-                    yield f"{self.path}: {figure} could not be measured, the limit is {limit:g}"
-                elif sign * value < sign * limit:
-                    yield f"{self.path}: {figure} {value:.4g} is {side} {limit:g}"
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What `score` found.
-
-    Attributes:
-        frames, shots: how many were measured.
-        input: the original's own figures, which nothing can surpass honestly.
-        clips: in the order in which they were given.
-        settings: all that decides the figures, as JSON values; with `seed` the same call gives the same figures.
-    """
-
-    original: Path
-    frames: int
-    shots: int
-    input: ClipScore
-    clips: tuple[ScoredClip, ...]
-    settings: Mapping[str, Json]
-    seed: int
-
-    @property
-    def figures(self) -> Table:
-        """The figures of the original, then of the clips, the best first."""
-        return table(self.input, [(clip.name, clip.score) for clip in self.clips])
-
-    def table(self) -> str:
-        """`figures` as text for a terminal."""
-        return replace(self.figures, note="").text()
-
-    def markdown(self) -> str:
-        """`figures` in Markdown."""
-        return self.figures.markdown()
-
-    def json(self) -> dict[str, Json]:
-        """All figures with their units, and what decides them; None stands for what could not be measured."""
-        found = {
-            "settings": self.settings,
-            "seed": self.seed,
-            "original": str(self.original),
-            "frames": self.frames,
-            "shots": self.shots,
-            "input": self.input.as_row(),
-            "clips": [clip.json() for clip in self.clips],
-            "units": UNITS,
-            "versions": versions(),
-        }
-        return dict(without_nan(found))
-
-    def json_text(self) -> str:
-        """`json` as the text of a file."""
-        return json.dumps(self.json(), indent=1, allow_nan=False) + "\n"
-
-    def write_json(self, file: str | Path) -> None:
-        """Writes `json_text`, whole or not at all."""
-        write_durably(Path(file), self.json_text().encode())
-
-    def notes(self) -> Iterator[str]:
-        """What the table does not say by itself."""
-        yield self.figures.note
-        for clip in self.clips:
-            if clip.score.stability.content_loss < HARDLY_CHANGED:
-                loss = clip.score.stability.content_loss
-                yield f"{clip.name} is hardly more than the input (content loss {loss:.3f})"
-        if not self.input.stability.n:
-            yield "no patch was measured: the frames, or what the masks leave of them, are too small"
-        if math.isnan(self.input.stability.style_loss):
-            yield "style was not measured (--style): a clip may be steady because it does little"
 
 
 def score(
@@ -149,6 +52,7 @@ def score(
     duration: Seconds | None = None,
     fps: Seconds | None = None,
     raw_size: tuple[int, int] | None = None,
+    measures: Mapping[str, PairFunction] | None = None,
     html: str | Path | None = None,
     report: ReportSettings | None = None,
     device: str = "auto",
@@ -156,7 +60,7 @@ def score(
     progress: Listener = silent,
     on_figures: Callable[[Scores], None] | None = None,
 ) -> Scores:
-    """Measures how steady the clips `stylized` are, which any program made of `original`; several are ranked.
+    """Measures how steady the clips `stylized` are, which any program made of `original`; in a `style` they are ranked.
 
         print(nststab.score("clip.mp4", ["mine.mp4"], style="painting.jpg").table())
 
@@ -171,6 +75,7 @@ def score(
         size: the longest side in pixels to measure at; by default that of the smallest clip.
         start, duration, fps: the part of the original that was stylized, in seconds and frames per second.
         raw_size: width and height of what comes from standard input as bare rgb24 frames.
+        measures: your own, by name: each gets a `measure.published.FramePair` and gives a number.
         html: a report to write, as large as `report` says.
         on_figures: gets the result before the report is written, which may fail.
 
@@ -193,35 +98,60 @@ def score(
     foreground = None if masks is None else _masks(Path(masks), source, start, duration, fps)
     pairing = Pairing(source, clips, foreground, size=size, limit=settings.limit)
     where = machine(device, "float32")
-    meter = ScoreMeter(len(clips), settings, _losses(pairing, style, where, settings))
     flows, flow_function = _flow(flow, settings)
+    computed, absent = _measures(measures or {}, flows)
+    losses = _losses(pairing, style, where, settings)
+    meter = ScoreMeter(len(clips), settings, losses, computed, references=style is not None)
+    lags = LagFinder(len(clips))
     names = clip_names(paths)
     shown = [CONTENT, *names][: len(SERIES)]
     with clip_recorder(source, shown, html, report, settings.limit) as recorder:
         pictures = [] if style is None or html is None else [style_json(style_source(str(style)))]
-        frames = _measured(pairing, meter, flows, flow_function, recorder, settings.cuts, progress)
+        frames = _measured(pairing, meter, lags, flows, flow_function, recorder, settings.cuts, progress)
         own, *figures = meter.result()
+        starts, lagging = zip(*lags.found, strict=True)
         for note in dict.fromkeys(note for clip in (source, *clips) for note in clip.notes):
             log.warning(note)
         for clip in clips:
             if clip.width * clip.height > pairing.width * pairing.height:
                 log.warning(f"{clip.path}: scaled from {clip.width}x{clip.height}, which steadies a clip a little")
-        scored = map(ScoredClip, paths, names, ranks(figures), figures)
+        places = clip_ranks(own, figures, lagging)
+        scored = tuple(map(ScoredClip, paths, names, places, figures, lagging, starts))
         decisive = _decisive(pairing, settings, flows, style, masks is not None, (start, duration, fps), where)
-        result = Scores(original, frames, meter.shots, own, tuple(scored), decisive, settings.seed)
+        result = Scores(
+            original, frames, meter.shots, own, meter.references(), scored, computed, absent, decisive, settings.seed
+        )
         for note in result.notes():
             log.warning(note)
         if on_figures is not None:
             on_figures(result)
         if html is not None and recorder is not None:
-            rows = {CONTENT: own.as_row()} | {clip.name: clip.score.as_row() for clip in result.clips}
             asked = {**decisive, "seed": settings.seed}
-            page = clip_report(source, recorder, pictures, rows, result.figures, asked, report, "nststab.score")
+            tables = (result.figures, result.published)
+            said = result.findings()
+            page = clip_report(source, recorder, pictures, said, tables, asked, report, "nststab.score")
             if unseen := names[len(shown) - 1 :]:
                 count = "one more clip" if len(unseen) == 1 else f"{len(unseen)} more clips"
                 page.left_out.append(f"The pictures and curves of {count}: {', '.join(unseen)}.")
             page.write(html)
     return result
+
+
+def draw(scores: Scores, name: str | Path) -> list[Path]:
+    """Draws stability against style loss, with the input and what it gets by doing little; gives the files.
+
+    Raises SettingError where style was not measured.
+    """
+    own = scores.input.stability.style_loss
+    if math.isnan(own):
+        raise SettingError("figure: style must be measured for it, give a style")
+    shown = [(CONTENT, scores.input, True), *((name, one, True) for name, one in scores.references.items())]
+    shown += [(clip.name, clip.score, False) for clip in scores.clips]
+    points = [
+        Point(name, one.stability.ssim, scores.interval(one), one.stability.style_loss / own, known)
+        for name, one, known in shown
+    ]
+    return draw_style_plane(Path(name), points)
 
 
 def _refuse_twice(original: Path, paths: Sequence[Path]) -> None:
@@ -264,9 +194,25 @@ def _flow(files: str | Path | None, settings: ScoreSettings) -> tuple[FlowSource
     return source, between_frames(ESTIMATORS[source.method])
 
 
+def _measures(own: Mapping[str, PairFunction], flow: FlowSource) -> tuple[tuple[PairMeasure, ...], dict[str, str]]:
+    """Other authors' measures and one's own that can be computed, and why the others cannot."""
+    measures, absent = published()
+    files = flow.files
+    if files is not None:
+        for measure in measures:
+            if not files.reaches(measure.gap):
+                absent[measure.name] = f"needs the flow over {measure.gap} frames, which {files.folder} does not hold"
+    for name, function in own.items():
+        if not callable(function):
+            raise SettingError(f"measures: expected something to call as {name}, got {function!r}")
+    computed = tuple(measure for measure in measures if measure.name not in absent)
+    return (*computed, *(PairMeasure(name, function) for name, function in own.items())), absent
+
+
 def _measured(
     pairing: Pairing,
     meter: ScoreMeter,
+    lags: LagFinder,
     source: FlowSource,
     flow: FlowFunction,
     recorder: SceneRecorder | None,
@@ -280,12 +226,17 @@ def _measured(
     source.require_size(pairing.height, pairing.width)
     frames = pairing.original_frames()
     done = 0
+
+    def counterparts(content: Frame) -> Counterparts:
+        made = pairing.counterparts()
+        lags.update([content.rgb, *made.stylized])
+        return made
+
     with reported(progress, "score", known) as advance:
-        for done in measure_score(
-            split_shots(frames) if cuts else [frames], pairing.counterparts, meter, flow, recorder
-        ):
+        for done in measure_score(split_shots(frames) if cuts else [frames], counterparts, meter, flow, recorder):
             advance(done)
     pairing.finish()
+    lags.finish()
     return done
 
 

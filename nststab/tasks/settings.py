@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from nststab.flow.settings import FlowSettings
+from nststab.flow.settings import FlowMethod, FlowSettings
 from nststab.measure.settings import MeasureSettings
 from nststab.methods.settings import MachineSettings, MethodSettings
 from nststab.settings import same, setting
@@ -50,5 +49,5 @@ class FlowTaskSettings(ClipSettings):
     distances: tuple[int, ...] = setting(
         (1,), "Also between frames farther apart, as in 1,2,4; for ruder.long_term.", least=1
     )
-    method: Literal["deepflow", "dis"] = same(FlowSettings, "method")
+    method: FlowMethod = same(FlowSettings, "method")
     cache: Path | None = same(FlowSettings, "cache")
