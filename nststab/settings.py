@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from fractions import Fraction
 from functools import partial
+from itertools import chain, pairwise
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, Union, get_args, get_origin
@@ -82,6 +83,37 @@ def same(cls: "type[Settings]", name: str) -> Any:
     return field(default=other.default, metadata=other.metadata)
 
 
+Curve = tuple[tuple[float, float], ...]
+"""A number over time: seconds with its value there, in order; between them it is linear, beyond them it stays."""
+
+
+def curve(given: str | float | Sequence[tuple[float, float]]) -> Curve:
+    """A number, pairs of time and value, or text of either, as in 0:0,2:1, as a curve; ValueError where it is none."""
+    try:
+        if isinstance(given, int | float):
+            return ((0.0, float(given)),)
+        if not isinstance(given, str):
+            pairs = [(float(time), float(value)) for time, value in given]
+        elif ":" not in given:
+            return ((0.0, float(given)),)
+        else:
+            pairs = [(float(time), float(value)) for time, value in (part.split(":") for part in given.split(","))]
+        times = [time for time, _ in pairs]
+        if times != sorted(set(times)) or not pairs or not all(map(math.isfinite, chain(*pairs))):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ValueError(f"expected a number, or TIME:VALUE,... with rising times, got {given!r}") from None
+    return tuple(pairs)
+
+
+def at(curve: Curve, time: float) -> float:
+    """The value of a curve at a time in seconds."""
+    for (before, low), (after, high) in pairwise(curve):
+        if before <= time < after:
+            return low + (high - low) * (time - before) / (after - before)
+    return curve[0][1] if time < curve[0][0] else curve[-1][1]
+
+
 @dataclass(frozen=True)
 class Setting:
     """A field of a settings dataclass as `settings_of` finds it: its dotted name, type, default and spec."""
@@ -142,6 +174,8 @@ class Setting:
             return value
         if self.is_sequence and not isinstance(value, tuple | list):
             raise SettingError(f"{self.name}: expected several values, got {value!r}")
+        if self.type == Curve:
+            return self._checked_curve(value)
         for one in value if self.is_sequence else (value,):
             if not isinstance(one, _ACCEPTED.get(self.item, object)) or (
                 isinstance(one, bool) and self.item is not bool
@@ -156,6 +190,16 @@ class Setting:
                     raise SettingError(
                         f"{self.name}: expected {self.spec.range or 'a finite number'}, got {_text(one)}"
                     )
+        return value
+
+    def _checked_curve(self, value: Any) -> Any:
+        try:
+            curve(value)
+        except ValueError as error:
+            raise SettingError(f"{self.name}: {error}") from None
+        one = Setting(self.name, float, 0.0, replace(self.spec, parse=None))
+        for _, number in value:
+            one.checked(number)
         return value
 
 

@@ -287,9 +287,9 @@ def test_init_by_a_trained_style_begins_with_its_picture() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("a.png b.png --set gatys.style_weights=3", "gatys.style_weights has 1 numbers for 2 styles"),
-        ("a.png b.png --set gatys.style_weights=0,0", "expected a weight above 0"),
-        ("a.png b.png --set gatys.style_weights=1,-1", "-1"),
+        ("a.png b.png --style-weights 3", "has 1 numbers for 2 styles"),
+        ("a.png b.png --style-weights 0,0", "expected a weight above 0"),
+        ("a.png b.png --style-weights 1,-1", "-1"),
         ("a.png --passes 3 --set ruder.long_term=1,2", "ruder.long_term has no effect with several --passes"),
         ("a.png --set ruder.temporal_from=3", "ruder.temporal_from has no effect without several --passes"),
         ("a.png --set ruder.temporal_from=4 --passes 3", "ruder.temporal_from is over the last of the 3 --passes"),

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +19,7 @@ _SAID = {
     "audio=False": "--no-audio",
     "train_style": "`nststab train style`",
 }
-_METHOD_GROUPS = {field.name for field in fields(MethodSettings)}
+_METHOD_GROUPS = {one.name.partition(".")[0] for one in settings_of(MethodSettings) if "." in one.name}
 
 
 class _Value(click.ParamType):  # type: ignore[type-arg]

@@ -22,7 +22,7 @@ from nststab.cli.common import (
 from nststab.cli.options import SettingsCommand
 
 if TYPE_CHECKING:
-    from nststab.styles.shipped import Style
+    from nststab.styles.card import StyleCard
 
 _OF_SHEETS = ("size", "yes", "device", "precision")
 
@@ -96,31 +96,31 @@ def _refuse_of_sheets() -> None:
             raise click.UsageError(f"--{name} has no effect without --sheet")
 
 
-def _subject(text: str) -> "Style | Path":
-    """The picture, the folder's style or the shipped style that `text` names; a usage error where there is none."""
-    from nststab.styles.shipped import UnknownStyle, find_style, style_in
+def _subject(text: str) -> "StyleCard | Path":
+    """The picture, or the card of the style, that `text` names; a usage error where there is none."""
+    from nststab.styles.card import light_card_of, style_card_of
+    from nststab.styles.shipped import LIGHT, UnknownStyle, find_style, light_styles, style_in, styles
 
-    path = Path(text)
+    path, light = Path(text), text.removeprefix(f"{LIGHT}/")
     if path.is_file():
         return path
     if style := style_in(path):
-        return style
-    if path.suffix or "/" in text:
+        return style_card_of(style)
+    if light in light_styles() and (light != text or light not in [one.name for one in styles()]):
+        return light_card_of(light)
+    if path.suffix or ("/" in text and light == text):
         fault = "holds no trained style" if path.is_dir() else f"does not exist{nearest_file(path)}"
         raise click.UsageError(f"Path {text!r} {fault}")
     try:
-        return find_style(text)
+        return style_card_of(find_style(text))
     except UnknownStyle as error:
         if path.is_dir():
             raise click.UsageError(f"the folder {text} holds no trained style, and {error}") from error
         raise click.UsageError(f"{error} (a picture's path or that of a style's folder works too)") from error
 
 
-def _show_card(style: "Style") -> None:
+def _show_card(card: "StyleCard") -> None:
     """What the card of a style says, whatever of it there is, and where its files are."""
-    from nststab.styles.card import style_card_of
-
-    card = style_card_of(style)
     click.echo(card.title)
     _print_pairs(card.facts)
     _print_commands("made by", card.made_by)
@@ -162,7 +162,7 @@ def _print_commands(label: str, commands: Sequence[str]) -> None:
 
 def _show_shipped() -> None:
     from nststab.storage.tables import Table
-    from nststab.styles.shipped import styles
+    from nststab.styles.shipped import light_styles, styles
 
     rows: list[list[str]] = []
     for style in styles():
@@ -176,6 +176,9 @@ def _show_shipped() -> None:
         rows += [[*left[:2], *right] for left, right in zip_longest(about, networks, fillvalue=[""] * 3)]
     click.echo(Table("", ("style", "Gram trace", "network", "PSNR dB", "SSIM"), rows).text())
     click.echo("PSNR and SSIM: the higher, the steadier from frame to frame.")
+    if light := light_styles():
+        _print_pairs([("light", ", ".join(light))])
+        click.echo("One light network paints and mixes these, as light/NAME; independent so far.")
     click.echo("`nststab styles NAME` shows a card.")
     click.echo("ruder and gatys take every style.")
 

@@ -37,8 +37,8 @@ def style_option(command: Command) -> Command:
         "--style",
         "styles",
         multiple=True,
-        metavar="NAME|IMAGE|WEIGHTS",
-        help="A shipped style, a folder of `train style`, a picture or a checkpoint; ruder and gatys blend several.",
+        metavar="NAME|IMAGE|WEIGHTS[,...]",
+        help="A shipped style, a folder of `train style`, a picture or a checkpoint; several are mixed.",
     )(command)
 
 
@@ -49,7 +49,8 @@ def stylize_options(settings: type[StylizeSettings] = StylizeSettings) -> Callab
         set_options(settings),
         settings_options(
             settings,
-            *("size", "start", "duration", "fps", "raw_size", "raw", "audio", "preserve_color", "deflicker", "cuts"),
+            *("size", "start", "duration", "fps", "raw_size", "raw", "audio", "style_weights", "stroke", "strength"),
+            *("preserve_color", "deflicker", "cuts"),
             *("device", "precision", "engine", "loss.content_weight", "loss.style_weight", "ruder.temporal_weight"),
             *("gatys.iterations", "gatys.init", "gatys.seed", "gatys.network", "gatys.vgg_weights"),
             *("ruder.passes", "flow.files", "flow.method"),

@@ -24,7 +24,7 @@ from nststab.methods.settings import FEED_FORWARD as FEED_FORWARD
 from nststab.methods.settings import MachineSettings, MethodSettings, OptimizationSettings
 from nststab.networks.perceptual import layers_of, perceptual_network
 from nststab.networks.settings import PerceptualSettings
-from nststab.settings import Precision, did_you_mean
+from nststab.settings import Curve, Precision, at, did_you_mean
 from nststab.storage.parts import State
 from nststab.styles.source import Style, style_source
 from nststab.video.images import read_opaque, resize
@@ -132,8 +132,18 @@ def build(
 def _feed_forward(order: _Order) -> Stylizer:
     where = order.machine
     log.debug(f"{order.method} in {where.precision} by {where.engine}")
-    network = order.style.trained(order.method).network
-    return FeedForward(make_engine(where.engine, network, where.device, where.precision), state=order.state)
+    settings = order.settings
+    curve = settings.strength
+    changes = curve != ((0.0, 1.0),)
+    network = order.style.trained(order.method, settings.stroke, photograph=changes).network
+    engine = make_engine(where.engine, network, where.device, where.precision)
+    return FeedForward(engine, strength=(lambda frame: _at(curve, frame)) if changes else None, state=order.state)
+
+
+def _at(curve: Curve, frame: Frame) -> float:
+    if frame.time is None and len(curve) > 1:
+        raise NststabError("strength: a curve needs frames that have times; say how many a second, with fps")
+    return at(curve, float(frame.time or 0))
 
 
 def _gatys(order: _Order) -> Stylizer:

@@ -1,20 +1,23 @@
 """Frames in a loop, as NumPy arrays: the networks for cameras and other programs, and others' functions for ours."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from nststab.engines import EngineName, make_engine
-from nststab.errors import NststabError
+from nststab.errors import NststabError, SettingError
 from nststab.frames import Frame, Stylizer
 from nststab.methods.build import machine
 from nststab.methods.feed_forward import paint
-from nststab.settings import Precision
-from nststab.styles.source import style_source
+from nststab.methods.settings import MethodSettings
+from nststab.networks.rows import Look
+from nststab.settings import Precision, curve
+from nststab.styles.source import StyleBlend, StyleSource, chosen_style, photograph_row
 from nststab.video.images import from_uint8, to_uint8
 
 Picture = NDArray[np.uint8]
@@ -30,6 +33,11 @@ class Painter:
 
     It remembers the frame before, so one clip needs one painter, in one thread; `reset` begins a new shot.
 
+    Attributes:
+        weights: parts of the styles, where `style` names several, which may change from frame to frame, as may
+        stroke: the size of the strokes, from 0.5 to 2, and
+        strength: from 0, the frame as it is, to 1. Networks of many styles (`light/...`) know these.
+
     Args:
         style: as for `nststab.stylize`; it must have a network for `method`.
         method: "recurrent" is steady; "independent" draws each frame by itself.
@@ -44,9 +52,12 @@ class Painter:
 
     def __init__(
         self,
-        style: str,
+        style: str | Sequence[str],
         method: Literal["recurrent", "independent"] = "recurrent",
         *,
+        style_weights: Sequence[float] | None = None,
+        stroke: float = 1.0,
+        strength: float = 1.0,
         device: str = "auto",
         engine: EngineName = "torch",
         precision: Precision | Literal["auto"] = "auto",
@@ -55,7 +66,17 @@ class Painter:
         if method not in ("recurrent", "independent"):
             raise NststabError(f"expected the method recurrent or independent, got {method!r}")
         where = machine(device, precision, engine)
-        network = style_source(str(style)).trained(method).network
+        chosen = chosen_style(style, style_weights)
+        self.weights, self.stroke, self.strength = chosen.weights, stroke, strength
+        self._text = chosen.text
+        self._names: tuple[str, ...] = ()
+        self._rows: tuple[str, ...] = ()
+        if isinstance(chosen, StyleSource) and chosen.checkpoint is not None:
+            network = chosen.trained(method).network
+        else:
+            checkpoint, self._names = StyleBlend(chosen.sources, chosen.weights).whole(method)
+            network = checkpoint.network
+            self._rows = network.config.styles
         self._engine = make_engine(where.engine, network, where.device, where.precision)
         self._order = -1 if bgr else 1
         self._previous: Tensor | None = None
@@ -70,8 +91,23 @@ class Painter:
         """
         self._check(frame)
         rgb = from_uint8(np.ascontiguousarray(frame[..., :: self._order]))
-        painted, self._previous = paint(self._engine, rgb, self._previous)
+        painted, self._previous = paint(self._engine, rgb, self._previous, self._styles(), self.strength)
         return np.ascontiguousarray(to_uint8(painted)[..., :: self._order])
+
+    def _styles(self) -> Tensor | None:
+        """Weights of the network's rows, as `paint` takes them, by what the attributes say now."""
+        settings = MethodSettings(stroke=self.stroke, strength=curve(self.strength), style_weights=tuple(self.weights))
+        settings.check(("recurrent",))
+        if not self._rows:
+            if (self.stroke, self.strength) != (1, 1):
+                raise SettingError(
+                    f"stroke and strength have no effect on {self._text}, whose network has no rows to mix"
+                )
+            return None
+        if len(self.weights) != len(self._names):
+            raise SettingError(f"style_weights has {len(self.weights)} numbers for {len(self._names)} styles")
+        style = Look(dict(zip(self._names, self.weights, strict=True)), self.stroke).weights(self._rows)
+        return torch.stack((style, photograph_row(self._rows, self._text))) if self.strength < 1 else style[None]
 
     def reset(self) -> None:
         """Forgets the frame before: the next one begins a shot, may have another size and come from another thread."""

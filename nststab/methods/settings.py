@@ -9,7 +9,7 @@ from nststab.baselines.settings import GatysSettings, MultiPassSettings, RuderSe
 from nststab.errors import SettingError
 from nststab.flow.settings import FlowSettings
 from nststab.networks.settings import PerceptualSettings
-from nststab.settings import LAYERS, LossSettings, Settings, group, same, setting
+from nststab.settings import LAYERS, Curve, LossSettings, Settings, curve, group, same, setting
 
 FEED_FORWARD = ("recurrent", "independent")
 OPTIMISERS = ("ruder", "gatys")
@@ -76,9 +76,6 @@ class OptimizationSettings(PerceptualSettings):
     scales: int = setting(1, "Sizes of the picture, each twice the one before; the last is the full one.", least=1)
     coarse_iterations: int = same(GatysSettings, "coarse_iterations")
     style_scale: float = setting(1.0, "Size of a style picture relative to the content's.", above=0)
-    style_weights: tuple[float, ...] | None = setting(
-        None, "Parts of several styles in their blend, as in 3,7.", least=0, told="equal parts", metavar="X,..."
-    )
 
 
 @dataclass(frozen=True)
@@ -109,12 +106,31 @@ class MachineSettings(Settings):
 
 @dataclass(frozen=True)
 class MethodSettings(Settings):
-    """Everything that can be said to the four methods; the feed-forward ones read nothing of it."""
+    """Everything that can be said to the four methods; of the groups the feed-forward ones read nothing."""
 
     loss: LossChoice = group(LossChoice)
     gatys: OptimizationSettings = group(OptimizationSettings)
     ruder: PassSettings = group(PassSettings)
     flow: FlowSettings = group(FlowSettings)
+    style_weights: tuple[float, ...] | None = setting(
+        None, "Parts of several styles in their blend, as in 3,7.", least=0, told="equal parts", metavar="X,..."
+    )
+    stroke: float | None = setting(
+        None,
+        "Size of the strokes of a network of many styles, from 0.5 to 2.",
+        least=0.5,
+        most=2,
+        told="1",
+    )
+    strength: Curve = setting(
+        ((0.0, 1.0),),
+        "How far a network of many styles goes, from 0, the input, to 1; over time as in 0:0,2:1, at 0 and 2 seconds.",
+        least=0,
+        most=1,
+        told="1",
+        metavar="X|TIME:X,...",
+        parse=curve,
+    )
 
     def check(self, methods: Collection[str], also: Collection[str] = ()) -> None:
         """Raises SettingError for what none of `methods` reads, as silence would pass for an effect, and for what
@@ -133,8 +149,11 @@ class MethodSettings(Settings):
             raise SettingError("ruder.long_term has no effect with several ruder.passes")
         if gatys.iterations and len(gatys.iterations) > (2 if "ruder" in methods else 1):
             raise SettingError("gatys.iterations takes two numbers for ruder only")
-        if gatys.style_weights is not None and not any(gatys.style_weights):
-            raise SettingError("gatys.style_weights: expected a weight above 0")
+        if self.style_weights is not None and not any(self.style_weights):
+            raise SettingError("style_weights: expected a weight above 0")
+        for name in ("stroke", "strength"):
+            if name in [one.name for one in self.given()] and not set(FEED_FORWARD) & set(methods):
+                raise SettingError(f"{name} has no effect on {', '.join(methods)}")
         if gatys.vgg_weights and not gatys.vgg_weights.is_file():
             fault = "is a directory" if gatys.vgg_weights.is_dir() else "does not exist"
             raise SettingError(f"gatys.vgg_weights: {str(gatys.vgg_weights)!r} {fault}")

@@ -128,6 +128,17 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(network, _part("style", tensors), _training(path, metadata.get("training", "{}")))
 
 
+def holds_many(path: Path) -> bool:
+    """Whether a file of weights has rows of styles by name; False for one that cannot be read, which loading tells."""
+    if path.suffix != ".safetensors":
+        return False
+    try:
+        with safe_open(path, "pt") as file:
+            return bool(json.loads((file.metadata() or {}).get("network", "{}")).get("styles"))
+    except (SafetensorError, ValueError, AttributeError):
+        return False
+
+
 def load_target(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Reads what `save_target` wrote: the Gram targets, and the record of what they were computed with.
 

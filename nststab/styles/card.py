@@ -1,12 +1,13 @@
 """The card of a style in words and tables, whatever of it there is."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nststab.storage.tables import Table
-from nststab.styles.shipped import Style
+from nststab.styles.shipped import Style, light_network
 
 _ELSEWHERE = ("name", "title", "artist", "year", "command", "figures")
 _NOTHING: tuple[object, ...] = (None, {}, [])
@@ -52,6 +53,16 @@ def style_card_of(style: Style) -> StyleCard:
         [command for command in _commands(figures.get("command")) if command not in made_by],
         list(_files(style)),
     )
+
+
+def light_card_of(name: str) -> StyleCard:
+    """The card of a style of the networks of many styles."""
+    path = light_network("independent")
+    card = json.loads(path.parents[1].joinpath("styles", "light.json").read_text("utf-8"))[name]
+    title = ", ".join(str(card[key]) for key in ("title", "artist", "year") if card[key] != "unknown")
+    facts = [("rights", card["rights"]), ("painted by", "the light network of many styles; strokes, strength, mixes")]
+    size = f"{path.stat().st_size / 1e6:.1f} MB"
+    return StyleCard(title, facts, ["nststab train network STYLE..."], None, [], [], [(f"  {path.name}", size)])
 
 
 def _said(name: str, value: Any, depth: int = 0) -> Iterator[Pair]:

@@ -10,6 +10,8 @@ from typing import Any
 from nststab.errors import NststabError
 
 NETWORKS = ("independent", "recurrent")
+LIGHT = "light"
+"""What the networks of many styles are called: `light/candy` is theirs."""
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -82,13 +84,38 @@ def styles() -> list[Style]:
     return [Style(card.parent.name, card.parent) for card in sorted((_PACKAGE / "styles").glob("*/card.json"))]
 
 
+def light_network(method: str) -> Path:
+    """The shipped network of many styles for `independent` or `recurrent`."""
+    return _PACKAGE / "weights" / f"{LIGHT}_{method}.safetensors"
+
+
+def light_styles() -> tuple[str, ...]:
+    """The names of the styles in the shipped networks of many styles, of which all hold the same."""
+    path = light_network("independent")
+    if not path.is_file():
+        return ()
+    with path.open("rb") as file:  # the header alone: the list of names must not wait for torch
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    rows = json.loads(header["__metadata__"]["network"])["styles"]
+    return tuple(dict.fromkeys(row.partition("@")[0] for row in rows if "@" in row))
+
+
+def style_names() -> tuple[str, ...]:
+    """All names of shipped styles: those with a folder, and those of the networks of many styles."""
+    own = [style.name for style in styles()]
+    light = light_styles()
+    return (*own, *(name for name in light if name not in own), *(f"{LIGHT}/{name}" for name in light))
+
+
 def find_style(name: str) -> Style:
-    """The shipped style `name`. Raises UnknownStyle."""
+    """The shipped style `name` that has a folder of its own. Raises UnknownStyle."""
     shipped = {style.name: style for style in styles()}
     if name in shipped:
         return shipped[name]
-    nearest = difflib.get_close_matches(name, shipped, n=3, cutoff=0.4)
-    hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"there are: {', '.join(shipped)}"
+    known = style_names()
+    alike = [one for one in known if ("/" in one) == ("/" in name)]
+    nearest = difflib.get_close_matches(name, alike, n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"there are: {', '.join(alike)}"
     raise UnknownStyle(f"no style is named {name!r}; {hint}")
 
 

@@ -6,13 +6,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from nststab.errors import NststabError, SettingError
 from nststab.losses import StyleTarget, blend, style_target
-from nststab.networks.checkpoints import Checkpoint, load_checkpoint, load_target
+from nststab.networks.checkpoints import Checkpoint, holds_many, load_checkpoint, load_target
+from nststab.networks.rows import PHOTOGRAPH, Look, styles_of, with_rows
 from nststab.storage.jobs import content_hash
-from nststab.styles.shipped import NETWORKS, UnknownStyle, find_style, style_in, styles
+from nststab.styles.shipped import (
+    LIGHT,
+    NETWORKS,
+    UnknownStyle,
+    find_style,
+    light_network,
+    light_styles,
+    style_in,
+    style_names,
+    styles,
+)
 from nststab.vgg import PerceptualNetwork, TooSmall
 from nststab.video.images import READABLE_SUFFIXES, read_opaque, resize
 
@@ -28,6 +40,8 @@ class StyleSource:
     text: str
     picture: Path | None = None
     checkpoint: Callable[[str], Path] | None = None  # by feed-forward method
+    many: Callable[[str], Path] | None = None  # networks of many styles, this one among them, by method
+    name: str | None = None  # in the networks of many styles; None where they hold one
     shipped: Path | None = None  # the picture that lies beside a shipped checkpoint
     targets: Path | None = None  # the file of Gram targets beside it, where there is one
     folder: Path | None = None  # what it was read from, where that is the folder of a trained style
@@ -38,10 +52,16 @@ class StyleSource:
         return (self,)
 
     @property
+    def weights(self) -> tuple[float, ...]:
+        """Its part, as those of a blend."""
+        return (1.0,)
+
+    @property
     def identity(self) -> str:
         """Its name and the content of the files that decide its Gram targets, to tell unfinished work apart by."""
         files = [file for file in (self.picture, self.shipped, self.targets) if file]
-        if self.checkpoint and not self.targets and (network := self.checkpoint("independent")).is_file():
+        by_method = self.checkpoint or self.many
+        if by_method and not self.targets and (network := by_method("independent")).is_file():
             files.append(network)
         return f"{Path(self.text).name} ({content_hash(files)})"
 
@@ -54,21 +74,37 @@ class StyleSource:
         """Itself by its picture, where it has one, and not by the Gram targets of the size that it was trained with."""
         return replace(self, picture=self.picture or self.shipped)
 
-    def trained(self, method: str) -> Checkpoint:
-        """The checkpoint for a feed-forward method; raises SettingError where there is none."""
+    def trained(self, method: str, stroke: float | None = None, photograph: bool = False) -> Checkpoint:
+        """The checkpoint for a feed-forward method; raises SettingError where there is none.
+
+        Of a network of many styles it is a network of this one, with a `stroke` as `Look` has it, 1 by default;
+        `photograph` gives it a row before that one, which draws the frame as it is.
+        """
         if self.checkpoint is None:
-            raise SettingError(
-                f"the method {method} needs a trained style, {self.text} is a picture; "
-                "train one with train_style, or use the method ruder or gatys"
-            )
-        path = self.checkpoint(method)
-        if not path.is_file():
-            raise SettingError(f"the style {self.text} has no network for the method {method}")
-        checkpoint = load_checkpoint(path)
-        if checkpoint.network.config.recurrent != (method == "recurrent"):
-            kind = "recurrent" if checkpoint.network.config.recurrent else "independent"
-            raise SettingError(f"{self.text} is a network for the method {kind}, not {method}")
+            return StyleBlend(self.sources, self.weights).trained(method, stroke, photograph)
+        checkpoint = _load(self.checkpoint(method), self.text, method)
+        if stroke is not None or photograph:
+            what = "stroke" if stroke is not None else "strength"
+            hint = f"; {LIGHT}/{self.text} has" if self.text in light_styles() else ""
+            raise SettingError(f"{what} has no effect on {self.text}, whose network has no rows to mix{hint}")
         return checkpoint
+
+    def untrained(self, method: str, count: int) -> str:
+        """Why no network draws it, alone or with others."""
+        if self.picture is None and count > 1:
+            shared = ", ".join(f"{LIGHT}/{name}" for name in light_styles())
+            return f"the method {method} mixes the styles of one network, as {shared}; {self.text} has its own"
+        return (
+            f"the method {method} needs a trained style, {self.text} is a picture; "
+            "train one with train_style, or use the method ruder or gatys"
+        )
+
+    def row_of(self, rows: Sequence[str]) -> str:
+        """Its name among the rows of its network; SettingError where that has several and none was named."""
+        names = styles_of(rows)
+        if self.name is None and len(names) != 1:
+            raise SettingError(f"{self.text} holds the styles {', '.join(names)}; say {self.text}:NAME")
+        return names[0] if self.name is None else self.name
 
     def target(self, network: PerceptualNetwork, layers: tuple[str, ...], longest_side: int) -> StyleTarget:
         """Gram targets: of the picture at `longest_side`, or those that were kept when the style was trained.
@@ -97,9 +133,8 @@ class StyleSource:
         """The Gram targets beside the networks, or else in the independent one's checkpoint, and how they were made."""
         if self.targets:
             return load_target(self.targets)
-        assert self.checkpoint is not None
-        path = self.checkpoint("independent")
-        if not path.is_file():
+        path = self.checkpoint and self.checkpoint("independent")
+        if path is None or not path.is_file():
             return {}, {}
         checkpoint = load_checkpoint(path)
         return checkpoint.style, checkpoint.training
@@ -128,9 +163,20 @@ def _made_with(network: PerceptualNetwork, style: StyleTarget, training: Mapping
     )
 
 
+def _load(path: Path, text: str, method: str) -> Checkpoint:
+    """The checkpoint of a style for a method; SettingError where there is none, or one for the other method."""
+    if not path.is_file():
+        raise SettingError(f"the style {text} has no network for the method {method}")
+    checkpoint = load_checkpoint(path)
+    if checkpoint.network.config.recurrent != (method == "recurrent"):
+        kind = "recurrent" if checkpoint.network.config.recurrent else "independent"
+        raise SettingError(f"{text} is a network for the method {kind}, not {method}")
+    return checkpoint
+
+
 @dataclass(frozen=True)
 class StyleBlend:
-    """Several styles at once, each with its weight; only the optimisation methods can follow it."""
+    """Several styles at once, each with its weight: for the optimisations, and for a network that holds them all."""
 
     sources: tuple[StyleSource, ...]
     weights: tuple[float, ...]
@@ -147,9 +193,28 @@ class StyleBlend:
         """Itself by the pictures of those that have one."""
         return replace(self, sources=tuple(source.drawn() for source in self.sources))
 
-    def trained(self, method: str) -> Checkpoint:
-        """No network was trained for a blend: raises SettingError."""
-        raise SettingError(f"the method {method} takes one style, got {self.text}; use the method ruder or gatys")
+    def trained(self, method: str, stroke: float | None = None, photograph: bool = False) -> Checkpoint:
+        """The network that holds all of the styles, as one of their blend; SettingError where there is none."""
+        checkpoint, names = self.whole(method)
+        rows = checkpoint.network.config.styles
+        look = Look(dict(zip(names, self.weights, strict=True)), 1.0 if stroke is None else stroke)
+        mixed = [look.weights(rows)]
+        if photograph:
+            mixed.insert(0, photograph_row(rows, self.text))
+        called = (PHOTOGRAPH, self.text) if photograph else (self.text,)
+        return replace(checkpoint, network=with_rows(checkpoint.network, torch.stack(mixed), called))
+
+    def whole(self, method: str) -> tuple[Checkpoint, tuple[str, ...]]:
+        """The network with all its rows, and what the styles are called there; SettingError where there is none."""
+        paths = set()
+        for source in self.sources:
+            if source.many is None:
+                raise SettingError(source.untrained(method, len(self.sources)))
+            paths.add(source.many(method))
+        if len(paths) > 1:
+            raise SettingError(f"the method {method} mixes styles of one network, and {self.text} are of several")
+        checkpoint = _load(paths.pop(), self.text, method)
+        return checkpoint, tuple(source.row_of(checkpoint.network.config.styles) for source in self.sources)
 
     def target(self, network: PerceptualNetwork, layers: tuple[str, ...], longest_side: int) -> StyleTarget:
         """The weighted mean of the styles' Gram targets."""
@@ -159,21 +224,36 @@ class StyleBlend:
 Style = StyleSource | StyleBlend
 
 
+def photograph_row(rows: Sequence[str], text: str) -> Tensor:
+    """Weights (S,) of the row that draws a photograph as it is; SettingError where the style's network has none."""
+    if PHOTOGRAPH not in rows:
+        raise SettingError(f"strength has no effect on {text}, whose network draws no photograph as it is")
+    return torch.tensor([float(row == PHOTOGRAPH) for row in rows])
+
+
 def chosen_style(chosen: str | Path | Sequence[str | Path], weights: Sequence[float] | None = None) -> Style:
-    """One style, or the blend of several, equal parts by default.
+    """One style, or the blend of several, equal parts by default; a text may name several, with commas between.
 
     Raises SettingError where there is none, and for a wrong number of weights.
     """
     several = isinstance(chosen, Sequence) and not isinstance(chosen, str)
-    sources = tuple(map(style_source, chosen if several else [chosen]))  # type: ignore[arg-type]
+    texts: Sequence[str | Path] = chosen if several else [chosen]  # type: ignore[assignment,list-item]
+    sources = tuple(style_source(part) for text in texts for part in _parts(text))
     if not sources:
-        there = ", ".join(style.name for style in styles())
+        there = ", ".join(style_names())
         raise SettingError(f"style: none was given; there are {there}, and ruder and gatys follow any picture")
     if weights is not None and len(weights) != len(sources):
-        raise SettingError(f"gatys.style_weights has {len(weights)} numbers for {len(sources)} styles")
+        raise SettingError(f"style_weights has {len(weights)} numbers for {len(sources)} styles")
     if len(sources) == 1:
         return sources[0]
     return StyleBlend(sources, tuple(weights or (1.0,) * len(sources)))
+
+
+def _parts(text: str | Path) -> list[str | Path]:
+    """The styles that a text names: several with commas between, unless it is the path of one."""
+    if isinstance(text, str) and "," in text and not Path(text).exists():
+        return [part.strip() for part in text.split(",")]
+    return [text]
 
 
 def style_source(named: str | Path) -> StyleSource:
@@ -181,16 +261,16 @@ def style_source(named: str | Path) -> StyleSource:
     if not isinstance(named, str | Path):
         raise SettingError(f"style: expected a name or a path, got {named!r:.60}")
     text, path = str(named), Path(named)
-    suffix = path.suffix.lower()
-    if path.is_file() and suffix in _WEIGHT_SUFFIXES:
-        beside = path.with_name("target.safetensors") if path.stem in NETWORKS else None
-        return StyleSource(text, checkpoint=lambda _method: path, targets=_existing(beside))
-    if path.is_file() and suffix in READABLE_SUFFIXES:
-        return StyleSource(text, picture=path)
     if path.is_file():
-        raise SettingError(f"the style {text} is neither a picture nor weights ({', '.join(_WEIGHT_SUFFIXES)})")
+        return _of_file(text, path)
+    file, found, name = text.rpartition(":")
+    if found and Path(file).suffix.lower() in _WEIGHT_SUFFIXES and Path(file).is_file():
+        return StyleSource(text, many=lambda _method: Path(file), name=name)
     style = style_in(path) if path.is_dir() else None
-    if style is None and (suffix or "/" in text):
+    light = text.removeprefix(f"{LIGHT}/")
+    if style is None and light in light_styles() and (light != text or light not in [one.name for one in styles()]):
+        return StyleSource(text, many=light_network, name=light)
+    if style is None and (path.suffix or "/" in text) and light == text:
         fault = "is a folder that holds no trained style" if path.is_dir() else "does not exist"
         raise SettingError(f"the style {text} {fault}")
     try:
@@ -201,15 +281,31 @@ def style_source(named: str | Path) -> StyleSource:
         raise SettingError(
             f"{error} (nststab styles shows them; a picture's or checkpoint's path works too)"
         ) from error
-    if text in [shipped.name for shipped in styles()] and path.is_dir() and path.samefile(style.folder):
+    if text in style_names() and path.is_dir() and path.samefile(style.folder):
         log.warning(f"the style {text} is the folder of that name here, not the shipped one")
+    shipped = style.name in light_styles() and style.folder in [one.folder for one in styles()]
     return StyleSource(
         text,
         checkpoint=style.checkpoint,
+        many=light_network if shipped else None,
+        name=style.name if shipped else None,
         shipped=style.image,
         targets=_existing(style.target),
         folder=style.folder,
     )
+
+
+def _of_file(text: str, path: Path) -> StyleSource:
+    """A picture, or weights."""
+    suffix = path.suffix.lower()
+    if suffix in READABLE_SUFFIXES:
+        return StyleSource(text, picture=path)
+    if suffix not in _WEIGHT_SUFFIXES:
+        raise SettingError(f"the style {text} is neither a picture nor weights ({', '.join(_WEIGHT_SUFFIXES)})")
+    if holds_many(path):
+        return StyleSource(text, many=lambda _method: path)
+    beside = path.with_name("target.safetensors") if path.stem in NETWORKS else None
+    return StyleSource(text, checkpoint=lambda _method: path, targets=_existing(beside))
 
 
 def _existing(path: Path | None) -> Path | None:

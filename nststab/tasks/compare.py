@@ -327,7 +327,7 @@ def plan_compare(
 
 
 def _chosen(style: Styles, settings: CompareSettings) -> Style:
-    return chosen_style(style, settings.gatys.style_weights)
+    return chosen_style(style, settings.style_weights)
 
 
 def _settings(options: CompareOptions) -> CompareSettings:
@@ -354,7 +354,7 @@ def _identity(
 
 def _check_settings(settings: CompareSettings, methods: Sequence[str], looked_at: bool) -> None:
     """Raises SettingError for what neither a method nor the measurement reads."""
-    measured = [f"gatys.{name}" for name in ("seed", "network", "vgg_weights", "style_scale", "style_weights")]
+    measured = [f"gatys.{name}" for name in ("seed", "network", "vgg_weights", "style_scale")]
     settings.check(methods, [*measured, "flow"] if looked_at else measured)
 
 

@@ -24,6 +24,7 @@ from nststab.methods.build import IterationReport, Machine, build, frame_setting
 from nststab.methods.deflicker import Deflicker, Steadied
 from nststab.methods.plugin import checked, load_stylizer, source_file
 from nststab.methods.settings import FEED_FORWARD, OPTIMISERS, DeflickerSettings
+from nststab.settings import curve
 from nststab.shots import split_shots
 from nststab.storage.durable import sync
 from nststab.storage.jobs import Job, claimed, content_hash, identity_of, overwrites, resumable
@@ -60,6 +61,9 @@ class ClipOptions(TypedDict, total=False):
     cuts: bool | None
     preserve_color: bool | None
     deflicker: float | None
+    style_weights: Sequence[float] | None
+    stroke: float | None
+    strength: float | Sequence[tuple[float, float]] | None
     audio: bool | None
     device: str | None
     precision: str | None
@@ -103,7 +107,7 @@ def stylize(
     Args:
         source: a video file, a picture, a folder, a pattern or a glob of pictures, or - for standard input.
         output: a video file, a picture, a folder of PNGs (ends in /), or - for y4m on standard output.
-        style: see `Styles`; only ruder and gatys follow a picture or several styles.
+        style: see `Styles`; only ruder and gatys follow a picture, and the networks mix the `light/` styles.
         method: recurrent, independent, ruder or gatys, or one's own as `module:callable`, which takes no style.
         stylizer: a method of one's own as a callable, instead of `method` and `style`.
         overwrite: replace what stands at `output`, and unfinished work of other settings.
@@ -202,6 +206,10 @@ def chosen_settings(options: ClipOptions) -> StylizeSettings:
     single |= {
         name: Fraction(str(single[name])) for name in ("start", "duration", "fps") if single.get(name) is not None
     }
+    if single.get("strength") is not None:
+        single["strength"] = curve(single["strength"])
+    if single.get("style_weights") is not None:
+        single["style_weights"] = tuple(single["style_weights"])
     return StylizeSettings.of(options.get("settings")).changed(**single)
 
 
@@ -241,7 +249,7 @@ class _ClipJob:
             given = [one.name for one in settings.given() if one.name in ("device", "precision", "engine")]
             for name in [*given, *(["style"] if style else [])]:
                 raise SettingError(f"{name} has no effect on {method}")
-        chosen = chosen_style(style, settings.gatys.style_weights) if own is None else None
+        chosen = chosen_style(style, settings.style_weights) if own is None else None
         clip = opened(source, settings)
         if settings.deflicker and clip.kind == "picture":
             raise SettingError(f"deflicker has no effect on a picture, and {clip.path} is one")
