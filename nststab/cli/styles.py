@@ -178,7 +178,7 @@ def _show_shipped() -> None:
     click.echo("PSNR and SSIM: the higher, the steadier from frame to frame.")
     if light := light_styles():
         _print_pairs([("light", ", ".join(light))])
-        click.echo("One light network paints and mixes these, as light/NAME; independent so far.")
+        click.echo("One network paints and mixes these, as light/NAME.")
     click.echo("`nststab styles NAME` shows a card.")
     click.echo("ruder and gatys take every style.")
 
