@@ -38,7 +38,7 @@ from nststab.video.images import PICTURE_SUFFIXES, to_uint8, write_picture
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 _PROGRAMS = ("nststab", "python", "pytest", "make", "ffmpeg")
-_OUTPUTS = ("-o", "--output", "--html", "--json", "--sheet")
+_OUTPUTS = ("-o", "--output", "--html", "--json", "--sheet", "--latex", "--csv", "--figure")
 _VIDEOS = {
     ".mp4": "libx264",
     ".mkv": "libx264",
