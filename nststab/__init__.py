@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nststab.tasks.compare import compare as compare
     from nststab.tasks.deflicker import deflicker as deflicker
     from nststab.tasks.score import score as score
+    from nststab.tasks.score_sequences import score_sequences as score_sequences
     from nststab.tasks.stylize import optimize as optimize
     from nststab.tasks.stylize import stylize as stylize
     from nststab.tasks.train_style import train_style as train_style
@@ -31,6 +32,7 @@ _LAZY = {  # PEP 562: `import nststab` does not wait for torch
     "frame_by_frame": "nststab.methods.painter",
     "optimize": "nststab.tasks.stylize",
     "score": "nststab.tasks.score",
+    "score_sequences": "nststab.tasks.score_sequences",
     "stylize": "nststab.tasks.stylize",
     "train_style": "nststab.tasks.train_style",
 }

@@ -101,6 +101,9 @@ def provide(name: str) -> None:
     """Makes what a word of a command names, by its looks, where it is not there."""
     path = Path(name)
     suffix = path.suffix.lower()
+    if re.match(r"DAVIS/|results/", name):  # a folder of sequences
+        path = path / "camel"
+        name = f"{path}/"
     if (
         path.exists()
         or name.startswith("-")

@@ -27,6 +27,7 @@ from nststab.video.settings import ClipSettings
 
 if TYPE_CHECKING:
     from nststab.measure.scores import Scores
+    from nststab.tasks.score_sequences import SequenceScores
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _SETTINGS = ("patches", "gaps", "limit", "cuts", "flow_method", "flow_cache", "network", "vgg_weights", "seed")
@@ -111,9 +112,10 @@ def merged(limits: Sequence[dict[str, float]]) -> dict[str, float]:
 def command(original: Path, stylized: tuple[Path, ...], json_file: str | None, **options: Any) -> None:
     """Measure how stable STYLIZED is, which any program made of ORIGINAL; in a --style several are ranked.
 
-    Clips are videos, folders of pictures or patterns of them. They must have the same frames: as many, of one shape,
-    scaled or not, and at the same times where both have times. --start, --duration and --fps say which part of ORIGINAL
-    was stylized.
+    Clips are videos, folders of pictures or patterns of them; or all are folders of sequences, such as
+    DAVIS/JPEGImages/480p and results/mine, which get a row for each sequence, and means. They must have the same
+    frames: as many, of one shape, scaled or not, and at the same times where both have times. --start, --duration and
+    --fps say which part of ORIGINAL was stylized.
 
     \b
     PSNR, SSIM    corresponding patches of adjacent frames (Gupta et al. 2017);
@@ -137,11 +139,13 @@ def command(original: Path, stylized: tuple[Path, ...], json_file: str | None, *
     for file in named:
         if named.count(file) > 1:
             raise click.UsageError(f"two outputs name the same file, {file}")
+    from nststab.measure.scores import Scores
     from nststab.methods.plugin import load_callable
     from nststab.storage.durable import write_durably
     from nststab.tasks.score import draw, score
+    from nststab.tasks.score_sequences import holds_sequences, score_sequences
 
-    def show(scores: "Scores") -> None:
+    def show(scores: "Scores | SequenceScores") -> None:
         click.echo(scores.table(), err=json_file == STANDARD)
         click.echo(f"\n{scores.published.text()}\n\n{scores.settings_line}", err=json_file == STANDARD)
         if json_file == STANDARD:
@@ -155,18 +159,21 @@ def command(original: Path, stylized: tuple[Path, ...], json_file: str | None, *
                 write_durably(Path(file), text().encode())
                 say(file)
         if options["figure"] is not None:
-            say(" ".join(map(str, draw(scores, options["figure"]))))
+            own = scores if isinstance(scores, Scores) else scores.mean
+            say(" ".join(map(str, draw(own, options["figure"]))))
 
-    scores = score(
-        original,
-        stylized,
-        measures={name: load_callable(name) for name in options["own"]},
-        report=report_settings(options),
-        settings=gathered(ScoreSettings, options),
-        progress=console_listener(),
-        on_figures=show,
-        **{name: options[name] for name in _PASSED},
-    )
+    passed: dict[str, Any] = {name: options[name] for name in _PASSED} | {
+        "measures": {name: load_callable(name) for name in options["own"]},
+        "report": report_settings(options),
+        "settings": gathered(ScoreSettings, options),
+        "progress": console_listener(),
+    }
+    scores: Scores | SequenceScores
+    if holds_sequences(original):
+        scores = score_sequences(original, stylized, **passed)
+        show(scores)
+    else:
+        scores = score(original, stylized, on_figures=show, **passed)
     under, over = merged(options["fail_under"]), merged(options["fail_over"])
     failed = [text for clip in scores.clips for text in clip.failures(under, over)]
     if failed:

@@ -68,6 +68,7 @@ class Scores:
         clips: in the order in which they were given.
         measures: what other authors' and one's own measures are, by name; not_computed: why others are not here.
         settings: all that decides the figures, as JSON values; with `seed` the same call gives the same figures.
+        block: how many neighbours are drawn as one for intervals and tests; 1 where the curves are of sequences.
     """
 
     original: Path
@@ -80,22 +81,24 @@ class Scores:
     not_computed: Mapping[str, str]
     settings: Mapping[str, Json]
     seed: int
+    block: int | None = None
 
     @property
     def figures(self) -> Table:
         """Our figures of the original, then of the clips, the best first; for SSIM the interval over frames."""
-        rows = [{"clip": CONTENT, **self._shown(self.input)}]
-        rows += [{"clip": name, **self._shown(score)} for name, score in self.references.items()]
+        rows = [{"clip": CONTENT, **self.shown(self.input)}]
+        rows += [{"clip": name, **self.shown(score)} for name, score in self.references.items()]
         for clip in sorted(self.clips, key=lambda clip: (clip.rank or math.inf, -clip.score.stability.ssim)):
             name = clip.name if len(self.clips) == 1 else f"{clip.rank or '-'} {clip.name}"
-            rows.append({"clip": name, **self._shown(clip.score)})
+            rows.append({"clip": name, **self.shown(clip.score)})
         shares = [
             f"{share:.0%} over {gap} frame{'s' * (gap > 1)}" for gap, share in self.input.trusted.items() if share > 0
         ]
         note = f"pixels with a flow to be trusted: {', '.join(shares) or 'none'}"
         return Table("", list(rows[0]), [list(row.values()) for row in rows], note)
 
-    def _shown(self, score: ClipScore) -> dict[str, str]:
+    def shown(self, score: ClipScore) -> dict[str, str]:
+        """A row of `figures`, by its columns."""
         figures = figures_of(score, self.input)
         figures["SSIM"] = with_interval(score.stability.ssim, self.interval(score), 3)
         return figures
@@ -145,14 +148,14 @@ class Scores:
 
     def interval(self, score: ClipScore) -> Interval:
         """Of the mean SSIM, over the frames in blocks of neighbours; NaN for fewer than three pairs."""
-        return block_interval(score.stability.curves.ssim, self.seed)
+        return block_interval(score.stability.curves.ssim, self.seed, block=self.block)
 
     @cached_property
     def differences(self) -> dict[tuple[str, str], Difference]:
         """Of each two clips, by their names, the difference in SSIM of the same patches, with its interval and p."""
         return {
             (one.name, other.name): paired_difference(
-                one.score.stability.curves.ssim, other.score.stability.curves.ssim, self.seed
+                one.score.stability.curves.ssim, other.score.stability.curves.ssim, self.seed, self.block
             )
             for one, other in combinations(self.clips, 2)
         }
