@@ -19,6 +19,7 @@ LAYERS = {
     "cli": 1,
     "tasks": 2,
     "experiments": 2,
+    "study": 2,
     "methods": 3,
     "baselines": 3,
     "train": 3,
@@ -230,7 +231,8 @@ def test_importing_nststab_and_its_cli_is_cheap() -> None:
     commands = (
         "import nststab.cli.compare, nststab.cli.demo, nststab.cli.doctor, nststab.cli.flow, nststab.cli.optimize"
     )
-    commands += ", nststab.cli.score, nststab.cli.styles, nststab.cli.stylize, nststab.cli.train"
+    commands += ", nststab.cli.score, nststab.cli.study, nststab.cli.styles, nststab.cli.stylize, nststab.cli.train"
+    commands += ", nststab.study.serve"  # a server starts at once
     assert run(f"import sys, nststab.cli; {commands}; print(sorted(sys.modules.keys() & {heavy}))") == "[]\n"
 
 

@@ -26,6 +26,7 @@ class RootGroup(LazyGroup):
         "evaluate": "The paper's experiments: tables, figures and results with their settings.",
         "deflicker": "Take the flicker out of a clip that any program processed.",
         "score": "Measure the stability of clips that any program made.",
+        "study": "Ask people which of two clips flickers more, as in Table 3.",
         "train": "Train the feed-forward networks of a style.",
         "flow": "Optical flow and its reliability masks.",
         "styles": "Show the styles that are shipped.",

@@ -2,16 +2,11 @@
 
 import base64
 import datetime
-import hashlib
-import html
-import json
 import logging
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
-from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,6 +14,7 @@ from typing import Any
 from nststab.errors import NststabError
 from nststab.flow.estimators import ESTIMATORS, FlowFunction, between_frames, require_estimator
 from nststab.flow.source import FlowSource
+from nststab.report.document import document, part
 from nststab.report.recorder import MEASURES, SceneRecorder, Times, shown_times
 from nststab.report.scene import Scene, data_uri, make_scene
 from nststab.report.settings import ReportSettings
@@ -43,7 +39,7 @@ QUICK = "dis"
 # In the order of their definitions: a script uses what stands before it, and the last one starts the page.
 SCRIPTS = ("dom", "player", "panels", "curves", "stills", "tables", "header", "bar", "scene", "keyboard", "main")
 
-STYLES = ("report", "bar")
+STYLES = ("base", "report", "bar")
 
 
 def report_html(data: Mapping[str, Json], videos: Sequence[bytes]) -> str:
@@ -59,39 +55,15 @@ def report_html(data: Mapping[str, Json], videos: Sequence[bytes]) -> str:
             raise NststabError(
                 f"expected each scene's video among {len(videos)}, got {scene['video']} for {scene['name']}"
             )
-    style = "".join(_part(f"{name}.css") for name in STYLES)
-    script = '"use strict";\n(() => {\n' + "\n".join(_part(f"{name}.js") for name in SCRIPTS) + "})();\n"
-    parts = {
-        "policy": _policy(script, style),
-        "title": html.escape(data["title"]),
-        "style": style,
-        "data": _quoted(json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))),
-        "videos": "\n".join(_video(number, video) for number, video in enumerate(videos)),
-        "script": script,
-    }
-    page = re.sub(r"@(\w+)@", lambda match: parts[match[1]], _part("report.html"))
-    return page.encode(errors="backslashreplace").decode()  # as JSON escapes what stands for a byte of such a name
-
-
-def _part(name: str) -> str:
-    return files("nststab.report").joinpath("page", name).read_text("utf-8")
-
-
-def _policy(script: str, style: str) -> str:
-    """A Content-Security-Policy under which nothing but the page's own parts is run, shown or fetched."""
-    return (
-        f"default-src 'none'; script-src {_source(script)}; style-src {_source(style)}; "
-        "img-src data:; media-src blob:; base-uri 'none'; form-action 'none'"
+    shown = "\n".join(_video(number, video) for number, video in enumerate(videos))
+    return document(
+        part("report.html"),
+        style="".join(part(f"{name}.css") for name in STYLES),
+        script=[part(f"{name}.js") for name in SCRIPTS],
+        data=data,
+        title=data["title"],
+        videos=shown,
     )
-
-
-def _source(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _quoted(text: str) -> str:
-    """JSON that no text in it can end: the only way out of a script element begins with "<"."""
-    return text.replace("<", "\\u003c")
 
 
 def _video(number: int, video: bytes) -> str:
@@ -230,9 +202,9 @@ class Report:
             )
 
     def _data(self) -> dict[str, Any]:
-        from nststab.video.embedded import CODING
+        from nststab.video.embedded import REPORT
 
-        coded = f"The clips are scaled and coded anew ({CODING}), to look at. All figures are of the frames themselves."
+        coded = f"The clips are scaled and coded anew ({REPORT}), to look at. All figures are of the frames themselves."
         return {
             "title": self.title,
             "subtitle": f"{self.maker}, {datetime.date.today().isoformat()}",
@@ -247,7 +219,7 @@ class Report:
             "settings": self.settings,
             "versions": versions(),
             "command": self.command,
-            "left_out": [coded, *self.left_out],
+            "left_out": [*([coded] if self.scenes else []), *self.left_out],
         }
 
 

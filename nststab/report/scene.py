@@ -35,7 +35,7 @@ class Rect(NamedTuple):
 
 
 class Atlas:
-    """Where `count` clips of `width` x `height` pixels stand in one picture, and their heat maps at half that size.
+    """Where `count` clips of `width` x `height` pixels stand in one picture, and `heats` heat maps at half that size.
 
     Attributes:
         clips, heats: the rectangles.
@@ -43,9 +43,10 @@ class Atlas:
             bound the sides.
     """
 
-    def __init__(self, count: int, width: int, height: int) -> None:
+    def __init__(self, count: int, width: int, height: int, heats: int | None = None) -> None:
+        maps = count if heats is None else heats
         self.clips, self.heats, self.width, self.height = min(
-            (_arranged(count, width, height, columns) for columns in range(1, count + 1)),
+            (_arranged(count, maps, width, height, columns) for columns in range(1, count + 1)),
             key=lambda found: max(found[2:]),
         )
 
@@ -61,15 +62,15 @@ class Atlas:
         return canvas
 
 
-def _arranged(count: int, width: int, height: int, columns: int) -> tuple[list[Rect], list[Rect], int, int]:
+def _arranged(count: int, maps: int, width: int, height: int, columns: int) -> tuple[list[Rect], list[Rect], int, int]:
     """The rectangles of clips in rows of `columns`, those of their heat maps below, and the size of the whole."""
     clips = list(_rows(count, width, height, columns, 0))
     below = clips[-1].y + _padded(height)
     across, down = math.ceil(width / 2), math.ceil(height / 2)
     wide = columns * _padded(width)
-    heats = list(_rows(count, across, down, max(1, wide // _padded(across)), below))
+    heats = list(_rows(maps, across, down, max(1, wide // _padded(across)), below))
     wide = max(rect.x + _padded(rect.width) for rect in (*clips, *heats))
-    return clips, heats, wide, heats[-1].y + _padded(down)
+    return clips, heats, wide, heats[-1].y + _padded(down) if heats else below
 
 
 def _rows(count: int, width: int, height: int, columns: int, top: int) -> Iterator[Rect]:

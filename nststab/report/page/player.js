@@ -16,18 +16,9 @@ function frameNearest(times, time) {
   return frame + 1 < times.length && times[frame + 1] - time < time - times[frame] ? frame + 1 : frame;
 }
 
-function decoded(base64) {
-  const text = atob(base64.trim());
-  const bytes = new Uint8Array(text.length);
-  for (let i = 0; i < text.length; i += 1) bytes[i] = text.charCodeAt(i);
-  return bytes;
-}
-
-/** Opens the video of a scene; `onframe(frame)` draws it, `onstate()` follows play and pause, `onerror()` comes once. */
-function openPlayer(scene, { onframe, onstate, onerror }) {
-  const { times, end } = scene;
-  const source = document.getElementById(scene.video);
-  const url = URL.createObjectURL(new Blob([decoded(source.textContent)], { type: "video/mp4" }));
+/** Opens a scene's video, a Blob; `onframe(frame)` draws it, `onstate()` follows play and pause, `onerror()` comes once. */
+function openPlayer({ times, end }, blob, { onframe, onstate, onerror }) {
+  const url = URL.createObjectURL(blob);
   const video = el("video", { class: "atlas", playsinline: true, loop: true, preload: "auto", tabindex: "-1", "aria-hidden": "true" });
   const exact = "requestVideoFrameCallback" in video;
   const listening = new AbortController();

@@ -1,5 +1,12 @@
 // One open scene: its clips, their curves and figures, all of them at the same frame.
 
+function decoded(base64) {
+  const text = atob(base64.trim());
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i += 1) bytes[i] = text.charCodeAt(i);
+  return bytes;
+}
+
 /** Opens a scene in `root`. There is never more than one: `close` gives its video back. */
 function openScene(scene, report, root, bar) {
   const everything = new Set(scene.clips.keys());
@@ -15,7 +22,9 @@ function openScene(scene, report, root, bar) {
 
   const panels = openPanels(scene, report.measures, grid, view, { video: () => player.video, available, onsolo, onwipe });
   const curves = openCurves(scene, report.measures, charts, view, (frame) => seek(frame));
-  const player = openPlayer(scene, { onframe, onstate: () => bar.follow(scene, Math.max(view.frame, 0), player.playing), onerror });
+  const player = openPlayer(scene, new Blob([decoded(document.getElementById(scene.video).textContent)], { type: "video/mp4" }), {
+    onframe, onstate: () => bar.follow(scene, Math.max(view.frame, 0), player.playing), onerror,
+  });
   const width = new ResizeObserver(() => panels.update());
   player.setSpeed(bar.speed);
   bar.open(scene);
