@@ -36,6 +36,7 @@ def preserve_color(stylized: Tensor, content: Tensor) -> Tensor:
 
 
 FULL_CONTRAST = 0.1  # standard deviation of the luminance, of which ordinary frames have 0.14 to 0.27
+RADIUS_OF = 216  # pixels of the longest side to one of the square around a pixel: 2 in a frame of 432
 BLACK, LIGHT = 0.02, 0.1  # luminance below which an area is left black, and above which it is painted
 
 
@@ -51,7 +52,7 @@ def preserve_flat(stylized: Tensor, content: Tensor) -> Tensor:
     luminance = _luminance(content)  # (N, 1, H, W)
     contrast = _smoothstep(luminance.std(dim=(2, 3), keepdim=True, correction=0), 0.0, FULL_CONTRAST)
     faded = torch.where(contrast < 1, torch.lerp(content.mean(dim=(2, 3), keepdim=True), stylized, contrast), stylized)
-    radius = max(1, round(max(content.shape[-2:]) / 216))  # 2 pixels of a frame of 432
+    radius = max(1, round(max(content.shape[-2:]) / RADIUS_OF))
     brightest = F.max_pool2d(luminance, 2 * radius + 1, 1, radius)
     light = _around(_smoothstep(brightest, BLACK, LIGHT), radius)
     return torch.where(light < 1, torch.lerp(content, faded, light), faded)

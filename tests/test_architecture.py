@@ -54,6 +54,8 @@ OWNERS = {
     "click": {"cli"},
     "rich": {"cli"},
     "openvino": {"engines"},
+    "onnx": {"engines"},
+    "onnxruntime": {"engines"},
     "safetensors": {"networks"},
     "skimage": {"metrics"},
     "matplotlib": {"experiments"},

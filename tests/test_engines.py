@@ -12,6 +12,7 @@ from click.testing import CliRunner
 import nststab
 from nststab.cli import group
 from nststab.engines import Engine, make_engine
+from nststab.engines.onnx_engine import OnnxEngine
 from nststab.engines.openvino_engine import OpenVinoEngine, SignalStack
 from nststab.engines.torch_engine import TorchEngine
 from nststab.errors import NststabError, SettingError
@@ -23,6 +24,7 @@ ENGINES: dict[str, tuple[Callable[[TransformationNetwork], Engine], float]] = { 
     "torch": (TorchEngine, 90.0),
     "torch, bfloat16": (lambda network: TorchEngine(network, precision="bfloat16"), 30.0),
     "openvino": (OpenVinoEngine, 60.0),
+    "onnx": (OnnxEngine, 60.0),
 }
 STYLES = ("the_great_wave@512", "mosaic@512", "mosaic@1024")
 
@@ -86,8 +88,11 @@ def test_a_style_is_its_row_and_a_mixture_lies_between(kind: str) -> None:
 def test_what_an_engine_cannot_do_is_told() -> None:
     with pytest.raises(NststabError, match="not in float16"):
         make_engine("openvino", network("paper"), "cpu", "float16")
-    with pytest.raises(NststabError, match="runs on the processor here, not on cuda"):
-        make_engine("openvino", network("paper"), "cuda")
+    with pytest.raises(NststabError, match="in float32 on a processor, not in bfloat16"):
+        make_engine("onnx", network("paper"), "cpu", "bfloat16")
+    for engine in ("openvino", "onnx"):
+        with pytest.raises(NststabError, match=f"the engine {engine} runs on the processor here, not on cuda"):
+            make_engine(engine, network("paper"), "cuda")  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux' stack for signals")
@@ -108,19 +113,22 @@ def test_openvino_reports_to_nobody() -> None:
 
 
 def test_without_its_package_the_engine_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(NststabError, match=r"pip install 'nststab\[openvino\]'"):
-        make_engine("openvino", network("paper"))
+    for engine, module in (("openvino", "openvino"), ("onnx", "onnx"), ("onnx", "onnxruntime")):
+        with monkeypatch.context() as without:
+            without.setitem(sys.modules, module, None)
+            with pytest.raises(NststabError, match=rf"pip install 'nststab\[{engine}\]'"):
+                make_engine(engine, network("paper"))  # type: ignore[arg-type]
 
 
 def test_the_command_and_the_painter_take_it(tmp_path: Path) -> None:
     write_picture(tmp_path / "in.png", torch.rand(1, 3, 40, 48, generator=torch.Generator().manual_seed(0)))
     outputs = []
-    for engine in ("torch", "openvino"):
+    for engine in ("torch", "openvino", "onnx"):
         outputs.append(tmp_path / f"{engine}.png")
         given = ["stylize", str(tmp_path / "in.png"), "-o", str(outputs[-1]), "--style", "mosaic", "--engine", engine]
         done(CliRunner().invoke(group, [*given, "--precision", "float32"]))
-    assert psnr(*(read_picture(path).rgb for path in outputs)) > 50
+    for path in outputs[1:]:
+        assert psnr(read_picture(outputs[0]).rgb, read_picture(path).rgb) > 50
     frame = (read_picture(tmp_path / "in.png").rgb[0].permute(1, 2, 0) * 255).round().byte().numpy()
     drawn = nststab.Painter("mosaic", engine="openvino", precision="float32")(frame)
     stored = (read_picture(outputs[1]).rgb[0].permute(1, 2, 0) * 255).round().byte().numpy()

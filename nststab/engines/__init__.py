@@ -10,7 +10,7 @@ from nststab.settings import Precision
 if TYPE_CHECKING:
     from nststab.networks.transformation import TransformationNetwork
 
-EngineName = Literal["torch", "openvino"]
+EngineName = Literal["torch", "openvino", "onnx"]
 
 
 class Engine(Protocol):
@@ -38,7 +38,11 @@ def make_engine(
     if name == "torch":
         return TorchEngine(network, where, precision)
     if device(where).type != "cpu":
-        raise NststabError(f"the engine openvino runs on the processor here, not on {where}; say --device cpu")
+        raise NststabError(f"the engine {name} runs on the processor here, not on {where}; say --device cpu")
+    if name == "onnx":
+        from nststab.engines.onnx_engine import OnnxEngine
+
+        return OnnxEngine(network, precision)
     from nststab.engines.openvino_engine import OpenVinoEngine
 
     return OpenVinoEngine(network, precision)

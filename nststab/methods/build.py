@@ -58,7 +58,9 @@ def machine(device: str, precision: str, engine: str = "torch") -> Machine:
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available[chosen.type]:
         raise NststabError(f"no {chosen.type} device is available here; there is {_best_device()}")
-    result = Machine(chosen, _best_precision(chosen) if precision == "auto" else precision, chosen_engine)  # type: ignore[arg-type]
+    if precision == "auto":
+        precision = "float32" if chosen_engine == "onnx" else _best_precision(chosen)
+    result = Machine(chosen, precision, chosen_engine)  # type: ignore[arg-type]
     log.debug(f"computing on {result.device.type}, {torch.get_num_threads()} threads")
     return result
 

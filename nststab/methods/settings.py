@@ -101,7 +101,7 @@ class MachineSettings(Settings):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = setting(
         "auto", "Arithmetic of the networks; auto takes what is fast on the device.", decides=False
     )
-    engine: Literal["torch", "openvino"] = setting("torch", "What runs recurrent and independent.")
+    engine: Literal["torch", "openvino", "onnx"] = setting("torch", "What runs recurrent and independent.")
 
 
 @dataclass(frozen=True)
