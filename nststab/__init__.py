@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nststab.methods.painter import frame_by_frame as frame_by_frame
     from nststab.tasks.compare import compare as compare
     from nststab.tasks.deflicker import deflicker as deflicker
+    from nststab.tasks.export import export as export
     from nststab.tasks.score import score as score
     from nststab.tasks.score_sequences import score_sequences as score_sequences
     from nststab.tasks.stylize import optimize as optimize
@@ -29,6 +30,7 @@ _LAZY = {  # PEP 562: `import nststab` does not wait for torch
     "Painter": "nststab.methods.painter",
     "compare": "nststab.tasks.compare",
     "deflicker": "nststab.tasks.deflicker",
+    "export": "nststab.tasks.export",
     "frame_by_frame": "nststab.methods.painter",
     "optimize": "nststab.tasks.stylize",
     "score": "nststab.tasks.score",

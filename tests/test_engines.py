@@ -92,7 +92,7 @@ def test_what_an_engine_cannot_do_is_told() -> None:
         make_engine("onnx", network("paper"), "cpu", "bfloat16")
     for engine in ("openvino", "onnx"):
         with pytest.raises(NststabError, match=f"the engine {engine} runs on the processor here, not on cuda"):
-            make_engine(engine, network("paper"), "cuda")  # type: ignore[arg-type]
+            make_engine(engine, network("paper"), "cuda")
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux' stack for signals")

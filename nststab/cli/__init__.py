@@ -29,6 +29,7 @@ class RootGroup(LazyGroup):
         "study": "Ask people which of two clips flickers more, as in Table 3.",
         "train": "Train the feed-forward networks of a style.",
         "flow": "Optical flow and its reliability masks.",
+        "export": "Write a network for other programs, as ONNX.",
         "styles": "Show the styles that are shipped.",
         "doctor": "Check what works here, and how to mend what does not.",
         "demo": "Stylize the bundled clip with the recurrent network.",

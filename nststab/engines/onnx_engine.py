@@ -25,11 +25,11 @@ class OnnxFile:
         options.intra_op_num_threads = torch.get_num_threads()
         given = model if isinstance(model, bytes) else str(model)
         self._session = runtime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
-        self._inputs = {one.name for one in self._session.get_inputs()}
+        self.inputs = tuple(one.name for one in self._session.get_inputs())
 
     @property
     def is_recurrent(self) -> bool:
-        return "previous" in self._inputs
+        return "previous" in self.inputs
 
     def __call__(self, frame: Tensor, previous: Tensor | None = None, style: Tensor | None = None) -> Tensor:
         _, state = self.run(frame, previous, style)

@@ -74,7 +74,7 @@ class _Graph:
 
     def model(self, flat: bool, metadata: Mapping[str, str]) -> Any:
         helper, config = self._onnx.helper, self._network.config
-        inputs = {"frame": _FRAMES}
+        inputs: dict[str, tuple[str | int, ...]] = {"frame": _FRAMES}
         if config.recurrent:
             inputs["previous"] = _FRAMES
         if config.rows > 1:

@@ -5,6 +5,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,13 @@ def _imported() -> Any:
     except ImportError as error:
         raise NststabError("the engine openvino needs its package: pip install 'nststab[openvino]'") from error
     return openvino
+
+
+def save_openvino(model: bytes, path: Path) -> None:
+    """Writes an ONNX model in OpenVINO's format, `path` and a `.bin` beside it, with weights in float16."""
+    openvino = _imported()
+    with own_signal_stack():
+        openvino.save_model(openvino.Core().read_model(model), str(path), compress_to_fp16=True)
 
 
 class _Graph:

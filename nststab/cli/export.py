@@ -1,0 +1,44 @@
+"""nststab export."""
+
+import click
+
+from nststab.cli.common import NearestChoice, overwrite_option, say, verbosity_options
+from nststab.cli.options import SettingsCommand
+from nststab.methods.settings import FEED_FORWARD
+
+
+@click.command("export", cls=SettingsCommand, short_help="Write a network for other programs, as ONNX.")
+@click.argument("style", metavar="STYLE")
+@click.option("-o", "--output", required=True, metavar="OUT", help="A .onnx file, or with --openvino an .xml file.")
+@click.option(
+    "--method", type=NearestChoice(FEED_FORWARD), default="recurrent", show_default=True, help="Which network."
+)
+@click.option(
+    "--precision",
+    type=NearestChoice(("float32", "float16")),
+    default="float32",
+    show_default=True,
+    help="Of the arithmetic; inputs and outputs are float32.",
+)
+@click.option("--openvino", is_flag=True, help="Write OpenVINO's own format.")
+@overwrite_option
+@verbosity_options
+def command(style: str, output: str, method: str, precision: str, openvino: bool, yes: bool) -> None:
+    """Write the network of STYLE, a name, a folder or a checkpoint, to a file that other programs run.
+
+    Frames of any size and number go in and come out: what this program does around a network is in the graph. ONNX
+    Runtime must draw what torch does before anything is written. docs/export.md shows how to call the file from Python,
+    C++, JavaScript and OpenCV.
+    """
+    from nststab.tasks.export import export
+
+    made = export(
+        style,
+        output,
+        method=method,  # type: ignore[arg-type]
+        precision=precision,  # type: ignore[arg-type]
+        openvino=openvino,
+        overwrite=yes,
+    )
+    styles = f" of {len(made.styles)} weights" if len(made.styles) > 1 else ""
+    say(f"{output}: inputs {', '.join(made.inputs)}{styles}; {made.decibels:.0f} dB from what torch draws")

@@ -1,0 +1,135 @@
+"""Write a network for other programs: as ONNX, or in OpenVINO's format."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+import nststab
+from nststab.color import preserve_flat
+from nststab.engines.onnx_engine import OnnxFile, imported_runtime
+from nststab.engines.onnx_graph import OPSET, onnx_model
+from nststab.errors import NststabError, SettingError
+from nststab.networks.transformation import TransformationNetwork
+from nststab.storage.durable import write_durably
+from nststab.styles.shipped import styles
+from nststab.styles.source import StyleSource, style_name, style_source
+
+_LEAST = {"float32": 50.0, "float16": 40.0}  # dB that a file and torch may differ by
+_CHECKED = ((30, 32, 40), (3, 37, 51))  # frames after one another, their height and width
+_USE = (
+    "frame: float32 (N, 3, H, W), RGB from 0 to 1, of any size; style: (N, S), weights of the styles in their order, "
+    "which sum to 1; previous: zeros for the first frame of a shot, then the output `state` of the frame before; "
+    "show the output `stylized`. Inputs that the file does not have are not needed."
+)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What `export` wrote.
+
+    Attributes:
+        styles: that the input `style` weighs, in their order; one needs no such input.
+        inputs: by name.
+        decibels: the least PSNR of its frames against torch's.
+    """
+
+    output: Path
+    styles: tuple[str, ...]
+    inputs: tuple[str, ...]
+    opset: int
+    decibels: float
+
+
+def export(
+    style: str | Path,
+    output: str | Path,
+    *,
+    method: Literal["recurrent", "independent"] = "recurrent",
+    precision: Literal["float32", "float16"] = "float32",
+    openvino: bool = False,
+    overwrite: bool = False,
+) -> Exported:
+    """Writes the network of a style to one `.onnx` file that other programs run, and checks it against torch.
+
+        nststab.export("the_great_wave", "wave.onnx")
+
+    Height, width and batch are free: padding, margin and what leaves dark and flat frames so are in the graph. The
+    metadata say the styles, the licence and how to call it; see docs/export.md.
+
+    Args:
+        style: as for `nststab.stylize`; it must have a network for `method`.
+        precision: of the weights and the arithmetic; inputs and outputs are float32 in both.
+        openvino: write OpenVINO's format instead, an `.xml` with a `.bin` beside it, its weights in float16.
+        overwrite: replace what stands at `output`.
+
+    Raises:
+        SettingError: a style without such a network, or an output of another kind, or one that exists. NststabError: a
+        package is missing, or ONNX Runtime does not draw what torch does. OSError: the file cannot be written.
+    """
+    path, suffix = Path(output), ".xml" if openvino else ".onnx"
+    if path.suffix != suffix:
+        raise SettingError(f"output: expected a name that ends in {suffix}, got {path.name}")
+    if path.exists() and not overwrite:
+        raise SettingError(f"{path} exists; say overwrite=True to overwrite it")
+    if not path.parent.is_dir():
+        raise SettingError(f"output: there is no folder {path.parent}")
+    if openvino and precision != "float32":
+        raise SettingError("precision has no effect with openvino, whose weights are float16 and arithmetic its own")
+    imported_runtime()
+    source = style_source(style)
+    network = source.trained(method).network.eval()
+    rows = network.config.styles or (style_name(source.text),)
+    model = onnx_model(network, precision, flat=True, metadata=_metadata(source, rows)).SerializeToString()
+    engine = OnnxFile(model)
+    decibels = min(_compared(network, engine, *checked) for checked in _CHECKED)
+    if decibels < _LEAST[precision]:
+        raise NststabError(f"ONNX Runtime does not draw what torch does, {decibels:.0f} dB: nothing was written")
+    if openvino:
+        from nststab.engines.openvino_engine import save_openvino
+
+        save_openvino(model, path)
+    else:
+        write_durably(path, model)
+    return Exported(path, rows, tuple(engine.inputs), OPSET, decibels)
+
+
+def _metadata(source: StyleSource, rows: tuple[str, ...]) -> dict[str, str]:
+    shipped = any(source.folder == style.folder for style in styles())
+    return {
+        "styles": json.dumps(rows),
+        "sizes": "any height, width and batch",
+        "licence": "MIT, of nststab" if shipped else "that of whoever trained it",
+        "use": _USE,
+        "version": nststab.__version__,
+    }
+
+
+def _compared(network: TransformationNetwork, engine: OnnxFile, frames: int, height: int, width: int) -> float:
+    """The least PSNR in dB of frames after one another, each with its own memory, from light to dark."""
+    least, generator = float("inf"), torch.Generator().manual_seed(0)
+    rows = network.config.rows
+    style = torch.rand(1, rows, generator=generator).softmax(1) if rows > 1 else None
+    before = state = None
+    with torch.no_grad():
+        for frame in _frames(frames, height, width):
+            exact = network(frame, before, style)
+            made, state = engine.run(frame, state, style)
+            if network.config.recurrent:
+                before = exact
+            error = (made - preserve_flat(exact, frame)).square().mean().clamp(min=1e-12)
+            least = min(least, -10 * float(error.log10()))
+    return least
+
+
+def _frames(count: int, height: int, width: int) -> Iterator[Tensor]:
+    """Blobs that move over bars without light, and get darker."""
+    blobs = torch.rand(1, 3, 5, 7, generator=torch.Generator().manual_seed(1))
+    picture = torch.nn.functional.interpolate(blobs, (height, width + count), mode="bicubic").clamp(0, 1)
+    picture[..., : height // 4, :] *= 0.03
+    for number in range(count):
+        yield picture[..., number : number + width] * (1 - 0.9 * number / count)
