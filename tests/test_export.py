@@ -20,6 +20,7 @@ from nststab.color import preserve_flat
 from nststab.engines import onnx_engine
 from nststab.errors import NststabError, SettingError
 from nststab.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from nststab.networks.rows import PHOTOGRAPH
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from tests.conftest import done, psnr
 
@@ -89,6 +90,16 @@ def test_it_says_how_to_call_it_and_has_one_normalisation_a_layer(tmp_path: Path
     assert shapes == {"frame": free, "style": ["batch", 3], "stylized": free}
     again = nststab.export(tmp_path / "net.safetensors", tmp_path / "2.onnx", method="independent")
     assert again.output.read_bytes() == (tmp_path / "net.onnx").read_bytes()
+
+
+def test_of_many_styles_those_that_are_named_are_written(tmp_path: Path) -> None:
+    """By all of their rows, and the one that draws the photograph."""
+    saved(tmp_path / "net.safetensors", "light", False, (PHOTOGRAPH, *STYLES))
+    named = f"{tmp_path / 'net.safetensors'}:waves"
+    made = nststab.export(named, tmp_path / "waves.onnx", method="independent")
+    assert made.styles == (PHOTOGRAPH, "waves@256", "waves@512")
+    with pytest.raises(SettingError, match="has no style 'wave'"):
+        nststab.export(named[:-1], tmp_path / "wave.onnx", method="independent")
 
 
 def test_openvino_reads_its_own_format(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from nststab.methods.settings import FEED_FORWARD
 
 
 @click.command("export", cls=SettingsCommand, short_help="Write a network for other programs, as ONNX.")
-@click.argument("style", metavar="STYLE")
+@click.argument("style", metavar="STYLE[,STYLE...]")
 @click.option("-o", "--output", required=True, metavar="OUT", help="A .onnx file, or with --openvino an .xml file.")
 @click.option(
     "--method", type=NearestChoice(FEED_FORWARD), default="recurrent", show_default=True, help="Which network."
@@ -25,6 +25,8 @@ from nststab.methods.settings import FEED_FORWARD
 @verbosity_options
 def command(style: str, output: str, method: str, precision: str, openvino: bool, yes: bool) -> None:
     """Write the network of STYLE, a name, a folder or a checkpoint, to a file that other programs run.
+
+    Several styles of one network, with commas between, are mixed by an input of the file.
 
     Frames of any size and number go in and come out: what this program does around a network is in the graph. ONNX
     Runtime must draw what torch does before anything is written. docs/export.md shows how to call the file from Python,

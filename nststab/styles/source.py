@@ -82,7 +82,7 @@ class StyleSource:
         """
         if self.checkpoint is None:
             return StyleBlend(self.sources, self.weights).trained(method, stroke, photograph)
-        checkpoint = _load(self.checkpoint(method), self.text, method)
+        checkpoint = load_for(self.checkpoint(method), self.text, method)
         if stroke is not None or photograph:
             what = "stroke" if stroke is not None else "strength"
             hint = f"; {LIGHT}/{self.text} has" if self.text in light_styles() else ""
@@ -163,7 +163,7 @@ def _made_with(network: PerceptualNetwork, style: StyleTarget, training: Mapping
     )
 
 
-def _load(path: Path, text: str, method: str) -> Checkpoint:
+def load_for(path: Path, text: str, method: str) -> Checkpoint:
     """The checkpoint of a style for a method; SettingError where there is none, or one for the other method."""
     if not path.is_file():
         raise SettingError(f"the style {text} has no network for the method {method}")
@@ -213,7 +213,7 @@ class StyleBlend:
             paths.add(source.many(method))
         if len(paths) > 1:
             raise SettingError(f"the method {method} mixes styles of one network, and {self.text} are of several")
-        checkpoint = _load(paths.pop(), self.text, method)
+        checkpoint = load_for(paths.pop(), self.text, method)
         return checkpoint, tuple(source.row_of(checkpoint.network.config.styles) for source in self.sources)
 
     def target(self, network: PerceptualNetwork, layers: tuple[str, ...], longest_side: int) -> StyleTarget:

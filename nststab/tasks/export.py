@@ -1,7 +1,7 @@
 """Write a network for other programs: as ONNX, or in OpenVINO's format."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,10 +14,11 @@ from nststab.color import preserve_flat
 from nststab.engines.onnx_engine import OnnxFile, imported_runtime
 from nststab.engines.onnx_graph import OPSET, onnx_model
 from nststab.errors import NststabError, SettingError
+from nststab.networks.rows import PHOTOGRAPH, Look, styles_of, with_rows
 from nststab.networks.transformation import TransformationNetwork
 from nststab.storage.durable import write_durably
-from nststab.styles.shipped import styles
-from nststab.styles.source import StyleSource, style_name, style_source
+from nststab.styles.shipped import light_network, styles
+from nststab.styles.source import Style, StyleBlend, chosen_style, load_for, style_name
 
 _LEAST = {"float32": 50.0, "float16": 40.0}  # dB that a file and torch may differ by
 _CHECKED = ((30, 32, 40), (3, 37, 51))  # frames after one another, their height and width
@@ -33,7 +34,7 @@ class Exported:
     """What `export` wrote.
 
     Attributes:
-        styles: that the input `style` weighs, in their order; one needs no such input.
+        styles: the rows that the input `style` weighs, in their order; one needs no such input.
         inputs: by name.
         decibels: the least PSNR of its frames against torch's.
     """
@@ -46,7 +47,7 @@ class Exported:
 
 
 def export(
-    style: str | Path,
+    style: str | Path | Sequence[str | Path],
     output: str | Path,
     *,
     method: Literal["recurrent", "independent"] = "recurrent",
@@ -62,7 +63,8 @@ def export(
     metadata say the styles, the licence and how to call it; see docs/export.md.
 
     Args:
-        style: as for `nststab.stylize`; it must have a network for `method`.
+        style: as for `nststab.stylize`; it must have a network for `method`. Of a network of many styles those that
+            are named are written, or all of them where its file is given without a name.
         precision: of the weights and the arithmetic; inputs and outputs are float32 in both.
         openvino: write OpenVINO's format instead, an `.xml` with a `.bin` beside it, its weights in float16.
         overwrite: replace what stands at `output`.
@@ -81,10 +83,10 @@ def export(
     if openvino and precision != "float32":
         raise SettingError("precision has no effect with openvino, whose weights are float16 and arithmetic its own")
     imported_runtime()
-    source = style_source(style)
-    network = source.trained(method).network.eval()
-    rows = network.config.styles or (style_name(source.text),)
-    model = onnx_model(network, precision, flat=True, metadata=_metadata(source, rows)).SerializeToString()
+    chosen = chosen_style(style)
+    network = _network(chosen, method).eval()
+    rows = network.config.styles or (style_name(chosen.text),)
+    model = onnx_model(network, precision, flat=True, metadata=_metadata(chosen, rows)).SerializeToString()
     engine = OnnxFile(model)
     decibels = min(_compared(network, engine, *checked) for checked in _CHECKED)
     if decibels < _LEAST[precision]:
@@ -98,8 +100,25 @@ def export(
     return Exported(path, rows, tuple(engine.inputs), OPSET, decibels)
 
 
-def _metadata(source: StyleSource, rows: tuple[str, ...]) -> dict[str, str]:
-    shipped = any(source.folder == style.folder for style in styles())
+def _network(style: Style, method: str) -> TransformationNetwork:
+    """That of a style; or of a network of many styles those that were asked for, by all of their rows."""
+    first, *others = style.sources
+    if first.many is None or (first.checkpoint is not None and not others):
+        return style.trained(method).network
+    if first.name is None and not others:
+        return load_for(first.many(method), first.text, method).network
+    checkpoint, names = StyleBlend(style.sources, style.weights).whole(method)
+    held = checkpoint.network.config.styles
+    Look(dict.fromkeys(names, 1.0)).weights(held)  # which knows all of them
+    rows = [number for number, row in enumerate(held) if row == PHOTOGRAPH or styles_of([row])[0] in names]
+    return with_rows(checkpoint.network, torch.eye(len(held))[rows], [held[number] for number in rows])
+
+
+def _metadata(style: Style, rows: tuple[str, ...]) -> dict[str, str]:
+    shipped = all(
+        (source.many or source.checkpoint) == light_network or source.folder in [one.folder for one in styles()]
+        for source in style.sources
+    )
     return {
         "styles": json.dumps(rows),
         "sizes": "any height, width and batch",
