@@ -2,21 +2,29 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-# More threads gain nothing on 32x32 pixels, and wait for each other on a busy machine. Before torch is imported.
+# More threads gain nothing on 32x32 pixels, and wait for those of other workers. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
-from click.testing import Result
+import torch.nn.functional as F
+from click.testing import CliRunner, Result
 from torch import Tensor
 
+from nststab.cli import group
 from nststab.frames import Frame, Stylizer, as_frames, pictures_of
+from nststab.networks.checkpoints import Checkpoint, save_checkpoint
+from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.vgg import PerceptualNetwork
+from nststab.video.clip import open_clip
 from nststab.video.images import write_picture
 
+Run = Callable[..., Result]
+NETWORKS = ("independent", "recurrent")
 _PLAN = {
     "0": (3, 4),
     "2": (4, 4),
@@ -64,10 +72,33 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
+def cli(arguments: str, **options: Any) -> Result:
+    """What `nststab ...` says, and how it ends."""
+    return CliRunner().invoke(group, arguments.split(), **options)
+
+
 def done(result: Result) -> Result:
     """The result of a command that went well."""
     assert result.exit_code == 0, result.stderr
     return result
+
+
+def contents(path: str | Path) -> dict[str, bytes]:
+    """The files of a folder, or one file, by name."""
+    files = sorted(Path(path).iterdir()) if Path(path).is_dir() else [Path(path)]
+    return {file.name: file.read_bytes() for file in files}
+
+
+def frames_of(clip: str | Path) -> list[Tensor]:
+    return [frame.rgb for frame in open_clip(clip).frames()]
+
+
+def save_frames(folder: str | Path, frames: Iterable[Tensor]) -> Path:
+    """Writes pictures in their order into a new folder."""
+    Path(folder).mkdir(parents=True)
+    for number, frame in enumerate(frames):
+        write_picture(Path(folder) / f"{number:05d}.png", frame)
+    return Path(folder)
 
 
 def refused_in_one_line(run: Callable[[str], Result], arguments: str, code: int, message: str) -> None:
@@ -83,6 +114,27 @@ def refused_in_one_line(run: Callable[[str], Result], arguments: str, code: int,
     assert line.startswith("Error: ")
     assert message in line
     assert set(Path().rglob("*")) == before
+
+
+def rand(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def texture(height: int, width: int, seed: int = 0, cells: tuple[int, int] = (6, 8)) -> Tensor:
+    """A smooth picture (1, 3, H, W) of random colours, so many of them down and across."""
+    return F.interpolate(rand(1, 3, *cells, seed=seed), (height, width), mode="bicubic").clamp(0, 1)
+
+
+def random_network(config: NetworkConfig, seed: int = 0) -> TransformationNetwork:
+    torch.manual_seed(seed)
+    return TransformationNetwork(config)
+
+
+def save_networks(folder: Path, style: Mapping[str, Tensor], methods: Iterable[str] = NETWORKS) -> None:
+    """Random networks of a few channels, as a style's folder holds them."""
+    for method in methods:
+        network = random_network(NetworkConfig(method == "recurrent", (4, 6, 8), 1))
+        save_checkpoint(folder / f"{method}.safetensors", Checkpoint(network, style))
 
 
 def noise(count: int, channels: int, height: int, width: int) -> list[Tensor]:

@@ -138,13 +138,10 @@ def test_every_module_has_a_layer() -> None:
     assert {part(name) for name in MODULES} - {""} == set(LAYERS)
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_imports_run_downwards(name: str) -> None:
+def test_imports_run_downwards() -> None:
     for statement in INTERNAL:
-        target = part(imported_module(statement.target))
-        if statement.source == name and target:
-            own = LAYERS[part(name)] if part(name) else 0
-            assert LAYERS[target] >= own, f"{name} is layer {own} and imports {statement.target}"
+        own, target = part(statement.source), part(imported_module(statement.target))
+        assert not own or not target or LAYERS[target] >= LAYERS[own], statement
 
 
 def test_imports_form_no_circle() -> None:
@@ -164,10 +161,6 @@ def test_foreign_packages_have_one_user(package: str) -> None:
 
 def test_opencv_is_imported_where_it_is_called() -> None:
     assert {statement.place for statement in ALL if statement.target.split(".")[0] == "cv2"} == {"function"}
-
-
-def test_nothing_imports_the_command_line() -> None:
-    assert {part(statement.source) for statement in INTERNAL if part(statement.target) == "cli"} == {"cli"}
 
 
 def test_gatys_does_not_know_ruder() -> None:
@@ -195,9 +188,8 @@ def test_the_ground_touches_no_files(name: str) -> None:
     assert "open" not in calls(name)
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if part(name) != "cli"])
-def test_the_library_does_not_print(name: str) -> None:
-    assert not calls(name) & {"print", "input", "exit"}
+def test_the_library_does_not_print() -> None:
+    assert [name for name in MODULES if part(name) != "cli" and calls(name) & {"print", "input", "exit"}] == []
 
 
 def calls(name: str) -> set[str]:

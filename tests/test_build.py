@@ -13,7 +13,6 @@ from torch import Tensor
 from nststab.baselines.gatys import Gatys
 from nststab.baselines.settings import RuderSettings
 from nststab.cli import group
-from nststab.color import preserve_color
 from nststab.errors import NststabError, SettingError
 from nststab.losses import LossSettings, PerceptualLoss, style_target
 from nststab.methods.build import (
@@ -130,13 +129,6 @@ def test_styles_are_blended_by_their_parts(picture: Path) -> None:
     for layer in ("relu1_2", "relu3_3"):
         torch.testing.assert_close(blended[layer], 0.3 * first[layer] + 0.7 * second[layer])
         torch.testing.assert_close(halves[layer], (first[layer] + second[layer]) / 2)
-
-
-def test_a_picture_and_a_shipped_style_blend(picture: Path) -> None:
-    shipped, drawn = grams(style_source("the_great_wave")), grams(style_source(str(picture)))
-    mixed = grams(chosen_style(["the_great_wave", str(picture)], [1, 1]))
-    assert set(mixed) == {"relu1_2", "relu3_3"}
-    torch.testing.assert_close(mixed["relu3_3"], (shipped["relu3_3"] + drawn["relu3_3"]) / 2)
 
 
 def test_gram_targets_of_max_pooling_do_not_serve_average_pooling() -> None:
@@ -307,61 +299,6 @@ def test_wrong_use_ends_in_one_line(picture: Path, options: str, message: str, m
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
     assert not Path("out").exists()
-
-
-@pytest.mark.parametrize(
-    "options", ["--passes 3 --set ruder.temporal_from=2 --iterations 2,2", "--set ruder.long_term=1,2 --iterations 2,2"]
-)
-def test_the_whole_of_ruder_runs_from_the_command_line(
-    picture: Path, options: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(picture.parent)
-    Path("film").mkdir()
-    for number in range(4):
-        write_picture(Path(f"film/{number}.png"), torch.rand(1, 3, 32, 32))
-    results = []
-    for folder in ("first", "second"):
-        command = f"-q optimize film {picture} -o {folder}/ --iterations 2,2 --flow-method dis {options}"
-        result = CliRunner().invoke(group, command.split())
-        assert result.exit_code == 0, result.output
-        assert not Path(f"{folder}.unfinished").exists()
-        results.append([read_picture(path).rgb for path in sorted(Path(folder).iterdir())])
-    assert len(results[0]) == 4
-    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
-
-
-def test_several_passes_preserve_colour_shot_by_shot_and_leave_nothing(
-    picture: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(picture.parent)
-    Path("film").mkdir()
-    base, contents = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(1)), []
-    for number, levels in enumerate((base, base, 1 - base, 1 - base)):  # a cut in the middle
-        write_picture(Path(f"film/{number}.png"), levels)
-        contents.append(read_picture(Path(f"film/{number}.png")).rgb)
-    for folder, options in (("plain", ""), ("colored", "--preserve-color")):
-        command = f"-q optimize film {picture} -o {folder}/ --iterations 2,2 --flow-method dis --passes 2 {options}"
-        result = CliRunner().invoke(group, command.split())
-        assert result.exit_code == 0, result.output
-    for content, plain, made in zip(
-        contents, sorted(Path("plain").iterdir()), sorted(Path("colored").iterdir()), strict=True
-    ):
-        expected = preserve_color(read_picture(plain).rgb, content)
-        torch.testing.assert_close(read_picture(made).rgb, expected, atol=0.02, rtol=0)
-    assert sorted(path.name for path in Path().glob("*unfinished*")) == []
-
-
-def test_preserve_color_keeps_the_colours_of_the_input(picture: Path, tmp_path: Path) -> None:
-    content = read_picture(picture).rgb
-    output = tmp_path / "out.png"
-    command = f"-q stylize {picture} -o {output} --style the_great_wave --method independent --preserve-color"
-    result = CliRunner().invoke(group, command.split())
-    assert result.exit_code == 0, result.output
-    made = read_picture(output).rgb
-    network = load_checkpoint(find_style("the_great_wave").checkpoint("independent")).network
-    plain = next(stylized(FeedForward(network), [content]))
-    torch.testing.assert_close(made, preserve_color(plain, content), atol=0.02, rtol=0)
-    assert (plain - made).abs().mean() > 0.02
 
 
 @pytest.mark.parametrize("options", ["", "--init init.png", "--vgg-weights vgg19.pth"])

@@ -1,8 +1,8 @@
 """Bad input ends in one clear line and exit code 1 or 2: nothing half-written, no temporary file, no traceback."""
 
+import contextlib
 import os
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +11,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from click.testing import CliRunner, Result
 from PIL import Image
 from safetensors.torch import save_file
 
-from nststab.cli import group
 from nststab.losses import LossSettings, style_target
 from nststab.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
-from tests.conftest import tiny_state_dict
-
-Run = Callable[[str], Result]
+from tests.conftest import Run, cli, tiny_state_dict
 
 
 class Hostile:
@@ -118,18 +114,27 @@ def save_numbers_that_are_none(vgg: dict[str, torch.Tensor]) -> None:
     save_file({**vgg, "features.7.bias": vgg["features.7.bias"] * torch.nan}, "nan_vgg.safetensors")
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is good, bad and hostile; no test of a refusal changes it."""
+    path = tmp_path_factory.mktemp("bad")
+    with contextlib.chdir(path):
+        save_pictures()
+        save_clips()
+        save_weights(PerceptualNetwork(tiny_state_dict()))
+    return path
+
+
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_vgg: PerceptualNetwork) -> Run:
-    monkeypatch.chdir(tmp_path)
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.chdir(folder)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    save_pictures()
-    save_clips()
-    save_weights(tiny_vgg)
-    return lambda arguments: CliRunner().invoke(group, arguments.split())
+    return cli
 
 
-def tree() -> dict[Path, bytes]:
-    return {path: path.read_bytes() if path.is_file() else b"" for path in Path().rglob("*")}
+def tree() -> dict[Path, tuple[int, int]]:
+    """Each file with its size and when it was written last."""
+    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in Path().rglob("*")}
 
 
 INDEPENDENT = "--style independent.safetensors --method independent"
@@ -207,7 +212,6 @@ CASES = [
     (f"photo.png -o out.png {GATYS} --vgg-weights nan_vgg.safetensors", 1, "nan_vgg.safetensors is of no use"),
     (f"photo.png -o out.png {GATYS} --vgg-weights notes.txt", 1, "expected weights in a .safetensors, .pth or .pt"),
     # numbers and names
-    (f"clip.mp4 -o out.mp4 {INDEPENDENT} --size -3", 2, "'--size': expected at least 1, got -3"),
     (
         f"clip.mp4 -o out.mp4 {INDEPENDENT} --size 1080p",
         2,
@@ -216,9 +220,7 @@ CASES = [
     (f"clip.mp4 -o out.mp4 {INDEPENDENT} --size big", 2, "'--size': expected the longest side in pixels, got 'big'"),
     (f"photo.png -o out.png {GATYS} --iterations -3", 2, "'--iterations': expected at least 1, got -3"),
     (f"photo.png -o out.png {GATYS} --iterations 1,2", 2, "--iterations takes two numbers for ruder only"),
-    (f"photo.png -o out.png {GATYS} --style-weight nan", 2, "'--style-weight': expected at least 0, got nan"),
     (f"photo.png -o out.png {GATYS} --set loss.tv_weight=inf", 2, "loss.tv_weight: expected at least 0, got inf"),
-    (f"photo.png -o out.png {GATYS} --set gatys.style_scale=0", 2, "gatys.style_scale: expected above 0, got 0"),
     (f"photo.png -o out.png {GATYS} --seed 99999999999999999999", 2, "'--seed'"),
     (
         f"photo.png -o out.png {GATYS} --init nothing",
@@ -273,13 +275,7 @@ def test_bad_input_ends_in_one_line(run: Run, arguments: str, code: int, message
     assert tree() == before  # so nothing was written, and the hostile pickle made no folder
 
 
-def test_the_hostile_pickles_are_hostile(run: Run) -> None:  # noqa: ARG001
-    with Path("hostile.pt").open("rb") as file:
-        pickle.load(file)
+def test_the_hostile_pickles_are_hostile(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pickle.loads((folder / "hostile.pt").read_bytes())
     assert Path("executed").is_dir()
-
-
-def test_a_folder_of_frames_keeps_the_whole_ones_only(run: Run) -> None:
-    result = run(f"stylize damaged -o out/ {INDEPENDENT}")
-    assert result.exit_code == 1
-    assert {path.name for path in Path().glob("out/*")} <= {"frame_000001.png"}

@@ -13,22 +13,19 @@ import av
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from safetensors.torch import save_file
 
 from nststab.cli import group
 from nststab.losses import LossSettings, style_target
-from nststab.networks.checkpoints import Checkpoint, save_checkpoint
-from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.report.html import clip_names
 from nststab.vgg import PerceptualNetwork
 from nststab.video.clip import check_output, open_clip
 from nststab.video.images import read_picture, write_picture
 from nststab.video.pipes import read_pipe
 from nststab.video.settings import parse_rate, parse_size, parse_time
-from tests.conftest import done, tiny_state_dict
+from tests.conftest import Run, done, frames_of, save_networks, tiny_state_dict
 
-Run = Callable[..., Result]
 STYLE = "--style independent.safetensors --method independent --precision float32 --device cpu"
 
 
@@ -53,16 +50,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_vgg: PerceptualNet
     """Run `nststab ...` beside `clip.mp4`, a network, and the perceptual network it was trained by."""
     monkeypatch.chdir(tmp_path)
     save_clip("clip.mp4")
-    torch.manual_seed(0)
-    network = TransformationNetwork(NetworkConfig(widths=(4, 6, 8), blocks=1))
     style = style_target(tiny_vgg, torch.rand(1, 3, 32, 32), LossSettings().style_layers)
-    save_checkpoint(Path("independent.safetensors"), Checkpoint(network, style))
+    save_networks(Path(), style, ["independent"])
     save_file(tiny_state_dict(), "vgg.safetensors")
     return lambda arguments, stdin=None: CliRunner().invoke(group, arguments.split(), input=stdin)
-
-
-def frames(path: str) -> list[torch.Tensor]:
-    return [frame.rgb for frame in open_clip(path).frames()]
 
 
 def times(path: str) -> list[Fraction | None]:
@@ -78,10 +69,10 @@ def test_start_duration_and_rate(run: Run) -> None:
     done(run(f"stylize clip.mp4 -o whole/ {STYLE}"))
     said = done(run(f"stylize clip.mp4 -o part/ {STYLE} --start 0:00.25 --duration .3"))
     assert said.stderr == "note: a folder holds no audio: it was dropped\npart/: 3 frames, 32x24\n"
-    assert all(torch.equal(a, b) for a, b in zip(frames("part"), frames("whole")[3:6], strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(frames_of("part"), frames_of("whole")[3:6], strict=True))
     done(run(f"stylize clip.mp4 -o part.mkv {STYLE} --start 0.3 --duration 0.4 --fps 20"))
     assert times("part.mkv") == [Fraction(index, 20) for index in range(8)]
-    assert near(frames("part.mkv")[::2], frames("whole")[3:7], 3)
+    assert near(frames_of("part.mkv")[::2], frames_of("whole")[3:7], 3)
     with av.open("part.mkv") as container:
         (sound,) = container.streams.audio
         heard = sum(frame.samples for frame in container.decode(sound)) / 44100
@@ -99,11 +90,11 @@ def test_from_standard_input_and_to_standard_output(run: Run) -> None:
     assert made.rate == 10
     piped = [rgb for rgb, _, _ in made.frames()]
     done(run(f"stylize clip.mp4 -o made/ {STYLE}"))
-    assert near(piped, frames("made"), 1)
+    assert near(piped, frames_of("made"), 1)
     again = done(run(f"stylize - -o again/ {STYLE} --start 0.2", said.stdout_bytes))
     assert again.stderr == "again/: 8 frames, 32x24\n"
     raw = done(run(f"stylize clip.mp4 -o - --raw -q {STYLE}")).stdout_bytes
-    assert raw == b"".join(bytes((rgb[0].permute(1, 2, 0) * 255).round().byte().numpy()) for rgb in frames("made"))
+    assert raw == b"".join(bytes((rgb[0].permute(1, 2, 0) * 255).round().byte().numpy()) for rgb in frames_of("made"))
     done(run(f"stylize - -o raw.mkv {STYLE} --raw-size 32x24 --fps 10", raw))
     assert times("raw.mkv") == [Fraction(index, 10) for index in range(10)]
     cut = done(run(f"stylize - -o cut.mkv {STYLE}", said.stdout_bytes[:-100]))
@@ -127,7 +118,7 @@ def test_a_named_pipe_is_read_once(run: Run) -> None:
     with subprocess.Popen([sys.executable, "-c", "open('pipe', 'wb').write(open('clip.y4m', 'rb').read())"]) as writer:
         done(run(f"stylize pipe -o out.mp4 {STYLE}"))
     assert writer.returncode == 0
-    assert len(frames("out.mp4")) == 10
+    assert len(frames_of("out.mp4")) == 10
     with open("clip.y4m", "rb") as file, pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(file.read())))
         clip = open_clip("-")
@@ -183,7 +174,7 @@ def test_names_are_taken_as_they_are(run: Run, name: str) -> None:  # noqa: ARG0
     os.rename("clip.mp4", name)
     arguments = ["stylize", f"./{name}", "-o", "./-out: é%03d.mp4", *STYLE.split()]
     done(CliRunner().invoke(group, arguments))
-    assert len(frames("-out: é%03d.mp4")) == 10
+    assert len(frames_of("-out: é%03d.mp4")) == 10
 
 
 def test_flow_of_an_excerpt(run: Run) -> None:
@@ -205,11 +196,8 @@ def test_flow_of_an_excerpt(run: Run) -> None:
         ("x%02d.png -o out.mp4", 1, "x%02d.png: no picture fits this pattern"),
         ("*.bmp -o out.mp4", 1, "*.bmp: no picture fits this pattern"),
         ("clip.mp4 -o out.mp4 --start 1:99", 2, "'--start': '1:99': expected a time as 2.5 (seconds) or 1:02:03.5"),
-        ("clip.mp4 -o out.mp4 --start -1", 2, "'--start'"),
         ("clip.mp4 -o out.mp4 --duration 0", 2, "'--duration': expected above 0, got 0"),
         ("clip.mp4 -o out.mp4 --fps 0", 2, "'--fps': '0': expected frames per second as 25, 29.97 or 30000/1001"),
-        ("clip.mp4 -o out.mp4 --fps nan", 2, "'--fps'"),
-        ("clip.mp4 -o out.mp4 --fps 1/0", 2, "'--fps'"),
         ("clip.mp4 -o out.mp4 --start 1", 1, "clip.mp4: expected a start before the end at 1.000 s, got 1 s"),
         ("clip.mp4 -o out.mp4 --start 0.31 --duration 0.02", 1, "expected a frame from 0.31 to 0.33 s, found none"),
         ("clip.mp4 -o out.mp4 --raw", 2, "--raw is for video to -, got out.mp4"),

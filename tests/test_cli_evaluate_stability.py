@@ -1,13 +1,12 @@
 """nststab evaluate stability, run as a user would, on small sequences with tiny networks."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 from torch import Tensor
@@ -20,14 +19,12 @@ from nststab.losses import LossSettings, style_target
 from nststab.measure.rows import CHEATS
 from nststab.measure.stability import CONTENT
 from nststab.methods.feed_forward import FeedForward
-from nststab.metrics import PSNR_CAP
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
-from tests.conftest import done, stylized, tiny_state_dict
+from tests.conftest import Run, done, stylized, texture, tiny_state_dict
 
-Run = Callable[..., Result]
 FRAMES = 5
 METHODS = ("independent", "recurrent")
 OPTIMIZE = gatys.optimize
@@ -46,8 +43,7 @@ def write_sequence(name: str, frames: Sequence[Tensor]) -> None:
 
 
 def panning(seed: int, height: int = 48) -> list[Tensor]:
-    coarse = torch.rand(1, 3, 6, 16, generator=torch.Generator().manual_seed(seed))
-    scene = F.interpolate(coarse, (height, 64 + 2 * FRAMES), mode="bicubic").clamp(0, 1)
+    scene = texture(height, 64 + 2 * FRAMES, seed, (6, 16))
     return [scene[..., 2 * t : 2 * t + 64] for t in range(FRAMES)]
 
 
@@ -113,29 +109,6 @@ def test_the_table_of_two_networks(run: Run) -> None:
     assert [row["method"] for row in found["means"]] == [row["method"] for row in found["rows"]]
     assert f"{found['rows'][1]['psnr']:.2f} [" in result.stdout
     assert "the paper's gains 0.48 dB and 0.09" in Path("out/table.md").read_text()
-
-
-def test_the_losses_expose_the_cheats(run: Run) -> None:
-    """All three are as stable as what they were made of or more so; none of them has the style."""
-    done(run("-o out --methods independent --patches 5"))
-    found = rows("out")
-    honest = found["independent"]
-    assert found["copy of the input"]["psnr"] == found[CONTENT]["psnr"]
-    for cheat in CHEATS[1:]:
-        assert found[cheat]["psnr"] > honest["psnr"]
-    for cheat in CHEATS:
-        assert found[cheat]["style_loss"] > 1.5 * honest["style_loss"]
-    assert (found["copy of the input"]["style_share"], found["copy of the input"]["content_loss"]) == (1, 0)
-
-
-def test_what_stands_still_scores_perfectly(run: Run) -> None:
-    write_sequence("still", panning(2)[:1] * 3)
-    done(run("-o out --sequences still"))
-    found = rows("out")
-    for name in (CONTENT, "independent"):
-        assert (found[name]["psnr"], found[name]["ssim"], found[name]["flicker"]) == (PSNR_CAP, 1, 0)
-    assert found["independent"]["psnr_interval"] == [None, None]  # one sequence
-    assert found["independent"]["n"] == 2
 
 
 def test_two_runs_give_the_same_results_and_figures(run: Run) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from nststab.cli import group
 from nststab.flow import source as flow_source
@@ -15,8 +15,7 @@ from nststab.flow.estimators import deepflow
 from nststab.flow.files import read_flo, read_mask, write_flo
 from nststab.video.images import read_picture, write_picture
 from nststab.warp import reliability
-
-Run = Callable[..., Result]
+from tests.conftest import Run
 
 
 @pytest.fixture
@@ -67,11 +66,6 @@ def test_mask_gives_what_estimate_wrote(run: Run) -> None:
         names = {"1_2": "flow/forward_1_2.flo", "2_1": "flow/backward_2_1.flo"}
         assert run("mask", names[there], names[back], "-o", f"{there}.pgm").exit_code == 0
         assert Path(f"{there}.pgm").read_bytes() == Path(f"flow/reliable_{there}.pgm").read_bytes()
-
-
-def test_size_is_the_longest_side(run: Run) -> None:
-    assert run("estimate", "film", "-o", "flow", "--size", "16").exit_code == 0
-    assert read_flo(Path("flow/forward_1_2.flo")).shape == (1, 2, 12, 16)
 
 
 @pytest.mark.parametrize("option", [(), ("--flow-cache", "cache/flow")])

@@ -1,30 +1,21 @@
 """--flow and --flow-method, run as a user would."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nststab.cli import group
 from nststab.flow import source as flow_source
 from nststab.flow.estimators import ESTIMATORS, dis
 from nststab.flow.files import read_flo, write_flo
 from nststab.flow.settings import FlowSettings
 from nststab.settings import settings_of
 from nststab.video.images import read_picture, write_picture
-from tests.conftest import done
+from tests.conftest import Run, cli, contents, done, texture
 
-Run = Callable[[str], Result]
 RUDER = "--style style.png --method ruder --iterations 2,1 --vgg-weights vgg.safetensors"
-
-
-def texture(seed: int) -> Tensor:
-    coarse = torch.rand(1, 3, 6, 8, generator=torch.Generator().manual_seed(seed))
-    return torch.nn.functional.interpolate(coarse, (24, 40), mode="bicubic").clamp(0, 1)
 
 
 @pytest.fixture
@@ -32,16 +23,12 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_weights: dict[str,
     """Run `nststab ...` beside `film`, six 32x24 pictures with a cut in the middle, and a perceptual network."""
     monkeypatch.chdir(tmp_path)
     save_file(tiny_weights, "vgg.safetensors")
-    write_picture(Path("style.png"), texture(1))
+    write_picture(Path("style.png"), texture(24, 40, 1))
     Path("film").mkdir()
     for number in range(6):
-        shot = texture(3) * 0.4 if number < 3 else texture(5) * 0.4 + 0.6
+        shot = texture(24, 40, 3) * 0.4 if number < 3 else texture(24, 40, 5) * 0.4 + 0.6
         write_picture(Path(f"film/{number}.png"), shot[..., number : number + 32])
-    return lambda arguments: CliRunner().invoke(group, arguments.split())
-
-
-def contents(folder: str) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+    return cli
 
 
 def estimate_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

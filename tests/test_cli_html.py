@@ -5,14 +5,12 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -20,29 +18,19 @@ from nststab.baselines import gatys
 from nststab.cli import group
 from nststab.experiments.cast import Cast
 from nststab.losses import LossSettings, style_target
-from nststab.networks.checkpoints import Checkpoint, save_checkpoint
-from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.vgg import PerceptualNetwork
 from nststab.video.clip import convert_clip, open_clip
 from nststab.video.images import read_picture, write_picture
-from tests.conftest import done, tiny_state_dict
+from tests.conftest import Run, cli, done, save_frames, save_networks, texture, tiny_state_dict
 
-Run = Callable[[str], Result]
 COUNT, HEIGHT, WIDTH = 7, 48, 64
 COMPARE = "compare film.mp4 -o out.mp4 --style wave --precision float32 --vgg-weights vgg.safetensors"
 SCORE = "score film.mp4 loud.mp4 quiet.mp4 --vgg-weights vgg.safetensors"
 
 
 def pan(seed: int = 0) -> list[Tensor]:
-    coarse = torch.rand(1, 3, 12, 24, generator=torch.Generator().manual_seed(seed))
-    scene = F.interpolate(coarse, (HEIGHT, WIDTH + COUNT), mode="bicubic").clamp(0, 1)
+    scene = texture(HEIGHT, WIDTH + COUNT, seed, (12, 24))
     return [scene[..., t : t + WIDTH] for t in range(COUNT)]
-
-
-def save(folder: str, frames: list[Tensor]) -> None:
-    Path(folder).mkdir(parents=True)
-    for number, frame in enumerate(frames):
-        write_picture(Path(folder) / f"{number:05d}.png", frame)
 
 
 @pytest.fixture
@@ -57,15 +45,12 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         "quiet": [0.5 * frame + 0.25 for frame in pan()],
     }
     for name, frames in made.items():
-        save(name, frames)
+        save_frames(name, frames)
         convert_clip(open_clip(name, fps=10), f"{name}.mp4", lambda stream: stream)
     Path("wave").mkdir()
     style = style_target(PerceptualNetwork(tiny_state_dict()), pan(3)[0], LossSettings().style_layers)
-    torch.manual_seed(0)
-    for method in ("independent", "recurrent"):
-        network = TransformationNetwork(NetworkConfig(method == "recurrent", (4, 6, 8), 1))
-        save_checkpoint(Path("wave") / f"{method}.safetensors", Checkpoint(network, style))
-    return lambda arguments: CliRunner().invoke(group, arguments.split())
+    save_networks(Path("wave"), style)
+    return cli
 
 
 def report(path: str) -> Any:
@@ -152,17 +137,6 @@ def test_score_draws_the_curves_of_its_table(run: Run) -> None:
     assert found["settings"].items() >= {"gaps": [1, 5], "seed": 0, "width": WIDTH}.items()
 
 
-def test_more_clips_than_colours_are_named_not_shown(run: Run) -> None:
-    for number in range(7):
-        save(f"copy{number}", pan())
-    clips = " ".join(f"copy{number}" for number in range(7))
-    done(run(f"score film {clips} --html out.html --vgg-weights vgg.safetensors --gaps 1"))
-    found = report("out.html")
-    assert len(found["scenes"][0]["clips"]) == 7
-    assert len(found["tables"][0]["rows"]) == 8
-    assert "one more clip: copy6" in found["left_out"][-1]
-
-
 def test_a_report_is_small_and_says_so(run: Run, tmp_path: Path) -> None:
     done(run(f"{COMPARE} --html out.html --html-size 32 --html-seconds 0.3"))
     (scene,) = report("out.html")["scenes"]
@@ -179,8 +153,8 @@ def test_a_report_is_small_and_says_so(run: Run, tmp_path: Path) -> None:
 def davis(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run `evaluate stability` on two sequences."""
     for number, name in enumerate(("dog", "swan")):
-        save(f"davis/Annotations/480p/{name}", [torch.zeros(1, 3, HEIGHT, WIDTH)] * COUNT)
-        save(f"png/{name}", pan(number))
+        save_frames(f"davis/Annotations/480p/{name}", [torch.zeros(1, 3, HEIGHT, WIDTH)] * COUNT)
+        save_frames(f"png/{name}", pan(number))
         folder = Path(f"davis/JPEGImages/480p/{name}")
         folder.mkdir(parents=True)
         for path in Path(f"png/{name}").iterdir():
@@ -371,7 +345,7 @@ def test_nothing_is_told_of_where_files_lie(tmp_path: Path) -> None:
 
 
 def test_a_style_of_two_is_the_style_of_neither(run: Run) -> None:
-    save("other", pan(5))
+    save_frames("other", pan(5))
     command = COMPARE.replace("--style wave", "--style film/00000.png --style other/00001.png")
     done(run(f"{command} --methods gatys --iterations 1 --html out.html --html-seconds 0.2"))
     found = report("out.html")
@@ -381,7 +355,7 @@ def test_a_style_of_two_is_the_style_of_neither(run: Run) -> None:
 
 
 def test_a_clip_of_one_frame_has_a_report_without_curves(run: Run) -> None:
-    save("single", pan()[:1])
+    save_frames("single", pan()[:1])
     done(run(f"{COMPARE.replace('film.mp4', 'single')} --html out.html"))
     found = report("out.html")
     (scene,) = found["scenes"]
@@ -390,7 +364,7 @@ def test_a_clip_of_one_frame_has_a_report_without_curves(run: Run) -> None:
 
 
 def test_where_no_patch_can_be_measured_the_other_curves_are_drawn(run: Run) -> None:
-    save("masks", [torch.ones(1, 3, HEIGHT, WIDTH)] * COUNT)
+    save_frames("masks", [torch.ones(1, 3, HEIGHT, WIDTH)] * COUNT)
     result = done(run("score film loud --masks masks --html out.html --gaps 1 --vgg-weights vgg.safetensors"))
     assert "no patch was measured" in result.stderr
     (scene,) = report("out.html")["scenes"]

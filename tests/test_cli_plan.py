@@ -4,29 +4,26 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from click.testing import CliRunner, Result
+from click.testing import Result
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nststab.cli import group
 from nststab.losses import LossSettings, style_target
 from nststab.networks import transformation as networks
-from nststab.networks.checkpoints import Checkpoint, save_checkpoint
-from nststab.networks.transformation import NetworkConfig, TransformationNetwork
+from nststab.networks.transformation import NetworkConfig
 from nststab.tasks import clip_plan
 from nststab.tasks.stylize import opened
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
+from tests.conftest import Run, cli, save_networks
 
 ROOT = Path(__file__).resolve().parents[1]
-Run = Callable[[str], Result]
 TINY = NetworkConfig(widths=(4, 6, 8), blocks=1)
 VGG = "--vgg-weights vgg.safetensors"
 TRAINING = f"{VGG} --photos photos -o o.safetensors --steps 2 --precision float32"
@@ -64,11 +61,8 @@ def run(
         for number, frame in enumerate(frames[:count]):
             write_picture(Path(f"{folder}/{number}.png"), frame)
     write_picture(Path("style.png"), frames[-1])
-    style = style_target(tiny_vgg, frames[0], LossSettings().style_layers)
-    for name in ("independent", "recurrent"):
-        network = TransformationNetwork(replace(TINY, recurrent=name == "recurrent"))
-        save_checkpoint(Path(f"{name}.safetensors"), Checkpoint(network, style))
-    return lambda arguments: CliRunner().invoke(group, arguments.split())
+    save_networks(Path(), style_target(tiny_vgg, frames[0], LossSettings().style_layers))
+    return cli
 
 
 def rows(result: Result) -> dict[str, str]:
@@ -151,9 +145,12 @@ print(json.dumps([status, usage.ru_maxrss * 1024, said]))
 @pytest.mark.parametrize(
     ("command", "size"),
     [
-        ("stylize in.png -o o.png --style the_great_wave --method independent --precision float32", (1024, 576)),
-        ("optimize in.png the_great_wave -o o.png --iterations 3", (256, 192)),
-        ("train image in.png --photos . -o o.safetensors --steps 1 --precision float32", (256, 256)),
+        ("stylize in.png -o o.png --style the_great_wave --method independent --precision float32", (640, 360)),
+        ("optimize in.png the_great_wave -o o.png --iterations 3", (192, 144)),
+        (
+            "train image in.png --photos . -o o.safetensors --steps 1 --height 160 --width 160 --precision float32",
+            (192, 192),
+        ),
     ],
     ids=["independent", "gatys", "training"],
 )

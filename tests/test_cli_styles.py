@@ -291,15 +291,6 @@ def test_a_style_without_the_network_is_left_out_and_named(run: Run) -> None:
     assert (result.exit_code, result.stderr) == (1, "Error: no style with a recurrent network is shipped\n")
 
 
-@pytest.mark.parametrize(("count", "rows", "columns"), [(1, 1, 1), (2, 1, 2), (3, 1, 3), (6, 2, 3), (13, 3, 5)])
-def test_panels_stand_in_a_block(count: int, rows: int, columns: int) -> None:
-    one = labelled([torch.rand(1, 3, 60, 80)], ["a"]).shape
-    all_of_them = labelled([torch.rand(1, 3, 60, 80)] * count, ["a"] * count).shape
-    gap = 8
-    assert rows * one[-2] <= all_of_them[-2] <= rows * (one[-2] + gap)
-    assert columns * one[-1] <= all_of_them[-1] <= columns * (one[-1] + gap)
-
-
 def test_each_panel_stands_under_its_own_name() -> None:
     """Another label changes pixels above its panel only, another picture those below its label."""
     first, second = torch.full((1, 3, 60, 80), 0.25), torch.full((1, 3, 60, 80), 0.75)

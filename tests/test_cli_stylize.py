@@ -11,46 +11,25 @@ import av
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from click.testing import CliRunner, Result
+from click.testing import Result
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nststab.cli import group
-from nststab.flow import source as flow_source
 from nststab.losses import LossSettings, style_target
 from nststab.methods import build
 from nststab.methods.feed_forward import FeedForward
-from nststab.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from nststab.networks.transformation import NetworkConfig, TransformationNetwork
+from nststab.networks.checkpoints import load_checkpoint
 from nststab.styles import shipped as assets
-from nststab.styles.source import StyleSource
 from nststab.vgg import PerceptualNetwork
 from nststab.video.clip import open_clip
 from nststab.video.images import read_picture, write_picture
-from tests.conftest import stylized, tiny_state_dict
+from tests.conftest import Run, cli, contents, frames_of, save_networks, stylized, texture, tiny_state_dict
 
-Run = Callable[..., Result]
-TINY = NetworkConfig(widths=(4, 6, 8), blocks=1)
 VGG = "--vgg-weights vgg.safetensors"
 INDEPENDENT = "--style independent.safetensors --method independent --precision float32"
 RECURRENT = "--style recurrent.safetensors --precision float32"
-GATYS = f"--style style.png --method gatys --iterations 1 {VGG}"
 RUDER = f"--style style.png --method ruder --iterations 2,1 {VGG}"
-
-
-def texture(height: int, width: int, seed: int = 0) -> Tensor:
-    coarse = torch.rand(1, 3, 6, 8, generator=torch.Generator().manual_seed(seed))
-    return F.interpolate(coarse, (height, width), mode="bicubic", align_corners=False).clamp(0, 1)
-
-
-def save_networks(perceptual: PerceptualNetwork, folder: Path) -> None:
-    style = style_target(perceptual, texture(32, 32, 1), LossSettings().style_layers)
-    torch.manual_seed(0)
-    for recurrent, name in ((False, "independent"), (True, "recurrent")):
-        config = NetworkConfig(recurrent, TINY.widths, TINY.blocks)
-        save_checkpoint(folder / f"{name}.safetensors", Checkpoint(TransformationNetwork(config), style))
 
 
 def save_clip(path: Path, frames: Iterable[Path]) -> None:
@@ -67,7 +46,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_vgg: PerceptualNet
     """Run `nststab ...` beside networks, pictures, `film` of three 32x24 pictures and the same as `clip.mp4`."""
     monkeypatch.chdir(tmp_path)
     save_file(tiny_state_dict(), "vgg.safetensors")
-    save_networks(tiny_vgg, tmp_path)
+    save_networks(tmp_path, style_target(tiny_vgg, texture(32, 32, 1), LossSettings().style_layers))
     write_picture(Path("photo.png"), texture(24, 32))
     write_picture(Path("style.png"), texture(32, 32, 1))
     Path("film").mkdir()
@@ -75,7 +54,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_vgg: PerceptualNet
     for number, path in enumerate(film):
         write_picture(path, texture(24, 40)[..., 2 * number : 2 * number + 32])
     save_clip(Path("clip.mp4"), film)
-    yield lambda arguments: CliRunner().invoke(group, arguments.split())
+    yield cli
     assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".") or path.suffix == ".part"]
 
 
@@ -84,16 +63,8 @@ def done(result: Result) -> Result:
     return result
 
 
-def frames(folder: str) -> list[Tensor]:
-    return [frame.rgb for frame in open_clip(Path(folder)).frames()]
-
-
 def rounded(frame: Tensor) -> Tensor:
     return (frame * 255).round() / 255
-
-
-def contents(folder: str) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
 
 
 @pytest.mark.parametrize(("name", "options"), [("independent", INDEPENDENT), ("recurrent", RECURRENT)])
@@ -101,27 +72,9 @@ def test_a_folder_becomes_what_the_network_makes_of_it(run: Run, name: str, opti
     result = done(run(f"stylize film -o out/ {options}"))
     assert result.stderr == "out/: 3 frames, 32x24\n"
     assert list(contents("out")) == [f"frame_00000{number}.png" for number in (1, 2, 3)]
-    expected = stylized(FeedForward(load_checkpoint(Path(f"{name}.safetensors")).network), frames("film"))
-    for got, frame in zip(frames("out"), expected, strict=True):
+    expected = stylized(FeedForward(load_checkpoint(Path(f"{name}.safetensors")).network), frames_of("film"))
+    for got, frame in zip(frames_of("out"), expected, strict=True):
         assert (got - rounded(frame)).abs().max() <= 1.01 / 255
-
-
-@pytest.mark.parametrize("options", [INDEPENDENT, RECURRENT, GATYS, RUDER])
-@pytest.mark.parametrize("output", ["out.mp4", "out.mkv"])
-def test_a_clip_becomes_a_clip_of_its_size_and_times(run: Run, options: str, output: str) -> None:
-    done(run(f"stylize clip.mp4 -o {output} {options}"))
-    source, made = open_clip(Path("clip.mp4")), open_clip(Path(output))
-    assert (made.width, made.height) == (32, 24)
-    times = [[frame.time for frame in clip.frames()] for clip in (source, made)]
-    assert len(times[0]) == 3
-    assert [round(float(t or 0), 3) for t in times[0]] == [round(float(t or 0), 3) for t in times[1]]
-
-
-def test_an_odd_size_is_kept_with_a_note(run: Run) -> None:
-    result = done(run(f"stylize film -o out.mp4 {RECURRENT} --size 31"))
-    assert result.stderr.splitlines()[0].startswith("note: 31x23 is an odd size")
-    made = open_clip(Path("out.mp4"))
-    assert (made.width, made.height) == (31, 23)
 
 
 def test_a_cut_starts_anew_unless_told_otherwise(run: Run) -> None:
@@ -135,27 +88,6 @@ def test_a_cut_starts_anew_unless_told_otherwise(run: Run) -> None:
     done(run(f"stylize one -o alone/ {RECURRENT}"))
     assert contents("cut")["frame_000002.png"] == contents("alone")["frame_000001.png"]
     assert contents("whole")["frame_000002.png"] != contents("alone")["frame_000001.png"]
-
-
-@pytest.mark.parametrize("options", [INDEPENDENT, RECURRENT, GATYS], ids=["independent", "recurrent", "gatys"])
-def test_transparency_is_kept_or_told(run: Run, options: str) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 4), dtype=np.uint8)
-    Image.fromarray(pixels).save("input.png")
-    done(run(f"stylize input.png -o out.png {options}"))
-    with Image.open("out.png") as made:
-        assert made.mode == "RGBA"
-        assert np.array_equal(np.asarray(made)[..., 3], pixels[..., 3])
-    result = done(run(f"stylize input.png -o out.jpg {options}"))
-    assert result.stderr.startswith("note: .jpg holds no transparency")
-
-
-@pytest.mark.parametrize("options", [INDEPENDENT, RECURRENT, GATYS], ids=["independent", "recurrent", "gatys"])
-@pytest.mark.parametrize("size", [(1, 1), (37, 3)])
-def test_the_smallest_pictures_are_stylized(run: Run, size: tuple[int, int], options: str) -> None:
-    Image.new("RGB", size, (200, 30, 40)).save("input.png")
-    done(run(f"stylize input.png -o out.png {options}"))
-    with Image.open("out.png") as made:
-        assert (made.size, made.mode) == (size, "RGB")
 
 
 def test_nothing_is_overwritten_without_y(run: Run) -> None:
@@ -205,20 +137,6 @@ def test_the_optimizers_get_what_was_said(run: Run, monkeypatch: pytest.MonkeyPa
     assert start(torch.zeros(1, 3, 24, 32)).shape == (1, 3, 24, 32)  # scaled to the content's size
 
 
-def test_the_style_scale_is_relative_to_the_content(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    sides: list[int] = []
-    target = StyleSource.target
-
-    def spy(self: StyleSource, network: PerceptualNetwork, layers: tuple[str, ...], side: int) -> Any:
-        sides.append(side)
-        return target(self, network, layers, side)
-
-    monkeypatch.setattr(StyleSource, "target", spy)
-    done(run(f"stylize photo.png -o a.png {GATYS}"))
-    done(run(f"stylize photo.png -o b.png {GATYS} --set gatys.style_scale=0.75"))
-    assert sides == [32, 24]
-
-
 def test_optimize_is_gatys_for_a_picture_and_ruder_for_a_clip(run: Run) -> None:
     style = f"style.png {VGG}"
     done(run(f"optimize photo.png {style} --iterations 2 -o a.png"))
@@ -231,21 +149,6 @@ def test_optimize_is_gatys_for_a_picture_and_ruder_for_a_clip(run: Run) -> None:
     done(run(f"stylize film --style {style} --method gatys --iterations 2 -o d/"))
     assert contents("c") == contents("d")
     assert contents("a") != contents("c")
-
-
-def test_a_checkpoint_serves_the_optimizers_as_its_picture_does(run: Run) -> None:
-    done(run(f"optimize photo.png style.png --iterations 1 -o a.png {VGG}"))  # both at 32 pixels
-    done(run(f"optimize photo.png independent.safetensors --iterations 1 -o b.png {VGG}"))
-    difference = read_picture(Path("a.png")).rgb - read_picture(Path("b.png")).rgb
-    assert difference.abs().mean() < 0.01  # the checkpoint is in 16 bits
-
-
-def test_ruder_reads_flows_that_were_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    done(run(f"stylize film -o a/ {RUDER} --set flow.cache=flows"))
-    assert len(contents("flows")) == 4
-    monkeypatch.setattr(flow_source, "ESTIMATORS", {"deepflow": lambda *_: pytest.fail("computed again")})
-    done(run(f"stylize film -o b/ {RUDER} --set flow.cache=flows"))
-    assert contents("a") == contents("b")
 
 
 def table(result: Result) -> dict[str, list[str]]:
@@ -284,7 +187,7 @@ def test_shipped_styles_go_by_their_name(
     folder = package / "styles" / "the_great_wave"
     folder.mkdir(parents=True)
     (folder / "card.json").write_text(json.dumps({}))
-    save_networks(tiny_vgg, folder)
+    save_networks(folder, style_target(tiny_vgg, texture(32, 32, 1), LossSettings().style_layers))
     (package / "clips").mkdir()
     shutil.copy("clip.mp4", package / "clips" / "big_buck_bunny.mp4")
     result = done(run("demo"))

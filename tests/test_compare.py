@@ -8,11 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner
 from safetensors.torch import save_file
 
 import nststab
-from nststab.cli import group
 from nststab.errors import NststabError, SettingError
 from nststab.frames import Frame
 from nststab.measure.settings import ScoreSettings
@@ -23,7 +21,7 @@ from nststab.tasks.settings import CompareSettings
 from nststab.tasks.stylize import plan_stylize
 from nststab.video.clip import open_clip
 from nststab.video.images import write_picture
-from tests.conftest import tiny_state_dict
+from tests.conftest import cli, tiny_state_dict
 
 VGG = Path("vgg.safetensors")
 PLUGIN = """
@@ -98,7 +96,7 @@ def test_a_method_of_one_s_own_is_measured_from_python_and_from_the_command_line
     pages = list(open_clip("out").frames())
     assert len(pages) == found.frames == 5
     given = "compare clip -o other/ --style style.png --methods painters:negative --vgg-weights vgg.safetensors"
-    result = CliRunner().invoke(group, given.split())
+    result = cli(given)
     assert result.exit_code == 0, result.stderr
     figures = [line.split()[1:] for line in found.table().splitlines()[3:]]
     assert [line.split()[1:] for line in result.stdout.splitlines()[3:]] == figures
@@ -107,7 +105,7 @@ def test_a_method_of_one_s_own_is_measured_from_python_and_from_the_command_line
 def test_stylize_takes_it_without_a_style_and_checks_it() -> None:
     made = nststab.stylize("clip", "out/", stylizer=negative)
     assert (made.frames, made.width, made.height) == (5, 48, 40)
-    result = CliRunner().invoke(group, ["stylize", "clip", "-o", "other/", "--method", "painters:negative"])
+    result = cli("stylize clip -o other/ --method painters:negative")
     assert result.exit_code == 0, result.stderr
     clips = [[frame.rgb for frame in open_clip(name).frames()] for name in ("clip", "out", "other")]
     for before, python, command in zip(*clips, strict=True):

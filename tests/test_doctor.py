@@ -106,16 +106,6 @@ def test_an_opencv_without_the_contributed_modules(monkeypatch: pytest.MonkeyPat
     assert "pip uninstall opencv-python opencv-python-headless" in said["deepflow"][1]
 
 
-def test_an_opencv_without_a_system_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')\n")
-    monkeypatch.delitem(sys.modules, "cv2", raising=False)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(checks, "CHECKS", only())
-    said = lines(run())
-    assert said["opencv-contrib-python"][0] == "not ok"
-    assert "install the Debian package libgl1" in said["opencv-contrib-python"][1]
-
-
 def test_a_missing_av(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     monkeypatch.delitem(sys.modules, "nststab.video.reader", raising=False)

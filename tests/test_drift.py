@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -18,10 +17,8 @@ from nststab.cli import group
 from nststab.experiments.long_runs import draw, foreign, measure, noisy, parts, passing, row, slope_errors, table
 from nststab.experiments.settings import DriftSettings
 from nststab.metrics import DriftSlopes, drift_slopes
-from nststab.networks.checkpoints import Checkpoint, save_checkpoint
-from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.video.images import write_picture
-from tests.conftest import on_pictures
+from tests.conftest import on_pictures, save_networks
 
 SHORT = DriftSettings(frames=80, noise=0.01, limit=5)
 
@@ -68,12 +65,6 @@ def test_a_planted_ramp_is_found_with_its_slope() -> None:
     assert slopes[1:] == pytest.approx((0.02, -0.05, 0.01), rel=1e-4)
     assert slopes.brightness == pytest.approx(0.2126 * 0.02 - 0.7152 * 0.05 + 0.0722 * 0.01, rel=1e-4)
     assert slopes.largest == -slopes.green
-
-
-def test_slopes_are_those_of_numpys_fit_on_noise() -> None:
-    means = torch.rand(57, 3, generator=torch.Generator().manual_seed(0))
-    fitted = np.polyfit(np.arange(57), 255 * means.double().numpy(), 1)[0]
-    assert drift_slopes(means)[1:] == pytest.approx(tuple(fitted))
 
 
 def test_no_slope_without_change_or_without_two_frames() -> None:
@@ -301,10 +292,7 @@ def style(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("styles") / "tiny"
     folder.mkdir()
     targets, _ = load_target(find_style("the_great_wave").target)
-    for method in ("independent", "recurrent"):
-        torch.manual_seed(0)
-        network = TransformationNetwork(NetworkConfig(method == "recurrent", (4, 6, 8), 1))
-        save_checkpoint(folder / f"{method}.safetensors", Checkpoint(network, targets))
+    save_networks(folder, targets)
     return folder
 
 
@@ -342,14 +330,6 @@ def test_the_command_measures_and_repeats_itself(tmp_path: Path, style: Path, cl
     assert rows[1]["ghost"] == [0] * 30
     assert rows[2]["ghost_1"] > 0
     assert rows[2]["cut_unseen"][0] > 0
-
-
-def test_a_picture_is_measured_without_a_loop(tmp_path: Path, style: Path) -> None:
-    write_picture(tmp_path / "photo.png", pictures()[0])
-    short = ("--frames", 20, "--size", 40, "--methods", "independent")
-    done = run(tmp_path / "photo.png", "--styles", style, *short, "-o", tmp_path / "out")
-    assert done.exit_code == 0, done.stderr
-    assert json.loads((tmp_path / "out/results.json").read_text())["rows"][0]["loop"] is None
 
 
 @pytest.mark.parametrize(

@@ -41,8 +41,7 @@ def network(kind: str, recurrent: bool = False, styles: tuple[str, ...] = ()) ->
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("recurrent", [False, True])
-@pytest.mark.parametrize("styles", [(), STYLES])
+@pytest.mark.parametrize(("recurrent", "styles"), [(False, STYLES), (True, ())])
 def test_it_draws_what_the_network_does_at_any_size(
     engine: str, kind: str, recurrent: bool, styles: tuple[str, ...]
 ) -> None:

@@ -13,12 +13,14 @@ from click.testing import CliRunner
 from torch import Tensor
 
 from nststab.cli import group
+from nststab.experiments.settings import Table1Settings
 from nststab.styles.shipped import NETWORKS, demo_clip, find_style
 from nststab.tasks import train_style
 from nststab.train import card as training_card
 from nststab.train.settings import ImageSettings, StyleSettings, VideoSettings
 from nststab.video.clip import open_clip
 from nststab.video.images import write_picture
+from tests.conftest import frames_of
 from tests.test_train_style import two_seconds_a_step
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,21 +41,8 @@ def command(*arguments: object) -> str:
     return result.stdout
 
 
-def frames(path: Path) -> list[Tensor]:
-    return [frame.rgb for frame in open_clip(path).frames()]
-
-
 def same(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
     return len(first) == len(second) and all(map(torch.equal, first, second))
-
-
-def shows(page: Tensor, panel: Tensor) -> bool:
-    """Whether a picture stands somewhere on a page, pixel by pixel."""
-    height, width = panel.shape[-2:]
-    windows = page[0].unfold(1, height, 1).unfold(2, width, 1)  # (3, Y, X, H, W)
-    rows = (windows[..., 0, :] == panel[0, :, None, None, 0, :]).all(-1).all(0)  # by the first row, then in full
-    places = rows.nonzero().tolist()
-    return any(torch.equal(windows[:, y, x], panel[0]) for y, x in places)
 
 
 @pytest.fixture
@@ -91,18 +80,7 @@ def test_stylize_clip(
     output = clip.with_name("out")
     example("stylize_clip", monkeypatch, clip, f"{output}/", STYLE)
     assert capsys.readouterr().out == f"{output}/: 3 frames\n"
-    assert same(frames(output), frames(stylized["recurrent"]))
-
-
-def test_compare_methods_shows_what_each_method_makes(
-    clip: Path, stylized: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    output = clip.with_name("out")
-    example("compare_methods", monkeypatch, clip, f"{output}/", "--style", STYLE)
-    pages = frames(output)
-    for page, content, *made in zip(pages, frames(clip), *map(frames, stylized.values()), strict=True):
-        assert all(shows(page, panel) for panel in (content, *made))
-        assert not shows(page, content.flip(-1))
+    assert same(frames_of(output), frames_of(stylized["recurrent"]))
 
 
 @pytest.mark.parametrize("more", ["", "--differences --size 48 --start 0.04 --duration 0.08 --fps 25"])
@@ -115,7 +93,7 @@ def test_compare_methods_equals_the_command(
     printed = capsys.readouterr().out
     assert printed == command("compare", clip, *options, "--precision", "float32", "-o", f"{expected}/")
     assert [line.split()[0] for line in printed.splitlines()[3:]] == ["input", *NETWORKS]
-    assert same(frames(output), frames(expected))
+    assert same(frames_of(output), frames_of(expected))
 
 
 @pytest.mark.parametrize("styled", [True, False])
@@ -164,7 +142,7 @@ def test_train_style(
     example("train_style", monkeypatch, painting, photos, own, "--effort", 1)
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[3:]] == ["input", *NETWORKS]
     command("stylize", clip, "--style", own, "-o", f"{clip.with_name('drawn')}/")  # the folder is a style
-    assert not same(frames(clip.with_name("drawn")), frames(clip))
+    assert not same(frames_of(clip.with_name("drawn")), frames_of(clip))
 
 
 def test_third_party_table1(
@@ -176,6 +154,7 @@ def test_third_party_table1(
             folder = tmp_path / "davis" / kind / "480p/swan"
             folder.mkdir(parents=True, exist_ok=True)
             write_picture(folder / f"{number:05d}.{suffix}", picture)
+    monkeypatch.setattr(Table1Settings, "of", lambda _given: Table1Settings(size=SIZE, patches=2))
     example("third_party_table1", monkeypatch, tmp_path / "davis", tmp_path / "out")
     shown = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()]
     names = ["input: the ceiling", "independent", "recurrent", "posterized", "copy of the input"]

@@ -153,12 +153,7 @@ def profile(space: bytes, tags: dict[bytes, bytes], pcs: bytes = b"XYZ ") -> byt
         pcs,
         struct.pack(">6H", 2026, 1, 1, 0, 0, 0),
         b"acsp",
-        b"",
-        0,
-        0,
-        0,
-        0,
-        0,
+        *(b"", 0, 0, 0, 0, 0),
     )
     head += xyz(0.9642, 1, 0.8249)[8:]
     return head.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + data

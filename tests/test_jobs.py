@@ -9,13 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nststab.cli import group
 from nststab.flow import files as flow_files
-from nststab.flow.estimators import ESTIMATORS, deepflow, trim_cache
+from nststab.flow.estimators import trim_cache
 from nststab.losses import LossSettings, style_target
 from nststab.networks.checkpoints import save_target
 from nststab.storage.durable import write_durably
@@ -31,9 +29,8 @@ from nststab.storage.jobs import (
 from nststab.tasks import flow as flow_task
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
-from tests.conftest import tiny_state_dict
+from tests.conftest import Run, cli, contents, tiny_state_dict
 
-Run = Callable[..., Result]
 IDENTITY = {"method": "ruder", "style_weight": 3.0, "iterations": (20, 10)}
 
 
@@ -94,31 +91,19 @@ def test_a_result_is_laid_out_as_one_that_is_read(tmp_path: Path) -> None:
     assert torch.equal(computed, spread)
 
 
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-7])
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "cut off": lambda data: data[:-7],
+    "empty": lambda _: b"",
+    "zeros": lambda data: bytes(len(data)),
+    "one bit": lambda data: data[:200] + bytes([data[200] ^ 1]) + data[201:],
+    "another file": lambda _: b"this is no array at all, but long enough to be one",
+}
 
 
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def zeros(path: Path) -> None:
-    path.write_bytes(bytes(path.stat().st_size))
-
-
-def one_bit(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[200] ^= 1
-    path.write_bytes(data)
-
-
-def other_file(path: Path) -> None:
-    path.write_text("this is no array at all, but long enough to be one")
-
-
-@pytest.mark.parametrize("damage", [cut, empty, zeros, one_bit, other_file, Path.unlink])
-def test_a_damaged_result_is_computed_again(folder: Path, damage: Callable[[Path], None]) -> None:
-    damage(folder / "result_000000_000001.npy")
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_result_is_computed_again(folder: Path, damage: str) -> None:
+    path = folder / "result_000000_000001.npy"
+    path.write_bytes(DAMAGE[damage](path.read_bytes()))
     for again in ([1], []):
         results, computed = kept(folder)
         assert computed == again
@@ -178,13 +163,6 @@ def test_a_folder_of_the_users_is_left_alone(tmp_path: Path) -> None:
     file.touch()
     with pytest.raises(FileExistsError):
         open_job(file, IDENTITY)
-
-
-def test_a_finished_job_leaves_nothing(folder: Path) -> None:
-    with open_job(folder, IDENTITY) as job:
-        (job.subfolder("passes") / "shot").mkdir()
-        job.finish()
-    assert not folder.exists()
 
 
 class Killed(BaseException):
@@ -269,7 +247,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     for number in (1, 2):
         write_picture(Path(f"style{number}.png"), F.interpolate(picture(number + 4), (32, 32)))
     save_file(tiny_state_dict(), "vgg.safetensors")
-    return lambda arguments, **options: CliRunner().invoke(group, arguments.split(), **options)
+    return cli
 
 
 VGG = "--vgg-weights vgg.safetensors"
@@ -277,11 +255,6 @@ COMMANDS = {
     "gatys into a folder": (f"stylize film --style style1.png --method gatys --iterations 4 {VGG} -o OUT/", "OUT"),
     "ruder into a file": (f"optimize film style1.png --iterations 4,3 {VGG} -o OUT.mp4", "OUT.mp4"),
 }
-
-
-def contents(path: str) -> dict[str, bytes]:
-    files = sorted(Path(path).iterdir()) if Path(path).is_dir() else [Path(path)]
-    return {file.name: file.read_bytes() for file in files}
 
 
 def fail_at(call: int, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,16 +298,6 @@ def test_a_full_disk_ends_in_one_line_and_the_same_command_goes_on(
     assert not place.exists()
     refused = run(command)
     assert (refused.exit_code, refused.stderr) == (2, f"Error: {output} exists; say -y to overwrite it\n")
-
-
-def test_only_what_is_not_finished_is_computed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    command, _ = COMMANDS["ruder into a file"]
-    with monkeypatch.context() as patched:
-        fail_at(4, full(), patched)
-        run(command)
-    said = run(f"{command} -v").stderr
-    assert "\n1 frame in " in said
-    assert "going on: 3 frames were finished" in said
 
 
 def test_ctrl_c_says_that_the_same_command_goes_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,37 +344,23 @@ def test_other_settings_need_y(run: Run, monkeypatch: pytest.MonkeyPatch, name: 
     assert list(contents(output).values()) == list(contents(output.replace("OUT", "whole")).values())
 
 
-def change_style() -> None:
-    write_picture(Path("style1.png"), F.interpolate(picture(7), (32, 32)))
-
-
-def change_frame() -> None:
-    write_picture(Path("film/3.png"), F.interpolate(picture(7), (32, 32)))
-
-
-def add_frame() -> None:
-    shutil.copy("film/0.png", "film/9.png")
-
-
-def change_network() -> None:
-    save_file(tiny_state_dict(seed=1), "vgg.safetensors")
-
-
 @pytest.mark.parametrize(
-    ("change", "named"),
-    [(change_style, "style"), (change_frame, "input"), (add_frame, "input"), (change_network, "--vgg-weights")],
+    ("written", "named"), [("style1.png", "style"), ("film/3.png", "input"), ("film/9.png", "input"), ("vgg", "--vgg-")]
 )
 def test_other_contents_of_the_same_files_are_other_settings(
-    run: Run, monkeypatch: pytest.MonkeyPatch, change: Callable[[], None], named: str
+    run: Run, monkeypatch: pytest.MonkeyPatch, written: str, named: str
 ) -> None:
     command, _ = COMMANDS["ruder into a file"]
     with monkeypatch.context() as patched:
         fail_at(2, full(), patched)
         run(command)
-    change()
+    if written == "vgg":
+        save_file(tiny_state_dict(seed=1), "vgg.safetensors")
+    else:
+        write_picture(Path(written), F.interpolate(picture(7), (32, 32)))
     refused = run(command)
     assert refused.exit_code == 2
-    assert f"other settings: {named} was " in refused.stderr
+    assert f"other settings: {named}" in refused.stderr
     assert refused.stderr.count(" was ") == 1
 
 
@@ -496,37 +445,6 @@ def test_flows_that_kills_left_half_written_count_in_the_cache(tmp_path: Path) -
 
 
 ESTIMATE = "flow estimate film -o flow"
-
-
-@pytest.mark.parametrize("distances", ["1", "1,2"])
-def test_flow_goes_on_from_its_finished_pairs(run: Run, monkeypatch: pytest.MonkeyPatch, distances: str) -> None:
-    command = f"{ESTIMATE} --distances {distances}"
-    assert run(command.replace("flow --", "whole --")).exit_code == 0
-    Path("flow").mkdir()
-    Path("flow/forward_7_8.flo").write_text("of an earlier, longer clip")
-    calls: list[int] = []
-
-    def counted(first: Tensor, second: Tensor) -> Tensor:
-        calls.append(1)
-        return deepflow(first, second)
-
-    def failing(first: Tensor, second: Tensor) -> Tensor:
-        calls.append(1)
-        if len(calls) == (5 if distances == "1" else 9):  # of the last frame
-            raise full()
-        return deepflow(first, second)
-
-    monkeypatch.setitem(ESTIMATORS, "deepflow", failing)
-    assert run(f"{command} --flow-cache a -y").exit_code == 1
-    assert len(list(Path("flow").iterdir())) == (8 if distances == "1" else 12)
-    calls.clear()
-    monkeypatch.setitem(ESTIMATORS, "deepflow", counted)
-    shutil.rmtree("a")
-    result = run(f"{command} --flow-cache b")
-    assert (result.exit_code, result.stderr.splitlines()[0]) == (0, "going on: 3 frames were finished")
-    assert len(calls) == (2 if distances == "1" else 6)  # two more between frames that the last one's flow reads
-    assert contents("flow") == contents("whole")
-    assert not Path("flow.unfinished").exists()
 
 
 def test_flow_of_other_settings_needs_y(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,22 +11,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
 from PIL import Image
 from safetensors.torch import save_file
 
-from nststab.cli import group
 from nststab.datasets.folders import PhotoFolder
 from nststab.errors import NststabError
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.video.clip import convert_clip, kind_of, open_clip
 from nststab.video.images import read_picture
-from tests.conftest import tiny_state_dict
+from tests.conftest import Run, cli, tiny_state_dict
 
 LEVELS = (20, 90, 160, 230)
 DELAYS = (100, 250, 50, 400)  # ms
-Run = Callable[[str], Result]
 
 
 @pytest.fixture
@@ -36,7 +32,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     save_checkpoint(Path("net.safetensors"), Checkpoint(TransformationNetwork(NetworkConfig(False, (4, 6, 8), 1))))
     save_file(tiny_state_dict(), "vgg.safetensors")
-    return lambda arguments: CliRunner().invoke(group, arguments.split())
+    return cli
 
 
 def flat(level: int, size: tuple[int, int] = (32, 24), mode: str = "RGB") -> Image.Image:

@@ -17,7 +17,6 @@ from torch import Tensor
 from nststab.video.clip import open_clip
 from nststab.video.pipes import PipeReader, RawFormat, RawWriter, Y4MWriter, read_pipe
 from nststab.video.reader import SCALING
-from nststab.video.yuv import Pixels, planes_to_rgb, rgb_to_444
 from tests.conftest import psnr
 
 RATE = Fraction(30000, 1001)
@@ -138,34 +137,7 @@ def test_chroma_lies_where_the_header_says(tag: str, across: float, down: float 
         horizontal = False
 
 
-@pytest.mark.parametrize(("height", "kr", "kb"), [(48, 0.299, 0.114), (720, 0.2126, 0.0722)])
-@pytest.mark.parametrize("full", [False, True])
-@pytest.mark.parametrize("depth", [8, 10])
-def test_colours_follow_the_equations(height: int, kr: float, kb: float, full: bool, depth: int) -> None:
-    red, green, blue = 0.7, 0.3, 0.2
-    luma = kr * red + (1 - kr - kb) * green + kb * blue
-    chroma = [(blue - luma) / (2 * (1 - kb)), (red - luma) / (2 * (1 - kr))]
-    unit, top = 2 ** (depth - 8), 2**depth - 1
-    codes = [top * luma if full else unit * (16 + 219 * luma)]
-    codes += [128 * unit + (top if full else 224 * unit) * value for value in chroma]
-    planes = np.stack([np.full((height, 8), round(code)) for code in codes])
-    data = planes.astype(np.uint8 if depth == 8 else "<u2").tobytes()
-    rgb = planes_to_rgb(data, height, 8, Pixels("444", depth=depth, full_range=full))
-    assert rgb.mean((0, 2, 3)).tolist() == pytest.approx([red, green, blue], abs=2 / 2**depth)
-
-
-@pytest.mark.parametrize(("height", "kr", "kb"), [(48, 0.299, 0.114), (720, 0.2126, 0.0722)])
-def test_written_colours_follow_the_equations(height: int, kr: float, kb: float) -> None:
-    red, green, blue = 0.9, 0.35, 0.05
-    rgb = torch.tensor([red, green, blue]).view(1, 3, 1, 1).expand(1, 3, height, 6)
-    y, cb, cr = np.frombuffer(rgb_to_444(rgb), np.uint8).reshape(3, -1)[:, 0]
-    luma = kr * red + (1 - kr - kb) * green + kb * blue
-    assert abs(y - (16 + 219 * luma)) <= 0.5
-    assert abs(cb - (128 + 224 * (blue - luma) / (2 * (1 - kb)))) <= 0.5
-    assert abs(cr - (128 + 224 * (red - luma) / (2 * (1 - kr)))) <= 0.5
-
-
-@pytest.mark.parametrize(("height", "width"), [(47, 63), (48, 64), (1, 1), (3, 2)])
+@pytest.mark.parametrize(("height", "width"), [(47, 63), (600, 30), (1, 1), (3, 2)])
 def test_y4m_there_and_back(height: int, width: int) -> None:
     file = io.BytesIO()
     frames = [torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(i)) for i in range(3)]

@@ -55,13 +55,6 @@ def test_nothing_is_drawn_where_there_is_no_value() -> None:
     assert len(columns(picture, ORANGE)) > 150
 
 
-def test_a_value_between_two_gaps_is_seen() -> None:
-    running, area = curve(5, ["a"])
-    for value in (math.nan, 0.5, math.nan, math.nan):
-        running.add([value])
-    assert round(LEFT + (RIGHT - LEFT) / 4) in columns(shown(running, area), BLUE)
-
-
 def test_a_cut_is_a_gap_and_is_marked() -> None:
     running, area = curve(11, ["a"])
     whole, _ = curve(11, ["a"])
@@ -95,13 +88,3 @@ def test_without_a_known_length_the_last_hundred_frames_are_seen() -> None:
     high = shown(running, area)[:, TOP : TOP + 40, LEFT - 5 : RIGHT - 10]
     assert ((high[2] - high[0]) > 0.1).sum() == 0  # what was long ago is gone
     assert WINDOW == 100
-
-
-@pytest.mark.parametrize("frames", [2, 5, None])
-def test_no_value_at_all_is_drawn_too(frames: int | None) -> None:
-    running, area = curve(frames, ["a", "b"])
-    assert torch.equal(shown(running, area), area)
-    for _ in range(4):
-        running.start_shot()
-        running.add([math.nan, math.nan])
-    assert not columns(shown(running, area), BLUE)

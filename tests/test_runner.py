@@ -164,26 +164,23 @@ def test_a_part_is_kept_as_it_is_and_a_damaged_one_is_none(tmp_path: Path) -> No
 # other processes
 
 
-def test_a_process_that_is_killed_loses_nothing(toy: Toy, tmp_path: Path) -> None:
+def test_a_process_that_is_killed_and_a_part_that_fails_lose_nothing(toy: Toy, tmp_path: Path) -> None:
     alone = run(toy, tmp_path / "alone")
-    marks = tmp_path / "again"
-    marks.mkdir()
-    dying = replace(toy, marks=marks, dies=1)
+    for marks in ("again", "failed"):
+        (tmp_path / marks).mkdir()
+    dying = replace(toy, marks=tmp_path / "again", dies=1)
+    failing = replace(toy, marks=tmp_path / "failed", fails=3)
     with Processes(2) as executor:
+        with pytest.raises(NststabError, match="out of order"):
+            run(failing, tmp_path / "other", executor=executor)
         results = run(dying, tmp_path / "many", executor=executor)
+    run(replace(failing, fails=None), tmp_path / "other")
+    assert measured(failing)["square 0"] == 1
     assert results.rows == alone.rows
     for file in FILES:
         assert (tmp_path / "alone" / file).read_bytes() == (tmp_path / "many" / file).read_bytes()
     assert measured(dying)["square 1"] >= 2
-    assert str(os.getpid()) not in (marks / "square 0").read_text().split()
-
-
-def test_what_fails_in_a_process_is_told_and_the_rest_is_kept(toy: Toy, tmp_path: Path) -> None:
-    with workers(2) as executor, pytest.raises(NststabError, match="out of order"):
-        run(replace(toy, fails=3), tmp_path / "out", executor=executor)
-    before = measured(toy)
-    run(toy, tmp_path / "out")
-    assert measured(toy)["square 0"] == before["square 0"] == 1
+    assert str(os.getpid()) not in (dying.marks / "square 0").read_text().split()
 
 
 def test_a_worker_of_a_cluster_that_is_killed_loses_nothing(toy: Toy, tmp_path: Path) -> None:

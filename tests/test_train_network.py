@@ -11,11 +11,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from click.testing import CliRunner
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nststab.cli import group
 from nststab.datasets.folders import PhotoFolder
 from nststab.errors import NststabError
 from nststab.listener import silent
@@ -29,7 +27,7 @@ from nststab.train.network import SHIFT, NetworkData, NetworkLoss, NetworkTraine
 from nststab.train.settings import NetworkSettings
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
-from tests.conftest import tiny_state_dict
+from tests.conftest import cli, tiny_state_dict
 
 STYLES = ("wave@32", "wave@48", "scream@32", PHOTOGRAPH)
 SETTINGS = NetworkSettings(
@@ -294,7 +292,7 @@ def test_the_command_trains_and_writes_one_file(tmp_path: Path, monkeypatch: pyt
     small = "--photos photos --crops 32 --strokes 32,48 --set width=8 --set blocks=1 --precision float32"
 
     def run(arguments: str) -> str:
-        result = CliRunner().invoke(group, ["train", "network", *arguments.split()])
+        result = cli(f"train network {arguments}")
         assert result.exit_code == 0, result.stderr
         return result.stderr
 
@@ -311,6 +309,6 @@ def test_the_command_trains_and_writes_one_file(tmp_path: Path, monkeypatch: pyt
     further = load_checkpoint(Path("further.safetensors")).network
     name = "blocks.0.first.convolution.weight"
     torch.testing.assert_close(further.state_dict()[name], trained.state_dict()[name], atol=1e-3, rtol=0)
-    refused = CliRunner().invoke(group, f"train network a.png {small} --style-weights 1,2 -o x.safetensors".split())
+    refused = cli(f"train network a.png {small} --style-weights 1,2 -o x.safetensors")
     assert (refused.exit_code, len(refused.stderr.splitlines())) == (2, 1)
     assert "expected one for each style, got 2 for 1 styles" in refused.stderr

@@ -12,11 +12,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nststab.cli import group
 from nststab.errors import SettingError
 from nststab.losses import LossSettings, style_target
 from nststab.memory import available_memory
@@ -35,9 +33,8 @@ from nststab.train.stages import ImageStage, VideoStage
 from nststab.train.style import distance
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import read_picture, resize, write_picture
-from tests.conftest import refused_in_one_line, tiny_state_dict
+from tests.conftest import Run, cli, refused_in_one_line, tiny_state_dict
 
-Run = Callable[[str], Result]
 TINY = NetworkConfig(widths=(4, 6, 8), blocks=1)
 SIZES: Any = {"height": 32, "width": 32, "precision": "float32"}
 LOGS = {"1_image.jsonl", "2_video.jsonl"}
@@ -115,7 +112,7 @@ def weighted(weight: float) -> StyleSettings:
 
 @pytest.fixture
 def run() -> Run:
-    return lambda arguments: CliRunner().invoke(group, ["train", *arguments.split()])
+    return lambda arguments: cli(f"train {arguments}")
 
 
 def test_it_makes_the_folder_of_a_style() -> None:
@@ -177,10 +174,10 @@ def test_the_folder_is_a_style_wherever_it_goes(run: Run) -> None:
     Path("my_picture.png").unlink()
     for method in ("independent", "recurrent", "gatys --iterations 1"):
         command = f"stylize photos/0.png --style elsewhere -o out.png -y --precision float32 --method {method}"
-        result = CliRunner().invoke(group, command.split())
+        result = cli(command)
         assert result.exit_code == 0, result.stderr
         assert read_picture(Path("out.png")).rgb.shape == (1, 3, 48, 64)
-    assert CliRunner().invoke(group, ["styles", "elsewhere"]).exit_code == 0
+    assert cli("styles elsewhere").exit_code == 0
     further = "video elsewhere/independent.safetensors --photos photos --height 32 --width 32 --steps 1 --length 2"
     assert run(f"{further} --precision float32 -o further.safetensors").exit_code == 0
     target = load_target(Path("elsewhere/target.safetensors"))[0]
@@ -406,9 +403,6 @@ def test_the_command_trains_and_says_what_it_does(run: Run) -> None:
         (f"{STYLE} --start-from nobody", 2, "no style is named 'nobody'"),
         (f"{STYLE} --start-from my_picture.png", 2, "start from: expected a trained style"),
         (f"{STYLE} --effort 0", 2, "'--effort'"),
-        (f"{STYLE} --style-weight nan", 2, "'--style-weight'"),
-        (f"{STYLE} --style-size 3", 2, "'--style-size'"),
-        (f"{STYLE} --precision float16", 2, "'--precision'"),
         (f"{STYLE} --set image.stepps=3", 2, "did you mean image.steps"),
         (f"{STYLE} --davis photos", 2, "photos: expected DAVIS"),
     ],

@@ -413,14 +413,6 @@ def test_pcm_is_cut_to_the_sample(tmp_path: Path) -> None:
     assert np.array_equal(joined(tmp_path / "out.mkv"), joined(source)[2 * begin : 2 * end])  # two channels
 
 
-def test_an_end_without_a_start(tmp_path: Path) -> None:
-    source = sounding(tmp_path / "in.mp4", "aac")
-    carry(source, tmp_path / "out.mp4", Excerpt(duration=Fraction(1)))
-    theirs = packets(tmp_path / "out.mp4")
-    assert theirs == packets(source)[: len(theirs)]
-    assert len(theirs) == pytest.approx(48, abs=1)  # of 1024 samples, with the one that AAC begins with
-
-
 def test_a_damaged_audio_packet_is_left_out_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = sounding(tmp_path / "in.mkv", "flac")
     decode = AudioTrack._decode

@@ -148,12 +148,12 @@ def mirrored(index: int, size: int) -> int:
     return 2 * size - 1 - index if index >= size else index
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_agrees_with_the_published_algorithm(seed: int) -> None:
     """Smooth flow, with an object which moves on its own and motion out of the frame, forward and nearly back."""
     generator = torch.Generator().manual_seed(seed)
     size = (29, 37)
-    flow = smooth_flow(generator, size, strength=[0.1, 0.5, 2.0][seed % 3])
+    flow = smooth_flow(generator, size, strength=[0.1, 0.5, 2.0][seed])
     flow[..., 8:20, 10:24] += torch.randn(1, 2, 1, 1, generator=generator) * 4
     opposite = -warp(flow, -flow) + smooth_flow(generator, size, strength=0.3)
     expected = literal_mask(flow[0].numpy(), opposite[0].numpy())
