@@ -200,12 +200,12 @@ def test_a_row_is_the_mean_over_regions_then_sequences() -> None:
     rest = {"ssim_content": 0.9, "ssim_aligned": None, "style_loss": 2, "content_loss": 4}
     parts = [
         {"sequence": sequence, "ssim_stylized": value, **rest}
-        for sequence, value in (("swan", 0.1), ("camel", 0.4), ("swan", 0.3))
+        for sequence, value in (("swan", 0.1), ("camel", 0.4), ("swan", 0.3), ("dog", 0.6))
     ]
     made = row("wave", "recurrent", "blur", 0.5, True, parts)
-    assert (made["ssim_content"], made["n"], made["d_follows_c"]) == (pytest.approx(0.9), 3, True)
-    assert made["ssim_stylized"] == pytest.approx(0.3)
-    assert made["ssim_stylized_interval"] == pytest.approx([0.2, 0.4])
+    assert (made["ssim_content"], made["n"], made["d_follows_c"]) == (pytest.approx(0.9), 4, True)
+    assert made["ssim_stylized"] == pytest.approx(0.4)
+    assert made["ssim_stylized_interval"] == pytest.approx([0.2, 0.6])
     assert made["ssim_aligned"] is None
     assert math.isnan(row("wave", "recurrent", "blur", 0.5, True, parts[:1])["ssim_stylized_interval"][0])
 
