@@ -28,8 +28,8 @@ def preserve_color(stylized: Tensor, content: Tensor) -> Tensor:
     if stylized.shape != content.shape or stylized.ndim != 4 or stylized.shape[1] != 3:
         shapes = f"{tuple(stylized.shape)} and {tuple(content.shape)}"
         raise NststabError(f"expected two pictures (N, 3, H, W) of one size, got {shapes}")
-    light = _luminance(stylized)  # (N, 1, H, W)
-    chrominance = content - _luminance(content)  # (N, 3, H, W)
+    light = luminance(stylized)  # (N, 1, H, W)
+    chrominance = content - luminance(content)  # (N, 3, H, W)
     room = torch.where(chrominance > 0, 1 - light, light)  # to the end of the range on the side it goes to
     factor = (room / chrominance.abs()).nan_to_num(1.0).amin(dim=1, keepdim=True).clamp(max=1)
     return (light + factor * chrominance).clamp_(0, 1)
@@ -49,11 +49,11 @@ def preserve_flat(stylized: Tensor, content: Tensor) -> Tensor:
     content. An ordinary frame is the network's to the bit, but for its black areas. Steady in time, as it depends on
     the content alone.
     """
-    luminance = _luminance(content)  # (N, 1, H, W)
-    contrast = _smoothstep(luminance.std(dim=(2, 3), keepdim=True, correction=0), 0.0, FULL_CONTRAST)
+    seen = luminance(content)  # (N, 1, H, W)
+    contrast = _smoothstep(seen.std(dim=(2, 3), keepdim=True, correction=0), 0.0, FULL_CONTRAST)
     faded = torch.where(contrast < 1, torch.lerp(content.mean(dim=(2, 3), keepdim=True), stylized, contrast), stylized)
     radius = max(1, round(max(content.shape[-2:]) / RADIUS_OF))
-    brightest = F.max_pool2d(luminance, 2 * radius + 1, 1, radius)
+    brightest = F.max_pool2d(seen, 2 * radius + 1, 1, radius)
     light = _around(_smoothstep(brightest, BLACK, LIGHT), radius)
     return torch.where(light < 1, torch.lerp(content, faded, light), faded)
 
@@ -69,9 +69,9 @@ def _around(x: Tensor, radius: int) -> Tensor:
     return F.avg_pool2d(x, 2 * radius + 1, 1, radius, count_include_pad=False)
 
 
-def _luminance(image: Tensor) -> Tensor:
-    weights = image.new_tensor(LUMINANCE).view(1, 3, 1, 1)
-    return (image * weights).sum(dim=1, keepdim=True)
+def luminance(image: Tensor) -> Tensor:
+    """Y (N, 1, H, W) of pictures (N, 3, H, W), on gamma-encoded values."""
+    return torch.einsum("nchw,c->nhw", image, image.new_tensor(LUMINANCE)).unsqueeze(1)
 
 
 class PreserveColor:

@@ -129,6 +129,13 @@ class Setting:
         return get_args(self.item) if get_origin(self.item) is Literal else self.spec.choices
 
     @property
+    def words(self) -> tuple[str, ...]:
+        """What stands beside values of another type: of `int | Literal["full"]` it is full."""
+        alternatives = _alternatives(self.type)
+        words = [part for part in alternatives if get_origin(part) is Literal]
+        return () if len(alternatives) == len(words) else tuple(word for part in words for word in get_args(part))
+
+    @property
     def item(self) -> Any:
         """The type of one value: of an optional without None, of a tuple that of its items."""
         kind = next(part for part in _alternatives(self.type) if part is not types.NoneType)
@@ -177,6 +184,8 @@ class Setting:
         if self.type == Curve:
             return self._checked_curve(value)
         for one in value if self.is_sequence else (value,):
+            if isinstance(one, str) and one in self.words:
+                continue
             if not isinstance(one, _ACCEPTED.get(self.item, object)) or (
                 isinstance(one, bool) and self.item is not bool
             ):

@@ -3,9 +3,18 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nststab.errors import NststabError
+
+
+def scaled_flow(flow: Tensor, height: int, width: int) -> Tensor:
+    """The same flow (N, 2, H, W), in pixels of another size: bilinear, or of means where it is smaller."""
+    scale = flow.new_tensor([width / flow.shape[-1], height / flow.shape[-2]]).view(1, 2, 1, 1)
+    if flow.shape[-1] > width:
+        return F.interpolate(flow, (height, width), mode="area") * scale
+    return F.interpolate(flow, (height, width), mode="bilinear", align_corners=False) * scale
 
 
 def warp(image: Tensor, flow: Tensor) -> Tensor:

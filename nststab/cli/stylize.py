@@ -49,7 +49,8 @@ def stylize_options(settings: type[StylizeSettings] = StylizeSettings) -> Callab
         set_options(settings),
         settings_options(
             settings,
-            *("size", "start", "duration", "fps", "raw_size", "raw", "audio", "style_weights", "stroke", "strength"),
+            *("size", "work_size", "start", "duration", "fps", "raw_size", "raw", "audio"),
+            *("style_weights", "stroke", "strength"),
             *("preserve_color", "deflicker", "cuts"),
             *("device", "precision", "engine", "loss.content_weight", "loss.style_weight", "ruder.temporal_weight"),
             *("gatys.iterations", "gatys.init", "gatys.seed", "gatys.network", "gatys.vgg_weights"),

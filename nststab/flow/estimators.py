@@ -20,6 +20,7 @@ from nststab.errors import NststabError
 from nststab.flow.files import read_flo, write_flo
 from nststab.frames import Frame
 from nststab.video.images import to_uint8
+from nststab.warp import scaled_flow
 
 Estimator = Callable[[Tensor, Tensor], Tensor]
 """Two pictures (1, 3, H, W) in [0, 1] to the flow (1, 2, H, W) from the first to the second, in pixels, x then y."""
@@ -211,7 +212,8 @@ class FloFolder:
             OSError: its file is missing. ValueError: it has another size, or is damaged.
         """
         height, width = first.rgb.shape[-2:]
-        return _read(self._path(first.number + 1, second.number + 1), height, width).to(first.rgb.device)
+        path = self._path(first.number + 1, second.number + 1)
+        return _read(path, height, width, larger=True).to(first.rgb.device)
 
     def _path(self, first: int, second: int) -> Path:
         name = f"{'forward' if first < second else 'backward'}_{first}_{second}.flo"
@@ -224,11 +226,13 @@ class FloFolder:
         return self._paths[name]
 
 
-def _read(path: Path, height: int, width: int) -> Tensor:
-    """The flow in a file; ValueError where it has another size."""
+def _read(path: Path, height: int, width: int, larger: bool = False) -> Tensor:
+    """The flow in a file; ValueError where it has another size, unless it may be `larger` and is of the same shape."""
     flow = read_flo(path)
     if flow.shape[-2:] != (height, width):
         got_height, got_width = flow.shape[-2:]
+        if larger and got_width > width and abs(got_width * height - got_height * width) <= got_width:
+            return scaled_flow(flow, height, width)
         raise NststabError(
             f"{path}: expected {width}x{height} as the frames have, got a flow of {got_width}x{got_height}"
         )

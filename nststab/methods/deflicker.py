@@ -27,7 +27,7 @@ from nststab.errors import NststabError
 from nststab.flow.estimators import dis, require_estimator
 from nststab.frames import Frame, Stylizer
 from nststab.methods.settings import DeflickerSettings
-from nststab.warp import disoccluded
+from nststab.warp import disoccluded, scaled_flow
 
 Estimator = Callable[[Tensor, Tensor], Tensor]
 Plane = NDArray[np.float32]  # (H, W) or (H, W, C)
@@ -89,8 +89,7 @@ class Deflicker:
             return self._estimator(first, second)
         small = (max(1, round(height * share)), max(1, round(width * share)))
         found = self._estimator(*(F.interpolate(one, small, mode="area") for one in (first, second)))
-        scale = found.new_tensor([width / small[1], height / small[0]]).view(1, 2, 1, 1)
-        return F.interpolate(found, (height, width), mode="bilinear", align_corners=False) * scale
+        return scaled_flow(found, height, width)
 
 
 def own_guide(picture: Tensor) -> Tensor:

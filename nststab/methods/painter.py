@@ -13,12 +13,13 @@ from nststab.engines import EngineName, make_engine
 from nststab.errors import NststabError, SettingError
 from nststab.frames import Frame, Stylizer
 from nststab.methods.build import machine
+from nststab.methods.enlarge import enlarge
 from nststab.methods.feed_forward import paint
 from nststab.methods.settings import MethodSettings
 from nststab.networks.rows import Look
 from nststab.settings import Precision, curve
 from nststab.styles.source import StyleBlend, StyleSource, chosen_style, photograph_row
-from nststab.video.images import from_uint8, to_uint8
+from nststab.video.images import from_uint8, resize, to_uint8
 
 Picture = NDArray[np.uint8]
 """(H, W, 3), 0 to 255."""
@@ -44,6 +45,7 @@ class Painter:
         device: "auto", "cpu", "cuda" or "mps".
         engine: what runs the network.
         precision: of its arithmetic; "auto" is the fastest that the device has.
+        work_size: longest side at which it paints; larger frames are enlarged along their own edges. "full" is none.
         bgr: frames are BGR, as OpenCV has them, and come back so.
 
     Raises:
@@ -61,6 +63,7 @@ class Painter:
         device: str = "auto",
         engine: EngineName = "torch",
         precision: Precision | Literal["auto"] = "auto",
+        work_size: int | Literal["full"] = 640,
         bgr: bool = False,
     ) -> None:
         if method not in ("recurrent", "independent"):
@@ -78,6 +81,7 @@ class Painter:
             network = checkpoint.network
             self._rows = network.config.styles
         self._engine = make_engine(where.engine, network, where.device, where.precision)
+        self._side = None if work_size == "full" else work_size
         self._order = -1 if bgr else 1
         self._previous: Tensor | None = None
         self._shape: tuple[int, ...] | None = None
@@ -91,7 +95,10 @@ class Painter:
         """
         self._check(frame)
         rgb = from_uint8(np.ascontiguousarray(frame[..., :: self._order]))
-        painted, self._previous = paint(self._engine, rgb, self._previous, self._styles(), self.strength)
+        small = rgb if self._side is None or self._side >= max(rgb.shape[-2:]) else resize(rgb, self._side)
+        painted, self._previous = paint(self._engine, small, self._previous, self._styles(), self.strength)
+        if small is not rgb:
+            painted = enlarge(painted, small, rgb)
         return np.ascontiguousarray(to_uint8(painted)[..., :: self._order])
 
     def _styles(self) -> Tensor | None:

@@ -12,12 +12,13 @@ from nststab.flow.pairs import flow_ahead
 from nststab.frames import Frame, as_frames
 from nststab.methods.build import Machine, build, frame_settings, later_iterations
 from nststab.methods.deflicker import Deflicker
+from nststab.methods.enlarge import enlarge
 from nststab.methods.settings import FEED_FORWARD, DeflickerSettings, MethodSettings
 from nststab.styles.source import Style
 from nststab.tasks.plan import Seconds, Step, Work, added, noise, sized_like
 from nststab.tasks.settings import StylizeSettings
 from nststab.video.clip import Clip
-from nststab.video.images import picture_size
+from nststab.video.images import picture_size, resize, resized_shape
 
 _REPEATED = 2  # frames or iterations that are measured
 _PICTURE = 12  # bytes a pixel of a float32 RGB picture
@@ -42,6 +43,8 @@ def clip_work(
     def frame(width: int, height: int) -> Seconds:
         return added(frame_seconds(method, style, settings, where, width, height) for method in methods)
 
+    longest = max(clip.width, clip.height)
+    side = settings.work_side(longest)
     steps: list[Step] = [frame]
     if "ruder" in methods and settings.flow.files is None:
         steps.append(_flow_step(settings))
@@ -52,13 +55,22 @@ def clip_work(
     if clip.frame_count is not None:
         encoded = round(encoded * min(1.0, (clip.frame_count + 5) / _LOOKAHEAD))
     waiting = panels * ((3 if clip.kind == "picture" else _WAITING) * _PICTURE + encoded)
+    at_work = len(methods) * _STEADIED if settings.deflicker else 0
     if set(methods) - set(FEED_FORWARD) and settings.gatys.optimizer == "lbfgs":
-        waiting += 2 * _PICTURE * max(0, min(HISTORY, frame_settings(settings).iterations) - _REPEATED)
-    if settings.deflicker:
-        waiting += len(methods) * _STEADIED
+        at_work += 2 * _PICTURE * max(0, min(HISTORY, frame_settings(settings).iterations) - _REPEATED)
     decoded = width * height * _DECODED if clip.kind == "video" else 0
     told = "; ".join(_described(method, settings, where) for method in methods)
     told += "; steadied" if settings.deflicker else ""
+    told += f"; painted at {side} pixels" if side < longest else ""
+
+    def working(width: int, height: int) -> tuple[int, int]:
+        down, across = resized_shape(height, width, settings.work_side(max(width, height)))
+        return across, down
+
+    def held(width: int, height: int) -> float:
+        across, down = working(width, height)
+        return decoded + waiting * width * height + at_work * across * down
+
     return Work(
         {
             "input": f"{clip.path}, {width}x{height}",
@@ -70,10 +82,12 @@ def clip_work(
         clip.width,
         clip.height,
         tuple(steps),
-        lambda width, height: decoded + waiting * width * height,
+        held,
         "--size {}".format,
         sized_like(width, height),
         device=where.device,
+        working=working,
+        outer=_enlarging_step(len(methods)) if side < longest else None,
     )
 
 
@@ -159,6 +173,19 @@ def _deflicker_step(clips: int) -> Step:
         return Seconds(0.0, (time.monotonic() - started) / _REPEATED)
 
     return steadied
+
+
+def _enlarging_step(clips: int) -> Step:
+    """A frame of so many clips from a quarter of its sides to the whole."""
+
+    def enlarged(width: int, height: int) -> Seconds:
+        (content,) = noise(width, height)
+        started = time.monotonic()
+        small = resize(content, max(1, max(width, height) // 4))
+        enlarge(small, small, content)
+        return Seconds.of([clips * (time.monotonic() - started)])
+
+    return enlarged
 
 
 def flow_seconds(method: str, width: int, height: int) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 from torch import Tensor
 
@@ -162,6 +162,7 @@ class CompareOptions(TypedDict, total=False):
     """The settings of `compare` that are given by themselves, and all others together."""
 
     size: int | None
+    work_size: int | Literal["full"] | None
     start: Seconds | None
     duration: Seconds | None
     fps: Seconds | None
@@ -269,7 +270,7 @@ def compare(
                     name,
                     chosen,
                     settings,
-                    longest_side=side,
+                    longest_side=settings.work_side(side),
                     machine=where,
                     iteration=iteration,
                     keep=kept.job.keep if kept.job else None,

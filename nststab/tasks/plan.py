@@ -34,6 +34,7 @@ _ROOM = 0.9  # the part of the available memory that a run may take
 _END = 170e6
 # More than any method takes: an optimisation with VGG-19 in float32 about 4,000 bytes a pixel, training 7,000.
 _MOST_FIXED, _MOST_PER_PIXEL = 1e9, 10e3
+_MOST_OUTER = 400.0  # of enlarging a frame, which takes about 200 bytes a pixel
 
 
 class Seconds(NamedTuple):
@@ -179,8 +180,10 @@ class Work:
     Attributes:
         rows: what is done, by name, for people.
         frames: what there is to do, and `unit` what it is called; None where it is not known.
-        width, height: of the frames that are computed; `pictures` of them at the same time.
+        width, height: of the frames that come out; `pictures` of them are computed at the same time.
         steps: what is in memory at the same time, and one after the other in time.
+        working: the size at which `steps` compute frames of a width and height.
+        outer: what is done beside them at the full size.
         waiting: bytes of what a step does not show, for a width and height: frames that wait, codecs, history.
         advice: what to say for another longest side, such as `--size`; `least` is the least there can be.
         sized: width and height for another longest side.
@@ -201,6 +204,8 @@ class Work:
     beside: float = 0.0
     pictures: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    working: Callable[[int, int], tuple[int, int]] = lambda width, height: (width, height)
+    outer: Step | None = None
     held: Resident = field(default_factory=resident)
 
 
@@ -217,7 +222,10 @@ class Plan:
 
     def needed(self, width: int, height: int) -> int:
         """Bytes that the process, or the GPU, will hold at the peak with frames of a size."""
-        added = _PIECES * sum(part.added(width, height) for part in self.parts) + self.work.waiting(width, height)
+        inner = len(self.work.steps)
+        step = sum(part.added(*self.work.working(width, height)) for part in self.parts[:inner])
+        step += sum(part.added(width, height) for part in self.parts[inner:])
+        added = _PIECES * step + self.work.waiting(width, height)
         if self.work.device.type == "cuda":
             return round(added)
         return round(max(self.work.held.peak, self.work.held.now + max(added, _END)))
@@ -281,16 +289,17 @@ def plan(work: Work, budget: float = 40.0) -> Plan:
     Frames of a smaller size take another time a pixel, so the real size is measured wherever that is quick enough.
     """
     available = available_memory(work.device)
-    parts = (
-        measured(step, work.width, work.height, device=work.device, available=available, budget=budget)
-        for step in work.steps
-    )
+    sized = [(step, *work.working(work.width, work.height)) for step in work.steps]
+    sized += [(work.outer, work.width, work.height)] if work.outer else []
+    parts = (measured(*one, device=work.device, available=available, budget=budget) for one in sized)
     return Plan(work, tuple(parts), available)
 
 
 def surely_fits(work: Work, available: int | None) -> bool:
     """Whether even more than any method takes would fit: then nothing need be measured."""
-    most = _MOST_FIXED + _MOST_PER_PIXEL * work.width * work.height * work.pictures
+    width, height = work.working(work.width, work.height)
+    most = _MOST_FIXED + _MOST_PER_PIXEL * width * height * work.pictures
+    most += _MOST_OUTER * work.width * work.height if work.outer else 0.0
     most += work.waiting(work.width, work.height)
     return available is None or work.held.now + most <= available
 

@@ -2,18 +2,27 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from nststab.flow.settings import FlowMethod, FlowSettings
 from nststab.measure.settings import MeasureSettings
 from nststab.methods.settings import MachineSettings, MethodSettings
 from nststab.settings import same, setting
-from nststab.video.settings import ClipSettings
+from nststab.video.settings import ClipSettings, parse_work_size
 
 
 @dataclass(frozen=True)
 class StylizeSettings(MethodSettings, MachineSettings, ClipSettings):
     """All that `stylize` and `optimize` can be told beside input, output, style and method."""
 
+    work_size: int | Literal["full"] = setting(
+        640,
+        "Longest side at which the method paints; larger frames are enlarged along the edges of the input. "
+        "Less makes larger strokes.",
+        least=32,
+        metavar="PIXELS|full",
+        parse=parse_work_size,
+    )
     cuts: bool = setting(True, "Take the clip for one shot; do not look for cuts.")
     preserve_color: bool = setting(False, "Take only the luminance from the style.")
     deflicker: float = setting(
@@ -27,6 +36,10 @@ class StylizeSettings(MethodSettings, MachineSettings, ClipSettings):
     )
     audio: bool = setting(True, "Leave the audio out.", decides=False)
     raw: bool = setting(False, "Write bare rgb24 frames to -, not y4m.", decides=False)
+
+    def work_side(self, longest: int) -> int:
+        """The longest side at which frames of a longest side are painted."""
+        return longest if self.work_size == "full" else min(self.work_size, longest)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from fractions import Fraction
 from itertools import chain, count, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 import torch
 
@@ -22,6 +22,7 @@ from nststab.frames import Frame, Stylizer
 from nststab.listener import Advance, Listener, named, reported, silent
 from nststab.methods.build import IterationReport, Machine, build, frame_settings, machine
 from nststab.methods.deflicker import Deflicker, Steadied
+from nststab.methods.enlarge import Enlarged
 from nststab.methods.plugin import checked, load_stylizer, source_file
 from nststab.methods.settings import FEED_FORWARD, OPTIMISERS, DeflickerSettings
 from nststab.settings import curve
@@ -55,6 +56,7 @@ class ClipOptions(TypedDict, total=False):
 
     settings: StylizeSettings | None
     size: int | None
+    work_size: int | Literal["full"] | None
     start: Fraction | int | float | None
     duration: Fraction | int | float | None
     fps: Fraction | int | float | None
@@ -357,7 +359,7 @@ class _ClipJob:
             self.method,
             self.style,
             self.settings,
-            longest_side=max(self.clip.width, self.clip.height),
+            longest_side=self.settings.work_side(max(self.clip.width, self.clip.height)),
             machine=self.where,
             iteration=iteration,
             keep=keep,
@@ -493,13 +495,17 @@ def passes_folder(job: Job | None, passes: int) -> Iterator[Path | None]:
 
 
 def dressed(stylizer: Stylizer, clip: Clip, settings: StylizeSettings) -> Stylizer:
-    """What is done to the frames of any method: steadied, and with the colours of the input, where that is asked for.
+    """What is done to the frames of any method: steadied, enlarged from the size at which it paints, and with the
+    colours of the input, where that is asked for.
 
     What comes through a pipe is steadied without a look-ahead, so that no frame waits.
     """
     if settings.deflicker:
         chosen = DeflickerSettings(settings.deflicker, look_ahead=None if clip.is_seekable else 0)
         stylizer = Steadied(stylizer, Deflicker(chosen))
+    longest = max(clip.width, clip.height)
+    if (side := settings.work_side(longest)) < longest:
+        stylizer = Enlarged(stylizer, side)
     return PreserveColor(stylizer) if settings.preserve_color else stylizer
 
 

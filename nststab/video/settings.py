@@ -49,6 +49,11 @@ def parse_side(text: str) -> int:
         raise ValueError(f"expected the longest side in pixels, got {text!r}") from None
 
 
+def parse_work_size(text: str) -> int | str:
+    """A longest side as `parse_side` reads it, or full."""
+    return text if text == "full" else parse_side(text)
+
+
 @dataclass(frozen=True)
 class ClipSettings(Settings):
     """What is read of a clip."""
