@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nststab.tasks.compare import compare as compare
     from nststab.tasks.deflicker import deflicker as deflicker
     from nststab.tasks.export import export as export
+    from nststab.tasks.preview import preview as preview
     from nststab.tasks.score import score as score
     from nststab.tasks.score_sequences import score_sequences as score_sequences
     from nststab.tasks.stylize import optimize as optimize
@@ -33,6 +34,7 @@ _LAZY = {  # PEP 562: `import nststab` does not wait for torch
     "export": "nststab.tasks.export",
     "frame_by_frame": "nststab.methods.painter",
     "optimize": "nststab.tasks.stylize",
+    "preview": "nststab.tasks.preview",
     "score": "nststab.tasks.score",
     "score_sequences": "nststab.tasks.score_sequences",
     "stylize": "nststab.tasks.stylize",

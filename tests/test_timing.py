@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from nststab.video.clip import convert_clip, open_clip
 from nststab.video.images import write_picture
 from nststab.video.reader import VideoReader
-from nststab.video.timing import WHOLE, at_rate, count_at_rate, cut, excerpt, retimed
+from nststab.video.timing import WHOLE, Excerpt, at_rate, count_at_rate, cut, excerpt, retimed
 
 UNIT = Fraction(1, 1000)
 
@@ -224,3 +224,20 @@ def test_a_rate_for_a_writer_is_that_of_the_frames(tmp_path: Path) -> None:
     assert [frame.time for frame in again.frames()] == [Fraction(1001 * index, 30000) for index in range(24)]
     assert again.reader is not None
     assert again.reader.rate == Fraction(30000, 1001)
+
+
+@pytest.mark.parametrize(
+    ("start", "duration", "expected"),
+    [
+        ("0.7", "0.03", ("b", Fraction("0.7"), Fraction("0.03"))),  # within the one that is shown from 0.5 on
+        ("1.9", None, ("c", Fraction("1.9"), Fraction("0.1"))),  # within the last
+    ],
+)
+def test_any_frame_can_be_asked_for(start: str, duration: str | None, expected: tuple[str, Fraction, Fraction]) -> None:
+    frames = [
+        ("a", Fraction(0), Fraction(1, 2)),
+        ("b", Fraction(1, 2), Fraction(1)),
+        ("c", Fraction(3, 2), Fraction(1, 2)),
+    ]
+    part = Excerpt(Fraction(start), Fraction(duration) if duration else None)
+    assert list(cut(frames, part, "clip")) == [expected]

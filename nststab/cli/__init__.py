@@ -22,6 +22,7 @@ class RootGroup(LazyGroup):
     summaries = {  # noqa: RUF012
         "stylize": "Stylize a clip or a picture with one of four methods.",
         "optimize": "Stylize by optimisation: a picture by Gatys, a clip by Ruder.",
+        "preview": "Draw one frame in several styles and strokes, with what each takes.",
         "compare": "Stylize with several methods, side by side, with a table of figures.",
         "evaluate": "The paper's experiments: tables, figures and results with their settings.",
         "deflicker": "Take the flicker out of a clip that any program processed.",
@@ -89,6 +90,7 @@ def group() -> None:
 
     \b
     nststab demo                                                   see it work
+    nststab preview clip.mp4 --styles mosaic,painting.jpg -o sheet.png
     nststab stylize clip.mp4 -o out.mp4 --style the_great_wave     stylize a clip
     nststab compare clip.mp4 -o compared.mp4 --style the_great_wave
     """

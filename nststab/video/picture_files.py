@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from glob import glob
-from math import ceil
+from math import ceil, floor
 from pathlib import Path
 
 from nststab.errors import NststabError
@@ -94,12 +94,17 @@ def pattern_pictures(pattern: Path) -> tuple[Path, ...]:
 
 
 def shown(pictures: tuple[Path, ...], part: Excerpt, rate: Fraction, name: Path) -> tuple[Path, ...]:
-    """The pictures of an excerpt where picture n of all is shown at n / `rate`; raises ValueError if there is none."""
+    """The pictures of an excerpt where picture n of all is shown at n / `rate`; raises ValueError if there is none.
+
+    Where none begins in it, it is the one that is shown at its start, as in `cut`.
+    """
     begin = ceil(part.start * rate)
     end = None if part.end is None else ceil(part.end * rate)
-    if not pictures[begin:end]:
+    at_start = floor(part.start * rate)
+    found = pictures[begin:end] or pictures[at_start : at_start + 1]
+    if not found:
         raise empty_excerpt(str(name), part, len(pictures) / rate)
-    return pictures[begin:end]
+    return found
 
 
 def _sorted(paths: Iterable[Path]) -> tuple[Path, ...]:

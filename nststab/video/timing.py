@@ -135,17 +135,23 @@ def _exact(value: Seconds, expected: str, positive: bool = True) -> Fraction:
 def cut(frames: Iterable[Timed[T]], part: Excerpt, name: str) -> Iterator[Timed[T]]:
     """The frames of an excerpt at their times in the clip; the last one is shown to the excerpt's end at most.
 
-    Raises ValueError if there is none; `name` is what the message calls the clip.
+    Where none begins in it, it is the one that is shown at its start, so that any frame can be asked for. Raises
+    ValueError if there is none either; `name` is what the message calls the clip.
     """
     found, passed = False, Fraction(0)
+    shown: Timed[T] | None = None  # before the excerpt's first
     for item, time, duration in frames:
-        passed = time + duration
         if part.is_over(time):
             break
+        passed = time + duration
         if time >= part.start:
             found = True
             yield item, time, duration if part.end is None else min(duration, part.end - time)
-    if not found:
+        else:
+            shown = item, time, duration
+    if not found and shown is not None and passed > part.start:
+        yield shown[0], part.start, (passed if part.end is None else min(passed, part.end)) - part.start
+    elif not found:
         raise empty_excerpt(name, part, passed)
 
 

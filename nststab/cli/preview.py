@@ -1,0 +1,86 @@
+"""nststab preview."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nststab.cli.common import CLIP_PATH, console_listener, overwrite_option, verbosity_options
+from nststab.cli.options import SettingsCommand, gathered, settings_options
+from nststab.tasks.settings import StylizeSettings
+from nststab.video.settings import parse_time, parse_work_size
+
+
+class _Parsed(click.ParamType):  # type: ignore[type-arg]
+    """Values that a function of the settings makes of parts between commas, or of one text."""
+
+    def __init__(self, name: str, parse: Any, several: bool = False) -> None:
+        self.name, self._parse, self._several = name, parse, several
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            if not self._several:
+                return self._parse(value)
+            return tuple(self._parse(part.strip()) for part in str(value).split(","))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command("preview", cls=SettingsCommand, short_help="One frame in several styles and strokes.")
+@click.argument("source", metavar="INPUT", type=CLIP_PATH)
+@click.option(
+    "--styles",
+    required=True,
+    type=_Parsed("styles", str, several=True),
+    metavar="NAME|IMAGE,...",
+    help="Shipped styles, folders of `train style` and paintings, separated by commas.",
+)
+@click.option("-o", "--output", metavar="OUT", default=None, help="The sheet, a picture.")
+@click.option("--at", type=_Parsed("time", parse_time), metavar="TIME", help="Which frame.  [default: the middle]")
+@click.option(
+    "--work-sizes",
+    type=_Parsed("sizes", parse_work_size, several=True),
+    metavar="PIXELS|full,...",
+    default=str(StylizeSettings().work_size),
+    show_default=True,
+    help="Longest sides at which to paint: less makes larger strokes.",
+)
+@click.option("--html", metavar="FILE", default=None, help="A page with a wipe between any two of them.")
+@settings_options(StylizeSettings, "size", "preserve_color", "device", "precision")
+@overwrite_option
+@verbosity_options
+def command(
+    source: Path,
+    styles: tuple[str, ...],
+    output: str | None,
+    at: Fraction | None,
+    work_sizes: tuple[Any, ...],
+    html: str | None,
+    yes: bool,
+    **options: Any,
+) -> None:
+    """Draw one frame of INPUT in several styles and working sizes on one sheet, each with what it takes.
+
+    \b
+    nststab preview clip.mp4 --styles mosaic,starry_night -o sheet.png
+    nststab preview clip.mp4 --at 1:20.5 --styles mosaic,painting.jpg --work-sizes 320,640,1080 -o sheet.png
+    nststab preview photo.jpg --styles painting.jpg --html page.html
+
+    A painting that no network was trained for is drawn by a short optimisation, and marked: its strokes and colours are
+    near to what `nststab train style` would make of it.
+    """
+    from nststab.tasks.preview import preview
+
+    settings = gathered(StylizeSettings, options)
+    preview(
+        source,
+        output,
+        styles=styles,
+        at=at,
+        work_sizes=work_sizes,
+        html=html,
+        settings=settings,
+        overwrite=yes,
+        progress=console_listener(),
+    )

@@ -1,0 +1,190 @@
+"""One frame of a clip in several styles and strokes, before the whole is begun: a sheet, and a page with a wipe."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from nststab.errors import SettingError
+from nststab.frames import Frame
+from nststab.listener import Listener, reported, silent
+from nststab.methods.build import Machine, build, machine
+from nststab.methods.settings import OptimizationSettings
+from nststab.report.preview import preview_page
+from nststab.report.sheet import contact_sheet
+from nststab.storage.durable import write_durably
+from nststab.styles.source import StyleSource, style_name, style_source
+from nststab.tasks.plan import duration
+from nststab.tasks.settings import StylizeSettings
+from nststab.tasks.stylize import dressed, opened, refuse_overwriting
+from nststab.video.clip import Clip
+from nststab.video.images import PICTURE_SUFFIXES, resize, write_picture
+
+log = logging.getLogger(__name__)
+
+_TIMES = 3  # that a network sees the frame: its first result is drawn without a memory, and not as quick
+_STAND_IN = OptimizationSettings(iterations=(30,), scales=2, coarse_iterations=60)  # of a painting without a network
+_MOMENT = Fraction(1, 1000)  # in which no second frame begins: so it is the frame that is shown then
+_SHEET = 960  # longest side of a panel on the sheet
+
+WorkSize = int | Literal["full"]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A frame in a style.
+
+    Attributes:
+        work_side: the longest side at which it was painted.
+        seconds: that it took.
+        is_stand_in: it was optimised for a short while, as the style has no network yet: the palette and the strokes
+            are near to what one will draw, the time says nothing of it.
+    """
+
+    style: str
+    work_side: int
+    rgb: Tensor
+    seconds: float
+    is_stand_in: bool
+
+    def told(self, frames: int | None) -> str:
+        """Its label, with what a clip of so many frames will take."""
+        name = f"{self.style}, {self.work_side} px"
+        if self.is_stand_in:
+            return f"{name}: stand-in, untrained"
+        whole = "" if frames in (None, 1) else f", clip {duration(self.seconds * (frames or 0))}"
+        return f"{name}: {duration(self.seconds)} a frame{whole}"
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What `preview` drew: the input's frame, and a row of panels for each style; `frames` are those of the clip."""
+
+    rgb: Tensor
+    rows: tuple[tuple[Panel, ...], ...]
+    frames: int | None
+
+    def sheet(self) -> Tensor:
+        """All on one picture (1, 3, H, W), each under its label, the input first in each row."""
+        return contact_sheet([[self._cell(self.rgb, "input"), *map(self._panel, row)] for row in self.rows], self._bars)
+
+    @property
+    def _bars(self) -> list[str]:
+        return [""] * len(self.rows)
+
+    def _panel(self, panel: Panel) -> Tensor:
+        return self._cell(panel.rgb, panel.told(self.frames))
+
+    def _cell(self, picture: Tensor, label: str) -> Tensor:
+        return contact_sheet([[resize(picture, min(_SHEET, max(picture.shape[-2:])))]], [label])
+
+    def page(self, title: str) -> str:
+        """A page on which two of the pictures are laid over each other, with a wipe between them."""
+        pictures = [("input", self.rgb)]
+        pictures += [(panel.told(self.frames), panel.rgb) for row in self.rows for panel in row]
+        return preview_page(title, pictures)
+
+
+def preview(
+    source: str | Path,
+    output: str | Path | None = None,
+    *,
+    styles: Sequence[str | Path],
+    at: Fraction | float | None = None,
+    work_sizes: Sequence[WorkSize] = (640,),
+    html: str | Path | None = None,
+    settings: StylizeSettings | None = None,
+    overwrite: bool = False,
+    progress: Listener = silent,
+) -> Preview:
+    """Draws one frame of a clip, or a picture, in several styles and working sizes, and tells what each would take.
+
+        nststab.preview("clip.mp4", "sheet.png", styles=["starry_night", "painting.jpg"], at=80.5)
+
+    A style with networks is drawn by the recurrent one, of a picture by the independent one; an untrained painting by a
+    short optimisation of Gatys et al. 2016, which is marked so.
+
+    Args:
+        output: the sheet, a picture; None writes none.
+        at: seconds; by default the middle of the clip, where its length is known, else its beginning.
+        work_sizes: see `StylizeSettings.work_size`.
+        html: a page with a wipe to write.
+        settings: all else of `stylize`.
+
+    Raises SettingError for a style, a size or an output that cannot be, NststabError and OSError as `stylize` does.
+    """
+    settings = StylizeSettings.of(settings)
+    if output is None and html is None:
+        raise SettingError("output: expected a picture for the sheet, or html")
+    _check_outputs(output, html, Path(source), overwrite)
+    sources = [style_source(style) for style in styles]
+    if not sources:
+        raise SettingError("styles: expected one at least")
+    choices = [settings.changed(work_size=size) for size in work_sizes]
+    clip = opened(source, settings)
+    shown, frames = _frame(source, clip, settings, at), clip.frame_count
+    where = machine(settings.device, settings.precision, settings.engine)
+    rows: list[list[Panel]] = []
+    with reported(progress, "preview", len(sources) * len(choices)) as advance:
+        for number, style in enumerate(sources):
+            rows.append([])
+            for place, chosen in enumerate(choices):
+                rows[-1].append(_drawn(clip, shown, style, chosen, where))
+                advance(number * len(choices) + place + 1)
+    made = Preview(shown.rgb, tuple(map(tuple, rows)), frames)
+    if output is not None:
+        write_picture(Path(output), made.sheet())
+        log.info(f"{output}: {', '.join(style_name(style.text) for style in sources)}")
+    if html is not None:
+        write_durably(Path(html), made.page(f"{clip.path.name} in {len(sources)} styles").encode())
+        log.info(f"{html}: a page with a wipe between any two of them")
+    return made
+
+
+def _check_outputs(output: str | Path | None, html: str | Path | None, source: Path, overwrite: bool) -> None:
+    """Raises what speaks against writing there, before anything is computed."""
+    for path in (Path(one) for one in (output, html) if one is not None):
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"{path.parent}: the folder to write to does not exist")
+        if path.exists() and source.exists() and path.samefile(source):
+            raise SettingError(f"{path} is read by this command; write to another name")
+        refuse_overwriting(path, overwrite)
+    if output is not None and Path(output).suffix.lower() not in PICTURE_SUFFIXES:
+        raise SettingError(f"{output}: expected a picture ({', '.join(sorted(PICTURE_SUFFIXES))}) for the sheet")
+
+
+def _frame(source: str | Path, clip: Clip, settings: StylizeSettings, at: Fraction | float | None) -> Frame:
+    """The frame that is shown at a time."""
+    if clip.kind == "picture":
+        if at is not None:
+            raise SettingError(f"at: {source} is a picture, which has one frame")
+        return next(clip.frames())
+    if at is None:
+        rate = Fraction(25) if clip.source is None else clip.source.rate
+        at = Fraction(clip.frame_count // 2) / rate if clip.frame_count else Fraction(0)
+    return next(opened(source, settings.changed(start=Fraction(str(at)), duration=_MOMENT)).frames())
+
+
+def _drawn(clip: Clip, shown: Frame, style: StyleSource, settings: StylizeSettings, where: Machine) -> Panel:
+    is_stand_in = style.picture is not None
+    method = "gatys" if is_stand_in else "independent" if clip.kind == "picture" else "recurrent"
+    if is_stand_in:
+        settings = replace(settings, gatys=_STAND_IN)
+    side = settings.work_side(max(clip.width, clip.height))
+    stylizer = dressed(build(method, style, settings, longest_side=side, machine=where), clip, settings)
+    marks, made = [time.monotonic()], shown
+    for frame in stylizer(_repeated(shown, 1 if is_stand_in else _TIMES)):
+        made = frame
+        marks.append(time.monotonic())
+    seconds = min(after - before for before, after in pairwise(marks))
+    return Panel(style_name(style.text), side, made.rgb, seconds, is_stand_in)
+
+
+def _repeated(frame: Frame, times: int) -> Iterator[Frame]:
+    yield from (replace(frame, number=number) for number in range(times))
