@@ -87,26 +87,32 @@ class Gatys:
 
     def __call__(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         for frame in frames:
-            yield frame.with_rgb(self.stylize(frame.rgb))
+            yield frame.with_rgb(self.stylize(frame.rgb, frame.mask))
 
-    def stylize(self, frame: Tensor) -> Tensor:
-        """The picture (1, 3, H, W) of one frame."""
+    def stylize(self, frame: Tensor, regions: Tensor | None = None) -> Tensor:
+        """The picture (1, 3, H, W) of one frame; `regions` (1, R, H', W') are the masks of its styles."""
         scaled = replace(self._settings, iterations=self._settings.coarse_iterations)
         result: Tensor | None = None
         for scale, loss in zip(range(len(self._coarse), 0, -1), self._coarse, strict=True):
             size = _scaled_size(frame, scale)
             if min(size) >= SMALLEST_SCALE:
-                result = self._optimize(loss, _resized(frame, size), scaled, frame, result)
-        return self._optimize(self._loss, frame, self._settings, frame, result)
+                result = self._optimize(loss, _resized(frame, size), scaled, frame, result, regions)
+        return self._optimize(self._loss, frame, self._settings, frame, result, regions)
 
     def _optimize(
-        self, loss: PerceptualLoss, content: Tensor, settings: GatysSettings, frame: Tensor, coarser: Tensor | None
+        self,
+        loss: PerceptualLoss,
+        content: Tensor,
+        settings: GatysSettings,
+        frame: Tensor,
+        coarser: Tensor | None,
+        regions: Tensor | None,
     ) -> Tensor:
         """The result for `content`, which is `frame` or smaller, from a `coarser` scale's result if there is one."""
 
         def compute() -> Tensor:
             initial = self._initial(frame, content) if coarser is None else _resized(coarser, content.shape[-2:])
-            perceptual = objective(loss, content.to(self._device))
+            perceptual = objective(loss, content.to(self._device), regions)
             return optimize(initial.to(self._device), perceptual, settings, self._callback).cpu()
 
         return self._keep(compute)
@@ -138,10 +144,14 @@ def _resized(image: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(image, tuple(size), mode="bicubic", antialias=True, align_corners=False).clamp_(0, 1)
 
 
-def objective(loss: PerceptualLoss, content: Tensor) -> Objective:
-    """The perceptual terms of pictures of one frame `content` (1, 3, H, W), whose targets are computed here, once."""
+def objective(loss: PerceptualLoss, content: Tensor, regions: Tensor | None = None) -> Objective:
+    """The perceptual terms of pictures of one frame `content` (1, 3, H, W), whose targets are computed here, once.
+
+    regions: (1, R, H', W'), the masks of the loss' styles.
+    """
     targets = loss.content_targets(_padded(content))
-    return lambda pixels: loss(_padded(pixels), targets)
+    regions = None if regions is None else regions.to(content)
+    return lambda pixels: loss(_padded(pixels), targets, regions)
 
 
 def _padded(image: Tensor) -> Tensor:

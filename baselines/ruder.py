@@ -56,17 +56,17 @@ class Ruder:
     def __call__(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         before: deque[Tensor] = deque(maxlen=max(self._settings.long_term))
         for frame, pairs in flow_ahead(frames, self._flow, self._settings.long_term):
-            result = self._follow(frame.rgb, before, pairs) if before else self._gatys.stylize(frame.rgb)
+            result = self._follow(frame, before, pairs) if before else self._gatys.stylize(frame.rgb, frame.mask)
             before.append(result)
             yield frame.with_rgb(result)
 
-    def _follow(self, frame: Tensor, before: Sequence[Tensor], pairs: Mapping[int, FlowPair]) -> Tensor:
-        """The result for `frame` (1, 3, H, W) after the results `before`, the last of which is the previous one."""
+    def _follow(self, frame: Frame, before: Sequence[Tensor], pairs: Mapping[int, FlowPair]) -> Tensor:
+        """The result for `frame` after the results `before`, the last of which is the previous one."""
 
         def compute() -> Tensor:
             warped = [warp(before[-distance], pair.backward).to(self._device) for distance, pair in pairs.items()]
             masks = long_term_masks([pair.backward_mask.to(self._device) for pair in pairs.values()])
-            perceptual = objective(self._loss, frame.to(self._device))
+            perceptual = objective(self._loss, frame.rgb.to(self._device), frame.mask)
             terms = tied(perceptual, warped, masks, self._settings.temporal_weight)
             settings = replace(self._settings.gatys, iterations=self._settings.later_iterations)
             return optimize(warped[0], terms, settings, self._callback).cpu()

@@ -140,8 +140,10 @@ class Watched(PerceptualLoss):
         self._trace = trace
         self._iteration = 0
 
-    def __call__(self, images: Tensor, content_targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        terms = super().__call__(images, content_targets)
+    def __call__(
+        self, images: Tensor, content_targets: Mapping[str, Tensor], regions: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        terms = super().__call__(images, content_targets, regions)
         exact = math.fsum(term.item() for term in terms.values()) if self.dtype == torch.float32 else None
         self._trace.evaluated(self._iteration, images, exact)
         self._iteration += 1

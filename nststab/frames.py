@@ -17,7 +17,7 @@ class Frame:
         number: its place in the clip, from 0, counted before the clip is cut into shots.
         time, duration: in seconds; None where the source has none.
         alpha: (1, 1, H, W) in [0, 1], the picture's opacity.
-        mask: (1, 1, H, W) in [0, 1], 1 where it is to be stylized.
+        mask: (1, R, H, W) in [0, 1], the share of each of R styles in each pixel; the rest of 1 is the picture's own.
         content: (1, 3, H, W), what `rgb` was before it was stylized, where a later step asks for it.
     """
 

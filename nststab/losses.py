@@ -68,6 +68,20 @@ class _Gram(torch.autograd.Function):
         return product.to(features.dtype)
 
 
+def regional_grams(features: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
+    """Gram matrices (R, C, C) of features (1, C, h, w) under masks (1, R, H, W), and the share (R,) of each region.
+
+    The guided Gram matrix of Gatys et al. 2017 ("Controlling Perceptual Factors in Neural Style Transfer", section 4):
+    Σ T²φφᵀ / (C·ΣT²), where T is the mask in the size of the features. The share is ΣT² / (h·w).
+    """
+    height, width = features.shape[-2:]
+    guides = F.adaptive_avg_pool2d(regions, (height, width)).to(features.dtype)  # (1, R, h, w)
+    shares = guides.float().square().mean(dim=(2, 3))[0]  # (R,)
+    grams = [gram(features * guides[:, [place]]) for place in range(guides.shape[1])]
+    least = torch.finfo(shares.dtype).tiny
+    return torch.cat(grams) / shares.clamp_min(least).view(-1, 1, 1), shares
+
+
 def content_loss(features: Tensor, target: Tensor, scaling: Scaling = "energy") -> Tensor:
     """Squared feature error of one layer, both (N, C, H, W), mean over the batch: Gupta et al. 2017, eq. (2).
 
@@ -175,6 +189,7 @@ class PerceptualLoss:
     """Content and style loss of pictures, eq. (1)-(3): λ_c L_c + λ_s L_s, plus total variation where it has a weight.
 
     Args:
+        style: Gram matrices; of several styles, each of which holds in a region of the picture.
         dtype: of the network's arithmetic; Gram matrices, sums and terms stay in float32. None leaves it to an autocast
             around the call.
 
@@ -185,17 +200,19 @@ class PerceptualLoss:
     def __init__(
         self,
         network: PerceptualNetwork,
-        style: StyleTarget,
+        style: StyleTarget | Sequence[StyleTarget],
         settings: LossSettings,
         dtype: torch.dtype | None = None,
     ) -> None:
-        missing = [layer for layer in settings.style_layers if layer not in style]
-        if missing:
-            raise NststabError(f"the style has no Gram matrix at {', '.join(missing)}; it has {', '.join(style)}")
+        styles = [style] if isinstance(style, Mapping) else list(style)
+        for one in styles:
+            if missing := [layer for layer in settings.style_layers if layer not in one]:
+                raise NststabError(f"the style has no Gram matrix at {', '.join(missing)}; it has {', '.join(one)}")
         self.network = network
         self.settings = settings
         self.dtype = dtype
-        self._style = {layer: style[layer] for layer in settings.style_layers}
+        self._style = {layer: torch.cat([one[layer] for one in styles]) for layer in settings.style_layers}
+        self._count = len(styles)
         self._layers = tuple(dict.fromkeys(settings.content_layers + settings.style_layers))
         network.require(self._layers)
 
@@ -205,13 +222,18 @@ class PerceptualLoss:
             targets: dict[str, Tensor] = self.network(images, self.settings.content_layers)
         return targets
 
-    def __call__(self, images: Tensor, content_targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weighted terms "content", "style" and, if weighted, "tv" of `images` (N, 3, H, W): scalars to be summed."""
+    def __call__(
+        self, images: Tensor, content_targets: Mapping[str, Tensor], regions: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Weighted terms "content", "style" and, if weighted, "tv" of `images` (N, 3, H, W): scalars to be summed.
+
+        regions: (1, R, H, W) of one picture, the masks of R styles; without it they share the whole picture equally.
+        """
         settings = self.settings
         with self._arithmetic(images):
             features = self.network(images, self._layers)
         content = [content_loss(features[j], content_targets[j], settings.scaling) for j in settings.content_layers]
-        style = [style_loss(gram(features[j]), self._style[j], settings.scaling) for j in settings.style_layers]
+        style = [self._style_loss(features[j], j, regions) for j in settings.style_layers]
         terms = {
             "content": settings.content_weight * torch.stack(content).sum(),
             "style": settings.style_weight * torch.stack(style).sum(),
@@ -219,6 +241,18 @@ class PerceptualLoss:
         if settings.tv_weight:
             terms["tv"] = settings.tv_weight * total_variation(images)
         return terms
+
+    def _style_loss(self, features: Tensor, layer: str, regions: Tensor | None) -> Tensor:
+        """Of one layer. That of a region counts by its share, so that a pixel is pulled as in a picture of one style.
+
+        Gatys et al. 2017 weigh all regions alike, so that a small one is pulled harder.
+        """
+        target, scaling = self._style[layer], self.settings.scaling
+        if regions is None:
+            parts = [style_loss(gram(features), one[None], scaling) for one in target]
+            return torch.stack(parts).mean() if len(parts) > 1 else parts[0]
+        grams, shares = regional_grams(features, regions)
+        return self._count * style_loss(grams, target, scaling, shares)
 
     def _arithmetic(self, images: Tensor) -> AbstractContextManager[None]:
         if self.dtype is None:

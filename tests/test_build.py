@@ -105,7 +105,9 @@ def test_a_layer_that_is_not_there_is_named(picture: Path, option: str, message:
 
 def grams(style: Style, options: MethodSettings | None = None) -> dict[str, Tensor]:
     network = perceptual_network(CPU, (options or MethodSettings()).gatys)
-    return dict(style.target(network, ("relu1_2", "relu3_3"), 32))
+    target = style.target(network, ("relu1_2", "relu3_3"), 32)
+    assert isinstance(target, Mapping)
+    return dict(target)
 
 
 def test_a_folder_that_hides_a_shipped_style_is_named(

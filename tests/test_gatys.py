@@ -260,10 +260,12 @@ class Seen(PerceptualLoss):
         self.starts.append(torch.empty(0))
         return super().content_targets(images)
 
-    def __call__(self, images: Tensor, content_targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def __call__(
+        self, images: Tensor, content_targets: Mapping[str, Tensor], regions: Tensor | None = None
+    ) -> dict[str, Tensor]:
         if not self.starts[-1].numel():
             self.starts[-1] = images.detach().clone()
-        return super().__call__(images, content_targets)
+        return super().__call__(images, content_targets, regions)
 
 
 class Kept:

@@ -20,13 +20,14 @@ from nststab.flow.source import FlowSource, flow_source
 from nststab.frames import Frame, Stylizer
 from nststab.losses import LossSettings, PerceptualLoss
 from nststab.methods.feed_forward import FeedForward
+from nststab.methods.regions import Blended
 from nststab.methods.settings import FEED_FORWARD as FEED_FORWARD
 from nststab.methods.settings import MachineSettings, MethodSettings, OptimizationSettings
 from nststab.networks.perceptual import layers_of, perceptual_network
 from nststab.networks.settings import PerceptualSettings
 from nststab.settings import Curve, Precision, at, did_you_mean
 from nststab.storage.parts import State
-from nststab.styles.source import Style, style_source
+from nststab.styles.source import Style, StyleRegions, style_source
 from nststab.video.images import read_opaque, resize
 
 if TYPE_CHECKING:
@@ -133,6 +134,8 @@ def build(
 
 def _feed_forward(order: _Order) -> Stylizer:
     where = order.machine
+    if isinstance(order.style, StyleRegions):
+        return Blended(tuple(_feed_forward(replace(order, style=one, state=None)) for one in order.style.styles))
     log.debug(f"{order.method} in {where.precision} by {where.engine}")
     settings = order.settings
     curve = settings.strength
@@ -164,6 +167,8 @@ def _ruder(order: _Order) -> Stylizer:
         one = RuderSettings(loop, later, ruder.temporal_weight, ruder.long_term)
         made = Ruder(loss, order.flow_function(), one, order.iteration, device, start, order.keep, coarse)
         return made
+    if isinstance(order.style, StyleRegions):
+        raise SettingError("mask_styles: ruder takes one style in several ruder.passes")
     if order.folder is None:
         raise NststabError("several passes need a folder to keep the clip in")
     several = MultiPassSettings(loop, later, ruder.passes, ruder.blend, ruder.temporal_weight, ruder.temporal_from)
@@ -204,7 +209,8 @@ def scaled_losses(
     for scale in reversed(range(gatys.scales if scales is None else scales)):
         side = max(16, round(longest_side * gatys.style_scale / 2**scale))
         target = style.target(network, chosen.style_layers, side)
-        layers = settings.loss.style_layers or tuple(target)  # a checkpoint has its own
+        kept = target if isinstance(target, Mapping) else target[0]
+        layers = settings.loss.style_layers or tuple(kept)  # a checkpoint has its own
         own = replace(chosen, style_layers=layers)
         losses.append(PerceptualLoss(network, target, own, getattr(torch, where.optimizing)))
     return losses

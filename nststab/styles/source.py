@@ -221,7 +221,38 @@ class StyleBlend:
         return blend([source.target(network, layers, longest_side) for source in self.sources], self.weights)
 
 
-Style = StyleSource | StyleBlend
+@dataclass(frozen=True)
+class StyleRegions:
+    """Several styles, each in a region of the frame: `Frame.mask` has the shares of them in this order."""
+
+    styles: "tuple[StyleSource | StyleBlend, ...]"
+
+    @property
+    def sources(self) -> tuple[StyleSource, ...]:
+        return tuple(source for style in self.styles for source in style.sources)
+
+    @property
+    def text(self) -> str:
+        return ", ".join(style.text for style in self.styles)
+
+    @property
+    def scalable(self) -> bool:
+        return any(style.scalable for style in self.styles)
+
+    def drawn(self) -> "StyleRegions":
+        """Itself by the pictures of those that have one."""
+        return StyleRegions(tuple(style.drawn() for style in self.styles))
+
+    def trained(self, method: str) -> Checkpoint:
+        """Each region has its own network: raises SettingError."""
+        raise SettingError(f"expected one style for one network of the method {method}, got {self.text}")
+
+    def target(self, network: PerceptualNetwork, layers: tuple[str, ...], longest_side: int) -> tuple[StyleTarget, ...]:
+        """The Gram targets of each region."""
+        return tuple(style.target(network, layers, longest_side) for style in self.styles)
+
+
+Style = StyleSource | StyleBlend | StyleRegions
 
 
 def photograph_row(rows: Sequence[str], text: str) -> Tensor:
@@ -231,7 +262,9 @@ def photograph_row(rows: Sequence[str], text: str) -> Tensor:
     return torch.tensor([float(row == PHOTOGRAPH) for row in rows])
 
 
-def chosen_style(chosen: str | Path | Sequence[str | Path], weights: Sequence[float] | None = None) -> Style:
+def chosen_style(
+    chosen: str | Path | Sequence[str | Path], weights: Sequence[float] | None = None
+) -> StyleSource | StyleBlend:
     """One style, or the blend of several, equal parts by default; a text may name several, with commas between.
 
     Raises SettingError where there is none, and for a wrong number of weights.

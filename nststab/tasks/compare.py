@@ -34,7 +34,7 @@ from nststab.report.settings import ReportSettings, check_report
 from nststab.storage.jobs import content_hash, identity_of, overwrites
 from nststab.storage.parts import State
 from nststab.storage.tables import Json, Table, versions, without_nan
-from nststab.styles.source import Style, chosen_style
+from nststab.styles.source import Style
 from nststab.tasks.clip_plan import clip_work
 from nststab.tasks.plan import Plan, check, plan
 from nststab.tasks.settings import CompareSettings
@@ -47,6 +47,8 @@ from nststab.tasks.stylize import (
     opened,
     passes_folder,
     shots_of,
+    styled,
+    with_masks,
 )
 from nststab.video.clip import Clip, check_output, comes_in_parts, convert_clip
 from nststab.video.timing import Seconds
@@ -226,8 +228,8 @@ def compare(
         raise SettingError(f"{CONTENT!r} is the name of the input; a method needs another one")
     looked_at = html is not None or settings.differences
     _check_settings(settings, own, looked_at)
-    chosen = _chosen(style, settings)
-    clip = opened(source, settings)
+    chosen = styled(style, settings)
+    clip = with_masks(opened(source, settings), settings)
     try:
         kind = check_output(clip, output)
     except NststabError as error:
@@ -279,7 +281,7 @@ def compare(
                 )
                 for name in names
             }
-            built = {name: dressed(one, clip, settings) for name, one in built.items()}
+            built = {name: dressed(one, clip, settings, chosen) for name, one in built.items()}
             panels = Panels(built, meter, layout, settings.differences, function, recorder, kept.state("measured"))
             replayed = any(name in OPTIMISERS for name in own)  # what they kept is read from the first frame on
             result = convert_clip(
@@ -322,13 +324,9 @@ def plan_compare(
         if not own:
             raise SettingError(unknown)
         log.warning(unknown)
-    chosen = _chosen(style, settings)
+    chosen = styled(style, settings)
     clip, where = opened(source, settings), machine(settings.device, settings.precision, settings.engine)
     return plan(clip_work(clip, str(output), own, chosen, settings, where, 1 + len(methods)))
-
-
-def _chosen(style: Styles, settings: CompareSettings) -> Style:
-    return chosen_style(style, settings.style_weights)
 
 
 def _settings(options: CompareOptions) -> CompareSettings:
@@ -349,6 +347,7 @@ def _identity(
         device=where.device.type,
         arithmetic=where.precision,
         style=[source.identity for source in style.sources],
+        masks=[content_hash(mask.pictures or mask.path) for mask in clip.masks],
         input=f"{clip.path.name} ({content_hash(clip.pictures or clip.path)})",
     )
 

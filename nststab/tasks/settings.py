@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from nststab.errors import SettingError
 from nststab.flow.settings import FlowMethod, FlowSettings
 from nststab.measure.settings import MeasureSettings
 from nststab.methods.settings import MachineSettings, MethodSettings
@@ -23,6 +24,13 @@ class StylizeSettings(MethodSettings, MachineSettings, ClipSettings):
         metavar="PIXELS|full",
         parse=parse_work_size,
     )
+    mask: Path | None = setting(
+        None, "White where to stylize, gray partly: a picture, a folder of pictures or a clip.", metavar="MASK"
+    )
+    mask_styles: tuple[str, ...] = setting(
+        (), "Styles of regions, white in masks of their own; --style is that of the rest.", metavar="STYLE=MASK,..."
+    )
+    protect: Literal["faces"] | None = setting(None, "Leave faces that look into the camera as they are.")
     cuts: bool = setting(True, "Take the clip for one shot; do not look for cuts.")
     preserve_color: bool = setting(False, "Take only the luminance from the style.")
     deflicker: float = setting(
@@ -36,6 +44,20 @@ class StylizeSettings(MethodSettings, MachineSettings, ClipSettings):
     )
     audio: bool = setting(True, "Leave the audio out.", decides=False)
     raw: bool = setting(False, "Write bare rgb24 frames to -, not y4m.", decides=False)
+
+    @property
+    def regions(self) -> tuple[tuple[str, Path], ...]:
+        """The styles of regions with their masks."""
+        pairs = [text.rpartition("=") for text in self.mask_styles]
+        for text, (style, _, mask) in zip(self.mask_styles, pairs, strict=True):
+            if not style or not mask:
+                raise SettingError(f"mask_styles: {text!r}: expected STYLE=MASK, as in mosaic=sky.png")
+        return tuple((style, Path(mask)) for style, _, mask in pairs)
+
+    @property
+    def masks(self) -> tuple[Path, ...]:
+        """All masks that are read: where to stylize, if that is told, and those of regions."""
+        return (*([self.mask] if self.mask else []), *(mask for _, mask in self.regions))
 
     def work_side(self, longest: int) -> int:
         """The longest side at which frames of a longest side are painted."""

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, as_completed
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain, count, islice
 from pathlib import Path
@@ -24,6 +24,7 @@ from nststab.methods.build import IterationReport, Machine, build, frame_setting
 from nststab.methods.deflicker import Deflicker, Steadied
 from nststab.methods.enlarge import Enlarged
 from nststab.methods.plugin import checked, load_stylizer, source_file
+from nststab.methods.regions import Masked
 from nststab.methods.settings import FEED_FORWARD, OPTIMISERS, DeflickerSettings
 from nststab.settings import curve
 from nststab.shots import split_shots
@@ -31,7 +32,7 @@ from nststab.storage.durable import sync
 from nststab.storage.jobs import Job, claimed, content_hash, identity_of, overwrites, resumable
 from nststab.storage.parts import Parts, State
 from nststab.styles.shipped import demo_clip
-from nststab.styles.source import Style, StyleSource, chosen_style
+from nststab.styles.source import Style, StyleRegions, StyleSource, chosen_style, style_source
 from nststab.tasks.clip_plan import clip_work
 from nststab.tasks.plan import Plan, Work, check, plan
 from nststab.tasks.settings import StylizeSettings
@@ -179,6 +180,29 @@ def opened(source: str | Path, settings: ClipSettings) -> Clip:
     return open_clip(source, settings.size, **part, raw=raw, even=True)
 
 
+def with_masks(clip: Clip, settings: StylizeSettings) -> Clip:
+    """The clip with the masks that the settings name, each of its shape, for the same part of it."""
+    masks = []
+    for path in settings.masks:
+        mask = open_clip(path)
+        if mask.kind != "picture" and (settings.start or settings.duration or settings.fps):
+            rate = settings.fps if mask.kind == "video" or clip.source is None else clip.source.rate
+            mask = open_clip(path, start=settings.start, duration=settings.duration, fps=rate)
+        if abs(mask.width * clip.height - mask.height * clip.width) > max(clip.width, clip.height, mask.width):
+            sizes = f"{mask.width}x{mask.height} and {clip.width}x{clip.height}"
+            raise SettingError(f"mask: {path} has another shape than {clip.path}, {sizes}")
+        masks.append(mask)
+    return replace(clip, masks=tuple(masks))
+
+
+def styled(style: Styles, settings: StylizeSettings) -> Style:
+    """The style of the whole frame, or those of its regions: first, where one is given, that of the rest."""
+    if not settings.mask_styles:
+        return chosen_style(style, settings.style_weights)
+    rest = chosen_style(style, settings.style_weights) if style else None
+    return StyleRegions((*([rest] if rest else []), *(style_source(name) for name, _ in settings.regions)))
+
+
 def checked_output(output: str | Path, read: Iterable[object], *, raw: bool, overwrite: bool) -> None:
     """Raises SettingError, before any work, where the output cannot be written or may not be.
 
@@ -249,10 +273,11 @@ class _ClipJob:
             raise SettingError(f"precision: float16 has not the range for {method}")
         if own is not None:
             given = [one.name for one in settings.given() if one.name in ("device", "precision", "engine")]
+            given += ["mask_styles"] if settings.mask_styles else []
             for name in [*given, *(["style"] if style else [])]:
                 raise SettingError(f"{name} has no effect on {method}")
-        chosen = chosen_style(style, settings.style_weights) if own is None else None
-        clip = opened(source, settings)
+        chosen = styled(style, settings) if own is None else None
+        clip = with_masks(opened(source, settings), settings)
         if settings.deflicker and clip.kind == "picture":
             raise SettingError(f"deflicker has no effect on a picture, and {clip.path} is one")
         try:
@@ -292,7 +317,7 @@ class _ClipJob:
     def run(self, overwrite: bool, progress: Listener, executor: Executor | None = None) -> Stylized:
         settings, clip = self.settings, self.clip
         read: list[str | Path | None] = [settings.gatys.vgg_weights, settings.gatys.init]
-        read += [one.text for one in self._sources]
+        read += [one.text for one in self._sources] + [*settings.masks]
         own = self.resumes and overwrites(Path(self.output))
         checked_output(self.output, read, raw=settings.raw, overwrite=overwrite or own)
         if self.style is not None:
@@ -331,7 +356,7 @@ class _ClipJob:
             result = convert_clip(
                 clip,
                 kept.output,
-                by_units(dressed(stylizer, clip, settings), self._split, kept),
+                by_units(dressed(stylizer, clip, settings, self.style), self._split, kept),
                 audio=settings.audio,
                 raw=settings.raw,
                 parts=kept.parts,
@@ -420,6 +445,7 @@ class _ClipJob:
             arithmetic=self.where.optimizing if self.method in OPTIMISERS else self.where.precision,
             style=[source.identity for source in self._sources],
             own=None if self.own is None else content_hash(source_file(self.method)),
+            masks=[content_hash(mask.pictures or mask.path) for mask in clip.masks],
             input=f"{clip.path.name} ({content_hash(clip.pictures or clip.path)})",
         )
         in_parts = self.method not in OPTIMISERS
@@ -494,9 +520,9 @@ def passes_folder(job: Job | None, passes: int) -> Iterator[Path | None]:
             yield Path(folder)
 
 
-def dressed(stylizer: Stylizer, clip: Clip, settings: StylizeSettings) -> Stylizer:
+def dressed(stylizer: Stylizer, clip: Clip, settings: StylizeSettings, style: Style | None = None) -> Stylizer:
     """What is done to the frames of any method: steadied, enlarged from the size at which it paints, and with the
-    colours of the input, where that is asked for.
+    colours of the input, where that is asked for; and left out where a mask says so.
 
     What comes through a pipe is steadied without a look-ahead, so that no frame waits.
     """
@@ -506,7 +532,12 @@ def dressed(stylizer: Stylizer, clip: Clip, settings: StylizeSettings) -> Styliz
     longest = max(clip.width, clip.height)
     if (side := settings.work_side(longest)) < longest:
         stylizer = Enlarged(stylizer, side)
-    return PreserveColor(stylizer) if settings.preserve_color else stylizer
+    if settings.preserve_color:
+        stylizer = PreserveColor(stylizer)
+    if settings.masks or settings.protect:
+        has_rest = not isinstance(style, StyleRegions) or len(style.styles) > len(settings.regions)
+        stylizer = Masked(stylizer, settings.mask is not None, has_rest, settings.protect == "faces")
+    return stylizer
 
 
 def shots_of(settings: StylizeSettings) -> Split:
@@ -557,5 +588,6 @@ def _optimized(share: _Share) -> None:
     made = _ClipJob.of(share.source, f"{share.folder}/", share.style, share.method, {"settings": share.settings})
     job = Job(share.folder, resumed=True, lock=None)
     job.begin(share.first)
-    for _ in made.stylizer(keep=job.keep)(islice(made.clip.frames(), share.first, share.first + share.count)):
+    stylizer = dressed(made.stylizer(keep=job.keep), made.clip, share.settings.changed(deflicker=0.0), made.style)
+    for _ in stylizer(islice(made.clip.frames(), share.first, share.first + share.count)):
         pass

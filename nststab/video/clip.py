@@ -6,13 +6,16 @@ on a machine without it.
 
 import os
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import count, takewhile
+from itertools import count, repeat, takewhile
 from pathlib import Path
 from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
 
 from nststab.errors import NststabError
 from nststab.frames import Frame, Stylizer
@@ -57,6 +60,7 @@ class Clip:
     """Something to read frames from; made by `open_clip`. `width` and `height` are those of the frames it gives.
 
     `frame_count` is None where it is not known beforehand. Pictures have times where `rate` (per second) is not None.
+    Of `masks` each frame has its own in `Frame.mask`, a channel each; that of a picture holds in all frames.
     """
 
     path: Path
@@ -67,6 +71,7 @@ class Clip:
     pictures: tuple[Path, ...] = ()
     reader: Reader | None = None
     rate: Fraction | None = None
+    masks: tuple["Clip", ...] = ()
 
     @property
     def has_audio(self) -> bool:
@@ -97,9 +102,25 @@ class Clip:
 
         What comes through a pipe can be read once only.
         """
+        masks = [mask.for_each_frame() for mask in self.masks]
         for frame in self._read():
             alpha = frame.alpha if frame.alpha is None else scaled(frame.alpha, self.height, self.width)
-            yield replace(frame, rgb=scaled(frame.rgb, self.height, self.width), alpha=alpha)
+            frame = replace(frame, rgb=scaled(frame.rgb, self.height, self.width), alpha=alpha)
+            yield replace(frame, mask=self._mask(masks)) if masks else frame
+
+    def for_each_frame(self) -> Iterator[Frame]:
+        """The frames, as masks of another clip: a picture's again and again."""
+        return repeat(next(self.frames())) if self.kind == "picture" else self.frames()
+
+    def _mask(self, masks: Sequence[Iterator[Frame]]) -> Tensor:
+        """The next frames of all masks (1, R, H, W), white times opaque, in this clip's size."""
+        seen = []
+        for clip, frames in zip(self.masks, masks, strict=True):
+            if (frame := next(frames, None)) is None:
+                raise NststabError(f"{clip.path}: expected a mask for each frame of {self.path}, and it ends before")
+            light = frame.rgb.mean(dim=1, keepdim=True) * (1 if frame.alpha is None else frame.alpha)
+            seen.append(scaled(light, self.height, self.width))
+        return torch.cat(seen, dim=1)
 
     def _read(self) -> Iterator[Frame]:
         if self.reader is not None:

@@ -1,0 +1,128 @@
+"""What of a frame is stylized, and which style each region has: by masks that files or a detector of faces give."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import tee
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nststab.errors import NststabError
+from nststab.frames import Frame, Stylizer
+from nststab.video.images import to_uint8
+
+_FEATHER = 1 / 200  # of the longest side: radius of the soft edge of a mask
+_FACE_SIDE = 640  # longest side at which faces are looked for
+_FACE_PART = 1 / 16  # of the shorter side there: smaller ones are not found
+_HELD = 0.8  # of a face's mask that is left in the next frame where it is not found again
+
+
+def shares(regions: Sequence[Tensor], mask: Tensor | None = None, has_rest: bool = True) -> Tensor:
+    """The share of each style in each pixel (1, R, H, W), of masks (1, 1, H, W) that white has a style in.
+
+    Where several overlap they share; what none has is that of the first style, if it `has_rest`, else the input's.
+    Edges are feathered. `mask` says where to stylize at all.
+    """
+    found = torch.cat([feathered(region) for region in regions], dim=1) if regions else None
+    if found is not None:
+        found = found / found.sum(dim=1, keepdim=True).clamp_min(1)
+    if has_rest:
+        first = regions[0] if regions else mask
+        assert first is not None
+        rest = torch.ones_like(first) if found is None else 1 - found.sum(dim=1, keepdim=True)
+        found = rest if found is None else torch.cat([rest, found], dim=1)
+    assert found is not None
+    return found if mask is None else found * feathered(mask)
+
+
+def feathered(mask: Tensor) -> Tensor:
+    """A mask (1, 1, H, W) with a soft edge, of two means of squares one after the other."""
+    radius = max(1, round(_FEATHER * max(mask.shape[-2:])))
+    for _ in range(2):
+        mask = F.avg_pool2d(mask, 2 * radius + 1, 1, radius, count_include_pad=False)
+    return mask
+
+
+@dataclass(frozen=True)
+class Blended:
+    """A `Stylizer` of several, each of which paints the whole frame: mixed by their shares in `Frame.mask`."""
+
+    stylizers: tuple[Stylizer, ...]
+
+    def __call__(self, frames: Iterable[Frame], /) -> Iterator[Frame]:
+        streams = tee(frames, len(self.stylizers))
+        painted = [stylizer(stream) for stylizer, stream in zip(self.stylizers, streams, strict=True)]
+        for results in zip(*painted, strict=True):
+            first = results[0]
+            pictures = torch.cat([result.rgb for result in results])  # (R, 3, h, w)
+            yield first.with_rgb(_mixed(pictures, first.mask))
+
+
+def _mixed(pictures: Tensor, mask: Tensor | None) -> Tensor:
+    """Pictures (R, 3, h, w) by their shares (1, R, H, W), or in equal parts."""
+    if mask is None:
+        return pictures.mean(dim=0, keepdim=True)
+    if mask.shape[1] != len(pictures):
+        raise NststabError(f"expected a mask for each of {len(pictures)} styles, got {mask.shape[1]}")
+    height, width = pictures.shape[-2:]
+    parts = F.adaptive_avg_pool2d(mask.to(pictures), (height, width))[0]  # (R, h, w)
+    total = parts.sum(dim=0)
+    equal = torch.full_like(parts, 1 / len(parts))
+    parts = torch.where(total > 1e-6, parts / total.clamp_min(1e-6), equal)
+    return (pictures * parts[:, None]).sum(dim=0, keepdim=True)
+
+
+@dataclass(frozen=True)
+class Masked:
+    """A `Stylizer` that leaves of the input what no style has a share in, to the bit.
+
+    It makes `shares` of the masks that frames come with: first, if it `has_mask`, where to stylize, then those of the
+    regions. With `protects_faces` these are left out.
+    """
+
+    stylizer: Stylizer
+    has_mask: bool = True
+    has_rest: bool = True
+    protects_faces: bool = False
+
+    def __call__(self, frames: Iterable[Frame], /) -> Iterator[Frame]:
+        shared = (replace(frame, mask=self._shares(frame)) for frame in frames)
+        own, given = tee(without_faces(shared) if self.protects_faces else shared)
+        for frame, made in zip(own, self.stylizer(given), strict=True):
+            assert frame.mask is not None
+            yield made.with_rgb(torch.lerp(frame.rgb, made.rgb, frame.mask.sum(dim=1, keepdim=True)))
+
+    def _shares(self, frame: Frame) -> Tensor:
+        if frame.mask is None:
+            return torch.ones_like(frame.rgb[:, :1])
+        masks = [frame.mask[:, [place]] for place in range(frame.mask.shape[1])]
+        return shares(masks[self.has_mask :], masks[0] if self.has_mask else None, self.has_rest)
+
+
+def without_faces(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """Frames of one shot whose mask leaves out the faces that OpenCV's detector (Viola and Jones 2001) finds.
+
+    It finds faces that look into the camera, and those not in each frame: what it found fades from frame to frame.
+    """
+    import cv2
+
+    detector = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_alt2.xml"))
+    faces: Tensor | None = None
+    for frame in frames:
+        height, width = frame.rgb.shape[-2:]
+        scale = min(1.0, _FACE_SIDE / max(height, width))
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        picture = F.interpolate(frame.rgb, size, mode="area") if scale < 1 else frame.rgb
+        least = max(20, round(_FACE_PART * min(size)))
+        gray = cv2.cvtColor(to_uint8(picture), cv2.COLOR_RGB2GRAY)
+        found = np.zeros(size, np.uint8)
+        for x, y, w, h in detector.detectMultiScale(gray, 1.1, 4, minSize=(least, least)):
+            centre, axes = (x + w // 2, y + h // 2), (round(0.55 * w), round(0.72 * h))
+            cv2.ellipse(found, centre, axes, 0, 0, 360, 255, -1)
+        seen = torch.from_numpy(found)[None, None] / 255
+        faces = seen if faces is None else torch.maximum(seen, _HELD * faces)
+        kept = 1 - F.interpolate(feathered(feathered(faces)), (height, width), mode="bilinear", align_corners=False)
+        yield replace(frame, mask=kept if frame.mask is None else frame.mask * kept)
