@@ -49,7 +49,7 @@ LAYERS = {
 # Foreign packages that only some may import. Part of the name after "nststab."; a package stands for all its modules.
 OWNERS = {
     "av": {"video"},
-    "cv2": {"flow"},
+    "cv2": {"flow", "methods"},
     "PIL": {"video", "report"},
     "click": {"cli"},
     "rich": {"cli"},

@@ -73,10 +73,10 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
 def test_the_commands_are_those_of_the_manual() -> None:
     names = [" ".join(path) for path, command in COMMANDS.items() if not isinstance(command, click.Group)]
     assert ", ".join(names) == (
-        "stylize, optimize, compare, evaluate stability, evaluate speed, evaluate gram-trace, evaluate "
-        "distortions, evaluate theorem, evaluate drift, evaluate shift, deflicker, score, train average, train "
-        "image, train network, train style, train video, flow estimate, flow mask, flow show, styles, doctor, "
-        "demo"
+        "stylize, optimize, preview, compare, evaluate stability, evaluate speed, evaluate gram-trace, evaluate "
+        "distortions, evaluate theorem, evaluate drift, evaluate shift, deflicker, score, study collect, study make, "
+        "study pack, study serve, train average, train image, train network, train style, train video, flow "
+        "estimate, flow mask, flow show, export, styles, doctor, demo"
     )
 
 
@@ -96,12 +96,28 @@ def test_every_command_has_the_common_options_and_helps(name: str) -> None:
         assert shown.stdout.startswith(f"Usage: {' '.join(['nststab', *name.split()])} [OPTIONS]")
 
 
+@pytest.mark.parametrize("name", ["stylize", "optimize", "compare"])
+def test_help_shows_the_fifteen_options_that_people_use(name: str) -> None:
+    shown = run(name, "--help").stdout
+    options = shown[shown.index("Options") :].splitlines()
+    assert len([line for line in options if line.startswith("  -")]) == 15 + 1  # and --help-all
+    assert "--precision" not in shown
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_has_an_example(name: str) -> None:
+    is_group = isinstance(COMMANDS[tuple(name.split())], click.Group)
+    if not is_group and not name.startswith(("evaluate", "study", "export")):
+        assert f"\n  nststab {name}" in run(*name.split(), "--help").stdout
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_an_option_is_not_given_by_default(name: str) -> None:
     """Its default stands in the settings, and in the help; None leaves it there."""
     options = [one for one in COMMANDS[tuple(name.split())].params if isinstance(one, SettingOption)]
     assert all(option.default is None for option in options)
-    shown = " ".join(run(*name.split(), "--help").stdout.split())
+    has_more = any("--help-all" in one.opts for one in COMMANDS[tuple(name.split())].params)
+    shown = " ".join(run(*name.split(), "--help-all" if has_more else "--help").stdout.split())
     for option in options:
         assert option.opts[0] in shown
 
@@ -190,7 +206,7 @@ def test_warnings_are_notes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["stylize", "optimize", "compare"])
 def test_the_options_of_the_optimisers_stand_apart(name: str) -> None:
-    shared, own = run(name, "--help").stdout.split("Options of ruder and gatys:")
+    shared, own = run(name, "--help-all").stdout.split("Options of ruder and gatys:")
     for flag in ("--style-weight", "--passes", "--flow-method", "--seed"):
         assert f"\n  {flag} " in own
         assert f"\n  {flag} " not in shared

@@ -64,7 +64,7 @@ def test_the_middle_of_a_clip_is_shown_and_a_picture_has_one_frame(clip: Path, t
     [
         ("clip -o out.txt --styles mosaic", "out.txt: expected a picture"),
         ("clip --styles mosaic", "-o: expected a picture for the sheet, or html"),
-        ("clip -o out.png --styles mosaik", "did you mean mosaic?"),
+        ("clip -o out.png --styles mosaik", "did you mean mosaic"),
         ("clip -o out.png --styles mosaic --work-sizes big", "expected the longest side in pixels, got 'big'"),
         ("clip -o no/out.png --styles mosaic", "no: the folder to write to does not exist"),
         ("clip -o clip --styles mosaic", "clip"),

@@ -25,7 +25,13 @@ if TYPE_CHECKING:
     from nststab.tasks.compare import Comparison
 
 
-@click.command("compare", cls=SettingsCommand, short_help="Several methods side by side.")
+_COMMON = (
+    *("styles", "methods", "output", "yes", "plan", "size", "work_size", "start", "duration", "mask", "preserve_color"),
+    *("deflicker", "patches", "differences", "html"),
+)
+
+
+@click.command("compare", cls=SettingsCommand, common=_COMMON, short_help="Several methods side by side.")
 @click.argument("source", metavar="INPUT", type=CLIP_PATH)
 @style_option
 @methods_option("independent,recurrent", plugins=True)
@@ -43,6 +49,10 @@ def command(
     **options: Any,
 ) -> None:
     """Stylize INPUT with several methods: a clip with all of them side by side, input first, and a table of figures.
+
+    \b
+    nststab compare clip.mp4 -o compared.mp4 --style the_great_wave
+    nststab compare clip.mp4 -o all.mp4 --style mosaic --methods independent,recurrent,ruder --html report.html
 
     PSNR and SSIM compare corresponding patches of adjacent frames (Gupta et al. 2017, section 5.3); the input's own
     are the ceiling. Flicker is the mean change, in levels of 255, where the input stands still. Stability counts only

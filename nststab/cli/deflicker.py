@@ -30,6 +30,9 @@ from nststab.methods.settings import DeflickerSettings
 def command(clips: tuple[Path, ...], output: str, no_cuts: bool, no_audio: bool, yes: bool, **options: Any) -> None:
     """Steady PROCESSED, which any program made of ORIGINAL frame by frame: a style, colour, a restoration.
 
+    \b
+    nststab deflicker clip.mp4 theirs.mp4 -o steady.mp4
+
     The motion is that of ORIGINAL; without it that of PROCESSED itself, which is followed less well. Clips are videos,
     folders of pictures or patterns of them; PROCESSED may be - for standard input. OUT is a video file, a folder of
     PNGs (ends in /), or - for y4m on standard output, and has the size, timing and audio of PROCESSED.

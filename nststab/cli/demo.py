@@ -17,7 +17,11 @@ from nststab.tasks.settings import StylizeSettings
 @settings_options(StylizeSettings, "device", "precision")
 @verbosity_options
 def command(output: str, yes: bool, **options: Any) -> None:
-    """Stylize the bundled clip with the recurrent network, then say where the result is."""
+    """Stylize the bundled clip with the recurrent network, then say where the result is.
+
+    \b
+    nststab demo -o demo.mp4
+    """
     from nststab.tasks.stylize import stylize_demo
 
     settings = gathered(StylizeSettings, options)

@@ -11,6 +11,9 @@ from nststab.cli.common import verbosity_options
 def command(ctx: click.Context) -> None:
     """Check what works on this machine, and say what to do about what does not.
 
+    \b
+    nststab doctor
+
     The exit code is 0 where all works that the four methods need, 1 otherwise. `none` is no fault: a device or an
     instruction that this machine does not have.
     """

@@ -38,6 +38,9 @@ def command() -> None:
 def estimate(source: Path, output: str, yes: bool, plan: bool, **options: Any) -> None:
     """Optical flow between the neighbouring frames of INPUT, a video or pictures, as `nststab stylize` takes them.
 
+    \b
+    nststab flow estimate clip.mp4 -o flows/
+
     Writes into the folder OUT forward_1_2.flo, backward_2_1.flo, reliable_1_2.pgm, reliable_2_1.pgm and so on; frames
     count from 1, and reliable_1_2.pgm says where forward_1_2.flo can be trusted (255) on the pixels of frame 1.
     `nststab stylize --flow OUT` uses these files. After a kill the same command goes on.
@@ -63,6 +66,9 @@ def estimate(source: Path, output: str, yes: bool, plan: bool, **options: Any) -
 def mask(forward: Path, backward: Path, output: str, yes: bool) -> None:
     """Say where the flow FORWARD can be trusted, given BACKWARD between the same two frames: a .pgm picture.
 
+    \b
+    nststab flow mask flows/forward_1_2.flo flows/backward_2_1.flo -o mask.pgm
+
     255 is trust, 0 none: out of the frame, hidden in the other frame, or at the edge of a motion.
     """
     from nststab.tasks.flow import flow_mask
@@ -85,6 +91,9 @@ def mask(forward: Path, backward: Path, output: str, yes: bool) -> None:
 @verbosity_options
 def show(source: Path, output: str, maximum: float | None, yes: bool) -> None:
     """Show the flow FILE.flo as a picture: the direction is the colour, no motion is white, unknown flow is black.
+
+    \b
+    nststab flow show flows/forward_1_2.flo -o flow.png
 
     Colours are Middlebury's (Baker et al. 2007). What is longer than --max PIXELS is darkened. Of a folder all .flo
     files are shown, in the folder OUT.

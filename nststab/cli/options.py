@@ -1,7 +1,7 @@
 """Command-line options that are made from the fields of settings, and the commands that have them."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ _SAID = {
     "audio=False": "--no-audio",
     "train_style": "`nststab train style`",
 }
+_ALL = "nststab.all_options"
 _METHOD_GROUPS = {one.name.partition(".")[0] for one in settings_of(MethodSettings) if "." in one.name}
 
 
@@ -51,7 +52,13 @@ class SettingsCommand(click.Command):
 
     The library says `gatys.iterations`, `style: ...` and `overwrite=True`; the user who reads it said --iterations,
     --style and -y.
+
+    common: the names of the parameters that --help shows; all where none are named, and with --help-all.
     """
+
+    def __init__(self, *arguments: Any, common: Collection[str] = (), **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._common = common
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -73,7 +80,10 @@ class SettingsCommand(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sections: dict[str, list[tuple[str, str]]] = {}
+        shown = () if ctx.meta.get(_ALL) else self._common
         for param in self.get_params(ctx):
+            if shown and param.name not in (*shown, "help", "help_all"):
+                continue
             record = param.get_help_record(ctx)
             if record and isinstance(param, click.Option):
                 grouped = isinstance(param, SettingOption) and param.setting.partition(".")[0] in _METHOD_GROUPS
@@ -159,6 +169,7 @@ def set_options(settings: type[Settings]) -> Callable[[Command], Command]:
     def show(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
         if value:
             formatter = ctx.make_formatter()
+            ctx.meta[_ALL] = True
             formatter.write(ctx.get_help() + "\n\n")
             with formatter.section("Settings, by --set NAME=VALUE"):
                 formatter.write_dl([(f"{one.name}={one.told_default}", one.spec.help) for one in settings_of(settings)])
@@ -167,7 +178,12 @@ def set_options(settings: type[Settings]) -> Callable[[Command], Command]:
 
     def add(command: Command) -> Command:
         command = click.option(
-            "--help-all", is_flag=True, is_eager=True, expose_value=False, callback=show, help="All settings, and exit."
+            "--help-all",
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=show,
+            help="All options and settings, and exit.",
         )(command)
         return click.option(
             "--set",

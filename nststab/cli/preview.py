@@ -46,6 +46,14 @@ class _Parsed(click.ParamType):  # type: ignore[type-arg]
     show_default=True,
     help="Longest sides at which to paint: less makes larger strokes.",
 )
+@click.option(
+    "--strengths",
+    type=_Parsed("strengths", float, several=True),
+    metavar="X,...",
+    default="1",
+    show_default=True,
+    help="From 0, the photograph, to 1; of a network of many styles.",
+)
 @click.option("--html", metavar="FILE", default=None, help="A page with a wipe between any two of them.")
 @settings_options(StylizeSettings, "size", "preserve_color", "device", "precision")
 @overwrite_option
@@ -56,6 +64,7 @@ def command(
     output: str | None,
     at: Fraction | None,
     work_sizes: tuple[Any, ...],
+    strengths: tuple[float, ...],
     html: str | None,
     yes: bool,
     **options: Any,
@@ -79,6 +88,7 @@ def command(
         styles=styles,
         at=at,
         work_sizes=work_sizes,
+        strengths=strengths,
         html=html,
         settings=settings,
         overwrite=yes,

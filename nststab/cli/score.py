@@ -112,6 +112,9 @@ def merged(limits: Sequence[dict[str, float]]) -> dict[str, float]:
 def command(original: Path, stylized: tuple[Path, ...], json_file: str | None, **options: Any) -> None:
     """Measure how stable STYLIZED is, which any program made of ORIGINAL; in a --style several are ranked.
 
+    \b
+    nststab score clip.mp4 mine.mp4 theirs.mp4 --style painting.jpg
+
     Clips are videos, folders of pictures or patterns of them; or all are folders of sequences, such as
     DAVIS/JPEGImages/480p and results/mine, which get a row for each sequence, and means. They must have the same
     frames: as many, of one shape, scaled or not, and at the same times where both have times. --start, --duration and

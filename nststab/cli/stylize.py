@@ -72,7 +72,13 @@ def stylize_options(settings: type[StylizeSettings] = StylizeSettings) -> Callab
     return add
 
 
-@click.command("stylize", cls=SettingsCommand, short_help="Stylize a clip or a picture.")
+_COMMON = (
+    *("styles", "method", "output", "yes", "plan", "size", "work_size", "start", "duration", "stroke", "strength"),
+    *("mask", "protect", "preserve_color", "deflicker"),
+)
+
+
+@click.command("stylize", cls=SettingsCommand, common=_COMMON, short_help="Stylize a clip or a picture.")
 @click.argument("source", metavar="INPUT", type=CLIP_PATH)
 @style_option
 @click.option(
@@ -87,6 +93,11 @@ def stylize_options(settings: type[StylizeSettings] = StylizeSettings) -> Callab
 @stylize_options()
 def command(source: Path, styles: tuple[str, ...], method: str, output: str, **options: Any) -> None:
     """Stylize a video, a picture, or a folder of pictures.
+
+    \b
+    nststab stylize clip.mp4 -o out.mp4 --style the_great_wave
+    nststab stylize clip.mp4 -o wide.mp4 --style mosaic --work-size 320 --deflicker
+    nststab stylize clip.mp4 -o part.mp4 --style painting --start 1:20 --duration 5
 
     \b
     recurrent    real time, steady; needs a trained style

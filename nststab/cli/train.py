@@ -113,6 +113,9 @@ def style(
 ) -> None:
     """Train the independent and the recurrent network of STYLE_IMAGE, and write them to the folder NAME.
 
+    \b
+    nststab train style painting.jpg --photos PHOTOS -o painting
+
     `--style NAME` then takes the folder like a shipped style. It begins with the networks of the shipped style whose
     Gram matrices are nearest, says what that will take on this machine, trains on photographs and on clips made from
     them, and ends with figures and a contact sheet, NAME/sheet.jpg. A killed run goes on when the same command is given
@@ -153,6 +156,9 @@ def style(
 def image(style_image: Path, assignments: Mapping[str, str], **options: Any) -> None:
     """Train the independent network of STYLE_IMAGE on photographs, with content and style loss.
 
+    \b
+    nststab train image painting.jpg --photos PHOTOS -o first.safetensors
+
     From another style's network it takes a fraction of the steps.
     """
     refuse_early(options["output"], options["yes"] or options["plan"])
@@ -171,6 +177,9 @@ def image(style_image: Path, assignments: Mapping[str, str], **options: Any) -> 
 @_stage_options(VideoSettings, "temporal_weight", "length")
 def video(image_checkpoint: Path, assignments: Mapping[str, str], **options: Any) -> None:
     """Fine-tune the independent network of IMAGE_CHECKPOINT into a recurrent one, on clips made from photographs.
+
+    \b
+    nststab train video first.safetensors --photos PHOTOS -o second.safetensors
 
     Back-propagation goes through all frames of a clip; the flow between them is exact. A recurrent checkpoint is
     trained further: a short run on larger crops, after a long one on small ones, brings the style loss down.
@@ -197,6 +206,9 @@ def video(image_checkpoint: Path, assignments: Mapping[str, str], **options: Any
 @verbosity_options
 def network(styles: tuple[str, ...], assignments: Mapping[str, str], yes: bool, **options: Any) -> None:
     """Train one network that paints in many styles, each a picture or a style that has its picture.
+
+    \b
+    nststab train network mosaic painting.jpg --photos PHOTOS -o many.safetensors
 
     It is lighter than those of single styles, moves what it draws with the scene, and mixes its styles. A killed run
     goes on when the same command is given again, also with other rates, crops or --pictures. Under torchrun each
@@ -229,6 +241,9 @@ def network(styles: tuple[str, ...], assignments: Mapping[str, str], yes: bool, 
 @verbosity_options
 def average(first: Path, second: Path, share: float, output: str, yes: bool) -> None:
     """Write the network whose weights are the mean of those of FIRST and SECOND.
+
+    \b
+    nststab train average one.safetensors other.safetensors -o between.safetensors
 
     Where SECOND was trained further from FIRST with other weights of the loss, it lies between them in style, content
     and stability: so one can have as much of each as wanted without another training.

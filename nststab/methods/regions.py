@@ -107,8 +107,12 @@ def without_faces(frames: Iterable[Frame]) -> Iterator[Frame]:
 
     It finds faces that look into the camera, and those not in each frame: what it found fades from frame to frame.
     """
-    import cv2
-
+    try:
+        import cv2
+    except ImportError as error:
+        raise OSError(
+            "protect: faces are found by OpenCV, which does not load here; nststab doctor says why"
+        ) from error
     detector = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_alt2.xml"))
     faces: Tensor | None = None
     for frame in frames:

@@ -243,7 +243,7 @@ class StyleRegions:
         """Itself by the pictures of those that have one."""
         return StyleRegions(tuple(style.drawn() for style in self.styles))
 
-    def trained(self, method: str) -> Checkpoint:
+    def trained(self, method: str, stroke: float | None = None, photograph: bool = False) -> Checkpoint:  # noqa: ARG002
         """Each region has its own network: raises SettingError."""
         raise SettingError(f"expected one style for one network of the method {method}, got {self.text}")
 

@@ -18,7 +18,7 @@ from nststab.networks.rows import PHOTOGRAPH, Look, styles_of, with_rows
 from nststab.networks.transformation import TransformationNetwork
 from nststab.storage.durable import write_durably
 from nststab.styles.shipped import light_network, styles
-from nststab.styles.source import Style, StyleBlend, chosen_style, load_for, style_name
+from nststab.styles.source import Style, StyleBlend, StyleSource, chosen_style, load_for, style_name
 
 _LEAST = {"float32": 50.0, "float16": 40.0}  # dB that a file and torch may differ by
 _CHECKED = ((30, 32, 40), (3, 37, 51))  # frames after one another, their height and width
@@ -100,7 +100,7 @@ def export(
     return Exported(path, rows, tuple(engine.inputs), OPSET, decibels)
 
 
-def _network(style: Style, method: str) -> TransformationNetwork:
+def _network(style: StyleSource | StyleBlend, method: str) -> TransformationNetwork:
     """That of a style; or of a network of many styles those that were asked for, by all of their rows."""
     first, *others = style.sources
     if first.many is None or (first.checkpoint is not None and not others):

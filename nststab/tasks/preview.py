@@ -18,6 +18,7 @@ from nststab.methods.build import Machine, build, machine
 from nststab.methods.settings import OptimizationSettings
 from nststab.report.preview import preview_page
 from nststab.report.sheet import contact_sheet
+from nststab.settings import curve
 from nststab.storage.durable import write_durably
 from nststab.styles.source import StyleSource, style_name, style_source
 from nststab.tasks.plan import duration
@@ -41,7 +42,7 @@ class Panel:
     """A frame in a style.
 
     Attributes:
-        work_side: the longest side at which it was painted.
+        work_side: the longest side at which it was painted; `strength` as in `StylizeSettings`.
         seconds: that it took.
         is_stand_in: it was optimised for a short while, as the style has no network yet: the palette and the strokes
             are near to what one will draw, the time says nothing of it.
@@ -49,13 +50,14 @@ class Panel:
 
     style: str
     work_side: int
+    strength: float
     rgb: Tensor
     seconds: float
     is_stand_in: bool
 
     def told(self, frames: int | None) -> str:
         """Its label, with what a clip of so many frames will take."""
-        name = f"{self.style}, {self.work_side} px"
+        name = f"{self.style}, {self.work_side} px" + (f", {self.strength:g}" if self.strength < 1 else "")
         if self.is_stand_in:
             return f"{name}: stand-in, untrained"
         whole = "" if frames in (None, 1) else f", clip {duration(self.seconds * (frames or 0))}"
@@ -98,6 +100,7 @@ def preview(
     styles: Sequence[str | Path],
     at: Fraction | float | None = None,
     work_sizes: Sequence[WorkSize] = (640,),
+    strengths: Sequence[float] = (1.0,),
     html: str | Path | None = None,
     settings: StylizeSettings | None = None,
     overwrite: bool = False,
@@ -113,7 +116,7 @@ def preview(
     Args:
         output: the sheet, a picture; None writes none.
         at: seconds; by default the middle of the clip, where its length is known, else its beginning.
-        work_sizes: see `StylizeSettings.work_size`.
+        work_sizes, strengths: see `StylizeSettings`; of each pair there is a panel.
         html: a page with a wipe to write.
         settings: all else of `stylize`.
 
@@ -126,7 +129,9 @@ def preview(
     sources = [style_source(style) for style in styles]
     if not sources:
         raise SettingError("styles: expected one at least")
-    choices = [settings.changed(work_size=size) for size in work_sizes]
+    choices = [
+        settings.changed(work_size=size, strength=curve(strength)) for size in work_sizes for strength in strengths
+    ]
     clip = opened(source, settings)
     shown, frames = _frame(source, clip, settings, at), clip.frame_count
     where = machine(settings.device, settings.precision, settings.engine)
@@ -175,7 +180,7 @@ def _drawn(clip: Clip, shown: Frame, style: StyleSource, settings: StylizeSettin
     is_stand_in = style.picture is not None
     method = "gatys" if is_stand_in else "independent" if clip.kind == "picture" else "recurrent"
     if is_stand_in:
-        settings = replace(settings, gatys=_STAND_IN)
+        settings = replace(settings, gatys=_STAND_IN, strength=curve(1.0))
     side = settings.work_side(max(clip.width, clip.height))
     stylizer = dressed(build(method, style, settings, longest_side=side, machine=where), clip, settings)
     marks, made = [time.monotonic()], shown
@@ -183,7 +188,7 @@ def _drawn(clip: Clip, shown: Frame, style: StyleSource, settings: StylizeSettin
         made = frame
         marks.append(time.monotonic())
     seconds = min(after - before for before, after in pairwise(marks))
-    return Panel(style_name(style.text), side, made.rgb, seconds, is_stand_in)
+    return Panel(style_name(style.text), side, settings.strength[0][1], made.rgb, seconds, is_stand_in)
 
 
 def _repeated(frame: Frame, times: int) -> Iterator[Frame]:
