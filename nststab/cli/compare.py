@@ -55,7 +55,7 @@ def command(
     nststab compare clip.mp4 -o all.mp4 --style mosaic --methods independent,recurrent,ruder --html report.html
 
     PSNR and SSIM compare corresponding patches of adjacent frames (Gupta et al. 2017, section 5.3); the input's own
-    are the ceiling. Flicker is the mean change, in levels of 255, where the input stands still. Stability counts only
+    stand beside. Flicker is the mean change, in levels of 255, where the input stands still. Stability counts only
     beside the style and content loss of the same frames: a blurred or unstylized clip is stable too.
 
     --html writes a report that can be sent to anyone: the clips in step, their curves, what is steady and what is not.

@@ -1,7 +1,7 @@
 """The paper's tables and figures, and our own: each a function of this package.
 
 `table1`, `speed` (Table 2), `gram_trace` (Figure 3), `distortions` (Figure 6), `theorem` (Figure 2),
-`drift` and `shift`. They are loaded when they are asked for.
+`drift` and `shift`; `paper_figure` draws Figures 7, 8 and 9 of any clips. They are loaded when they are asked for.
 """
 
 from importlib import import_module
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from nststab.experiments.figure3 import gram_trace
     from nststab.experiments.figure6 import distortions
     from nststab.experiments.long_runs import drift
+    from nststab.experiments.moment_figures import paper_figure
     from nststab.experiments.movement import shift
     from nststab.experiments.stability import table1
     from nststab.experiments.table2 import speed
@@ -23,9 +24,10 @@ _MODULES = {
     "distortions": "figure6",
     "theorem": "figure2",
     "drift": "long_runs",
+    "paper_figure": "moment_figures",
     "shift": "movement",
 }
-__all__ = ["distortions", "drift", "gram_trace", "shift", "speed", "table1", "theorem"]
+__all__ = ["distortions", "drift", "gram_trace", "paper_figure", "shift", "speed", "table1", "theorem"]
 
 
 def __getattr__(name: str) -> Any:

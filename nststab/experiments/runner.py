@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from nststab.errors import SettingError
+from nststab.experiments import paper
 from nststab.experiments.figures import drawing
 from nststab.experiments.settings import ExperimentSettings
 from nststab.listener import Advance, Listener, reported, silent
@@ -189,8 +190,8 @@ class Results:
         return self.shown.text()
 
     def markdown(self) -> str:
-        """The table in GitHub's Markdown."""
-        return self.shown.markdown()
+        """The table in GitHub's Markdown, and below it what the paper has and why ours differ."""
+        return "\n".join(part for part in (self.shown.markdown(), paper.beside(self.experiment)) if part)
 
     def json(self) -> dict[str, Json]:
         """What results.json holds, with the versions of the packages that computed it."""

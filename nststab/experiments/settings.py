@@ -54,7 +54,7 @@ class Table1Settings(StylizingSettings):
 
     For each pair of frames a random patch without foreground and the patch of the next frame that resembles it most:
     100x100 within 20 pixels in frames of 854, scaled to --size. PSNR and SSIM between the stylized patches; the input's
-    own are the ceiling. Intervals are bootstrapped over sequences. Stability counts only beside the style and content
+    own stand beside. Intervals are bootstrapped over sequences. Stability counts only beside the style and content
     loss of the same frames (of ten in each sequence): three ways to be stable without being good are measured as well.
 
     --html writes a report that can be sent to anyone: the sequences in step, their curves, what is steady and what is

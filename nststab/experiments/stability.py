@@ -313,7 +313,7 @@ def table(rows: Sequence[Row], means: Sequence[Row], gained: Row | None, cheated
 
 
 def _cells(row: Row, several: bool) -> tuple[str, ...]:
-    method = f"{row['method']}: the ceiling" if row["method"] == CONTENT else row["method"]
+    method = row["method"]
     return (
         f"{row['style']}, {method}" if several else method,
         with_interval(row["psnr"], row["psnr_interval"], 2),
@@ -354,7 +354,7 @@ def draw(figure: "Figure", rows: Sequence[Row], means: Sequence[Row]) -> None:
 
     Crosses are the paper's cells of PSNR and SSIM.
 
-    The input's own is a line: the ceiling of PSNR and SSIM, and the style loss that the shares are of.
+    The input's own is a line: of PSNR and SSIM, and the style loss that the shares are of.
     """
     groups = _groups(rows, means)
     panels = figure.subplots(1, 3, sharey=True, width_ratios=(3, 3, 2))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from nststab.experiments.figures import OTHERS, color_of, drawing, label_points
+from nststab.experiments.figures import COLORS, OTHERS, drawing, label_points
 from nststab.measure.intervals import Interval
 from nststab.measure.verdict import HARDLY_STYLIZED
 
@@ -27,7 +27,7 @@ def draw_style_plane(path: Path, points: Sequence[Point]) -> list[Path]:
     with drawing(path.parent, path.name, 6.0, 4.0) as figure:
         axes = figure.subplots()
         for place, point in enumerate(shown):
-            color = REFERENCE if point.is_reference else color_of(point.name, place)
+            color = REFERENCE if point.is_reference else COLORS.get(point.name, f"C{place}")
             low, high = point.interval
             if low == low:
                 axes.plot([point.style_share] * 2, [low, high], color=color, linewidth=1.0)
@@ -39,7 +39,7 @@ def draw_style_plane(path: Path, points: Sequence[Point]) -> list[Path]:
         axes.text(
             (HARDLY_STYLIZED + right) / 2,
             0.02,
-            "hardly stylized: no rank",
+            "hardly in the style: no rank",
             transform=axes.get_xaxis_transform(),
             ha="center",
             color=REFERENCE,

@@ -162,7 +162,7 @@ def lpips_distance() -> Distance:
     if importlib.util.find_spec("lpips") is None:
         raise OSError("needs the package lpips: pip install lpips")
     if not lpips_weights().is_file():
-        raise OSError(f"needs AlexNet's weights, {_ALEXNET} of torchvision, in {lpips_weights().parent}")
+        raise OSError(f"needs AlexNet's weights, torchvision's {_ALEXNET}, in checkpoints/ of torch.hub.get_dir()")
     import lpips
 
     with warnings.catch_warnings():

@@ -26,7 +26,7 @@ class ScoredClip:
     """One of the clips: where it was read, what tables call it, its place (1 the best) and its figures.
 
     Attributes:
-        rank: None where it has none: style was not measured, the clip is hardly stylized, or its frames lag.
+        rank: None where it has none: style was not measured, the clip is hardly in the style, or its frames lag.
         lag: by how many frames it was found ahead of the original, behind where negative; `lag_from`: in which frame.
     """
 
@@ -222,7 +222,8 @@ class Scores:
             if row.content_loss < HARDLY_CHANGED:
                 yield f"{clip.name} is hardly more than the input (content loss {row.content_loss:.3f})"
             if (share := share_of_input(standing(clip.score), own.style_loss)) > HARDLY_STYLIZED:
-                yield f"{clip.name} is hardly stylized, and has no rank: it keeps {share:.0%} of the input's style loss"
+                kept = f"it keeps {share:.0%} of the input's style loss"
+                yield f"{clip.name} is hardly in the style, and has no rank: {kept}"
             if clip.lag:
                 side = "lags behind" if clip.lag < 0 else "is ahead of"
                 frames = f"{abs(clip.lag)} frame{'s' * (abs(clip.lag) > 1)}"

@@ -25,7 +25,7 @@ from nststab.metrics import Patches, PatchSettings
 T = TypeVar("T")
 FrameLosses = Callable[[Tensor, Tensor], Mapping[str, float]]  # of a stylized frame and its content
 
-CONTENT = "input"  # the row of the content itself: the ceiling of the patches, and the style loss of doing nothing
+CONTENT = "input"  # the row of the content itself, whose style loss is that of doing nothing
 
 
 def unchanged(frames: Iterable[Frame]) -> Iterator[Frame]:

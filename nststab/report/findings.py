@@ -35,7 +35,7 @@ def findings(
             "it does little."
         )
     said += [
-        f"{name} is hardly stylized: it keeps {share:.0%} of the input's style loss, and has no rank."
+        f"{name} is hardly in the style: it keeps {share:.0%} of the input's style loss, and has no rank."
         for name, stand in stands.items()
         if (share := share_of_input(stand, _standing(own).style_loss)) > HARDLY_STYLIZED
     ]

@@ -200,7 +200,7 @@ def compare(
         print(nststab.compare("clip.mp4", "compared.mp4", style="mosaic", stylizers={"mine": my_callable}).table())
 
     PSNR and SSIM compare corresponding patches of adjacent frames (Gupta et al. 2017, section 5.3); the input's own are
-    the ceiling. Flicker is the mean change, in levels of 255, where the input stands still. Stability counts only
+    beside them. Flicker is the mean change, in levels of 255, where the input stands still. Stability counts only
     beside the style and content loss of the same frames: a blurred or unstylized clip is stable too.
 
     Args:

@@ -72,7 +72,7 @@ function makeChart(scene, measure, view, { onseek, onhover }) {
     const pointer = line("pointer", 0, MARGIN.top, 0, bottom);
     const playhead = line("playhead", 0, MARGIN.top - 4, 0, bottom);
     const names = scene.clips.map((clip) => clip.name).join(", ");
-    // the first clip, the input, is drawn last: it is the ceiling that the others are read against
+    // the first clip, the input, is drawn last: the others are read against it
     plot.replaceChildren(svg("svg", { width, height, role: "img", "aria-label": `${measure.name}, frame by frame: ${names}` },
       ...marks, pointer, ...lines.slice(1), lines[0], playhead, ...dots));
     geometry = { x, y, right, lines, dots, pointer, playhead };
