@@ -63,8 +63,8 @@ def test_no_such_moment_and_no_such_figure_are_said(clips: tuple[Path, Path], tm
 def test_the_command(clips: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert clips
-    done = CliRunner().invoke(group, "figure 9 film made -o out --names mine".split())
+    done = CliRunner().invoke(group, ["figure", "9", "film", "made", "-o", "out", "--names", "mine"])
     assert (done.exit_code, done.stderr) == (0, "out.png out.svg\n")
-    refused = CliRunner().invoke(group, "figure 9 film made -o out".split())
+    refused = CliRunner().invoke(group, ["figure", "9", "film", "made", "-o", "out"])
     assert refused.exit_code == 2
     assert "out.png" in refused.stderr
