@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument(
         "--iterations",
-        default="12,6",
+        default="6,3",
         help="of ruder, which begins with the independent network's first "
         "frame; gatys takes the first number for each frame, and begins each so",
     )

@@ -111,7 +111,7 @@ class Scores:
         rows = [[one.name, *(_significant(values[name][one.name]) for name in clips)] for one in self.measures]
         rows += [[name, *["not computed"] * len(clips)] for name in self.not_computed]
         note = "\n".join(f"{name} was not computed here: it {why}" for name, why in self.not_computed.items())
-        return Table("", ["measure (all: lower is steadier)", *clips], rows, note)
+        return Table("", ["measure", *clips], rows, note)
 
     def table(self) -> str:
         """`figures` as text for a terminal."""
