@@ -18,10 +18,11 @@ from nststab.datasets.folders import PhotoFolder
 from nststab.errors import NststabError
 from nststab.listener import silent
 from nststab.losses import LossSettings, style_target
-from nststab.networks.checkpoints import Checkpoint, load_checkpoint
+from nststab.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from nststab.networks.rows import PHOTOGRAPH
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.styles import shipped
+from nststab.tasks import train_network
 from nststab.train.loop import SKIPPED_IN_A_ROW, TrainingDiverged, TrainingStopped
 from nststab.train.network import SHIFT, NetworkData, NetworkLoss, NetworkTrainer, fit_network
 from nststab.train.settings import NetworkSettings
@@ -216,6 +217,36 @@ def test_the_row_of_the_photograph_learns_to_give_it_back(photos: PhotoFolder, t
     assert after["photograph"] < 0.6 * before["photograph"]
     picture = begun(batch.photos, None, F.one_hot(batch.styles, 4).float())
     assert before["photograph"].item() == pytest.approx(100 * float((picture - batch.photos).square().mean()), rel=1e-5)
+
+
+def test_only_rows_leaves_what_the_styles_share(photos: PhotoFolder, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, pictures=160, only_rows=True, adam_rate=0.02)
+    before = network().state_dict()
+    begun = fitted(photos, tmp_path / "short", replace(settings, pictures=2))[1]
+    trainer, after = fitted(photos, tmp_path / "long", settings)
+    for name, value in trainer.network.state_dict().items():
+        assert torch.equal(value, before[name]) == (".normalization." not in name), name
+    assert sum(after.values()) < 0.9 * sum(begun.values())
+
+
+def test_a_new_style_begins_as_the_nearest_of_the_network(photos: PhotoFolder, tmp_path: Path) -> None:
+    """Its target is the Gram matrix of what one of the rows draws, so that row has no style loss for it."""
+    old = network(3)
+    with torch.no_grad():
+        for name, value in old.named_parameters():
+            if ".normalization." in name:
+                value.add_(torch.randn_like(value))
+        photo = photos.center_crops(32, 32)[:1]
+        drawn = old(photo, None, torch.tensor([[0.0, 1, 0, 0]]))
+    save_checkpoint(tmp_path / "old.safetensors", Checkpoint(old), torch.float32)
+    vgg = PerceptualNetwork(tiny_state_dict())
+    loss = NetworkLoss.of(vgg, [style_target(vgg, drawn, LossSettings().style_layers)], SETTINGS)
+    names = ("new@32", PHOTOGRAPH)
+    trainer = NetworkTrainer(network(styles=names), SETTINGS)
+    train_network._begin(trainer, tmp_path / "old.safetensors", names, loss, photo)
+    for name, value in trainer.network.state_dict().items():
+        of_old = old.state_dict()[name]
+        torch.testing.assert_close(value, of_old[[1, 3]] if ".normalization." in name else of_old)
 
 
 def test_crops_grow_and_rates_fall_at_the_end() -> None:

@@ -196,9 +196,18 @@ def video(image_checkpoint: Path, assignments: Mapping[str, str], **options: Any
 @click.argument("styles", nargs=-1, required=True, metavar="STYLE...")
 @_PHOTOS
 @output_option
-@click.option("--start-from", type=_CHECKPOINT, metavar="FILE", help="State, or network, of the same styles.")
+@click.option("--start-from", metavar="FILE|light", help="State of the same styles, or a network; light is shipped.")
 @settings_options(
-    NetworkSettings, "pictures", "batch", "crops", "strokes", "style_weights", "shift_weight", "seed", "precision"
+    NetworkSettings,
+    "only_rows",
+    "pictures",
+    "batch",
+    "crops",
+    "strokes",
+    "style_weights",
+    "shift_weight",
+    "seed",
+    "precision",
 )
 @overwrite_option
 @device_option
@@ -209,8 +218,10 @@ def network(styles: tuple[str, ...], assignments: Mapping[str, str], yes: bool, 
 
     \b
     nststab train network mosaic painting.jpg --photos PHOTOS -o many.safetensors
+    nststab train network painting.jpg --photos PHOTOS -o painting.safetensors --start-from light --only-rows
 
-    It is lighter than those of single styles, moves what it draws with the scene, and mixes its styles. A killed run
+    It is lighter than those of single styles, moves what it draws with the scene, and mixes its styles. The second line
+    is a matter of minutes: the shipped network, with a scale and a shift of the painting's own. A killed run
     goes on when the same command is given again, also with other rates, crops or --pictures. Under torchrun each
     process takes its part of every batch.
     """

@@ -2,13 +2,14 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as distributed
+from torch import Tensor
 
 import nststab
 from nststab.errors import NststabError, SettingError
@@ -16,10 +17,11 @@ from nststab.listener import Listener, silent
 from nststab.losses import StyleTarget
 from nststab.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from nststab.networks.perceptual import perceptual_network
-from nststab.networks.rows import PHOTOGRAPH, row_name, styles_of, with_rows
+from nststab.networks.rows import PHOTOGRAPH, row_name, with_rows
 from nststab.networks.transformation import MARGIN, NetworkConfig, TransformationNetwork
 from nststab.settings import LossSettings
 from nststab.storage.jobs import content_hash, open_job, unfinished
+from nststab.styles.shipped import LIGHT, light_network
 from nststab.styles.source import picture_target, style_name, style_source
 from nststab.tasks.train import checked_output, never
 from nststab.train.loop import PHOTOS, STATE
@@ -29,6 +31,8 @@ from nststab.train.training import named, training_machine, training_photos
 from nststab.vgg import PerceptualNetwork
 
 log = logging.getLogger(__name__)
+
+_SEEN = 192  # side of the photograph by which rows are told apart
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,8 @@ def train_network(
         styles: pictures, or names or folders of styles that have their picture. A style is called NAME@SIZE.
         output: the `.safetensors` file for the averaged weights, in float16. OUTPUT.jsonl gets the losses,
             OUTPUT.validation pictures, and OUTPUT.unfinished keeps what a killed run has done.
-        start_from: the state of another run of the same styles, all of which goes on, or a network of this kind; rows
-            that it has not begin as the mean of its own.
+        start_from: the state of another run of the same styles, all of which goes on, or a network of this kind, such
+            as the shipped one, "light": a style that it has not begins as the one of its own that is nearest.
         settings: may be others than before where a run is resumed, except those that make another network.
         restart: overwrite the output, and remove unfinished work of other styles.
 
@@ -70,6 +74,8 @@ def train_network(
     """
     settings, output = NetworkSettings.of(settings), checked_output(output, restart)
     weights = settings.style_weights or (1.0,) * len(styles)
+    if settings.only_rows and start_from is None:
+        raise SettingError("only_rows needs start_from, a network to add the styles to")
     if len(weights) != len(styles):
         raise SettingError(f"style_weights: expected one for each style, got {len(weights)} for {len(styles)} styles")
     where = training_machine(device, settings.precision)
@@ -100,7 +106,8 @@ def train_network(
 
     def fitted(state: Path) -> dict[str, float]:
         if start_from is not None and not state.exists():
-            _begin(trainer, Path(start_from), names)
+            path = light_network("independent") if str(start_from) == LIGHT else Path(start_from)
+            _begin(trainer, path, names, loss, held_out.center_crops(_SEEN, _SEEN)[:1].to(where.device))
         losses = fit_network(trainer, loss, seen, held_out, names, state, output, progress=progress, stop=stop)
         network.load_state_dict(trainer.average)
         return losses
@@ -137,15 +144,37 @@ def _picture(text: str) -> Path:
     return source.picture
 
 
-def _begin(trainer: NetworkTrainer, path: Path, names: Sequence[str]) -> None:
+def _begin(trainer: NetworkTrainer, path: Path, names: Sequence[str], loss: NetworkLoss, photo: Tensor) -> None:
     """Goes on from the state of another run, or begins with the weights of a network."""
     if path.suffix == ".safetensors":
-        network = load_checkpoint(path).network
+        network = load_checkpoint(path).network.to(photo.device)
         rows = network.config.styles
-        if not set(rows) & set(names):
-            raise NststabError(f"{path} has none of these styles, but {', '.join(styles_of(rows)) or 'one of no name'}")
-        own = [torch.tensor([float(row == name) for row in rows]) for name in names]
-        mixed = torch.stack([one if one.any() else torch.full_like(one, 1 / len(rows)) for one in own])
-        trainer.begin_with(with_rows(network, mixed, names))
+        if not rows:
+            raise NststabError(f"{path} is a network of one style, to which none can be added")
+        trainer.begin_with(with_rows(network, torch.stack(list(_rows_for(names, network, loss, photo))), names))
     elif not trainer.load(path, names):
         raise FileNotFoundError(f"no such state of a training: {path}")
+
+
+def _rows_for(
+    names: Sequence[str], network: TransformationNetwork, loss: NetworkLoss, photo: Tensor
+) -> Iterator[Tensor]:
+    """Weights (S,) of the network's rows that each of `names` begins with: its own, or the one that is nearest to it.
+
+    That is the one in which `photo` has the least style loss for it.
+    """
+    rows, each = network.config.styles, torch.eye(network.config.rows, device=photo.device)
+    with torch.no_grad():
+        drawn = [network(photo, None, one[None]) for one in each]
+    for number, name in enumerate(names):
+        if name in rows:
+            yield each[rows.index(name)]
+        elif name == PHOTOGRAPH:
+            yield each.mean(0)
+        else:
+            style = torch.tensor([number], device=photo.device)
+            with torch.no_grad():
+                losses = [float(loss.painted(one, photo, style)["style"]) for one in drawn]
+            nearest = min((value, row) for row, value in enumerate(losses) if rows[row] != PHOTOGRAPH)[1]
+            log.info(f"{name} begins as {rows[nearest]}")
+            yield each[nearest]

@@ -25,6 +25,7 @@ from nststab.engines.torch_engine import autocast
 from nststab.errors import NststabError
 from nststab.listener import Listener, reported
 from nststab.losses import StyleTarget, content_loss, gram, shift_loss, style_loss
+from nststab.networks.rows import is_row
 from nststab.networks.transformation import TransformationNetwork
 from nststab.report.sheet import contact_sheet
 from nststab.settings import LossSettings
@@ -169,10 +170,13 @@ class NetworkTrainer:
     def _optimizers(self, names: Sequence[str]) -> None:
         """Muon for the convolutions but the last, Adam for the rest, in the order of `names`."""
         parameters = dict(self.network.named_parameters())
-        self._convolutions = [name for name in names if parameters[name].ndim == 4 and not name.startswith("output")]
-        self._rest = [name for name in names if name not in self._convolutions]
-        self._muon = Muon([parameters[name] for name in self._convolutions])
-        self._adam = torch.optim.Adam([parameters[name] for name in self._rest], betas=(0.9, 0.99))
+        for name, value in parameters.items():
+            value.requires_grad_(is_row(name) or not self.settings.only_rows)
+        trained = [name for name in names if parameters[name].requires_grad]
+        self._convolutions = [name for name in trained if parameters[name].ndim == 4 and not name.startswith("output")]
+        rest = [parameters[name] for name in trained if name not in self._convolutions]
+        self._muon = Muon([parameters[name] for name in self._convolutions]) if self._convolutions else None
+        self._adam = torch.optim.Adam(rest, betas=(0.9, 0.99))
 
     def train(self, loss: NetworkLoss, batch: Batch, rate: float) -> dict[str, float] | None:
         """One step on this process' part of a batch; None where the gradient was not finite, and nothing was changed.
@@ -183,8 +187,7 @@ class NetworkTrainer:
         rank, processes = place()
         photos, moved, styles = (one[rank::processes].to(device) for one in (batch.photos, batch.moved, batch.styles))
         part = Batch(photos, moved, batch.offset, styles)
-        for optimizer in (self._muon, self._adam):
-            optimizer.zero_grad(set_to_none=True)
+        self.network.zero_grad(set_to_none=True)
         with autocast(device, self.settings.arithmetic):
             terms = loss(self.network, part)
         torch.autograd.backward(torch.stack(list(terms.values())).sum())
@@ -200,10 +203,10 @@ class NetworkTrainer:
                 raise TrainingDiverged(f"not finite for {self.skipped} steps in a row, at step {self.step}")
             return None
         self.skipped = 0
-        self._muon.param_groups[0]["lr"] = self.settings.learning_rate * rate
-        self._adam.param_groups[0]["lr"] = self.settings.adam_rate * rate
-        self._muon.step()
-        self._adam.step()
+        for optimizer, highest in ((self._muon, self.settings.learning_rate), (self._adam, self.settings.adam_rate)):
+            if optimizer is not None:
+                optimizer.param_groups[0]["lr"] = highest * rate
+                optimizer.step()
         kept = min(self.settings.averaging, self.step / (self.step + 20))  # what it began with is forgotten soon
         for name, value in self.network.state_dict().items():
             self.average[name].lerp_(value, 1 - kept)
@@ -220,7 +223,7 @@ class NetworkTrainer:
     def save(self, path: Path, rows: Sequence[str]) -> None:
         """Writes the state, whole or not at all."""
         parameters = dict(self.network.named_parameters())
-        momentum = [self._muon.state[parameters[name]].get("momentum") for name in self._convolutions]
+        momentum = [self._muon.state[parameters[name]].get("momentum") for name in self._convolutions if self._muon]
         state = {
             "net": self.network.state_dict(),
             "ema": self.average,
@@ -252,6 +255,7 @@ class NetworkTrainer:
             self._optimizers([name for name in state["net"] if name in dict(self.network.named_parameters())])
             parameters = dict(self.network.named_parameters())
             for name, momentum in zip(self._convolutions, state["muon"], strict=True):
+                assert self._muon is not None
                 self._muon.state[parameters[name]]["momentum"] = momentum.to(parameters[name])
             self._adam.load_state_dict(state["adam"])
             for name, value in self.average.items():

@@ -130,6 +130,9 @@ class NetworkSettings(_Computed):
     photograph_weight: float = setting(
         100.0, "Weight of what the row that draws a photograph as it is changes of it.", least=0, decides=False
     )
+    only_rows: bool = setting(
+        False, "Train nothing but each style's own scales and shifts, to add styles to a network.", decides=True
+    )
     averaging: float = setting(0.999, "Part of the averaged weights that a step keeps.", least=0, most=1, decides=False)
     seed: int = setting(0, "Seed of everything random.", least=0, most=2**32 - 1, decides=False)
     precision: Precision = setting(
