@@ -17,6 +17,7 @@ from torch import Tensor
 
 from nststab.cli import group
 from nststab.frames import Frame, Stylizer, as_frames, pictures_of
+from nststab.methods import build
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.vgg import PerceptualNetwork
@@ -75,6 +76,12 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 def cli(arguments: str, **options: Any) -> Result:
     """What `nststab ...` says, and how it ends."""
     return CliRunner().invoke(group, arguments.split(), **options)
+
+
+@pytest.fixture(autouse=True)
+def torch_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch runs the networks where no engine was asked for: compiling for each tiny size takes most of the time."""
+    monkeypatch.setattr(build, "best_engine", lambda *_: "torch")
 
 
 def done(result: Result) -> Result:

@@ -16,6 +16,8 @@ from nststab.engines.onnx_engine import OnnxEngine
 from nststab.engines.openvino_engine import OpenVinoEngine, SignalStack
 from nststab.engines.torch_engine import TorchEngine
 from nststab.errors import NststabError, SettingError
+from nststab.methods.build import best_engine as BEST_ENGINE  # which the suite replaces
+from nststab.methods.build import machine
 from nststab.networks.transformation import KINDS, NetworkConfig, TransformationNetwork
 from nststab.video.images import read_picture, write_picture
 from tests.conftest import done, psnr
@@ -134,3 +136,13 @@ def test_the_command_and_the_painter_take_it(tmp_path: Path) -> None:
     assert (drawn == stored).all()
     with pytest.raises(SettingError, match="engine has no effect on gatys"):
         nststab.stylize(tmp_path / "in.png", tmp_path / "no.png", style="mosaic", method="gatys", engine="openvino")
+
+
+def test_auto_is_openvino_on_a_processor_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert BEST_ENGINE(torch.device("cpu"), "float32") == "openvino"
+    assert BEST_ENGINE(torch.device("cuda"), "float32") == BEST_ENGINE(torch.device("cpu"), "float16") == "torch"
+    monkeypatch.setattr("nststab.methods.build.find_spec", lambda _name: None)
+    assert BEST_ENGINE(torch.device("cpu"), "float32") == "torch"
+    monkeypatch.setattr("nststab.methods.build.best_engine", lambda *_: "openvino")
+    assert machine("cpu", "float32").engine == "openvino"
+    assert machine("cpu", "float32", "torch").engine == "torch"

@@ -221,7 +221,7 @@ def network(styles: tuple[str, ...], assignments: Mapping[str, str], yes: bool, 
     nststab train network painting.jpg --photos PHOTOS -o painting.safetensors --start-from light --only-rows
 
     It is lighter than those of single styles, moves what it draws with the scene, and mixes its styles. The second line
-    is a matter of minutes: the shipped network, with a scale and a shift of the painting's own. A killed run
+    is a matter of minutes: the shipped network with scales and shifts of the painting's own. A killed run
     goes on when the same command is given again, also with other rates, crops or --pictures. Under torchrun each
     process takes its part of every batch.
     """

@@ -70,7 +70,7 @@ class Cast:
         precision: str = "auto",
     ) -> "Cast":
         """All shipped styles by default. Raises SettingError at once for a style without a network for a method."""
-        where = machine(device, precision)
+        where = machine(device, precision, "torch")
         own = dict(stylizers or {})
         if taken := set(own) & set(METHODS):
             raise SettingError(f"stylizers: {', '.join(sorted(taken))} is the name of a method of ours")
@@ -89,7 +89,7 @@ class Cast:
     @cached_property
     def where(self) -> Machine:
         """Device and arithmetic."""
-        return machine(self.device, self.precision)
+        return machine(self.device, self.precision, "torch")
 
     @property
     def pairs(self) -> Iterator[tuple[str, str]]:

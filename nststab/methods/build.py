@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,16 +53,17 @@ class Machine:
         return "bfloat16" if self.precision == "bfloat16" else "float32"
 
 
-def machine(device: str, precision: str, engine: str = "torch") -> Machine:
+def machine(device: str, precision: str, engine: str = "auto") -> Machine:
     """Resolves `auto`; raises NststabError for a device that is not there, SettingError for what is no device."""
-    chosen_engine = MachineSettings(device, precision, engine).engine  # type: ignore[arg-type]
+    MachineSettings(device, precision, engine)  # type: ignore[arg-type]
     chosen = torch.device(_best_device() if device == "auto" else device)
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available[chosen.type]:
         raise NststabError(f"no {chosen.type} device is available here; there is {_best_device()}")
-    if precision == "auto":
-        precision = "float32" if chosen_engine == "onnx" else _best_precision(chosen)
-    result = Machine(chosen, precision, chosen_engine)  # type: ignore[arg-type]
+    best: Any = "float32" if engine == "onnx" else _best_precision(chosen)
+    arithmetic: Any = best if precision == "auto" else precision
+    runs: Any = best_engine(chosen, arithmetic) if engine == "auto" else engine
+    result = Machine(chosen, arithmetic, runs)
     log.debug(f"computing on {result.device.type}, {torch.get_num_threads()} threads")
     return result
 
@@ -70,6 +72,12 @@ def _best_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def best_engine(device: torch.device, precision: Precision) -> EngineName:
+    """OpenVINO where it is installed and can: it takes half of torch's time on a processor."""
+    can = device.type == "cpu" and precision != "float16"
+    return "openvino" if can and find_spec("openvino") else "torch"
 
 
 def _best_precision(device: torch.device) -> Precision:

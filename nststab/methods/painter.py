@@ -61,7 +61,7 @@ class Painter:
         stroke: float = 1.0,
         strength: float = 1.0,
         device: str = "auto",
-        engine: EngineName = "torch",
+        engine: EngineName | Literal["auto"] = "auto",
         precision: Precision | Literal["auto"] = "auto",
         work_size: int | Literal["full"] = 640,
         bgr: bool = False,

@@ -101,7 +101,11 @@ class MachineSettings(Settings):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = setting(
         "auto", "Arithmetic of the networks; auto takes what is fast on the device.", decides=False
     )
-    engine: Literal["torch", "openvino", "onnx"] = setting("torch", "What runs recurrent and independent.")
+    engine: Literal["auto", "torch", "openvino", "onnx"] = setting(
+        "auto",
+        "What runs recurrent and independent; auto takes OpenVINO on a processor where it is installed.",
+        decides=False,
+    )
 
 
 @dataclass(frozen=True)

@@ -346,6 +346,7 @@ def _identity(
         methods={name: content_hash(source_file(name)) if ":" in name else None for name in methods},
         device=where.device.type,
         arithmetic=where.precision,
+        engine=where.engine,
         style=[source.identity for source in style.sources],
         masks=[content_hash(mask.pictures or mask.path) for mask in clip.masks],
         input=f"{clip.path.name} ({content_hash(clip.pictures or clip.path)})",

@@ -267,7 +267,7 @@ class _ClipJob:
             method = getattr(stylizer, "__name__", type(stylizer).__name__)
             own = checked(method, stylizer)
         settings.check((method,))
-        if settings.engine != "torch" and method not in FEED_FORWARD:
+        if settings.engine != "auto" and method not in FEED_FORWARD:
             raise SettingError(f"engine has no effect on {method}")
         if settings.precision == "float16" and method in OPTIMISERS:
             raise SettingError(f"precision: float16 has not the range for {method}")
@@ -443,6 +443,7 @@ class _ClipJob:
             method=self.method,
             device=self.where.device.type,
             arithmetic=self.where.optimizing if self.method in OPTIMISERS else self.where.precision,
+            engine=self.where.engine if self.method in FEED_FORWARD else None,
             style=[source.identity for source in self._sources],
             own=None if self.own is None else content_hash(source_file(self.method)),
             masks=[content_hash(mask.pictures or mask.path) for mask in clip.masks],
