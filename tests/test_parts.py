@@ -3,17 +3,20 @@
 import os
 import subprocess
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import av
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import nststab
 from nststab.engines.torch_engine import TorchEngine
 from nststab.errors import NststabError, SettingError
 from nststab.frames import Frame
+from nststab.losses import LossSettings, style_target
 from nststab.measure.stability import StabilityMeter
 from nststab.methods.deflicker import Deflicker
 from nststab.methods.settings import OptimizationSettings
@@ -24,8 +27,9 @@ from nststab.storage.parts import Parts
 from nststab.tasks.compare import Comparison
 from nststab.tasks.settings import CompareSettings
 from nststab.tasks.stylize import Stylized
+from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
-from tests.conftest import moving_picture
+from tests.conftest import moving_picture, rand, save_networks, tiny_state_dict
 from tests.test_video import make_clip
 
 TIMES = [40 * n + (n % 3) * 9 for n in range(14)]  # milliseconds, uneven
@@ -241,11 +245,17 @@ def test_a_comparison_has_the_same_frames_and_figures(
     tmp_path: Path, methods: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     film = film_with_a_cut(tmp_path, frames=14, cut=5)
-    gatys = OptimizationSettings(iterations=(2,))
-    settings = CompareSettings(gatys=gatys if "gatys" in methods else OptimizationSettings())
+    style, vgg = tmp_path / "style", tmp_path / "vgg.safetensors"
+    style.mkdir()
+    save_file(tiny_state_dict(), vgg)
+    save_networks(
+        style, style_target(PerceptualNetwork(tiny_state_dict()), rand(1, 3, 32, 32), LossSettings().style_layers)
+    )
+    gatys = OptimizationSettings(vgg_weights=vgg)
+    settings = CompareSettings(gatys=replace(gatys, iterations=(2,)) if "gatys" in methods else gatys)
 
     def compared(name: str) -> Comparison:
-        return nststab.compare(film, tmp_path / name, style="mosaic", methods=methods, settings=settings, device="cpu")
+        return nststab.compare(film, tmp_path / name, style=style, methods=methods, settings=settings, device="cpu")
 
     whole = compared("whole.mp4")
     update, measured = StabilityMeter.update, 0
