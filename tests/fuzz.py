@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import av
 import numpy as np
 import torch
+import torch._dynamo  # which the first step of an optimiser imports, for seconds
 from safetensors.torch import save_file
 
 import nststab.cli.compare

@@ -74,9 +74,9 @@ def test_the_commands_are_those_of_the_manual() -> None:
     names = [" ".join(path) for path, command in COMMANDS.items() if not isinstance(command, click.Group)]
     assert ", ".join(names) == (
         "stylize, optimize, preview, compare, evaluate stability, evaluate speed, evaluate gram-trace, evaluate "
-        "distortions, evaluate theorem, evaluate drift, evaluate shift, deflicker, score, study collect, study make, "
-        "study pack, study serve, train average, train image, train network, train style, train video, flow "
-        "estimate, flow mask, flow show, export, styles, doctor, demo"
+        "distortions, evaluate theorem, evaluate drift, evaluate shift, deflicker, score, study collect, study "
+        "make, study pack, study serve, figure, train average, train image, train network, train style, train "
+        "video, flow estimate, flow mask, flow show, export, styles, doctor, demo"
     )
 
 

@@ -152,7 +152,7 @@ def test_a_report_shows_it_beside_the_input() -> None:
         ("nowhere:paint", "nowhere:paint: there is no module nowhere, neither installed nor in "),
         ("painters:paint", "painters:paint: painters has no paint"),
         ("painters:number", "painters:number: expected something to call, got an int"),
-        ("painters:", "expected a method of one's own as module:callable"),
+        ("painters:", "expected something of one's own as module:callable"),
         ("painters:short", "painters:short ends after 4 frames, before the input"),
         ("painters:small", r"painters:small: expected a frame of \(1, 3, 40, 48\), got \(1, 3, 39, 48\)"),
         ("painters:wide", r"painters:wide: expected values in \[0, 1\], got 1"),
@@ -184,7 +184,7 @@ def test_scores_are_objects() -> None:
     settings = ScoreSettings(vgg_weights=VGG, gaps=(1, 2))
     scores = nststab.score("clip", ["clip"], settings=settings, device="cpu")
     (clip,) = scores.clips
-    assert (clip.rank, clip.name, scores.frames, scores.shots) == (1, "clip", 5, 1)
+    assert (clip.rank, clip.name, scores.frames, scores.shots) == (None, "clip", 5, 1)  # without style none has a rank
     assert clip.score.stability.ssim == scores.input.stability.ssim
     assert scores.json()["clips"][0]["warp_errors"].keys() == {"1", "2"}
     assert scores.table().splitlines()[-1].split()[0] == "clip"

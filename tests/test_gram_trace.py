@@ -425,19 +425,19 @@ def test_the_traces_of_a_card_stand_for_a_picture(run: Run, tiny_vgg: Perceptual
     from nststab.networks import perceptual
 
     monkeypatch.setattr(perceptual, "perceptual_weights", lambda: Path("vgg.safetensors"))
-    save_style(Path("candy"), 3, tiny_vgg, picture=False)
-    command = "evaluate gram-trace road --styles candy --precision float32 --limit 2 -o out"
+    save_style(Path("unshipped"), 3, tiny_vgg, picture=False)
+    command = "evaluate gram-trace road --styles unshipped --precision float32 --limit 2 -o out"
     for content in (None, "{", '{"gram_trace": {"relu1_1": 3}}'):
         if content:
-            Path("candy/card.json").write_text(content)
+            Path("unshipped/card.json").write_text(content)
         result = run(command)
         assert result.exit_code == 2
         (line,) = result.stderr.splitlines()
         assert line == (
-            "Error: the style candy/ has no Gram trace: candy holds neither image.jpg nor a card.json with gram_trace "
-            "at relu1_1 and relu2_1"
-        ).replace("candy/", "candy")
-    Path("candy/card.json").write_text('{"gram_trace": {"relu1_1": 3, "relu2_1": 40.5}}')
+            "Error: the style unshipped has no Gram trace: unshipped holds neither image.jpg nor a card.json with "
+            "gram_trace at relu1_1 and relu2_1"
+        )
+    Path("unshipped/card.json").write_text('{"gram_trace": {"relu1_1": 3, "relu2_1": 40.5}}')
     result = run(command)
     assert result.exit_code == 0, result.output
     (row,) = results("out")["rows"]

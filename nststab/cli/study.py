@@ -53,7 +53,7 @@ class _NamedClip(click.ParamType):  # type: ignore[type-arg]
 @click.group("study", cls=NearestGroup)
 @verbosity_options
 def command() -> None:
-    """Ask people which of two clips flickers more, as in the paper's Table 3.
+    """Ask people which of two clips flickers more, as in Table 3.
 
     \b
     nststab study make --input clip.mp4 --clips ours=a.mp4 theirs=b.mp4 --style painting.jpg -o STUDY
