@@ -22,6 +22,9 @@ def command(
     """Draw a figure of Gupta et al. 2017 for a paper, of STYLIZED, which any program made of ORIGINAL.
 
     \b
+    nststab figure 9 clip.mp4 mine.mp4 theirs.mp4 -o figure9
+
+    \b
     7   something is seen, hidden, and seen again: is it painted the same?
     8   where the optical flow is trusted and wrong
     9   consecutive crops, the least and the most stable, with PSNR and SSIM
