@@ -187,7 +187,7 @@ def test_what_is_cited_is_written_as_csv_latex_and_figure(run: Run, tiny_vgg: Pe
     (pair,) = content["differences"]
     assert (pair["clips"], pair["ssim"] < 0, pair["p"] < 0.5) == (["loud", "quiet"], True, True)
     assert run("film loud --figure plane -y").exit_code == 2  # style must be measured for it
-    assert "two outputs name the same file" in run("film loud --csv a --latex a").stderr
+    assert "--csv and --latex name the same file, a" in run("film loud --csv a --latex a").stderr
 
 
 def test_a_clip_that_lags_is_named_with_its_lag(run: Run) -> None:

@@ -1,6 +1,7 @@
 """nststab score."""
 
 from collections.abc import Callable, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -135,13 +136,12 @@ def command(original: Path, stylized: tuple[Path, ...], json_file: str | None, *
     clips = (original, *stylized)
     check_html(options, clips)
     outputs = _outputs(json_file, options)
-    for file in outputs:
+    for _, file in outputs:
         check_written(file, clips)
         refuse_overwriting(Path(file), options["yes"])
-    named = [str(Path(file).absolute()) for file in (*outputs, *([options["html"]] if options["html"] else []))]
-    for file in named:
-        if named.count(file) > 1:
-            raise click.UsageError(f"two outputs name the same file, {file}")
+    for (first, file), (second, other) in combinations([*outputs, *_report(options)], 2):
+        if Path(file).absolute() == Path(other).absolute():
+            raise click.UsageError(f"{first} and {second} name the same file, {other}")
     from nststab.measure.scores import Scores
     from nststab.methods.plugin import load_callable
     from nststab.storage.durable import write_durably
@@ -183,9 +183,14 @@ def command(original: Path, stylized: tuple[Path, ...], json_file: str | None, *
         raise click.ClickException("; ".join(failed))
 
 
-def _outputs(json_file: str | None, options: dict[str, Any]) -> list[str]:
-    """The files that are written beside the report."""
-    files = [options["csv_file"], options["latex_file"], None if json_file == STANDARD else json_file]
+def _outputs(json_file: str | None, options: dict[str, Any]) -> list[tuple[str, str]]:
+    """The files that are written beside the report, each after its option."""
+    files = [("--json", None if json_file == STANDARD else json_file)]
+    files += [("--csv", options["csv_file"]), ("--latex", options["latex_file"])]
     if options["figure"] is not None:
-        files += [f"{options['figure']}{suffix}" for suffix in (".png", ".svg")]
-    return [file for file in files if file is not None]
+        files += [("--figure", f"{options['figure']}{suffix}") for suffix in (".png", ".svg")]
+    return [(option, file) for option, file in files if file is not None]
+
+
+def _report(options: dict[str, Any]) -> list[tuple[str, str]]:
+    return [] if options["html"] is None else [("--html", options["html"])]
