@@ -22,11 +22,11 @@ _FLAGS = (
 
 
 @contextmanager
-def browser() -> Iterator[Chrome]:
-    """A headless Chromium that keeps what the console and the network say."""
+def browser(*flags: str) -> Iterator[Chrome]:
+    """A headless Chromium that keeps what the console and the network say; `flags` are of its own."""
     options = ChromeOptions()
     options.binary_location = BROWSER or ""
-    for flag in _FLAGS.split():
+    for flag in (*_FLAGS.split(), *flags):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = Chrome(options, Service(DRIVER))

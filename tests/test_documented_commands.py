@@ -175,7 +175,13 @@ def test_no_two_commands_of_a_document_write_to_one_output(page: Path) -> None:
 @pytest.mark.usefixtures("folder")
 def test_a_documented_command_does_not_fail(words: list[str]) -> None:
     arguments = words[1:]
-    if "-" in arguments or arguments[0] in ("demo", "doctor", "export", "figure"):  # which have tests of their own
+    if "-" in arguments or arguments[0] in (
+        "demo",
+        "doctor",
+        "export",
+        "figure",
+        "web",
+    ):  # they have tests of their own
         arguments.append("--help")
     elif " ".join(arguments).startswith(_PLANNED) and "--help" not in arguments:
         arguments.append("--plan")

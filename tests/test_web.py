@@ -1,0 +1,219 @@
+"""`nststab web` in a real browser, with a camera that shows a clip: painted as torch does, steady, and to itself."""
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+from torch import Tensor
+
+from nststab.cli import group
+from nststab.color import preserve_flat
+from nststab.errors import SettingError
+from nststab.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from nststab.networks.rows import PHOTOGRAPH, Look
+from nststab.networks.transformation import NetworkConfig, TransformationNetwork
+from nststab.tasks.web import HEADERS, site_server, write_site
+from nststab.video.images import write_picture
+from tests import browser as tools
+from tests.conftest import moving_picture, psnr
+
+needs_browser = pytest.mark.skipif(bool(tools.MISSING), reason=tools.MISSING or "there is one")
+ROWS = (PHOTOGRAPH, "waves@256", "waves@512", "tiles@256")
+HEIGHT, WIDTH = 48, 64
+
+
+def saved(path: Path) -> None:
+    torch.manual_seed(0)
+    network = TransformationNetwork(NetworkConfig(True, (4, 6, 8), 1, 16, "light", ROWS))
+    with torch.no_grad():
+        network.get_parameter("encoder.0.convolution.weight")[:, 3:] *= 0.1  # trained ones forget, too
+        for name, value in network.named_parameters():
+            if "normalization" in name:
+                value.add_(0.3 * torch.randn(value.shape))
+    save_checkpoint(path, Checkpoint(network))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A site, the network of its page, a picture, and a camera's clip that stands still for a second and then moves."""
+    folder = tmp_path_factory.mktemp("web")
+    saved(folder / "net.safetensors")
+    write_site(folder / "site", style=[folder / "net.safetensors"])
+    write_picture(folder / "still.png", moving_picture(0, HEIGHT, WIDTH))
+    frames = [moving_picture(0, HEIGHT, WIDTH)] * 20
+    with (folder / "camera.mjpeg").open("wb") as file:
+        for frame in frames:
+            write_picture(folder / "frame.jpg", frame)
+            file.write((folder / "frame.jpg").read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def driver(folder: Path) -> Iterator[Chrome]:
+    """The page, served, in a browser whose camera shows the clip."""
+    camera = f"--use-file-for-fake-video-capture={folder / 'camera.mjpeg'}"
+    with (
+        site_server(folder / "site", 0) as server,
+        tools.browser("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", camera) as chrome,
+    ):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        chrome.get(f"http://localhost:{server.server_port}/")
+        tools.wait(lambda: status(chrome).startswith("Runs by WebAssembly"), "the network is loaded")
+        yield chrome
+        server.shutdown()
+
+
+def status(driver: Chrome) -> str:
+    return driver.find_element(By.ID, "status").text
+
+
+def painted(driver: Chrome) -> int:
+    return int(driver.execute_script("return document.documentElement.dataset.frames ?? 0"))
+
+
+def shown(driver: Chrome, wipe: float = 0) -> tuple[int, Tensor]:
+    """How many frames were painted, and what is shown, (1, 3, H, W); with a wipe of 1 the input."""
+    frames, width, height, values = driver.execute_script(
+        """
+        const wipe = document.getElementById("wipe"), view = document.getElementById("view");
+        wipe.value = arguments[0];
+        wipe.dispatchEvent(new Event("input"));
+        const copy = new OffscreenCanvas(view.width, view.height).getContext("2d", {willReadFrequently: true});
+        copy.drawImage(view, 0, 0);
+        wipe.value = 0;
+        const frames = Number(document.documentElement.dataset.frames);
+        return [frames, view.width, view.height, [...copy.getImageData(0, 0, view.width, view.height).data]];
+        """,
+        wipe,
+    )
+    rgba = torch.tensor(values).view(1, height, width, 4).permute(0, 3, 1, 2)
+    return frames, rgba[:, :3] / 255
+
+
+def set_control(driver: Chrome, name: str, value: float | str) -> None:
+    driver.execute_script(
+        "const one = document.getElementById(arguments[0]); one.value = arguments[1];"
+        "one.dispatchEvent(new Event('input')); one.dispatchEvent(new Event('change'));",
+        name,
+        value,
+    )
+
+
+def pause(driver: Chrome) -> None:
+    driver.find_element(By.ID, "pause").click()
+
+
+def drawn(folder: Path, frame: Tensor, times: int, styles: dict[str, float]) -> Tensor:
+    """What torch makes of a still after so many frames."""
+    network = load_checkpoint(folder / "net.safetensors").network.eval()
+    weights, before = Look(styles).weights(ROWS)[None], None
+    with torch.no_grad():
+        for _ in range(times):
+            before = network(frame, before, weights)
+    assert before is not None
+    return preserve_flat(before, frame)
+
+
+@needs_browser
+def test_a_picture_is_painted_as_torch_does_and_the_controls_work(driver: Chrome, folder: Path) -> None:
+    driver.find_element(By.ID, "file").send_keys(str(folder / "still.png"))
+    tools.wait(lambda: painted(driver) >= 5, "a picture is painted")
+    pause(driver)
+    frames, made = shown(driver)
+    _, given = shown(driver, 1)
+    assert psnr(given[..., :-2], moving_picture(0, HEIGHT, WIDTH)[..., :-2]) > 45  # the wipe's line is at the right
+    assert psnr(made, drawn(folder, moving_picture(0, HEIGHT, WIDTH), frames, {"waves": 1})) > 35
+    set_control(driver, "other", "tiles")
+    set_control(driver, "mix", 0.5)
+    pause(driver)
+    tools.wait(lambda: painted(driver) >= frames + 8, "it goes on with two styles")
+    mixed = drawn(folder, moving_picture(0, HEIGHT, WIDTH), 20, {"waves": 0.5, "tiles": 0.5})
+    assert psnr(shown(driver)[1], mixed) > 35
+    set_control(driver, "strength", 0)
+    after = painted(driver)
+    tools.wait(lambda: painted(driver) >= after + 3, "it goes on without strength")
+    assert psnr(shown(driver)[1], moving_picture(0, HEIGHT, WIDTH)) > 45
+    set_control(driver, "strength", 0.5)
+    after = painted(driver)
+    tools.wait(lambda: painted(driver) >= after + 3, "it goes on with half of it")
+    assert 10 < psnr(shown(driver)[1], moving_picture(0, HEIGHT, WIDTH)) < 45
+    set_control(driver, "strength", 1)
+    set_control(driver, "mix", 0)
+    driver.find_element(By.ID, "stop").click()
+
+
+@needs_browser
+def test_the_camera_is_steady_and_the_page_keeps_to_itself(driver: Chrome, folder: Path) -> None:
+    driver.find_element(By.ID, "camera").click()
+    tools.wait(lambda: painted(driver) >= 30, "the camera is painted", 180)
+    pause(driver)
+    frames, made = shown(driver)
+    _, given = shown(driver, 1)
+    given[..., -2:] = given[..., -3:-2]  # the wipe's line
+    assert psnr(made[..., :-8], drawn(folder, given, frames, {"waves": 1})[..., :-8]) > 35
+    assert float(driver.find_element(By.ID, "flicker").text) < 0.5
+    pause(driver)
+    heap = "return performance.memory.usedJSHeapSize"
+    before = driver.execute_script(heap)
+    tools.wait(
+        lambda: painted(driver) >= frames + 40, f"forty frames more: {driver.find_element(By.ID, 'controls').text}"
+    )
+    assert driver.execute_script(heap) < before + 20e6
+    driver.find_element(By.ID, "record").click()
+    after = painted(driver)
+    tools.wait(lambda: painted(driver) >= after + 2, "it records", 180)
+    driver.find_element(By.ID, "record").click()
+    tools.wait(lambda: driver.find_element(By.ID, "record").text == "Record", "the recording is saved")
+    assert driver.execute_script("return crossOriginIsolated")
+    assert [text for text in tools.said(driver) if not text.endswith("No available adapters.")] == []  # of a GPU
+    origin = driver.current_url
+    assert [url for url in tools.requested(driver) if not url.startswith((origin, f"blob:{origin}"))] == []
+
+
+@needs_browser
+def test_the_page_weighs_rows_as_the_library_does(driver: Chrome) -> None:
+    for styles, stroke in (({"waves": 1.0}, 1.0), ({"waves": 0.25, "tiles": 0.75}, 0.7), ({"waves": 1.0}, 2.0)):
+        made = driver.execute_async_script(
+            "import('./look.js').then(look => arguments[3]([...look.weights(...[...arguments].slice(0, 3))]))",
+            list(ROWS),
+            styles,
+            stroke,
+        )
+        np.testing.assert_allclose(made, Look(styles, stroke).weights(ROWS), atol=1e-6)
+
+
+def test_the_server_sends_what_threads_need_to_this_machine_alone(folder: Path) -> None:
+    with site_server(folder / "site", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert server.server_address[0] == "127.0.0.1"
+        with urlopen(f"http://127.0.0.1:{server.server_port}/runtime/ort.webgpu.min.mjs") as answer:
+            assert {name: answer.headers[name] for name in HEADERS} == HEADERS
+            assert answer.headers["Content-Type"] == "text/javascript"
+        with pytest.raises(SettingError, match=f"port: {server.server_port} cannot be used"):
+            site_server(folder / "site", server.server_port)
+        server.shutdown()
+    site: Any = json.loads((folder / "site/models.json").read_text())
+    assert site == [{"file": "models/0.onnx", "rows": list(ROWS), "recurrent": True}]
+    assert (folder / "site/runtime/ort-wasm-simd-threaded.asyncify.wasm").read_bytes()[:4] == b"\0asm"
+    assert "MIT License" in (folder / "site/runtime/LICENSE").read_text()
+
+
+def test_what_cannot_be_is_told(folder: Path) -> None:
+    for arguments, message in (
+        (["web"], "say --serve to see the page, or -o FOLDER"),
+        (["web", "-o", str(folder / "site")], "exists; say -y to overwrite it"),
+        (["web", "-o", str(folder / "new"), "mosaik"], "no style is named 'mosaik'; did you mean mosaic"),
+    ):
+        result = CliRunner().invoke(group, arguments)
+        assert result.exit_code == 2
+        assert message in result.stderr
+    assert not (folder / "new").exists()
