@@ -172,3 +172,22 @@ def collect(folder: Path, codes: tuple[str, ...]) -> None:
     say(f"{folder}: {found.new} new answers from {found.codes} code{'s' * (found.codes != 1)}")
     if found.refused:
         raise click.ClickException("; ".join(found.refused))
+
+
+@command.command("results", cls=SettingsCommand, short_help="What people saw, beside the paper's Table 3.")
+@_FOLDER
+@click.option("-o", "--output", metavar="OUT", help="Where the results go.  [default: the folder results in STUDY]")
+@click.option("--no-measures", is_flag=True, help="Do not score the clips, which says what measure knew.")
+@verbosity_options
+def results(folder: Path, output: str | None, no_measures: bool) -> None:
+    """Say what people answered so far: tables, figure, JSON, LaTeX and a report to look at.
+
+    Majorities by video as in Table 3 of Gupta et al. 2017, beside its cells where clips are called recurrent,
+    independent and ruder; answers, exact binomial intervals, agreement, strengths; and how often each measure of
+    `nststab score` names the clip that people chose. Who failed a catch pair is left out and counted apart.
+    """
+    from nststab.study.results import results as find
+
+    found = find(folder, output, measures=not no_measures, progress=console_listener())
+    click.echo(found.table())
+    say(f"{Path(output or folder / 'results')}/report.html")

@@ -1,6 +1,6 @@
 """People as the measure, as in Table 3 of Gupta et al. 2017: blind pairs of clips, a page that asks, what it found.
 
-`make_study`, `StudyServer`, `pack_study` and `collect` are loaded when they are asked for.
+`make_study`, `StudyServer`, `pack_study`, `collect` and `results` are loaded when they are asked for.
 """
 
 from importlib import import_module
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from nststab.study.answers import collect
     from nststab.study.make import make_study
     from nststab.study.page import pack_study
+    from nststab.study.results import results
     from nststab.study.serve import StudyServer
 
 _MODULES = {
@@ -17,8 +18,9 @@ _MODULES = {
     "collect": "answers",
     "make_study": "make",
     "pack_study": "page",
+    "results": "results",
 }
-__all__ = ["StudyServer", "collect", "make_study", "pack_study"]
+__all__ = ["StudyServer", "collect", "make_study", "pack_study", "results"]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,6 +14,7 @@ from nststab.errors import NststabError
 from nststab.study.design import Study, read_study
 
 FILE = "answers.sqlite"
+_DURABLE = "FULL"  # also where the machine is lost just after
 CHOICES = "asb"  # the clip on the left, about the same, the clip on the right
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS people (
@@ -71,7 +72,7 @@ class Answers:
     def _open(self) -> Iterator[sqlite3.Connection]:
         try:
             with closing(sqlite3.connect(self._path, timeout=30)) as database, database:
-                database.execute("PRAGMA synchronous = FULL")
+                database.execute(f"PRAGMA synchronous = {_DURABLE}")
                 yield database
         except sqlite3.DatabaseError as error:
             raise OSError(errno.EIO, str(error), str(self._path)) from error
