@@ -105,8 +105,8 @@ def make(
     )
     pairs = sum(trial.kind == "pair" for trial in made.trials)
     say(
-        f"{output}: {pairs} pairs of {len(made.scenes)} clips; each person sees {max(map(len, made.sheets))} "
-        f"with the catch pairs, in about {minutes(made)} min"
+        f"{output}: {pairs} pairs; each person sees {max(map(len, made.sheets))} with the catch pairs, in about "
+        f"{minutes(made)} min"
     )
 
 
