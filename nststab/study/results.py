@@ -243,15 +243,12 @@ class Results:
 
     def findings(self) -> list[str]:
         """The paper's comparison in sentences."""
-        sentences = []
-        for one in self.compared:
-            if one.first == self.study.clips[0]:
-                decided = one.videos[FIRST] + one.videos[SECOND]
-                sentences.append(
-                    f"{QUESTIONS[one.question]} {one.first} on {one.videos[FIRST]}, {one.second} on "
-                    f"{one.videos[SECOND]} of {decided + one.videos[SAME]} videos."
-                )
-        return sentences
+        return [
+            f"{QUESTIONS[one.question]} Of {sum(one.videos)} video{'s' * (sum(one.videos) != 1)}: {one.first} "
+            f"{one.videos[FIRST]}, {one.second} {one.videos[SECOND]}, neither {one.videos[SAME]}."
+            for one in self.compared
+            if one.first == self.study.clips[0]
+        ]
 
     def json(self) -> dict[str, Json]:
         """All figures, answers by random number, and what decides them."""
@@ -376,7 +373,6 @@ class Results:
                 above.set_yticks(
                     range(len(pairs)), [f"{first} : {second}" for first, second in pairs], parse_math=False
                 )
-                above.invert_yaxis()
                 own = self.strengths[question]
                 for row, clip in enumerate(self.study.clips):
                     low, high = own.intervals[clip]
@@ -385,7 +381,8 @@ class Results:
                 below.axvline(0, color="#808080", linewidth=0.6)
                 below.set_xlabel("strength (log odds)")
                 below.set_yticks(range(len(self.study.clips)), self.study.clips, parse_math=False)
-                below.invert_yaxis()
+            for first in axes[:, 0]:  # its rows are those of the others too
+                first.invert_yaxis()
 
 
 def results(
