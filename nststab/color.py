@@ -37,6 +37,7 @@ def preserve_color(stylized: Tensor, content: Tensor) -> Tensor:
 
 FULL_CONTRAST = 0.1  # standard deviation of the luminance, of which ordinary frames have 0.14 to 0.27
 RADIUS_OF = 216  # pixels of the longest side to one of the square around a pixel: 2 in a frame of 432
+_STRIP = 4_000_000  # pixels that are worked on at a time
 BLACK, LIGHT = 0.02, 0.1  # luminance below which an area is left black, and above which it is painted
 
 
@@ -49,13 +50,22 @@ def preserve_flat(stylized: Tensor, content: Tensor) -> Tensor:
     content. An ordinary frame is the network's to the bit, but for its black areas. Steady in time, as it depends on
     the content alone.
     """
-    seen = luminance(content)  # (N, 1, H, W)
+    height, width = content.shape[-2:]
+    radius = max(1, round(max(height, width) / RADIUS_OF))
+    step = max(1, _STRIP // width)
+    strips = [slice(low, min(height, low + step)) for low in range(0, height, step)]
+    seen = torch.cat([luminance(content[:, :, rows]) for rows in strips], dim=2)  # (N, 1, H, W)
     contrast = _smoothstep(seen.std(dim=(2, 3), keepdim=True, correction=0), 0.0, FULL_CONTRAST)
-    faded = torch.where(contrast < 1, torch.lerp(content.mean(dim=(2, 3), keepdim=True), stylized, contrast), stylized)
-    radius = max(1, round(max(content.shape[-2:]) / RADIUS_OF))
-    brightest = F.max_pool2d(seen, 2 * radius + 1, 1, radius)
-    light = _around(_smoothstep(brightest, BLACK, LIGHT), radius)
-    return torch.where(light < 1, torch.lerp(content, faded, light), faded)
+    mean = content.mean(dim=(2, 3), keepdim=True)
+    result = torch.empty_like(stylized)
+    for rows in strips:  # the pictures may be large
+        made, own = stylized[:, :, rows], content[:, :, rows]
+        faded = torch.where(contrast < 1, torch.lerp(mean, made, contrast), made)
+        low = max(0, rows.start - 2 * radius)
+        brightest = _brightest(seen[:, :, low : rows.stop + 2 * radius], radius)
+        light = _around(_smoothstep(brightest, BLACK, LIGHT), radius)[:, :, rows.start - low :][:, :, : made.shape[2]]
+        result[:, :, rows] = torch.where(light < 1, torch.lerp(own, faded, light), faded)
+    return result
 
 
 def _smoothstep(x: Tensor, low: float, high: float) -> Tensor:
@@ -64,9 +74,17 @@ def _smoothstep(x: Tensor, low: float, high: float) -> Tensor:
     return share * share * (3 - 2 * share)
 
 
+def _brightest(x: Tensor, radius: int) -> Tensor:
+    """The greatest value of the square around each pixel: of its columns, then of its rows, as squares may be large."""
+    side = 2 * radius + 1
+    return F.max_pool2d(F.max_pool2d(x, (side, 1), 1, (radius, 0)), (1, side), 1, (0, radius))
+
+
 def _around(x: Tensor, radius: int) -> Tensor:
     """The mean of the square around each pixel, inside the picture."""
-    return F.avg_pool2d(x, 2 * radius + 1, 1, radius, count_include_pad=False)
+    side = 2 * radius + 1
+    columns = F.avg_pool2d(x, (side, 1), 1, (radius, 0), count_include_pad=False)
+    return F.avg_pool2d(columns, (1, side), 1, (0, radius), count_include_pad=False)
 
 
 def luminance(image: Tensor) -> Tensor:

@@ -7,3 +7,7 @@ class NststabError(ValueError):
 
 class SettingError(NststabError):
     """A setting that is wrong, or that contradicts another one."""
+
+
+class MissingFile(NststabError, FileNotFoundError):
+    """A file or folder that was named and is not there."""

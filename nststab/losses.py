@@ -23,6 +23,7 @@ from nststab.warp import warp
 
 Scaling = Literal["energy", "paper"]
 StyleTarget = Mapping[str, Tensor]  # layer -> Gram matrix (1, C, C)
+_TILE = 1024  # pixels of a side of the parts of a style picture
 
 
 def gram(features: Tensor) -> Tensor:
@@ -90,7 +91,7 @@ def content_loss(features: Tensor, target: Tensor, scaling: Scaling = "energy") 
     error = (features - target).float() if features.dtype != torch.float64 else features - target
     per_picture = error.square().mean(dim=(1, 2, 3))
     if scaling == "energy":
-        per_picture = per_picture / _energy(target)
+        per_picture = per_picture / content_energy(target)
     return per_picture.mean()
 
 
@@ -150,9 +151,15 @@ def total_variation(images: Tensor) -> Tensor:
 
 def style_target(network: PerceptualNetwork, image: Tensor, layers: tuple[str, ...]) -> dict[str, Tensor]:
     """Gram matrices (1, C, C) of a style image (1, 3, H, W) at `layers`, computed once and kept."""
+    grams: dict[str, Tensor] = {}
     with torch.no_grad():
-        features = network(image, layers)
-        return {layer: gram(features[layer]) for layer in layers}
+        for tile in network.tiles(image, layers, _TILE):  # it may be large
+            cores = tile.cores(network)
+            for layer in layers:
+                if cores[layer].numel():
+                    part = gram(cores[layer]) * tile.share(layer)
+                    grams[layer] = grams[layer] + part if layer in grams else part
+    return grams
 
 
 def blend(targets: Sequence[StyleTarget], weights: Sequence[float]) -> dict[str, Tensor]:
@@ -260,7 +267,7 @@ class PerceptualLoss:
         return torch.autocast(images.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
 
-def _energy(target: Tensor) -> Tensor:
+def content_energy(target: Tensor) -> Tensor:
     """Mean square of each picture's target (N, C, H, W): (N,), never zero."""
     values = target.float() if target.dtype != torch.float64 else target
     return values.square().mean(dim=(1, 2, 3)).clamp_min(torch.finfo(values.dtype).tiny)

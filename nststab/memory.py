@@ -19,6 +19,11 @@ class Resident(NamedTuple):
     peak: int
 
 
+def gib(count: float) -> str:
+    """A number of bytes in words."""
+    return f"{count / 2**30:.2f} GiB"
+
+
 def resident(proc: Path = Path("/proc")) -> Resident:
     """This process' memory, from Linux' /proc/self/status.
 

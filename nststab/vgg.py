@@ -4,7 +4,9 @@ The paper computes its losses with VGG-19 (VGG-16 in its Figure 3). Which of the
 """
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -83,6 +85,60 @@ def _is_weight(key: str) -> bool:
     return key.startswith("features.") and key.endswith(".weight")
 
 
+@dataclass(frozen=True)
+class Tile:
+    """A part of a picture, and what is around it as far as its features see; made by `PerceptualNetwork.tiles`.
+
+    Attributes:
+        pixels: (N, 3, h, w), the part and what is around it.
+        top, left: where these begin.
+        core: the part's first and last row and column, (top, bottom, left, right).
+        strides: pixels from a feature to the next, of each layer.
+    """
+
+    images: Tensor
+    top: int
+    left: int
+    bottom: int
+    right: int
+    core: tuple[int, int, int, int]
+    strides: Mapping[str, int]
+
+    @property
+    def pixels(self) -> Tensor:
+        return self.of(self.images)
+
+    def of(self, images: Tensor) -> Tensor:
+        """The tile of other pictures of the same size."""
+        return images[:, :, self.top : self.bottom, self.left : self.right]
+
+    def cores(self, network: "PerceptualNetwork", pixels: Tensor | None = None) -> dict[str, Tensor]:
+        """The features of the part alone, of its own pixels or of others in their place."""
+        features = network(self.pixels if pixels is None else pixels, tuple(self.strides))
+        cut = {}
+        for layer, values in features.items():
+            _, _, rows, columns = self.place(layer)
+            top, left = self.top // self.strides[layer], self.left // self.strides[layer]
+            cut[layer] = values[:, :, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+        return cut
+
+    def place(self, layer: str) -> tuple[slice, slice, slice, slice]:
+        """Where the part's features stand among those of the whole."""
+        stride = self.strides[layer]
+        top, bottom, left, right = (edge // stride for edge in self.core)
+        return slice(None), slice(None), slice(top, bottom), slice(left, right)
+
+    def whole(self, layer: str) -> tuple[int, int]:
+        """Rows and columns of the features of the whole."""
+        height, width = self.images.shape[-2:]
+        return height // self.strides[layer], width // self.strides[layer]
+
+    def share(self, layer: str) -> float:
+        """Of the features of the whole those of the part."""
+        (height, width), (_, _, rows, columns) = self.whole(layer), self.place(layer)
+        return float((rows.stop - rows.start) * (columns.stop - columns.start) / (height * width))
+
+
 class TooSmall(NststabError):
     """Images that poolings leave nothing of."""
 
@@ -147,6 +203,41 @@ class PerceptualNetwork(nn.Module):
                 f"these weights have no layer {', '.join(missing)}; they reach {self.layers[0]} to {self.layers[-1]}"
             )
 
+    def reach(self, layers: Collection[str]) -> tuple[int, int]:
+        """After how many pixels the poolings before `layers` begin anew, and, in such steps, how far features see."""
+        stride, around = 1, 0
+        for convolution in self._upto(layers):
+            if convolution.pooled:
+                stride, around = 2 * stride, around + stride
+            around += stride
+        return stride, -(-around // stride) * stride
+
+    def tiles(self, images: Tensor, layers: Collection[str], side: int) -> Iterator[Tile]:
+        """The parts of pictures (N, 3, H, W), `side` pixels each, a multiple of the step of `reach`, for `layers`."""
+        _, around = self.reach(layers)
+        height, width = images.shape[-2:]
+        strides = {layer: self.reach([layer])[0] for layer in layers}
+        for top, left in product(range(0, height, side), range(0, width, side)):
+            bottom, right = min(height, top + side), min(width, left + side)
+            yield Tile(
+                images,
+                max(0, top - around),
+                max(0, left - around),
+                min(height, bottom + around),
+                min(width, right + around),
+                (top, bottom, left, right),
+                strides,
+            )
+
+    def _upto(self, layers: Collection[str]) -> Iterator[_Convolution]:
+        """The convolutions up to the deepest of `layers`."""
+        left = set(layers)
+        for convolution in self._convolutions:
+            if not left:
+                return
+            left.discard(convolution.layer)
+            yield convolution
+
     def forward(self, images: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
         """Features of `images` (N, 3, H, W), RGB in [0, 1], at `layers`: name -> (N, C, H', W').
 
@@ -158,9 +249,7 @@ class PerceptualNetwork(nn.Module):
         self.require(layers)
         features: dict[str, Tensor] = {}
         x = (images - self.mean) / self.std
-        for convolution in self._convolutions:
-            if len(features) == len(set(layers)):
-                break
+        for convolution in self._upto(layers):
             if convolution.pooled:
                 if min(x.shape[-2:]) < 2:
                     size = f"{images.shape[-1]}x{images.shape[-2]}"

@@ -38,6 +38,7 @@ LAYERS = {
     "listener": 5,
     "losses": 5,
     "memory": 5,
+    "tiled_loss": 5,
     "metrics": 5,
     "settings": 5,
     "shots": 5,

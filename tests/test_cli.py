@@ -1,5 +1,6 @@
 """The command line's help, names, defaults and messages; what the commands do is tested in test_cli_*.py."""
 
+import re
 import resource
 import subprocess
 import sys
@@ -214,22 +215,41 @@ def test_the_options_of_the_optimisers_stand_apart(name: str) -> None:
         assert f"\n  {flag}" in shared
 
 
-def test_an_output_that_exists_is_refused_before_torch_is_imported() -> None:
+def test_an_output_that_exists_is_refused_before_torch_is_imported(tmp_path: Path) -> None:
     commands = (
-        "stylize {} -o {} --style mosaic",
-        "optimize {} {} -o {}",
-        "compare {} -o {} --style mosaic",
-        "deflicker {} {} -o {}",
-        "train image {} --photos . -o {}",
-        "train average {} {} -o {}",
+        "stylize {file} -o {file} --style mosaic",
+        "optimize {file} {file} -o {file}",
+        "compare {file} -o {file} --style mosaic",
+        "compare {file} -o new.mp4 --html {page}",
+        "deflicker {file} {file} -o {file}",
+        "train image {file} --photos . -o {file}",
+        "train average {file} {file} -o {file}",
+        "train network {file} --photos . -o {file}",
+        "train style {file} --photos . -o {folder}",
+        "evaluate speed -o {folder}",
+        "evaluate stability --davis . -o new --html {page}",
+        "score {file} {file} --json {page}",
+        "score {file} {file} --html {page}",
+        "flow estimate {file} -o {folder}",
+        "flow mask {file} {file} -o {file}",
+        "flow show {file} -o {file}",
+        "styles {file} --sheet {file}",
+        "demo -o {file}",
+        "export mosaic -o {file}",
     )
+    names = {name: tmp_path / name for name in ("file", "folder", "page.html")}
+    names["folder"].mkdir()
+    for path in (names["file"], names["page.html"], names["folder"] / "results.json"):
+        path.write_text("mine")
     script = (
         "import sys; from click.testing import CliRunner; from nststab.cli import group\n"
         "for command in sys.argv[1:]: print(CliRunner().invoke(group, command.split()).stderr, 'torch' in sys.modules)"
     )
-    given = [command.replace("{}", __file__) for command in commands]
+    given = [one.format(file=names["file"], folder=names["folder"], page=names["page.html"]) for one in commands]
     said = subprocess.run([sys.executable, "-c", script, *given], capture_output=True, text=True, check=True).stdout
-    assert said == f"Error: {__file__} exists; say -y to overwrite it\n False\n" * len(commands)
+    told = re.findall(rf"Error: {tmp_path}/\S+ exists; say -y to overwrite it\n False\n", said)
+    assert "".join(told) == said
+    assert len(told) == len(commands)
 
 
 def test_a_long_job_tells_a_pipe_now_and_then_what_is_done(

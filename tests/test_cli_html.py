@@ -258,7 +258,7 @@ def test_an_experiment_goes_on_with_its_report_alone(davis: Run, monkeypatch: py
     assert Path("out/results.json").read_bytes() == results
     assert len(report("out/report.html")["scenes"]) == 2
     assert not Path("out/unfinished").exists()
-    assert "holds results" in davis("-o out --methods independent").stderr
+    assert "results.json exists; say -y" in davis("-o out --methods independent").stderr
 
 
 def test_frames_that_an_earlier_run_did_not_keep_are_made_again(davis: Run, monkeypatch: pytest.MonkeyPatch) -> None:

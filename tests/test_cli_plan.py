@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +15,16 @@ from click.testing import Result
 from safetensors.torch import save_file
 from torch import Tensor
 
+from nststab.frames import Frame
 from nststab.losses import LossSettings, style_target
 from nststab.networks import transformation as networks
 from nststab.networks.transformation import NetworkConfig
 from nststab.tasks import clip_plan
+from nststab.tasks.plan import Seconds
+from nststab.tasks.settings import StylizeSettings
 from nststab.tasks.stylize import opened
 from nststab.vgg import PerceptualNetwork
+from nststab.video.clip import Clip, open_clip
 from nststab.video.images import write_picture
 from tests.conftest import Run, cli, save_networks
 
@@ -119,6 +124,7 @@ def test_the_time_of_a_clip_is_that_of_all_its_frames(run: Run, monkeypatch: pyt
     monkeypatch.setattr(clip_plan, "_iterations", lambda *_: [1.0, 2.0, 3.0])
     monkeypatch.setattr(clip_plan, "flow_seconds", lambda *_: 5.0)
     monkeypatch.setattr("nststab.tasks.flow.flow_seconds", lambda *_: 5.0)
+    monkeypatch.setattr(clip_plan, "moving_seconds", lambda *_: Seconds.of([0.0001]))
     said = rows(run(f"{COMMANDS['ruder']} --plan"))
     assert said["range"] == "26 s to 55 s"  # iterations took 1 to 3 seconds, the flow always 5; a fifth more may come
     assert said["time"] == "36 s, 11 s for each of the frames"  # 7*2, twice 3*2+5
@@ -129,6 +135,29 @@ def test_the_time_of_a_clip_is_that_of_all_its_frames(run: Run, monkeypatch: pyt
     # 7 iterations and, on a quarter of the pixels, 50; a quarter of the size has a side under 32 pixels and is left out
     for scales in (2, 3):
         assert rows(run(f"{COMMANDS['optimize']} --plan --set gatys.scales={scales}"))["time"] == "39 s"
+    monkeypatch.setattr(clip_plan, "moving_seconds", lambda *_: Seconds.of([10.0]))
+    assert rows(run(f"{COMMANDS['ruder']} --plan"))["time"] == "66 s, 21 s for each of the frames"
+
+
+@pytest.mark.parametrize("output", ["o/", "o.mp4", "o.gif", "o.y4m", "-", "o.webm"])
+@pytest.mark.usefixtures("run")
+def test_reading_and_writing_are_measured_on_the_first_frames(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    whole = Clip.frames
+
+    def counted(clip: Clip) -> Iterator[Frame]:
+        for frame in whole(clip):
+            read.append(frame.number)
+            yield frame
+
+    monkeypatch.setattr(Clip, "frames", counted)
+    monkeypatch.setattr(clip_plan, "_MOVED", 2)
+    monkeypatch.setattr(clip_plan, "_LEAST_MOVED", 1)
+    before = tree()
+    seconds = clip_plan.moving_seconds(open_clip("film"), output, StylizeSettings(preserve_color=True), panels=2)
+    assert 0 < seconds.later < 5
+    assert max(read) == 1
+    assert tree() == before
 
 
 # A process of its own between this large one and the command: the system's account begins with the parent's size.

@@ -110,7 +110,7 @@ def test_what_is_said(run: Run) -> None:
     assert said[:2] == ["flow: dis", "7 frames to measure, 48x36"]
     assert said[2].startswith("note: pixels with a flow to be trusted: ")
     assert said[3] == (
-        "note: style was not measured (--style): a clip may be steady because it does little, so none has a rank"
+        "note: no style was named and measured: a clip may be steady because it does little, so none has a rank"
     )
     assert said[4:] == ["out.json"]
     assert run("film loud -q").stderr == ""
@@ -138,7 +138,7 @@ def test_style_is_measured_where_it_is_told(run: Run, tiny_vgg: PerceptualNetwor
     save_checkpoint(Path("style.safetensors"), Checkpoint(TransformationNetwork(config), style))
     result = run("film quiet --style style.safetensors --json out.json")
     assert result.exit_code == 0, result.stderr
-    assert "style was not measured" not in result.stderr
+    assert "no style was named" not in result.stderr
     content = json.loads(Path("out.json").read_text())
     own, made = content["input"]["style_loss"], content["clips"][0]["style_loss"]
     assert [row[0] for row in rows(result)] == ["input", "input,", "input,", "quiet"]
@@ -247,7 +247,7 @@ def test_a_broken_limit_is_named_in_one_line(run: Run) -> None:
         ("film quiet --json film", "film is a folder"),
         ("film quiet --json style.json", "style.json exists; say -y to overwrite it"),
         ("clip.y4m quiet --json clip.y4m -y", "clip.y4m is read by this command"),
-        ("film quiet --flow flows --flow-method dis", "--flow-method has no effect with --flow"),
+        ("film quiet --flow flows --flow-method dis", "--flow-method has no effect where the flow is read"),
     ],
 )
 def test_wrong_usage_is_answered_before_any_work(run: Run, arguments: str, message: str) -> None:

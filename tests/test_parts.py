@@ -112,6 +112,27 @@ def test_a_clip_with_uneven_times_and_sound(tmp_path: Path, suffix: str, monkeyp
     assert keys == [0, 4, 8, 12]
 
 
+@pytest.mark.parametrize("suffix", [".gif", ".y4m"])
+def test_a_file_that_only_grows(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = [n if n < 6 else 3 * n for n in TIMES]  # too close to each other for a GIF, and uneven for y4m
+    clip = make_clip(tmp_path / "clip.mp4", times)
+    method = "tests.test_parts:blend"
+    whole, parted = tmp_path / f"whole{suffix}", tmp_path / f"parted{suffix}"
+    notes = nststab.stylize(clip, whole, method=method).notes
+    for fails_at in (10, 13):
+        monkeypatch.setattr(Blend, "fails_at", fails_at)
+        with pytest.raises(NststabError, match="no more"):
+            nststab.stylize(clip, parted, method=method)
+        assert not parted.exists()
+    with (unfinished(parted) / parted.name).open("ab") as file:
+        file.write(b"half a frame")  # as a kill leaves it
+    monkeypatch.setattr(Blend, "fails_at", None)
+    result = nststab.stylize(clip, parted, method=method)
+    assert (result.resumed >= 8, result.notes) == (True, notes)
+    assert parted.read_bytes() == whole.read_bytes()
+    assert not unfinished(parted).exists()
+
+
 def decoded(path: Path) -> list[Any]:
     with av.open(str(path)) as container:
         return list(container.decode(video=0))
@@ -240,9 +261,16 @@ def test_a_full_disk(tmp_path: Path, small_disk: Path) -> None:
     assert (small_disk / "out.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
 
 
-@pytest.mark.parametrize("methods", [("recurrent", "tests.test_parts:blend"), ("independent", "gatys")])
+@pytest.mark.parametrize(
+    ("methods", "report"),
+    [
+        (("recurrent", "tests.test_parts:blend"), False),
+        (("independent", "gatys"), False),
+        (("independent", "recurrent"), True),
+    ],
+)
 def test_a_comparison_has_the_same_frames_and_figures(
-    tmp_path: Path, methods: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, methods: tuple[str, ...], report: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     film = film_with_a_cut(tmp_path, frames=14, cut=5)
     style, vgg = tmp_path / "style", tmp_path / "vgg.safetensors"
@@ -255,7 +283,9 @@ def test_a_comparison_has_the_same_frames_and_figures(
     settings = CompareSettings(gatys=replace(gatys, iterations=(2,)) if "gatys" in methods else gatys)
 
     def compared(name: str) -> Comparison:
-        return nststab.compare(film, tmp_path / name, style=style, methods=methods, settings=settings, device="cpu")
+        page = tmp_path / f"{name}.html" if report else None
+        given: dict[str, Any] = {"style": style, "methods": methods, "settings": settings, "device": "cpu"}
+        return nststab.compare(film, tmp_path / name, html=page, **given)
 
     whole = compared("whole.mp4")
     update, measured = StabilityMeter.update, 0
@@ -274,6 +304,43 @@ def test_a_comparison_has_the_same_frames_and_figures(
     assert measured in (12 + 14 - 4, 12 + 14 - 8), "what is finished is not measured again"
     assert parted.json() == whole.json()
     assert (tmp_path / "parted.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+    if report:
+        pages = [(tmp_path / f"{name}.mp4.html").read_text() for name in ("parted", "whole")]
+        assert scenes(pages[0]) == scenes(pages[1])
+
+
+def scenes(page: str) -> list[str]:
+    """What a page shows, without the time at which it was made."""
+    return [line for line in page.splitlines() if "base64" in line or '"curves"' in line]
+
+
+def test_a_report_that_fails_loses_no_clip_and_is_made_by_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film, page = film_with_a_cut(tmp_path, frames=9, cut=5), tmp_path / "page.html"
+
+    def failing(*_: Any, **__: Any) -> None:
+        raise NststabError("no more")
+
+    def compared() -> Comparison:
+        return nststab.compare(film, tmp_path / "out.mp4", style="mosaic", methods=("recurrent",), html=page)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("nststab.tasks.compare.clip_report", failing)
+        with pytest.raises(NststabError, match="no more"):
+            compared()
+    assert (tmp_path / "out.mp4").exists()
+    made = 0
+    run = TorchEngine.__call__
+
+    def counted(self: TorchEngine, *args: Any) -> Any:
+        nonlocal made
+        made += 1
+        return run(self, *args)
+
+    monkeypatch.setattr(TorchEngine, "__call__", counted)
+    compared()
+    assert (made, page.exists(), unfinished(tmp_path / "out.mp4").exists()) == (1, True, False)
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out.gif", "out.y4m", "out/"])

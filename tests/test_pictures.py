@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 from safetensors.torch import save_file
 
 from nststab.datasets.folders import PhotoFolder
@@ -19,8 +19,8 @@ from nststab.errors import NststabError
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.video.clip import convert_clip, kind_of, open_clip
-from nststab.video.images import read_picture
-from tests.conftest import Run, cli, tiny_state_dict
+from nststab.video.images import read_picture, write_picture
+from tests.conftest import Run, cli, moving_picture, tiny_state_dict
 
 LEVELS = (20, 90, 160, 230)
 DELAYS = (100, 250, 50, 400)  # ms
@@ -149,6 +149,37 @@ def test_all_pictures_of_a_folder_that_do_not_fit_are_named_before_the_work(run:
     with pytest.raises(NststabError, match=r"film: 8 of 9 pictures do not fit: .*5\.png.*, got 30x24; and 3 others$"):
         open_clip("film")
     assert [frame.number for frame in open_clip("film", duration=Fraction(1, 25)).frames()] == [0]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_pictures_that_are_cut_off_behind_a_whole_header_are_named_before_the_work(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = tmp_path / "film"
+    film.mkdir()
+    for number in range(5):
+        write_picture(film / f"{number}{suffix}", moving_picture(number))
+    for number in (2, 4):
+        whole = (film / f"{number}{suffix}").read_bytes()
+        (film / f"{number}{suffix}").write_bytes(whole[: len(whole) // 2 + 50])
+    with (film / f"3{suffix}").open("ab") as file:
+        file.write(bytes(1000))  # what stands behind a whole picture is nobody's business
+    with pytest.raises(NststabError) as caught:
+        open_clip(film)
+    named = [name for name in map(str, range(5)) if f"film/{name}{suffix}: " in str(caught.value)]
+    assert (named, "2 of 5 pictures do not fit" in str(caught.value)) == (["2", "4"], True)
+    for number in (2, 3, 4):
+        write_picture(film / f"{number}{suffix}", moving_picture(number))
+    decoded: list[Image.Image] = []
+    load = ImageFile.ImageFile.load
+
+    def counted(image: ImageFile.ImageFile) -> object:
+        decoded.append(image)
+        return load(image)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", counted)
+    assert open_clip(film).frame_count == 5
+    assert len(decoded) <= 1  # the first, which may tell a rotation behind its pixels
 
 
 def test_a_gif_beside_the_frames_of_a_folder_is_none_of_them(tmp_path: Path) -> None:

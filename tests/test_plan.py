@@ -84,7 +84,7 @@ def work(step: plan_module.Step = lambda *_: Seconds(1, 1), frames: int | None =
         360,
         (step,),
         lambda width, height: 10 * width * height,
-        "--size {}".format,
+        "size={}".format,
         sized_like(640, 360),
         held=Resident(0, 0),
     )
@@ -120,7 +120,7 @@ def test_a_plan_says_what_it_takes_and_whether_it_fits() -> None:
 
 def test_the_size_that_is_named_fits_and_the_next_does_not() -> None:
     plan = made(needed(320, 180))
-    assert plan.advice == "the largest size that fits is --size 320"
+    assert plan.advice == "the largest size that fits is size=320"
     assert plan.needed(*plan.work.sized(320)) <= (plan.available or 0) < plan.needed(*plan.work.sized(322))
     assert made(1000).advice == "no size fits"
 
@@ -142,7 +142,7 @@ def test_a_job_is_measured_only_where_it_may_not_fit(monkeypatch: pytest.MonkeyP
     held = resident()
     monkeypatch.setattr(plan_module, "available_memory", lambda _device: held.now + 400_000_000)
     with pytest.raises(
-        DoesNotFit, match=r"640x360 needs about \d\.\d\d GiB .*; the largest size that fits is --size \d+"
+        DoesNotFit, match=r"640x360 needs about \d\.\d\d GiB .*; the largest size that fits is size=\d+"
     ):
         check(replace(job, held=held))
     assert sizes

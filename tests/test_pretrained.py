@@ -82,7 +82,7 @@ def test_downloads_once_and_checks_the_hash(hub: Path, monkeypatch: pytest.Monke
 def test_another_content_is_refused_and_not_kept(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     served(monkeypatch, b"something else")
-    with pytest.raises(OSError, match=r"vgg19 cannot be downloaded \(invalid hash value.*--vgg-weights FILE"):
+    with pytest.raises(OSError, match=r"vgg19 cannot be downloaded \(invalid hash value.*vgg_weights=FILE"):
         pretrained("vgg19", said.append)
     assert list(hub.iterdir()) == []
 
@@ -113,7 +113,7 @@ def test_a_damaged_file_in_the_cache_is_named(hub: Path) -> None:
 def test_a_torchvision_of_another_torch_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setitem(sys.modules, "torchvision.models", None)
-    with pytest.raises(OSError, match=r"torchvision cannot be loaded .*--vgg-weights FILE"):
+    with pytest.raises(OSError, match=r"torchvision cannot be loaded .*vgg_weights=FILE"):
         pretrained("vgg19", said.append)
 
 

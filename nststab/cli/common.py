@@ -213,10 +213,13 @@ def refuse_overwriting(output: Path, yes: bool) -> None:
         raise click.UsageError(f"{output} exists; say -y to overwrite it")
 
 
-def refuse_early(output: str, yes: bool) -> None:
-    """The same before torch is imported, which takes seconds; unfinished work beside `output` is judged by its job."""
+def refuse_early(output: str | Path, yes: bool, begun: Path | None = None) -> None:
+    """The same before torch is imported, which takes seconds.
+
+    Where `begun`, by default OUTPUT.unfinished, is there, the job judges: it may be its own work.
+    """
     path = Path(output)
-    if output != STANDARD and path.name and not path.with_name(f"{path.name}.unfinished").exists():
+    if str(output) != STANDARD and path.name and not (begun or path.with_name(f"{path.name}.unfinished")).exists():
         refuse_overwriting(path, yes)
 
 
@@ -285,9 +288,11 @@ class _Lines:
 
 def show_plan(made: "Plan") -> None:
     """A plan on stdout; exit 1 where the job cannot fit."""
-    click.echo(made.table())
+    context = click.get_current_context()
+    command: Any = context.command
+    click.echo(command.in_flags(made.table()))
     if not made.fits:
-        click.get_current_context().exit(1)
+        context.exit(1)
 
 
 def frames_of(count: int) -> str:

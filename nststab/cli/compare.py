@@ -62,9 +62,9 @@ def command(
     It and --differences follow the motion by the optical flow that ruder uses; without ruder by dis, which is faster.
     """
     refuse_early(output, yes or plan)
+    check_html({**options, "yes": yes}, [source])
     from nststab.tasks.compare import compare, plan_compare
 
-    check_html({**options, "yes": yes}, [source])
     settings = gathered(CompareSettings, options, dict(assignments))
     if plan:
         show_plan(plan_compare(source, output, style=styles, methods=methods, settings=settings))

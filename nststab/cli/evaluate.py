@@ -15,6 +15,7 @@ from nststab.cli.common import (
     methods_option,
     output_option,
     overwrite_option,
+    refuse_early,
     say,
     verbosity_options,
     workers_options,
@@ -188,6 +189,7 @@ def _command(name: str, recipe: Recipe) -> click.Command:
     """The command of an experiment: it parses, calls, and prints the table."""
 
     def run(output: str, yes: bool, assignments: Sequence[tuple[str, str]], **options: Any) -> None:
+        refuse_early(Path(output) / "results.json", yes, Path(output) / "unfinished")
         settings = gathered(recipe.settings, options, dict(assignments))
         given = {key: value for key, value in options.items() if key not in recipe.options}
         if recipe.function == "speed":

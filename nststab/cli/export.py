@@ -2,7 +2,7 @@
 
 import click
 
-from nststab.cli.common import NearestChoice, overwrite_option, say, verbosity_options
+from nststab.cli.common import NearestChoice, overwrite_option, refuse_early, say, verbosity_options
 from nststab.cli.options import SettingsCommand
 from nststab.methods.settings import FEED_FORWARD
 
@@ -32,6 +32,7 @@ def command(style: str, output: str, method: str, precision: str, openvino: bool
     Runtime must draw what torch does before anything is written. docs/export.md shows how to call the file from Python,
     C++, JavaScript and OpenCV.
     """
+    refuse_early(output, yes)
     from nststab.tasks.export import export
 
     made = export(

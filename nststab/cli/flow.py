@@ -14,6 +14,7 @@ from nststab.cli.common import (
     output_option,
     overwrite_option,
     plan_option,
+    refuse_early,
     say,
     show_plan,
     verbosity_options,
@@ -45,6 +46,7 @@ def estimate(source: Path, output: str, yes: bool, plan: bool, **options: Any) -
     count from 1, and reliable_1_2.pgm says where forward_1_2.flo can be trusted (255) on the pixels of frame 1.
     `nststab stylize --flow OUT` uses these files. After a kill the same command goes on.
     """
+    refuse_early(output, yes or plan)
     from nststab.tasks.flow import estimate_flow, plan_flow
 
     settings = gathered(FlowTaskSettings, options)
@@ -71,6 +73,7 @@ def mask(forward: Path, backward: Path, output: str, yes: bool) -> None:
 
     255 is trust, 0 none: out of the frame, hidden in the other frame, or at the edge of a motion.
     """
+    refuse_early(output, yes)
     from nststab.tasks.flow import flow_mask
 
     flow_mask(forward, backward, Path(output), overwrite=yes)
@@ -98,6 +101,7 @@ def show(source: Path, output: str, maximum: float | None, yes: bool) -> None:
     Colours are Middlebury's (Baker et al. 2007). What is longer than --max PIXELS is darkened. Of a folder all .flo
     files are shown, in the folder OUT.
     """
+    refuse_early(output, yes)
     from nststab.tasks.flow import show_flow
 
     longest = show_flow(source, Path(output), maximum=maximum, overwrite=yes, progress=console_listener())

@@ -50,8 +50,8 @@ class SettingOption(click.Option):
 class SettingsCommand(click.Command):
     """A command whose help shows the options of each group of settings apart, and whose errors name its options.
 
-    The library says `gatys.iterations`, `style: ...` and `overwrite=True`; the user who reads it said --iterations,
-    --style and -y.
+    The library says `gatys.iterations`, `style: ...`, `size=640` and `overwrite=True`; the user who reads it said
+    --iterations, --style, --size 640 and -y.
 
     common: the names of the parameters that --help shows; all where none are named, and with --help-all.
     """
@@ -63,19 +63,25 @@ class SettingsCommand(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except NststabError as error:
-            error.args = (self._in_flags(str(error)), *error.args[1:])
+        except (NststabError, OSError) as error:
+            if len(error.args) == 1:  # else it has an errno, and names a file
+                error.args = (self.in_flags(str(error)),)
             raise
 
-    def _in_flags(self, text: str) -> str:
+    def in_flags(self, text: str) -> str:
+        """What the library says, in the words of the command line."""
         for words, said in _SAID.items():
             text = text.replace(words, said)
         for param in self.params:
+            if not isinstance(param, click.Option):
+                continue
+            name = param.opts[-1].removeprefix("--").replace("-", "_")
             if isinstance(param, SettingOption) and "." in param.setting:
                 text = text.replace(param.setting, param.opts[0])
-            elif isinstance(param, click.Option):
-                name = param.opts[-1].removeprefix("--").replace("-", "_")
+            else:
                 text = re.sub(rf"^{name}(?=: | (names|needs|is for|has (no effect|two)) )", param.opts[0], text)
+            text = re.sub(rf"\b{name}=", f"{param.opts[-1]} ", text)
+            text = re.sub(rf"\b(larger|smaller) {name}\b", rf"\1 {param.opts[-1]}", text)
         return text
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -147,7 +153,10 @@ def gathered(settings: type[S], options: Mapping[str, Any], texts: Mapping[str, 
         if value is not None:
             made = made.with_value(one.name, value)
     for name, text in texts.items():
-        made = made.with_text(name, text)
+        try:
+            made = made.with_text(name, text)
+        except SettingError as error:  # it names settings, as the user did
+            raise click.BadParameter(str(error), param_hint="'--set'") from None
     return made
 
 

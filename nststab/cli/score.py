@@ -21,7 +21,7 @@ from nststab.cli.common import (
     verbosity_options,
 )
 from nststab.cli.html import check_html, html_options, report_settings
-from nststab.cli.options import gathered, settings_options
+from nststab.cli.options import SettingsCommand, gathered, settings_options
 from nststab.measure.settings import HIGHER_IS_BETTER, LOWER_IS_BETTER, ScoreSettings
 from nststab.report.settings import check_written
 from nststab.video.settings import ClipSettings
@@ -78,7 +78,7 @@ def merged(limits: Sequence[dict[str, float]]) -> dict[str, float]:
     return {figure: limit for given in limits for figure, limit in given.items()}
 
 
-@click.command("score", short_help="Measure the stability of clips.")
+@click.command("score", cls=SettingsCommand, short_help="Measure the stability of clips.")
 @click.argument("original", metavar="ORIGINAL", type=CLIP_PATH)
 @click.argument("stylized", metavar="STYLIZED...", type=CLIP_PATH, nargs=-1, required=True)
 @click.option("--style", metavar="STYLE", help="The style they were given: name, picture or checkpoint.")

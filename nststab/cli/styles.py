@@ -17,6 +17,7 @@ from nststab.cli.common import (
     device_options,
     nearest_file,
     overwrite_option,
+    refuse_early,
     verbosity_options,
 )
 from nststab.cli.options import SettingsCommand
@@ -75,6 +76,8 @@ def _sheet(subjects: Sequence[str], sheet: str, options: Mapping[str, Any]) -> N
     if len(subjects) != 1:
         raise click.UsageError(f"--sheet takes one INPUT, got {len(subjects)}")
     source = CLIP_PATH.convert(subjects[0], None, None)
+    if Path(sheet).is_file():
+        refuse_early(sheet, options["yes"])
     from nststab.tasks.style_sheet import draw_sheet
 
     draw_sheet(

@@ -89,6 +89,7 @@ _COMMON = (
     show_default=True,
     help=f"How to stylize: {', '.join(METHODS)}, or your own as module:callable.",
 )
+@settings_options(StylizeSettings, "memory")
 @workers_options
 @stylize_options()
 def command(source: Path, styles: tuple[str, ...], method: str, output: str, **options: Any) -> None:

@@ -121,6 +121,8 @@ def style(
     them, and ends with figures and a contact sheet, NAME/sheet.jpg. A killed run goes on when the same command is given
     again.
     """
+    if output.is_dir():
+        refuse_early(output, yes or plan, output / "training" / "sizes.json")
     from nststab.tasks.train_style import plan_lines, style_training, train_style
 
     settings = gathered(StyleSettings, options, dict(assignments))

@@ -72,7 +72,7 @@ class PhotoFolder:
 
     def __init__(self, folder: Path, listed: Path | None = None) -> None:
         if not folder.is_dir():
-            raise NotADirectoryError(f"{folder}: expected a folder of photographs")
+            raise NststabError(f"{folder}: expected a folder of photographs")
         found = (path for path in folder.rglob("*") if is_picture(path) and not path.name.startswith("."))
         there = {path: _length(path) for path in sorted(found)}
         if not there:

@@ -30,15 +30,24 @@ class Engine(Protocol):
 
 
 def make_engine(
-    name: EngineName, network: "TransformationNetwork", where: device | str = "cpu", precision: Precision = "float32"
+    name: EngineName,
+    network: "TransformationNetwork",
+    where: device | str = "cpu",
+    precision: Precision = "float32",
+    memory: int | None = None,
 ) -> Engine:
-    """The engine of a name; raises NststabError where it is not installed, or not made for the device."""
-    from nststab.engines.torch_engine import TorchEngine
+    """The engine of a name; raises NststabError where it is not installed, or not made for the device.
 
+    memory: bytes that the process may take; torch alone keeps to them.
+    """
+    from nststab.engines.torch_engine import StripEngine, TorchEngine
+
+    if name == "torch" and memory is not None:
+        return StripEngine(network, memory, where, precision)
     if name == "torch":
         return TorchEngine(network, where, precision)
     if device(where).type != "cpu":
-        raise NststabError(f"the engine {name} runs on the processor here, not on {where}; say --device cpu")
+        raise NststabError(f"the engine {name} runs on the processor here, not on {where}; say device=cpu")
     if name == "onnx":
         from nststab.engines.onnx_engine import OnnxEngine
 

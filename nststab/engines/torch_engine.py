@@ -1,10 +1,21 @@
 """Networks run by torch, on CPU, CUDA or MPS."""
 
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import torch
 from torch import Tensor
 
+from nststab.errors import SettingError
+from nststab.memory import gib, resident
+from nststab.networks.strips import StripNetwork
 from nststab.networks.transformation import TransformationNetwork
 from nststab.settings import Precision
+
+_FRAMES = 36  # bytes a pixel of three frames: the result, and what is made of it until it is written
+_WHOLE = 1500  # bytes a pixel that a network takes for a whole frame at most
+_LEAST_ROOM = 200e6
 
 
 class TorchEngine:
@@ -26,6 +37,37 @@ class TorchEngine:
         with torch.no_grad(), autocast(self._device, self._precision):
             stylized: Tensor = self._network(frame.to(self._device), previous, style)
         return stylized
+
+
+class StripEngine(TorchEngine):
+    """A `TorchEngine` that keeps the process within `memory` bytes: larger frames go through the network in strips.
+
+    What it needs beside are files of some 250 bytes a pixel, in $TMPDIR or else in /var/tmp. Its results differ from
+    those of the whole by less than 1e-5. Raises SettingError where the frames alone do not fit.
+    """
+
+    def __init__(
+        self, network: TransformationNetwork, memory: int, device: torch.device | str, precision: Precision
+    ) -> None:
+        super().__init__(network, device, precision)
+        self._memory = memory
+
+    def __call__(self, frame: Tensor, previous: Tensor | None = None, style: Tensor | None = None) -> Tensor:
+        pixels = frame[0, 0].numel()
+        room = self._memory - resident().now - _FRAMES * pixels
+        if room >= _WHOLE * pixels:
+            return super().__call__(frame, previous, style)
+        if room < _LEAST_ROOM:
+            least = gib(self._memory - room + _LEAST_ROOM)
+            height, width = frame.shape[-2:]
+            raise SettingError(f"memory: a frame of {width}x{height} pixels needs {least}, got {gib(self._memory)}")
+        where = Path("/var/tmp")  # as /tmp may be memory
+        with TemporaryDirectory(
+            prefix="nststab_", dir=where if where.is_dir() and "TMPDIR" not in os.environ else None
+        ) as folder:
+            style = None if style is None else style.to(self._device)
+            arithmetic = autocast(self._device, self._precision)
+            return StripNetwork(self._network, room, Path(folder), arithmetic)(frame, previous, style)
 
 
 def autocast(device: torch.device | str, precision: Precision) -> torch.autocast:

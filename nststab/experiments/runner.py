@@ -323,7 +323,7 @@ def _opened(name: str, identity: Mapping[str, Json], output: str | Path, overwri
     folder = Path(output)
     # unfinished parts beside results are those of a run that went wrong after them, with its report
     if (folder / "results.json").exists() and not begun(folder / _UNFINISHED) and not overwrite:
-        raise SettingError(f"{folder} holds results; say overwrite=True to overwrite them")
+        raise SettingError(f"{folder / 'results.json'} exists; say overwrite=True to overwrite it")
     if folder.exists() and not folder.is_dir():
         raise SettingError(f"output: {folder}: expected a folder, a file stands there")
     folder.mkdir(parents=True, exist_ok=True)

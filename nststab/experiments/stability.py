@@ -164,8 +164,8 @@ class Table1(OnDavis):
         if not any(previous for search in searches for previous, _, _ in found[search.name]):
             side = self.protocol.of_frames(self.settings.size, self.settings.size).size
             raise NststabError(
-                f"expected room for a patch of {side}x{side} pixels without foreground, found none; try a larger "
-                "--size, or other --sequences"
+                f"expected room for a patch of {side}x{side} pixels without foreground, found none; try a larger size, "
+                "or other sequences"
             )
         return [
             self._part(style, method, clip, found[f"patches {clip.name}"])

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nststab.errors import NststabError
+from nststab.errors import MissingFile, NststabError
 from nststab.flow.files import read_flo, write_flo
 from nststab.frames import Frame
 from nststab.video.images import to_uint8
@@ -104,7 +104,7 @@ def _raft_network(file: str, device: torch.device) -> Callable[..., list[Tensor]
 
 
 ESTIMATORS: Mapping[str, Estimator] = {"deepflow": deepflow, "dis": dis, "raft": raft}
-"""The ways to estimate flow, by the names that `--flow-method` takes."""
+"""The ways to estimate flow, by the names that the setting `flow.method` takes."""
 
 
 def between_frames(estimator: Estimator) -> FlowFunction:
@@ -219,7 +219,7 @@ class FloFolder:
         name = f"{'forward' if first < second else 'backward'}_{first}_{second}.flo"
         if name not in self._paths:
             distances = ",".join(str(distance) for distance in sorted({1, abs(second - first)}))
-            raise FileNotFoundError(
+            raise MissingFile(
                 f"{self.folder / name}: no such file; expected the flow from frame {first} to frame {second}, which "
                 f"nststab flow estimate --distances {distances} writes"
             )

@@ -58,9 +58,9 @@ def flow_source(
         return FlowSource(files=FloFolder(settings.files))
     if settings is None:
         return FlowSource(method or "deepflow", cache)
-    for flag, value in (("--flow-method", method), ("--flow-cache", cache)):
+    for name, value in (("flow_method", method), ("flow_cache", cache)):
         if value is not None:
-            raise SettingError(f"{flag} has no effect with --flow, which reads the flow from files")
+            raise SettingError(f"{name} has no effect where the flow is read from files")
     return FlowSource(files=FloFolder(settings))
 
 

@@ -235,7 +235,7 @@ class Scores:
         if not own.n:
             yield "no patch was measured: the frames, or what the masks leave of them, are too small"
         if math.isnan(own.style_loss):
-            yield "style was not measured (--style): a clip may be steady because it does little, so none has a rank"
+            yield "no style was named and measured: a clip may be steady because it does little, so none has a rank"
 
 
 _OPENCV = "opencv-contrib-python"

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nststab.baselines.gatys import Gatys, Keep
+from nststab.baselines.gatys import HISTORY, Gatys, Keep
 from nststab.baselines.multipass import MultiPass
 from nststab.baselines.ruder import Ruder
 from nststab.baselines.settings import GatysSettings, MultiPassSettings, RuderSettings
@@ -29,6 +29,7 @@ from nststab.networks.settings import PerceptualSettings
 from nststab.settings import Curve, Precision, at, did_you_mean
 from nststab.storage.parts import State
 from nststab.styles.source import Style, StyleRegions, style_source
+from nststab.tiled_loss import TiledLoss
 from nststab.video.images import read_opaque, resize
 
 if TYPE_CHECKING:
@@ -36,16 +37,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_PICTURES = 16  # of an optimisation beside L-BFGS' history: iterates, gradients, the features of the content
 IterationReport = Callable[[int, dict[str, float]], None]
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where to compute, and in which arithmetic."""
+    """Where to compute, in which arithmetic, and in how many bytes of memory, if that is bounded."""
 
     device: torch.device
     precision: Precision
     engine: EngineName = "torch"
+    memory: int | None = None
 
     @property
     def optimizing(self) -> Precision:
@@ -149,7 +152,7 @@ def _feed_forward(order: _Order) -> Stylizer:
     curve = settings.strength
     changes = curve != ((0.0, 1.0),)
     network = order.style.trained(order.method, settings.stroke, photograph=changes).network
-    engine = make_engine(where.engine, network, where.device, where.precision)
+    engine = make_engine(where.engine, network, where.device, where.precision, where.memory)
     return FeedForward(engine, strength=(lambda frame: _at(curve, frame)) if changes else None, state=order.state)
 
 
@@ -220,7 +223,14 @@ def scaled_losses(
         kept = target if isinstance(target, Mapping) else target[0]
         layers = settings.loss.style_layers or tuple(kept)  # a checkpoint has its own
         own = replace(chosen, style_layers=layers)
-        losses.append(PerceptualLoss(network, target, own, getattr(torch, where.optimizing)))
+        dtype = getattr(torch, where.optimizing)
+        if where.memory is None:
+            losses.append(PerceptualLoss(network, target, own, dtype))
+        elif not isinstance(target, Mapping):
+            raise SettingError("memory has no effect on a picture with a style in each region")
+        else:
+            pictures = _PICTURES + (2 * HISTORY if gatys.optimizer == "lbfgs" else 0)
+            losses.append(TiledLoss(network, target, own, dtype, where.memory, pictures))
     return losses
 
 

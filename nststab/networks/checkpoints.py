@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from nststab.errors import NststabError
+from nststab.errors import MissingFile, NststabError
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.storage.durable import write_durably
 
@@ -105,11 +105,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Reads a `.safetensors` checkpoint, or a `.pth` with the same tensors (never unpickling code).
 
     Raises:
-        FileNotFoundError: there is no such file. ValueError: it is no checkpoint, one of another architecture, or one
+        MissingFile: there is no such file. ValueError: it is no checkpoint, one of another architecture, or one
             whose weights are not finite.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"no such checkpoint: {path}")
+        raise MissingFile(f"no such checkpoint: {path}")
     tensors, metadata = read_tensors(path)
     weights = _part("network", tensors)
     if not weights or metadata.get("format", FORMAT) != FORMAT:
@@ -143,10 +143,10 @@ def load_target(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Reads what `save_target` wrote: the Gram targets, and the record of what they were computed with.
 
     Raises:
-        FileNotFoundError: there is no such file. ValueError: it holds no Gram targets, or damaged ones.
+        MissingFile: there is no such file. ValueError: it holds no Gram targets, or damaged ones.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"no such file of Gram targets: {path}")
+        raise MissingFile(f"no such file of Gram targets: {path}")
     tensors, metadata = read_tensors(path)
     target = _part("style", tensors)
     if not target or metadata.get("format") != TARGET_FORMAT:

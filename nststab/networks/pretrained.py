@@ -37,7 +37,7 @@ def pretrained(name: str, announce: Callable[[str], None]) -> dict[str, Tensor]:
         reason = " ".join(str(getattr(error, "reason", error)).split())
         if cached.is_file():
             raise NststabError(f"{cached} is damaged ({reason[:80]}): delete it, and it is downloaded again") from error
-        advice = f"fetch {weights.url} on another machine and give --vgg-weights FILE"
+        advice = f"fetch {weights.url} on another machine and give vgg_weights=FILE"
         raise OSError(f"{name} cannot be downloaded ({reason}): {advice}") from error
     return state
 
@@ -48,7 +48,7 @@ def _weights(name: str):  # type: ignore[no-untyped-def]
         import torchvision.models
     except Exception as error:  # a torchvision built for another torch fails in ways of its own
         reason = " ".join(str(error).split())[:120]
-        advice = f"install the one that belongs to torch {torch.__version__}, or give --vgg-weights FILE"
+        advice = f"install the one that belongs to torch {torch.__version__}, or give vgg_weights=FILE"
         raise OSError(f"torchvision cannot be loaded ({reason}): {advice}") from error
     family, member = NETWORKS[name]
     return getattr(torchvision.models, family)[member]

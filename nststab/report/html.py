@@ -4,7 +4,7 @@ import base64
 import datetime
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -78,22 +78,35 @@ def require_report() -> None:
 
 
 @contextmanager
-def scene_recorder(names: Sequence[str], times: Times, size: int) -> Iterator[SceneRecorder]:
-    """Records clips of a longest side of `size` in a folder that goes with the block. Raises as `require_report`."""
+def scene_recorder(
+    names: Sequence[str], times: Times, size: int, folder: Path | None = None
+) -> Iterator[SceneRecorder]:
+    """Records clips of a longest side of `size` in `folder`, or in one that goes with the block.
+
+    Raises as `require_report`.
+    """
     require_report()
-    with TemporaryDirectory(prefix="nststab_") as folder:
-        yield SceneRecorder(names, times, Path(folder), size)
+    with TemporaryDirectory(prefix="nststab_") if folder is None else nullcontext(folder) as where:
+        yield SceneRecorder(names, times, Path(where), size)
 
 
 @contextmanager
 def clip_recorder(
-    clip: Clip, names: Sequence[str], html: str | Path | None, report: ReportSettings, limit: int | None = None
+    clip: Clip,
+    names: Sequence[str],
+    html: str | Path | None,
+    report: ReportSettings,
+    limit: int | None = None,
+    folder: Path | None = None,
 ) -> Iterator[SceneRecorder | None]:
-    """Records the beginning of clips, of the first `limit` frames at most, for a report; None where `html` is None."""
+    """Records the beginning of clips, of the first `limit` frames at most, for a report; None where `html` is None.
+
+    folder: where the frames wait; None stands for one that goes with the block.
+    """
     if html is None:
         yield None
         return
-    with scene_recorder(names, shown_times(clip, report.seconds, limit), report.size) as recorder:
+    with scene_recorder(names, shown_times(clip, report.seconds, limit), report.size, folder) as recorder:
         yield recorder
 
 

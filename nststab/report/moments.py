@@ -3,12 +3,10 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from nststab.errors import NststabError
@@ -88,6 +86,10 @@ class ShortList(Generic[T]):
         """What is held, the very best first."""
         return list(self._held)
 
+    def resume(self, held: list[Entry[T]]) -> None:
+        """Go on with what another one held."""
+        self._held = held
+
 
 # Measured on bmx-trees and soapbox of DAVIS at 432 pixels, 10 patches a pair. Where the patches themselves have a lower
 # SSIM, half of those of bmx-trees and one in twenty of soapbox, most are smeared by motion or have no counterpart, and
@@ -165,6 +167,15 @@ class CropFinder:
             figures = [(psnrs[k], ssims[k]) for psnrs, ssims in scores]
             self._offer(frame, (before, after), previous, current, figures)
 
+    def state(self) -> Any:
+        """What it has found, for `resume`; it holds `KEPT`."""
+        return [self._least.best(), self._most.best()]
+
+    def resume(self, state: Any) -> None:
+        """Go on with what another one had found."""
+        self._least.resume(state[0])
+        self._most.resume(state[1])
+
     def result(self) -> list[Crop]:
         """The least stable, the worst first, then the most stable, the best first; fewer where there are no more."""
         least, most = self._wanted
@@ -197,6 +208,10 @@ class CropFinder:
         self._most.offer((corresponds and structured, corresponds, stable), moment, lambda: crop("most"))
 
 
+KEPT = (Entry, Moment, Crop, CropCell)
+"""The classes that the states of `CropFinder` and `FailureFinder` hold."""
+
+
 def _near(first: Moment, second: Moment) -> bool:
     apart = abs(first.frame - second.frame)
     return apart == 0 or (apart < HALF_A_SECOND and overlap(first.box, second.box))
@@ -211,8 +226,6 @@ _TRUSTED = 0.75  # share of the window
 
 _COUNT = 2
 _AROUND = 5  # times the box: a small thing is lost in a whole frame
-
-_Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -248,7 +261,7 @@ class FailureFinder:
     """
 
     def __init__(self) -> None:
-        self._worst = ShortList[tuple[Box, list[_Pixels]]](
+        self._worst = ShortList[tuple[Box, list[Tensor]]](
             2 * _COUNT, lambda a, b: abs(a.frame - b.frame) < HALF_A_SECOND
         )
 
@@ -260,20 +273,28 @@ class FailureFinder:
             return
         error, box = found
 
-        def pictures() -> tuple[Box, list[_Pixels]]:
+        def pictures() -> tuple[Box, list[Tensor]]:
             region = _around(box, *mask.shape[-2:])
             whole = (flow_colors(flows.backward), mask, *previous, *current)
-            return region, [to_uint8(cut(picture, region)) for picture in whole]
+            return region, [torch.from_numpy(to_uint8(cut(picture, region))) for picture in whole]
 
         self._worst.offer((error,), Moment(frame, box), pictures)
+
+    def state(self) -> Any:
+        """What it has found, for `resume`; it holds `KEPT`."""
+        return self._worst.best()
+
+    def resume(self, state: Any) -> None:
+        """Go on with what another one had found."""
+        self._worst.resume(state)
 
     def result(self) -> list[Failure]:
         """The worst first; none where the flow never fails."""
         return [_failure(moment, error, *held) for (error,), moment, held in self._worst.best()[:_COUNT]]
 
 
-def _failure(moment: Moment, error: float, region: Box, pictures: Sequence[_Pixels]) -> Failure:
-    flow, mask, *frames = map(from_uint8, pictures)
+def _failure(moment: Moment, error: float, region: Box, pictures: Sequence[Tensor]) -> Failure:
+    flow, mask, *frames = (from_uint8(pixels.numpy()) for pixels in pictures)
     half = len(frames) // 2
     return Failure(moment.frame, moment.box, 255 * error, region, flow, mask, frames[:half], frames[half:])
 

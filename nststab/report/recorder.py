@@ -1,11 +1,12 @@
 """Records what a report shows of a clip and of what methods made of it, while the frames pass by."""
 
 import math
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import count, islice, takewhile
 from pathlib import Path
-from typing import Protocol, overload
+from typing import Any, Protocol, overload
 
 import numpy as np
 from torch import Tensor
@@ -51,7 +52,6 @@ class StoredFrames(Sequence[Tensor]):
         self._path = path
         self._shape: tuple[int, ...] = ()
         self._count = 0
-        path.touch()
 
     def append(self, frame: Tensor) -> None:
         """Keeps a frame, rounded to 8 bits. Raises ValueError for another size than the first one's."""
@@ -59,9 +59,20 @@ class StoredFrames(Sequence[Tensor]):
         if self._shape and self._shape != pixels.shape:
             raise NststabError(f"expected frames of shape {self._shape} as the first, got {pixels.shape}")
         self._shape = pixels.shape
-        with self._path.open("ab") as file:
+        with self._path.open("ab" if self._count else "wb") as file:
             file.write(pixels.tobytes())
         self._count += 1
+
+    def resume(self, count: int, shape: Sequence[int]) -> None:
+        """Go on behind the first `count` frames of the file, (H, W, C) bytes each."""
+        self._count, self._shape = count, tuple(shape)
+        if count:
+            os.truncate(self._path, count * math.prod(shape))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a frame's bytes, (H, W, C); empty where there is none."""
+        return self._shape
 
     def __len__(self) -> int:
         return self._count
@@ -142,6 +153,24 @@ class SceneRecorder:
     def scale(self) -> float:
         """Pixels of a shown frame for each that was measured."""
         return self.shown[0][0].shape[-1] / self._width
+
+    def state(self) -> dict[str, Any]:
+        """All that the next frames, and the report, depend on beside the files of its folder; it holds `KEPT`."""
+        shapes = [[*stored.shape] for stored in (*self.shown, *self.heats)]
+        told = {"curves": self.curves, "shots": self.shots, "passed": self.passed, "width": self._width}
+        found = {"crops": self.crops.state(), "failures": self.failures.state()}
+        return {**told, **found, "count": len(self.times), "shapes": shapes}
+
+    def resume(self, state: Mapping[str, Any], previous: Sequence[Tensor]) -> None:
+        """Go on with the `state` of another one of the same folder; `previous` are the last frames that it took."""
+        self.curves, self.shots, self.passed, self._width = (
+            state[name] for name in ("curves", "shots", "passed", "width")
+        )
+        self.crops.resume(state["crops"])
+        self.failures.resume(state["failures"])
+        for stored, shape in zip((*self.shown, *self.heats), state["shapes"], strict=True):
+            stored.resume(state["count"], shape)
+        self._previous = [frame.cpu().float() for frame in previous[: len(self.names)]]
 
     def start_shot(self) -> None:
         """Forget the previous frames: nothing is compared across a cut."""

@@ -1,17 +1,21 @@
 """Finished parts of a long stream of frames, kept in a job: a killed run resumes after the last of them."""
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import count, takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 
 from nststab.storage.durable import write_durably
 from nststab.storage.jobs import Job
+
+_GROWN = "written"
 
 
 class Parts:
@@ -41,6 +45,21 @@ class Parts:
         write_durably(self._part(self._count), file.getvalue())
         self._count += 1
         self._job.progress(self._count * self.length)
+
+    def keep_grown(self, file: BinaryIO, size: tuple[int, int], state: Mapping[str, Any]) -> None:
+        """Keep the next part of a file that only grows: the file itself, and what its writer needs to go on with it."""
+        file.flush()
+        os.fsync(file.fileno())
+        self.state(_GROWN).keep((self._count + 1) * self.length, {**state, "place": file.tell()})
+        self.keep({"size": np.array(size)})
+
+    @contextmanager
+    def grown(self, path: Path) -> Iterator[tuple[BinaryIO, dict[str, Any] | None]]:
+        """A file that only grows, without what came behind the last finished part, and the state that was kept then."""
+        with path.open("r+b" if self.frames else "wb") as file:
+            kept = self.state(_GROWN).restored() if self.frames else None
+            file.seek(file.truncate(kept["place"] if kept else 0))
+            yield file, kept
 
     @property
     def size(self) -> tuple[int, int]:
@@ -83,15 +102,16 @@ class State:
         return frames % Parts.length == 0
 
     def keep(self, frames: int, value: Any) -> None:
-        """Keep tensors, numbers, text, or lists and dictionaries of them, as they are after so many frames."""
+        """Keep tensors, numbers, text, and lists, tuples and dictionaries of them, as they are after so many frames."""
         file = BytesIO()
         torch.save(value, file)
         write_durably(self._path(frames), file.getvalue())
         self._path(frames - 2 * Parts.length).unlink(missing_ok=True)  # the part after it is kept long since
 
-    def restored(self) -> Any:
-        """What was kept after the finished frames, on the CPU."""
-        return torch.load(self._path(self.frames), map_location="cpu", weights_only=True)
+    def restored(self, classes: Sequence[type] = ()) -> Any:
+        """What was kept after the finished frames, on the CPU; of other `classes` than tensors and the like too."""
+        with torch.serialization.safe_globals(list(classes)):
+            return torch.load(self._path(self.frames), map_location="cpu", weights_only=True)
 
     def _path(self, frames: int) -> Path:
         return self.folder / f"{self.name}_{frames:09d}.state"

@@ -114,7 +114,7 @@ class StyleSource:
         """
         device = network.mean.device
         if self.picture:
-            return picture_target(self.picture, network, layers, longest_side, "--size")
+            return picture_target(self.picture, network, layers, longest_side, "size")
         style, training = self._kept()
         fits = bool(style) and _made_with(network, style, training)
         complete = set(layers) <= set(style)
@@ -145,14 +145,14 @@ class StyleSource:
 
 
 def picture_target(
-    path: Path, network: PerceptualNetwork, layers: tuple[str, ...], longest_side: int, option: str
+    path: Path, network: PerceptualNetwork, layers: tuple[str, ...], longest_side: int, name: str
 ) -> StyleTarget:
-    """Gram targets of a picture at a longest side, which `option` decides; NststabError where it is too narrow then."""
+    """Gram targets of a picture at a longest side, which `name` decides; NststabError where it is too narrow."""
     picture = resize(read_opaque(path), longest_side).to(network.mean.device)
     try:
         return style_target(network, picture, layers)
     except TooSmall as error:
-        raise NststabError(f"the style {path}: {error}; crop it, or take a larger {option}") from error
+        raise NststabError(f"the style {path}: {error}; crop it, or take a larger {name}") from error
 
 
 def _made_with(network: PerceptualNetwork, style: StyleTarget, training: Mapping[str, Any]) -> bool:

@@ -1,12 +1,16 @@
 """What `stylize`, `optimize` and `compare` take: their frames as a plan measures them."""
 
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice, pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
 
 from nststab.baselines.gatys import HISTORY, SMALLEST_SCALE
+from nststab.color import PreserveColor
 from nststab.flow.estimators import ESTIMATORS, between_frames
 from nststab.flow.pairs import flow_ahead
 from nststab.frames import Frame, as_frames
@@ -14,11 +18,13 @@ from nststab.methods.build import Machine, build, frame_settings, later_iteratio
 from nststab.methods.deflicker import Deflicker
 from nststab.methods.enlarge import enlarge
 from nststab.methods.settings import FEED_FORWARD, DeflickerSettings, MethodSettings
+from nststab.shots import split_shots
 from nststab.styles.source import Style
 from nststab.tasks.plan import Seconds, Step, Work, added, noise, sized_like
 from nststab.tasks.settings import StylizeSettings
-from nststab.video.clip import Clip
+from nststab.video.clip import Clip, convert_clip
 from nststab.video.images import picture_size, resize, resized_shape
+from nststab.video.streams import STANDARD
 
 _REPEATED = 2  # frames or iterations that are measured
 _PICTURE = 12  # bytes a pixel of a float32 RGB picture
@@ -26,6 +32,7 @@ _WAITING = 11  # pictures that are read ahead, in work, and in the writer
 _DECODED = 75  # bytes a pixel of the source: a decoder's references, and the frame before it is scaled
 _ENCODED = {".mp4": 275, ".mkv": 275, ".webm": 230, ".gif": 230}  # a pixel: what the encoder looks ahead, measured
 _STEADIED = 750  # bytes a pixel that `Deflicker` comes to keep after its first frames, measured
+_MOVED, _LEAST_MOVED, _MEGAPIXEL = 16, 4, 1_000_000  # frames of the clip that are read and written, of that size
 _LOOKAHEAD = 50  # frames after which an encoder holds all that
 
 
@@ -83,12 +90,44 @@ def clip_work(
         clip.height,
         tuple(steps),
         held,
-        "--size {}".format,
+        "size={}".format,
         sized_like(width, height),
+        others=(lambda: moving_seconds(clip, output, settings, panels),) if clip.is_seekable else (),
+        bound=where.memory,
         device=where.device,
         working=working,
         outer=_enlarging_step(len(methods)) if side < longest else None,
     )
+
+
+@dataclass(frozen=True)
+class _Beginning(Clip):
+    """The first frames of a clip, fewer the larger they are."""
+
+    def frames(self) -> Iterator[Frame]:
+        count = _MOVED * _MEGAPIXEL // (self.width * self.height)
+        return islice(super().frames(), min(_MOVED, max(_LEAST_MOVED, count)))
+
+
+def moving_seconds(clip: Clip, output: str, settings: StylizeSettings, panels: int) -> Seconds:
+    """Of reading and writing a frame, measured on the clip's first ones.
+
+    Other threads do that meanwhile, so it is the processors' time, shared among those that the networks take as well.
+    """
+    count = 0
+
+    def same(frames: Iterable[Frame]) -> Iterator[Frame]:
+        nonlocal count
+        for shot in split_shots(frames) if settings.cuts else [frames]:
+            for frame in PreserveColor(iter)(shot) if settings.preserve_color else shot:
+                count += 1
+                yield frame.with_rgb(torch.cat([frame.rgb] * panels, dim=3))
+
+    with TemporaryDirectory(prefix="nststab_") as folder:
+        started = time.process_time()
+        name = "plan.y4m" if output == str(STANDARD) else f"plan{Path(output).suffix}"
+        convert_clip(_Beginning(**vars(clip)), f"{folder}/{name}{'' if Path(name).suffix else '/'}", same, audio=False)
+        return Seconds.of([(time.process_time() - started) / count / torch.get_num_threads()])
 
 
 def source_size(clip: Clip) -> tuple[int, int]:
@@ -118,7 +157,7 @@ def frame_seconds(
         network = build(method, style, settings, longest_side=longest, machine=where)
         marks = [time.monotonic()]
         marks += [time.monotonic() for _ in network(as_frames(noise(width, height, 1 + _REPEATED)))]
-        return Seconds.of(_between(marks[1:]))
+        return Seconds.of(between(marks[1:]))
     one = _iterations(style, settings, where, width, height)
     loop = frame_settings(settings)
     scales = [scale for scale in range(1, settings.gatys.scales) if min(width, height) / 2**scale >= SMALLEST_SCALE]
@@ -147,7 +186,7 @@ def _iterations(style: Style, settings: MethodSettings, where: Machine, width: i
     )
     for _ in stylizer(as_frames(noise(width, height))):
         pass
-    return _between(marks)
+    return between(marks)
 
 
 def _flow_step(settings: MethodSettings) -> Step:
@@ -196,6 +235,6 @@ def flow_seconds(method: str, width: int, height: int) -> float:
     return time.monotonic() - started
 
 
-def _between(marks: Sequence[float]) -> list[float]:
+def between(marks: Sequence[float]) -> list[float]:
     """The times from one mark to the next."""
     return [after - before for before, after in pairwise(marks)]

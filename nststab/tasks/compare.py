@@ -2,9 +2,11 @@
 
 import logging
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
@@ -29,14 +31,15 @@ from nststab.report.colors import series_of
 from nststab.report.findings import findings
 from nststab.report.html import clip_recorder, clip_report, report_flow, style_json
 from nststab.report.layout import ComparisonLayout
+from nststab.report.moments import KEPT
 from nststab.report.recorder import SceneRecorder
 from nststab.report.settings import ReportSettings, check_report
 from nststab.storage.jobs import content_hash, identity_of, overwrites
 from nststab.storage.parts import State
 from nststab.storage.tables import Json, Table, versions, without_nan
 from nststab.styles.source import Style
-from nststab.tasks.clip_plan import clip_work
-from nststab.tasks.plan import Plan, check, plan
+from nststab.tasks.clip_plan import between, clip_work
+from nststab.tasks.plan import Plan, Seconds, check, plan
 from nststab.tasks.settings import CompareSettings
 from nststab.tasks.stylize import (
     Styles,
@@ -50,10 +53,13 @@ from nststab.tasks.stylize import (
     styled,
     with_masks,
 )
-from nststab.video.clip import Clip, check_output, comes_in_parts, convert_clip
-from nststab.video.timing import Seconds
+from nststab.video import timing
+from nststab.video.clip import Clip, check_output, convert_clip
+from nststab.video.streams import STANDARD
 
 log = logging.getLogger(__name__)
+
+_MEASURED = 4  # frames that a plan measures
 
 
 @dataclass(frozen=True)
@@ -109,11 +115,13 @@ class Panels:
 
     def __post_init__(self) -> None:
         if self.state is not None and self.state.frames:
-            kept = self.state.restored()
+            kept = self.state.restored(KEPT)
             self.meter.resume(kept["meter"])
             height, width = kept["size"]
             self.layout.resume(height, width, kept["rows"])
             self.rows.extend(kept["rows"])
+            if self.recorder is not None:
+                self.recorder.resume(kept["recorder"], self.meter.previous)
 
     def __call__(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         before: list[Tensor] = []
@@ -136,8 +144,10 @@ class Panels:
             panels = self.layout.render(shown, ssims, self._changes(before, shown, flow))
             self.rows.append((previous is None, ssims))
             if self.state is not None and self.state.is_due(frame.number + 1):
-                size = frame.rgb.shape[-2:]
-                self.state.keep(frame.number + 1, {"meter": self.meter.state(), "size": [*size], "rows": self.rows})
+                size = [*frame.rgb.shape[-2:]]
+                recorded = None if self.recorder is None else self.recorder.state()
+                state = {"meter": self.meter.state(), "size": size, "rows": self.rows, "recorder": recorded}
+                self.state.keep(frame.number + 1, state)
             yield frame.with_rgb(panels)
             before, previous = shown, frame
 
@@ -165,9 +175,9 @@ class CompareOptions(TypedDict, total=False):
 
     size: int | None
     work_size: int | Literal["full"] | None
-    start: Seconds | None
-    duration: Seconds | None
-    fps: Seconds | None
+    start: timing.Seconds | None
+    duration: timing.Seconds | None
+    fps: timing.Seconds | None
     raw_size: tuple[int, int] | None
     patches: int | None
     differences: bool | None
@@ -223,7 +233,6 @@ def compare(
     plugins |= {name: checked(name, one) for name, one in stylizers.items()}
     own = tuple(name for name in methods if name not in plugins)
     names = list(dict.fromkeys([*methods, *stylizers]))
-    series = series_of([CONTENT, *names])
     if CONTENT in names:
         raise SettingError(f"{CONTENT!r} is the name of the input; a method needs another one")
     looked_at = html is not None or settings.differences
@@ -239,7 +248,7 @@ def compare(
         if clip.kind == "picture":
             raise SettingError(f"html: {source} is a picture, in which nothing changes from frame to frame")
     where = machine(settings.device, settings.precision, settings.engine)
-    resumes = html is None and not stylizers and clip.is_seekable and comes_in_parts(kind, Path(output))
+    resumes = not stylizers and clip.is_seekable and kind != "picture" and Path(output) != STANDARD
     mine = resumes and overwrites(Path(output))
     checked_output(output, [one.text for one in chosen.sources], raw=settings.raw, overwrite=overwrite or mine)
     if own:  # of others nothing is known
@@ -249,15 +258,16 @@ def compare(
     if source_of_flow is not None:
         source_of_flow.require_size(clip.height, clip.width)
     side = max(clip.width, clip.height)
-    losses = measuring_losses(chosen, settings.gatys, side, where, settings.gatys.style_scale)
-    meter = StabilityMeter(StabilitySettings(settings.patches, seed=settings.gatys.seed), losses)
-    layout = ComparisonLayout([CONTENT, *names], series, clip.frame_count, settings.differences)
+    meter, layout = _measuring(clip, chosen, names, settings, where)
     pictures = [style_json(one) for one in chosen.sources] if html is not None else []
     function, flow_name = report_flow(source_of_flow) if looked_at else (None, "")
-    identity = _identity(clip, chosen, names, settings, where) if resumes else None
-    with clip_recorder(clip, [CONTENT, *names], html, report) as recorder:
+    reported_on = None if html is None else report
+    identity = _identity(clip, chosen, names, settings, where, reported_on) if resumes else None
+    with (
+        kept_output(clip, output, identity, overwrite=overwrite) as kept,
+        clip_recorder(clip, [CONTENT, *names], html, report, folder=kept.job.folder if kept.job else None) as recorder,
+    ):
         with (
-            kept_output(clip, output, identity, overwrite=overwrite) as kept,
             passes_folder(kept.job, settings.ruder.passes) as folder,
             reported(progress, "compare", clip.frame_count) as advance,
         ):
@@ -293,6 +303,7 @@ def compare(
                 parts=kept.parts,
                 progress=lambda done, total: advance(done, total),
             )
+        kept.publish()
         for note in result.notes:
             log.warning(note)
         decisive = _decisive(clip, meter.settings, flow_name, settings.measured)
@@ -326,7 +337,31 @@ def plan_compare(
         log.warning(unknown)
     chosen = styled(style, settings)
     clip, where = opened(source, settings), machine(settings.device, settings.precision, settings.engine)
-    return plan(clip_work(clip, str(output), own, chosen, settings, where, 1 + len(methods)))
+    work = clip_work(clip, str(output), own, chosen, settings, where, 1 + len(methods))
+
+    def measured() -> Seconds:
+        meter, layout = _measuring(clip, chosen, methods, settings, where)
+        function = report_flow(None)[0] if settings.differences else None
+        stylizers = dict.fromkeys(methods, _mirrored)
+        panels = Panels(stylizers, meter, layout, settings.differences, function, None, None)
+        return Seconds.of(between([time.monotonic() for _ in panels(islice(clip.frames(), _MEASURED))]))
+
+    return plan(replace(work, others=(*work.others, measured)) if clip.is_seekable else work)
+
+
+def _mirrored(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """Frames that are others than the input's, of which less is measured."""
+    return (frame.with_rgb(frame.rgb.flip(3)) for frame in frames)
+
+
+def _measuring(
+    clip: Clip, style: Style, names: Sequence[str], settings: CompareSettings, where: Machine
+) -> tuple[StabilityMeter, ComparisonLayout]:
+    """What measures the frames of methods, and what lays them out."""
+    shown, side = [CONTENT, *names], max(clip.width, clip.height)
+    losses = measuring_losses(style, settings.gatys, side, where, settings.gatys.style_scale)
+    meter = StabilityMeter(StabilitySettings(settings.patches, seed=settings.gatys.seed), losses)
+    return meter, ComparisonLayout(shown, series_of(shown), clip.frame_count, settings.differences)
 
 
 def _settings(options: CompareOptions) -> CompareSettings:
@@ -338,9 +373,14 @@ def _settings(options: CompareOptions) -> CompareSettings:
 
 
 def _identity(
-    clip: Clip, style: Style, methods: Sequence[str], settings: CompareSettings, where: Machine
+    clip: Clip,
+    style: Style,
+    methods: Sequence[str],
+    settings: CompareSettings,
+    where: Machine,
+    report: ReportSettings | None,
 ) -> dict[str, Json]:
-    """All that decides the comparison."""
+    """All that decides the comparison, and its report."""
     return identity_of(
         settings,
         methods={name: content_hash(source_file(name)) if ":" in name else None for name in methods},
@@ -350,6 +390,7 @@ def _identity(
         style=[source.identity for source in style.sources],
         masks=[content_hash(mask.pictures or mask.path) for mask in clip.masks],
         input=f"{clip.path.name} ({content_hash(clip.pictures or clip.path)})",
+        html=None if report is None else [report.size, str(report.seconds)],
     )
 
 
@@ -357,6 +398,8 @@ def _check_settings(settings: CompareSettings, methods: Sequence[str], looked_at
     """Raises SettingError for what neither a method nor the measurement reads."""
     measured = [f"gatys.{name}" for name in ("seed", "network", "vgg_weights", "style_scale")]
     settings.check(methods, [*measured, "flow"] if looked_at else measured)
+    if settings.memory is not None:
+        raise SettingError("memory has no effect on a comparison")
 
 
 def _decisive(clip: Clip, measured: StabilitySettings, flow: str, settings: MeasureSettings) -> dict[str, Json]:

@@ -311,7 +311,7 @@ def _cache() -> Iterator[Finding]:
         with tempfile.TemporaryFile(dir=parent):
             pass
     except OSError as error:
-        advice = "give --flow-cache DIR, or set XDG_CACHE_HOME"
+        advice = "set XDG_CACHE_HOME to a folder that can"
         yield Finding("flow cache", f"{folder} cannot be written: {reason(error)}", "not ok", advice)
         return
     yield Finding("flow cache", f"{folder}: {size / 1e9:.1f} GB, kept below {CACHE_BYTES / 1e9:.1f} GB")

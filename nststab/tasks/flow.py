@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from nststab.baselines.settings import rising
-from nststab.errors import NststabError, SettingError
+from nststab.errors import MissingFile, NststabError, SettingError
 from nststab.flow.colors import flow_colors, largest_motion
 from nststab.flow.estimators import FlowFunction, require_estimator
 from nststab.flow.files import read_flo, read_mask, write_flo, write_mask
@@ -91,7 +91,7 @@ def _prepared(source: str | Path, folder: Path, settings: FlowTaskSettings) -> t
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file: expected a folder for the flows")
     if not folder.parent.is_dir():
-        raise FileNotFoundError(f"{folder.parent} is no folder: the parent of the output must exist")
+        raise MissingFile(f"{folder.parent} is no folder: the parent of the output must exist")
     rising(settings.distances)
     clip = opened(source, settings)
     require_estimator(settings.method)
@@ -115,7 +115,7 @@ def _prepared(source: str | Path, folder: Path, settings: FlowTaskSettings) -> t
         clip.height,
         (step,),
         lambda width, height: waiting * width * height,
-        "--size {}".format,
+        "size={}".format,
         sized_like(width, height),
     )
 

@@ -8,10 +8,11 @@ import ctypes
 import logging
 import math
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from nststab.errors import NststabError
 from nststab.memory import Resident, available_memory, reset_peak, resident
+from nststab.memory import gib as gib
 from nststab.startup import returning_memory
 from nststab.video.images import resized_shape
 
@@ -28,7 +30,7 @@ _SMALL = 128  # longest side of the first run
 _LEAST = 32  # shortest side of any: networks need some pixels, and these fit anywhere
 _GROWTH = 3.0  # of the sides from one run to the next at most, so that memory is known before it is taken
 _PIECES = 1.15  # what a long job's memory comes to lie in, with threads beside it: 1.0 to 1.3 measured
-UNSEEN = 1.2  # reading, encoding and what else runs beside the steps that are measured
+UNSEEN = 1.2  # what else runs beside what is measured
 _ROOM = 0.9  # the part of the available memory that a run may take
 # The interpreter's end touches pages of the libraries that nothing else does: 130 to 190 MB with torch and OpenCV.
 _END = 170e6
@@ -185,10 +187,12 @@ class Work:
         working: the size at which `steps` compute frames of a width and height.
         outer: what is done beside them at the full size.
         waiting: bytes of what a step does not show, for a width and height: frames that wait, codecs, history.
-        advice: what to say for another longest side, such as `--size`; `least` is the least there can be.
+        advice: what to say for another longest side, such as `size=640`; `least` is the least there can be.
         sized: width and height for another longest side.
         beside: what else takes time, such as validations, in frames or steps.
         held: what the process held before all that.
+        others: what takes time beside the steps and little memory, each measured at the size that was asked for.
+        bound: bytes that the job keeps to.
     """
 
     rows: dict[str, str]
@@ -207,18 +211,22 @@ class Work:
     working: Callable[[int, int], tuple[int, int]] = lambda width, height: (width, height)
     outer: Step | None = None
     held: Resident = field(default_factory=resident)
+    others: tuple[Callable[[], Seconds], ...] = ()
+    bound: int | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a job will take, by what was measured.
 
-    `available` (None: not known) counts what the process holds already, as `peak` does.
+    `available` (None: not known) counts what the process holds already, as `peak` does; `others` is the time of the
+    work's.
     """
 
     work: Work
     parts: tuple[Measured, ...]
     available: int | None
+    others: tuple[Seconds, ...] = ()
 
     def needed(self, width: int, height: int) -> int:
         """Bytes that the process, or the GPU, will hold at the peak with frames of a size."""
@@ -228,7 +236,8 @@ class Plan:
         added = _PIECES * step + self.work.waiting(width, height)
         if self.work.device.type == "cuda":
             return round(added)
-        return round(max(self.work.held.peak, self.work.held.now + max(added, _END)))
+        held = self.work.held
+        return min(self.work.bound or sys.maxsize, round(max(held.peak, held.now + max(added, _END))))
 
     @property
     def peak(self) -> int:
@@ -242,7 +251,7 @@ class Plan:
     @property
     def seconds(self) -> Seconds:
         """Of a first frame or step, and of each later one."""
-        return added(part.seconds for part in self.parts)
+        return added([*(part.seconds for part in self.parts), *self.others])
 
     @property
     def total_seconds(self) -> float | None:
@@ -288,6 +297,12 @@ def plan(work: Work, budget: float = 40.0) -> Plan:
 
     Frames of a smaller size take another time a pixel, so the real size is measured wherever that is quick enough.
     """
+    memory = _memory(work, budget)
+    return replace(memory, others=tuple(other() for other in work.others))
+
+
+def _memory(work: Work, budget: float) -> Plan:
+    """A plan that tells of the memory, and of the time only what the steps take."""
     available = available_memory(work.device)
     sized = [(step, *work.working(work.width, work.height)) for step in work.steps]
     sized += [(work.outer, work.width, work.height)] if work.outer else []
@@ -309,7 +324,7 @@ def check(work: Work) -> None:
     available = available_memory(work.device)
     if surely_fits(work, available):
         return
-    made = plan(work, budget=3.0)
+    made = _memory(work, budget=3.0)
     log.debug(f"memory: about {gib(made.peak)} at the peak, {known(available)} available")
     if not made.fits:
         needs = f"{work.width}x{work.height} needs about {gib(made.peak)} of memory, {known(available)} are available"
@@ -333,11 +348,6 @@ def sized_like(width: int, height: int) -> Callable[[int], tuple[int, int]]:
         return across, down
 
     return sized
-
-
-def gib(count: float) -> str:
-    """Bytes in words."""
-    return f"{count / 2**30:.2f} GiB"
 
 
 def known(available: int | None) -> str:

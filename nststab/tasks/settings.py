@@ -1,5 +1,6 @@
 """The settings of the tasks that turn a clip into a clip."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,6 +11,14 @@ from nststab.measure.settings import MeasureSettings
 from nststab.methods.settings import MachineSettings, MethodSettings
 from nststab.settings import same, setting
 from nststab.video.settings import ClipSettings, parse_work_size
+
+
+def parse_bytes(text: str) -> int:
+    """`4G`, `800M` or a number of bytes; raises ValueError for anything else."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise ValueError(f"expected a number of bytes, such as 4G or 800M, got {text!r}")
+    return int(float(found[1]) * 1024 ** ("KMGT".find(found[2].upper()) + 1 if found[2] else 0))
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,14 @@ class StylizeSettings(MethodSettings, MachineSettings, ClipSettings):
         told="0; without a number 1",
         metavar="[STRENGTH]",
         bare=1.0,
+    )
+    memory: int | None = setting(
+        None,
+        "Memory that the process may take: larger pictures are worked on in parts, to the same result.",
+        least=1,
+        parse=parse_bytes,
+        told="as much as it takes",
+        metavar="4G|800M",
     )
     audio: bool = setting(True, "Leave the audio out.", decides=False)
     raw: bool = setting(False, "Write bare rgb24 frames to -, not y4m.", decides=False)

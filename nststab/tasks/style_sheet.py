@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from nststab.errors import NststabError, SettingError
+from nststab.errors import MissingFile, NststabError, SettingError
 from nststab.frames import Frame
 from nststab.listener import Listener, reported, silent
 from nststab.methods.build import Machine, machine
@@ -74,7 +74,7 @@ def _check_output(source: Path, output: Path, restart: bool) -> None:
         known = ", ".join(sorted(PICTURE_SUFFIXES))
         raise SettingError(f"{output}: expected a picture ({known}) to draw on")
     if not output.parent.is_dir():
-        raise FileNotFoundError(f"{output.parent}: the folder to write to does not exist")
+        raise MissingFile(f"{output.parent}: the folder to write to does not exist")
     if output.exists() and not restart:
         raise SettingError(f"{output} exists; say restart=True to overwrite it")
     if output.exists() and source.exists() and output.samefile(source):

@@ -36,7 +36,7 @@ from nststab.styles.source import Style, StyleRegions, StyleSource, chosen_style
 from nststab.tasks.clip_plan import clip_work
 from nststab.tasks.plan import Plan, Work, check, plan
 from nststab.tasks.settings import StylizeSettings
-from nststab.video.clip import Clip, RawFormat, check_output, comes_in_parts, convert_clip, kind_of, open_clip
+from nststab.video.clip import Clip, RawFormat, check_output, convert_clip, kind_of, open_clip
 from nststab.video.settings import ClipSettings
 from nststab.video.streams import STANDARD
 
@@ -67,6 +67,7 @@ class ClipOptions(TypedDict, total=False):
     style_weights: Sequence[float] | None
     stroke: float | None
     strength: float | Sequence[tuple[float, float]] | None
+    memory: int | None
     audio: bool | None
     device: str | None
     precision: str | None
@@ -269,6 +270,9 @@ class _ClipJob:
         settings.check((method,))
         if settings.engine != "auto" and method not in FEED_FORWARD:
             raise SettingError(f"engine has no effect on {method}")
+        bounded = settings.memory is not None
+        if bounded and (own is not None or settings.engine not in ("auto", "torch")):
+            raise SettingError(f"memory has no effect on {method if own else settings.engine}")
         if settings.precision == "float16" and method in OPTIMISERS:
             raise SettingError(f"precision: float16 has not the range for {method}")
         if own is not None:
@@ -290,7 +294,10 @@ class _ClipJob:
             method,
             chosen,
             settings,
-            machine(settings.device, settings.precision, settings.engine),
+            replace(
+                machine(settings.device, settings.precision, "torch" if bounded else settings.engine),
+                memory=settings.memory,
+            ),
             own,
         )
 
@@ -308,11 +315,9 @@ class _ClipJob:
     @property
     def resumes(self) -> bool:
         """Whether what is finished is kept: each optimisation, and of the other methods the parts of a clip."""
-        output = Path(self.output)
-        if output == STANDARD or not self.clip.is_seekable or not (self.style or ":" in self.method):
+        if Path(self.output) == STANDARD or not self.clip.is_seekable or not (self.style or ":" in self.method):
             return False  # of a stylizer that was handed over nobody knows whether it is the same
-        kept = self.method in OPTIMISERS
-        return kept or (self.clip.kind != "picture" and comes_in_parts(check_output(self.clip, self.output), output))
+        return self.method in OPTIMISERS or self.clip.kind != "picture"
 
     def run(self, overwrite: bool, progress: Listener, executor: Executor | None = None) -> Stylized:
         settings, clip = self.settings, self.clip
@@ -457,13 +462,25 @@ class _ClipJob:
 class KeptOutput:
     """Where a clip is written, and the job that keeps what is done, if there is one; `frames` were finished before.
 
-    The job of an optimisation keeps each of its results, of another method the `parts` of its output.
+    The job of an optimisation keeps each of its results, of another method the `parts` of its output. A file is moved
+    to its `place` when it is whole.
     """
 
     output: str
     job: Job | None = None
     frames: int = 0
     parts: Parts | None = None
+    place: Path | None = None
+
+    def publish(self) -> None:
+        """Move the file to its place, while the job goes on with something that is made of it."""
+        made = Path(self.output)
+        if self.job is None or not made.exists():
+            return
+        sync(made)  # before what it could be made from again is removed
+        if self.place is not None:
+            self.job.allow_overwriting()
+            made.replace(self.place)
 
     def begin(self, number: int) -> bool:
         """A shot, or a block of frames, begins with this frame; whether all of it is finished."""
@@ -502,11 +519,10 @@ def kept_output(
             refuse_overwriting(path, overwrite or job.resumed)
         made = job.folder / path.name if whole else path
         parts = Parts(job) if in_parts else None
-        yield KeptOutput(str(made) if whole else str(output), job, parts.frames if parts else job.frames, parts)
-        sync(made)  # before what it could be made from again is removed
-        if whole:
-            job.allow_overwriting()
-            made.replace(path)
+        frames, place = parts.frames if parts else job.frames, path if whole else None
+        kept = KeptOutput(str(made) if whole else str(output), job, frames, parts, place)
+        yield kept
+        kept.publish()
 
 
 @contextmanager

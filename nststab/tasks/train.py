@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nststab.datasets.folders import SintelClips
-from nststab.errors import NststabError, SettingError
+from nststab.errors import MissingFile, NststabError, SettingError
 from nststab.listener import Listener, silent
 from nststab.losses import LossSettings, StyleTarget
 from nststab.methods.build import Machine
@@ -168,7 +168,7 @@ def image_training(
     else:
         start, begun = independent_network(str(start_from)), {"start_from": Path(start_from).stem}
     model = with_margin(start, settings.margin).to(where.device)
-    target = picture_target(painting, vgg, loss.style_layers, settings.style_size, "--style-size")
+    target = picture_target(painting, vgg, loss.style_layers, settings.style_size, "style_size")
     training = Training(*training_photos(options["photos"], output), vgg, target, loss)
     work = training.image(settings, {"style": painting.stem, "style_size": settings.style_size, **begun})
     planned = training_work(model, vgg, loss, settings, output)
@@ -259,7 +259,7 @@ def checked_output(output: str | Path, restart: bool = False) -> Path:
     if output.suffix != ".safetensors":
         raise SettingError(f"output: expected a .safetensors file, got {output.name}")
     if not output.parent.is_dir():
-        raise FileNotFoundError(f"{output.parent}: the folder to write to does not exist")
+        raise MissingFile(f"{output.parent}: the folder to write to does not exist")
     if output.exists() and not restart:
         raise SettingError(f"{output} exists; say restart=True to overwrite it")
     return output

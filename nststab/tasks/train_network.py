@@ -12,7 +12,7 @@ import torch.distributed as distributed
 from torch import Tensor
 
 import nststab
-from nststab.errors import NststabError, SettingError
+from nststab.errors import MissingFile, NststabError, SettingError
 from nststab.listener import Listener, silent
 from nststab.losses import StyleTarget
 from nststab.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
@@ -134,7 +134,7 @@ def _recorded(record: Mapping[str, Any], trainer: NetworkTrainer, losses: Mappin
 
 
 def _target(vgg: PerceptualNetwork, text: str, size: int) -> StyleTarget:
-    return picture_target(_picture(text), vgg, LossSettings().style_layers, size, "--strokes")
+    return picture_target(_picture(text), vgg, LossSettings().style_layers, size, "strokes")
 
 
 def _picture(text: str) -> Path:
@@ -153,7 +153,7 @@ def _begin(trainer: NetworkTrainer, path: Path, names: Sequence[str], loss: Netw
             raise NststabError(f"{path} is a network of one style, to which none can be added")
         trainer.begin_with(with_rows(network, torch.stack(list(_rows_for(names, network, loss, photo))), names))
     elif not trainer.load(path, names):
-        raise FileNotFoundError(f"no such state of a training: {path}")
+        raise MissingFile(f"no such state of a training: {path}")
 
 
 def _rows_for(

@@ -146,7 +146,7 @@ def train_style(
     trace = traces(training.training.vgg, picture)
     card = style_card(training, done, painting, photos, trace, figures, command)
     training.folder.finish(card)
-    log.info(f"{output}: both networks, card and sheet.jpg; --style {output} takes it")
+    log.info(f"{output}: both networks, card and sheet.jpg")
     return TrainedStyle(training.folder.style, card, figures)
 
 
@@ -174,7 +174,7 @@ def style_training(
     parts = training_photos(photos, folder.outputs(stages)[0])
     perceptual = perceptual_network(where.device)
     loss = LossSettings(style_weight=image.style_weight, content_weight=image.content_weight)
-    target = picture_target(Path(painting), perceptual, loss.style_layers, image.style_size, "--style-size")
+    target = picture_target(Path(painting), perceptual, loss.style_layers, image.style_size, "style_size")
     begun = None if start_from is None else str(start_from)
     start = starting_style(begun, target, perceptual, image.style_size, image.margin)
     training = Training(*parts, perceptual, target, loss)

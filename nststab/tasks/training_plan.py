@@ -43,7 +43,7 @@ def training_work(
 
     def advice(longest: int) -> str:
         width, height = sized(longest)
-        return f"--height {height} --width {width}" + (", or a smaller --batch" if settings.batch > 1 else "")
+        return f"height={height} width={width}" + (", or a smaller batch" if settings.batch > 1 else "")
 
     clips = f" of {length} frames" if length > 1 else ""
     validations = settings.steps // settings.validate_every + 2  # before the first step and after the last

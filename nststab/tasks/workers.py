@@ -94,16 +94,16 @@ def workers(jobs: int | None = None, cluster: str | None = None) -> Iterator[Exe
     Raises SettingError for both at once, NststabError where the cluster cannot be reached.
     """
     if jobs is not None and cluster is not None:
-        raise SettingError("--jobs and --cluster exclude each other")
+        raise SettingError("jobs has no effect on a cluster")
     if cluster is not None:
         try:
             distributed: Any = import_module("distributed")
         except ModuleNotFoundError as error:
-            raise NststabError("--cluster needs Dask: pip install 'nststab[cluster]'") from error
+            raise NststabError("cluster needs Dask: pip install 'nststab[cluster]'") from error
         try:
             client = distributed.Client(cluster, timeout=30)
         except (OSError, ValueError) as error:
-            raise NststabError(f"--cluster {cluster}: no Dask scheduler answers there ({error})") from error
+            raise NststabError(f"cluster: no Dask scheduler answers at {cluster} ({error})") from error
         with client, client.get_executor(pure=False) as executor:
             yield executor
     elif jobs is not None and jobs > 1:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nststab.datasets.synthetic import SyntheticSettings
-from nststab.errors import SettingError
+from nststab.errors import MissingFile, SettingError
 from nststab.listener import Listener
 from nststab.losses import StyleTarget, style_loss
 from nststab.methods.build import Machine
@@ -142,7 +142,7 @@ class StyleFolder:
         if self.folder.is_file() or self.folder.suffix in _FILES:
             raise SettingError(f"output: expected a folder's name, got the file {self.folder}")
         if not self.folder.parent.is_dir():
-            raise FileNotFoundError(f"{self.folder.parent}: the folder to write to does not exist")
+            raise MissingFile(f"{self.folder.parent}: the folder to write to does not exist")
         if self.folder.is_dir() and any(self.folder.iterdir()) and not self.unfinished and not restart:
             raise SettingError(f"{self.folder} exists; say restart=True to overwrite it")
         place = self.folder if self.folder.is_dir() else self.folder.parent

@@ -7,7 +7,7 @@ on a machine without it.
 import os
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import count, repeat, takewhile
@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from nststab.errors import NststabError
+from nststab.errors import MissingFile, NststabError
 from nststab.frames import Frame, Stylizer
 from nststab.storage.durable import sync
 from nststab.storage.parts import Parts
@@ -249,7 +249,7 @@ def check_output(source: Clip, output: str | Path) -> Kind:
         return "video"
     kind = _output_kind(path, str(output).endswith(("/", os.sep)))
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent}: the folder to write to does not exist")
+        raise MissingFile(f"{path.parent}: the folder to write to does not exist")
     if kind == "folder" and path.exists() and not path.is_dir():
         raise NotADirectoryError(f"{path}: expected a folder, and it is a file")
     folder = path if path.is_dir() else path.parent
@@ -291,7 +291,7 @@ def convert_clip(
     order, with pictures of one size, which need not be the source's. Frame times, the last duration and the audio
     (unless `audio` is false) are the source's; a source without times is shown at 25 frames per second. Alpha is kept
     where the output holds it and the size is the source's. To standard output goes y4m, or bare rgb24 pixels if `raw`,
-    without audio. Where the output `comes_in_parts`, those that are finished are kept in `parts`, and what `stylize`
+    without audio. The finished parts of a clip are kept in `parts`, and what `stylize`
     gives for frames that an earlier run finished is not written again. `progress` is told how many frames are done, of
     how many if that is known.
 
@@ -359,14 +359,18 @@ def _writer(
     if silent and audio and source.has_audio:
         notes.append(f"{'a folder' if kind == 'folder' else output.suffix or STDOUT} holds no audio: it was dropped")
     if silent and kind == "video":
-        opened = standard_output(raw, source.source) if output == STANDARD else y4m_file(output, source.source)
+        opened = standard_output(raw, source.source) if output == STANDARD else y4m_file(output, source.source, parts)
         with opened as plain:
             yield lambda frame: plain.write(frame.rgb, frame.time, frame.duration)
         notes += plain.notes
     elif kind == "video":
         with needs_av():
             from nststab.video.writer import VideoWriter
-        with replacing(output) as temporary, VideoWriter(temporary, output, source.source, audio, parts) as writer:
+        grows = parts is not None and output.suffix.lower() == ".gif"  # what is kept of it is the file itself
+        with (
+            nullcontext(output) if grows else replacing(output) as temporary,
+            VideoWriter(temporary, output, source.source, audio, parts) as writer,
+        ):
             yield lambda frame: writer.write(frame.rgb, frame.time, frame.duration)
         notes += writer.notes
     elif kind == "folder":
@@ -390,11 +394,6 @@ def _new_folder(folder: Path) -> Iterator[None]:
         if made:
             with suppress(OSError):  # it has frames: they stay
                 folder.rmdir()
-
-
-def comes_in_parts(kind: Kind, output: Path) -> bool:
-    """Whether an output of this kind can be resumed after a part: folders, and video but for GIF and y4m."""
-    return kind == "folder" or (kind == "video" and output.suffix.lower() in VIDEO_SUFFIXES - {".gif", ".y4m"})
 
 
 def _write_frame(folder: Path, number: int, frame: Frame, parts: Parts | None) -> None:

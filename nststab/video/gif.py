@@ -1,9 +1,10 @@
 """Writes an animated GIF, frame by frame: palettes, timing and what stays of the frame before (it needs av)."""
 
 import struct
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
@@ -12,6 +13,7 @@ from av.video.frame import VideoFrame
 from torch import Tensor
 
 from nststab.errors import NststabError
+from nststab.storage.parts import Parts
 from nststab.video.palette import SIZE, Dither, make_palette, noise, palette_error
 from nststab.video.timing import Source
 
@@ -32,14 +34,16 @@ class GifEncoder:
     A palette of 255 colours is kept until the picture needs another one, as after a cut, so that neither the palette
     nor the dithering moves where the picture stands still; a pixel that hardly changes is not even written. Times are
     rounded to 1/100 s without adding up. Frames less than 2/100 s after the one before are left out, which `notes`
-    tells, as it does that there is no audio.
+    tells, as it does that there is no audio. Finished `parts` of the file are kept, and gone on behind.
 
     Raises:
         OSError: the file cannot be written.
         ValueError: a size above 65535 pixels.
     """
 
-    def __init__(self, path: Path, output: Path, source: Source, audio: bool, width: int, height: int) -> None:
+    def __init__(
+        self, path: Path, output: Path, source: Source, audio: bool, width: int, height: int, parts: Parts | None = None
+    ) -> None:
         if max(width, height) > _LARGEST:
             raise NststabError(f"{output}: expected at most {_LARGEST} pixels a side in a GIF, got {width}x{height}")
         self._notes: list[str] = []
@@ -58,8 +62,17 @@ class GifEncoder:
             self._notes.append("GIF holds no audio: it was dropped")
         if source.aspect != 1:
             self._notes.append(f"GIF viewers show pixels square: those of the source are {source.aspect}")
-        self._file = path.open("wb")
-        self._file.write(b"GIF89a" + struct.pack("<HH", width, height) + b"\x70\x00\x00" + _LOOP)
+        self._parts, self._open = parts, ExitStack()
+        self._file: BinaryIO
+        kept = None
+        if parts is None:
+            self._file = self._open.enter_context(path.open("wb"))
+        else:
+            self._file, kept = self._open.enter_context(parts.grown(path))
+        if kept is None:
+            self._file.write(b"GIF89a" + struct.pack("<HH", width, height) + b"\x70\x00\x00" + _LOOP)
+        else:
+            self._resume(kept)
 
     @property
     def notes(self) -> list[str]:
@@ -77,9 +90,30 @@ class GifEncoder:
         self._count += 1
         if self._pending and ticks - self._at < _SHORTEST:
             self._dropped += 1
-            return
-        self._flush(ticks)
-        self._pending, self._at = self._image(torch.from_numpy(pixels).short()), ticks
+        else:
+            self._flush(ticks)
+            self._pending, self._at = self._image(torch.from_numpy(pixels).short()), ticks
+        if self._parts is not None and self._count % Parts.length == 0:
+            self._parts.keep_grown(self._file, (self._width, self._height), self._state())
+
+    def _state(self) -> dict[str, Any]:
+        """All that the next frames depend on."""
+        dither = None if self._dither is None else [self._dither.colours, self._dither.pairs]
+        times = [str(self._start), str(self._end)]
+        counts = [self._at, self._count, self._dropped]
+        pending = torch.frombuffer(bytearray(self._pending), dtype=torch.uint8)
+        return {
+            **{"seen": self._seen, "shown": self._shown, "dither": dither, "error": self._error},
+            **{"pending": pending, "times": times, "counts": counts},
+        }
+
+    def _resume(self, state: dict[str, Any]) -> None:
+        self._seen, self._shown, self._error = state["seen"], state["shown"], state["error"]
+        if state["dither"] is not None:
+            self._dither = Dither(*state["dither"])
+        self._start, self._end = map(Fraction, state["times"])
+        self._at, self._count, self._dropped = state["counts"]
+        self._pending = state["pending"].numpy().tobytes()
 
     def finish(self) -> None:
         """Write the last frame and the end."""
@@ -89,7 +123,7 @@ class GifEncoder:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        self._open.close()
 
     def _flush(self, ticks: int) -> None:
         """Write the pending frame, which is shown until `ticks`."""

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from PIL import ExifTags, Image, ImageCms, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from nststab.errors import NststabError
+from nststab.errors import MissingFile, NststabError
 from nststab.frames import is_finite
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,8 @@ _DAMAGED = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, Ty
 _ANIMATED = {"GIF", "PNG", "WEBP", "AVIF"}  # formats whose pictures follow one another in time
 _LARGEST = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # pixels that Pillow reads; it warns of half as many, which are too few
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+_ENDS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9", "MPO": b"\xff\xd9"}
+_BEHIND = 64  # bytes from a file's end in which that is looked for
 _COLOURS = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab ": "LAB"}  # Pillow's mode of what a profile is for
 _DISPLAY_GAMMA, _GAMMA_TOLERANCE = 2.2, 0.05  # libpng's: a gamma so near to the display's is its own
 _SAME_COLOUR = 2  # levels of 255 by which profiles that mean sRGB differ from it
@@ -122,9 +124,24 @@ def picture_size(path: Path) -> tuple[int, int]:
 
 
 def header_size(path: Path) -> tuple[int, int]:
-    """`picture_size` at once for PNG, too, which may tell a rotation behind its pixels: that is not seen."""
+    """`picture_size` at once for PNG, too, which may tell a rotation behind its pixels: that is not seen.
+
+    A PNG or JPEG without its end is decoded, which raises NststabError where it was cut off.
+    """
     with _opened(path) as image:
+        file: Any = getattr(image, "fp", None)
+        if image.format in _ENDS and not _ends(file, _ENDS[image.format]):
+            image.load()
         return _size(image, Image.Image.getexif(image))
+
+
+def _ends(file: Any, mark: bytes) -> bool:
+    """Whether a mark stands at the end of a file, or shortly before: some programs write more behind it."""
+    place = file.tell()
+    file.seek(max(0, file.seek(0, os.SEEK_END) - _BEHIND))
+    found = mark in file.read()
+    file.seek(place)
+    return found
 
 
 def _size(image: Image.Image, exif: Image.Exif) -> tuple[int, int]:
@@ -142,6 +159,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
             yield image
+    except FileNotFoundError as error:
+        raise MissingFile(f"{path}: {error.strerror}") from None
     except UnidentifiedImageError:
         raise NststabError(f"{path}: expected a picture, got a file in no known picture format") from None
     except Image.DecompressionBombError:

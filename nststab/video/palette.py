@@ -57,27 +57,28 @@ class Dither:
     two are chosen once for all colours which share their upper bits, as nearest in the mean, with little noise.
     """
 
-    def __init__(self, colours: Tensor) -> None:
+    def __init__(self, colours: Tensor, pairs: Tensor | None = None) -> None:
+        """pairs: what another one has chosen."""
         self.colours = colours
-        self._pairs = torch.full((1 << 3 * _BITS, 2), -1, dtype=torch.int16)
+        self.pairs = torch.full((1 << 3 * _BITS, 2), -1, dtype=torch.int16) if pairs is None else pairs
 
     def __call__(self, pixels: Tensor, thresholds: Tensor) -> Tensor:
         """Indices (N,) of uint8 for pixels (N, 3) of 0 to 255, each with its threshold (N,) in [0, 1)."""
         upper = pixels.long() >> (8 - _BITS)
         cells = (upper[:, 0] << 2 * _BITS) + (upper[:, 1] << _BITS) + upper[:, 2]
         self._learn(cells, pixels)
-        first, second = self._pairs[cells].long().unbind(1)
+        first, second = self.pairs[cells].long().unbind(1)
         start, step = self.colours[first], self.colours[second] - self.colours[first]
         share = ((pixels - start) * step).sum(1) / step.square().sum(1).clamp(min=1)
         return torch.where(share > thresholds, second, first).to(torch.uint8)
 
     def _learn(self, cells: Tensor, pixels: Tensor) -> None:
         """Choose the colours of the cells which come for the first time, for the mean of the pixels in each."""
-        new = self._pairs[cells, 0] < 0
-        counts = torch.bincount(cells[new], minlength=len(self._pairs))
-        sums = torch.zeros(len(self._pairs), 3).index_add_(0, cells[new], pixels[new].float())
+        new = self.pairs[cells, 0] < 0
+        counts = torch.bincount(cells[new], minlength=len(self.pairs))
+        sums = torch.zeros(len(self.pairs), 3).index_add_(0, cells[new], pixels[new].float())
         for part in torch.split(counts.nonzero().squeeze(1), _CHUNK):
-            self._pairs[part] = _mixtures(sums[part] / counts[part].unsqueeze(1), self.colours).to(torch.int16)
+            self.pairs[part] = _mixtures(sums[part] / counts[part].unsqueeze(1), self.colours).to(torch.int16)
 
 
 def _mixtures(pixels: Tensor, colours: Tensor) -> Tensor:

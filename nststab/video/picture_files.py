@@ -7,7 +7,7 @@ from glob import glob
 from math import ceil, floor
 from pathlib import Path
 
-from nststab.errors import NststabError
+from nststab.errors import MissingFile, NststabError
 from nststab.video.images import STILL_SUFFIXES, header_size, picture_size
 from nststab.video.timing import Excerpt, empty_excerpt
 
@@ -30,9 +30,9 @@ def is_picture(path: Path) -> bool:
 
 def fault(path: Path, error: NststabError | OSError) -> str:
     """Why a picture cannot be read, in words that name it."""
-    if isinstance(error, NststabError):
-        return str(error)
-    return f"{path}: {'leads nowhere' if path.is_symlink() else error.strerror or error}"
+    if isinstance(error, FileNotFoundError) and path.is_symlink():
+        return f"{path}: leads nowhere"
+    return str(error) if isinstance(error, NststabError) else f"{path}: {error.strerror or error}"
 
 
 def some(texts: Sequence[str]) -> str:
@@ -80,7 +80,7 @@ def pattern_pictures(pattern: Path) -> tuple[Path, ...]:
     Numbers begin with the lowest that there is and go on without a gap.
 
     Raises:
-        FileNotFoundError: no picture fits, or a number is missing.
+        MissingFile: no picture fits, or a number is missing.
         ValueError: the pattern has several numbers, or is none of pictures.
     """
     if pattern.suffix.lower() not in STILL_SUFFIXES and not _GLOB.search(pattern.suffix):
@@ -89,7 +89,7 @@ def pattern_pictures(pattern: Path) -> tuple[Path, ...]:
         return _numbered(pattern)
     pictures = _sorted(Path(name) for name in glob(str(pattern), recursive=True))
     if not pictures:
-        raise FileNotFoundError(f"{pattern}: no picture fits this pattern")
+        raise MissingFile(f"{pattern}: no picture fits this pattern")
     return pictures
 
 
@@ -128,11 +128,9 @@ def _numbered(pattern: Path) -> tuple[Path, ...]:
     found = [fits.fullmatch(path.name) for path in pattern.parent.iterdir()] if pattern.parent.is_dir() else []
     numbers = sorted(int(match[1]) for match in found if match and match[0] == name(int(match[1])))
     if not numbers:
-        raise FileNotFoundError(f"{pattern}: no picture fits this pattern")
+        raise MissingFile(f"{pattern}: no picture fits this pattern")
     for expected, number in enumerate(numbers, numbers[0]):
         if number != expected:
             missing = pattern.with_name(name(expected))
-            raise FileNotFoundError(
-                f"{missing}: missing, while {name(number)} is there; expected numbers without a gap"
-            )
+            raise MissingFile(f"{missing}: missing, while {name(number)} is there; expected numbers without a gap")
     return tuple(pattern.with_name(name(number)) for number in numbers)

@@ -1,15 +1,16 @@
 """Uncompressed video on pipes, without av: y4m (YUV4MPEG2) and raw rgb24, frame by frame, in and out."""
 
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from fractions import Fraction
 from types import TracebackType
-from typing import BinaryIO, NamedTuple, Self
+from typing import Any, BinaryIO, NamedTuple, Self
 
 import numpy as np
 from torch import Tensor
 
 from nststab.errors import NststabError
+from nststab.storage.parts import Parts
 from nststab.video.images import from_uint8, to_uint8
 from nststab.video.yuv import Pixels, planes_to_rgb, rgb_to_444
 
@@ -205,14 +206,19 @@ class Y4MWriter(RawWriter):
 
     The matrix is BT.709 above 576 lines or from 1280 columns on, else BT.601: y4m cannot name it, and this is what
     players assume. Every frame is written once and shown for 1/`rate` seconds; `notes` tells if that moves one by more
-    than half of this.
+    than half of this. Finished `parts` of a file are kept.
     """
 
     def __init__(
-        self, file: BinaryIO, rate: Fraction, aspect: Fraction = Fraction(1), name: str = "standard output"
+        self,
+        file: BinaryIO,
+        rate: Fraction,
+        aspect: Fraction = Fraction(1),
+        name: str = "standard output",
+        parts: Parts | None = None,
     ) -> None:
         super().__init__(file, name)
-        self._rate, self._aspect = Fraction(rate), Fraction(aspect)
+        self._rate, self._aspect, self._parts = Fraction(rate), Fraction(aspect), parts
         self._start: Fraction | None = None
         self._count = 0
 
@@ -229,6 +235,17 @@ class Y4MWriter(RawWriter):
         if time is not None:
             self._compare(time)
         self._count += 1
+        if self._parts is not None and self._count % Parts.length == 0:
+            size = (rgb.shape[3], rgb.shape[2])
+            start = None if self._start is None else str(self._start)
+            self._parts.keep_grown(self._file, size, {"size": [*size], "start": start, "notes": self.notes})
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Go on behind the parts of an earlier run, with what it kept."""
+        assert self._parts is not None
+        width, height = state["size"]
+        self._size, self._count, self.notes = (width, height), self._parts.frames, state["notes"]
+        self._start = None if state["start"] is None else Fraction(state["start"])
 
     def _compare(self, time: Fraction) -> None:
         self._start = time if self._start is None else self._start

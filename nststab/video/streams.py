@@ -11,7 +11,8 @@ from typing import BinaryIO
 
 from torch import Tensor
 
-from nststab.errors import NststabError
+from nststab.errors import MissingFile, NststabError
+from nststab.storage.parts import Parts
 from nststab.video.images import replacing
 from nststab.video.pipes import PipeReader, RawFormat, RawWriter, Y4MWriter, read_pipe
 from nststab.video.timing import PICTURE_RATE, Excerpt, Source, Timed, converted, cut, retimed
@@ -21,10 +22,13 @@ STDIN, STDOUT = "standard input", "standard output"
 
 
 def is_pipe(path: Path) -> bool:
-    """Whether `path` can be read only once: standard input, a named pipe or a device; OSError if it is missing."""
+    """Whether `path` can be read only once: standard input, a named pipe or a device; raises MissingFile, OSError."""
     if path == STANDARD:
         return True
-    mode = path.stat().st_mode
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        raise MissingFile(f"{path}: {error.strerror}") from None
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode)
 
 
@@ -86,12 +90,18 @@ def standard_output(raw: bool, source: Source | None) -> Iterator[RawWriter]:
 
 
 @contextmanager
-def y4m_file(path: Path, source: Source | None) -> Iterator[RawWriter]:
-    """A writer to a y4m file at the rate of `source` (None: 25), which appears whole or not at all."""
-    with replacing(path) as temporary, temporary.open("wb") as file, _y4m(file, source, str(path)) as writer:
+def y4m_file(path: Path, source: Source | None, parts: Parts | None) -> Iterator[RawWriter]:
+    """A writer to a y4m file at the rate of `source` (None: 25), which appears whole or not at all, or by parts."""
+    if parts is None:
+        with replacing(path) as temporary, temporary.open("wb") as file, _y4m(file, source, str(path)) as writer:
+            yield writer
+        return
+    with parts.grown(path) as (grown, state), _y4m(grown, source, str(path), parts) as writer:
+        if state is not None:
+            writer.resume(state)
         yield writer
 
 
-def _y4m(file: BinaryIO, source: Source | None, name: str) -> Y4MWriter:
+def _y4m(file: BinaryIO, source: Source | None, name: str, parts: Parts | None = None) -> Y4MWriter:
     rate, aspect = (PICTURE_RATE, Fraction(1)) if source is None else (source.rate, source.aspect)
-    return Y4MWriter(file, rate, aspect, name)
+    return Y4MWriter(file, rate, aspect, name, parts)

@@ -37,7 +37,7 @@ class VideoWriter:
 
     The first frame gives the size. Frame times, pixel shape and audio are those of `source`; without a source the
     frames follow at 25 per second. `notes` tells what the format could not hold. Finished `parts` are kept, and those
-    of an earlier run come first: then the first frame that is written is the one after them (a .gif has none).
+    of an earlier run come first: then the first frame that is written is the one after them.
 
     Raises:
         OSError: the file cannot be written.
@@ -100,7 +100,7 @@ class VideoWriter:
         temporary, output, source, audio = self._temporary, self._output, self._source, self._with_audio
         suffix = output.suffix.lower()
         if suffix == ".gif":
-            return GifEncoder(temporary, output, source, audio, width, height)
+            return GifEncoder(temporary, output, source, audio, width, height, self._parts)
         return VideoEncoder(temporary, output, _FORMATS[suffix], source, audio, width, height, self._parts)
 
     def _finish(self) -> None:
