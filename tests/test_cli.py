@@ -76,8 +76,8 @@ def test_the_commands_are_those_of_the_manual() -> None:
     assert ", ".join(names) == (
         "stylize, optimize, preview, compare, evaluate stability, evaluate speed, evaluate gram-trace, evaluate "
         "distortions, evaluate theorem, evaluate drift, evaluate shift, deflicker, score, study collect, study "
-        "make, study pack, study serve, figure, train average, train image, train network, train style, train "
-        "video, flow estimate, flow mask, flow show, export, styles, doctor, demo"
+        "make, study pack, study results, study serve, figure, train average, train image, train network, train style, "
+        "train video, flow estimate, flow mask, flow show, export, web, styles, doctor, demo"
     )
 
 
