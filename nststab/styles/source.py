@@ -70,6 +70,11 @@ class StyleSource:
         """Whether it has a picture, which can be taken in another size."""
         return self.picture is not None or self.shipped is not None
 
+    def has(self, method: str) -> bool:
+        """Whether there is a network for a feed-forward method."""
+        by_method = self.checkpoint or self.many
+        return by_method is not None and by_method(method).is_file()
+
     def drawn(self) -> "StyleSource":
         """Itself by its picture, where it has one, and not by the Gram targets of the size that it was trained with."""
         return replace(self, picture=self.picture or self.shipped)

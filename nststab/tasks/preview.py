@@ -110,8 +110,8 @@ def preview(
 
         nststab.preview("clip.mp4", "sheet.png", styles=["starry_night", "painting.jpg"], at=80.5)
 
-    A style with networks is drawn by the recurrent one, of a picture by the independent one; an untrained painting by a
-    short optimisation of Gatys et al. 2016, which is marked so.
+    A style with networks is drawn by the recurrent one, where it has one, of a picture by the independent one; an
+    untrained painting by a short optimisation of Gatys et al. 2016, which is marked so.
 
     Args:
         output: the sheet, a picture; None writes none.
@@ -178,7 +178,8 @@ def _frame(source: str | Path, clip: Clip, settings: StylizeSettings, at: Fracti
 
 def _drawn(clip: Clip, shown: Frame, style: StyleSource, settings: StylizeSettings, where: Machine) -> Panel:
     is_stand_in = style.picture is not None
-    method = "gatys" if is_stand_in else "independent" if clip.kind == "picture" else "recurrent"
+    network = "recurrent" if clip.kind != "picture" and style.has("recurrent") else "independent"
+    method = "gatys" if is_stand_in else network
     if is_stand_in:
         settings = replace(settings, gatys=_STAND_IN, strength=curve(1.0))
     side = settings.work_side(max(clip.width, clip.height))
