@@ -250,7 +250,7 @@ def test_a_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     (finding,) = checks.examine(checks._cache)
     assert finding.state == "not ok"
-    assert finding.advice == "give --flow-cache DIR, or set XDG_CACHE_HOME"
+    assert finding.advice == "set XDG_CACHE_HOME to a folder that can"
     assert not list(tmp_path.glob("*/*"))
 
 

@@ -171,7 +171,9 @@ def _made_with(network: PerceptualNetwork, style: StyleTarget, training: Mapping
 def load_for(path: Path, text: str, method: str) -> Checkpoint:
     """The checkpoint of a style for a method; SettingError where there is none, or one for the other method."""
     if not path.is_file():
-        raise SettingError(f"the style {text} has no network for the method {method}")
+        (other,) = set(NETWORKS) - {method}
+        has = f"; it has one for {other}" if path.with_name(path.name.replace(method, other)).is_file() else ""
+        raise SettingError(f"the style {text} has no network for the method {method}{has}")
     checkpoint = load_checkpoint(path)
     if checkpoint.network.config.recurrent != (method == "recurrent"):
         kind = "recurrent" if checkpoint.network.config.recurrent else "independent"

@@ -253,8 +253,12 @@ def _weights() -> Iterator[Finding]:
 
 
 def _styles() -> Iterator[Finding]:
-    from nststab.styles.shipped import styles
+    from nststab.styles.shipped import LIGHT, NETWORKS, light_network, light_styles, styles
 
+    many = f"{len(light_styles())} styles"
+    for method in NETWORKS:
+        if light_network(method).is_file():
+            yield _shipped(LIGHT, light_network(method), f"{method}, {many}")
     for style in styles():
         parts = {method: partial(_network, style, method) for method in style.methods}
         if style.target.is_file():  # else the networks' files hold them
