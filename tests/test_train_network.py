@@ -17,10 +17,10 @@ from torch import Tensor
 from nststab.datasets.folders import PhotoFolder
 from nststab.errors import NststabError
 from nststab.listener import silent
-from nststab.losses import LossSettings, style_target
+from nststab.losses import LossSettings, style_target, temporal_loss
 from nststab.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from nststab.networks.rows import PHOTOGRAPH
-from nststab.networks.transformation import NetworkConfig, TransformationNetwork
+from nststab.networks.transformation import NetworkConfig, TransformationNetwork, make_recurrent
 from nststab.styles import shipped
 from nststab.tasks import train_network
 from nststab.train.loop import SKIPPED_IN_A_ROW, TrainingDiverged, TrainingStopped
@@ -249,6 +249,42 @@ def test_a_new_style_begins_as_the_nearest_of_the_network(photos: PhotoFolder, t
         torch.testing.assert_close(value, of_old[[1, 3]] if ".normalization." in name else of_old)
 
 
+def test_of_clips_it_is_recurrent_and_grows_steady(photos: PhotoFolder, tmp_path: Path) -> None:
+    def trained(weight: float) -> tuple[TransformationNetwork, float]:
+        settings = replace(
+            SETTINGS, pictures=80, length=3, temporal_weight=weight, style_weight=0.0, content_weight=0.1
+        )
+        settings = replace(settings, photograph_weight=0.0)
+        made = fitted(photos, tmp_path / str(weight), settings, begun=make_recurrent(network()))[0].network
+        clips = NetworkData(photos, 4).clips(4, 32, 3, torch.Generator().manual_seed(3))
+        with torch.no_grad():
+            return made, float(make_loss(replace(settings, temporal_weight=1.0))(made, clips)["temporal"])
+
+    (steady, change), (_, without) = trained(300.0), trained(0.0)
+    assert change < 0.8 * without
+    first = steady.state_dict()["encoder.0.convolution.weight"]
+    assert first[:, 3:].abs().sum() > 0  # it looks at what it drew
+
+
+def test_the_temporal_term_is_that_of_the_unrolled_clip(photos: PhotoFolder) -> None:
+    loss, model = make_loss(), make_recurrent(network())
+    with torch.no_grad():
+        dict(model.named_parameters())["encoder.0.convolution.weight"][:, 3:].normal_(0, 0.1)
+        batch = NetworkData(photos, 4).clips(2, 32, 3, torch.Generator().manual_seed(0))
+        batch = batch._replace(styles=torch.tensor([0, 2]))
+        terms = loss(model, batch)
+        styles = F.one_hot(batch.styles, 4).float()
+        frames, forward, mask = batch.clips
+        drawn: list[Tensor] = []
+        for at in range(3):
+            drawn.append(model(frames[:, at], drawn[-1] if drawn else None, styles))
+        change = [temporal_loss(drawn[at + 1], drawn[at], forward[:, at], mask[:, at]) for at in range(2)]
+        torch.testing.assert_close(terms["temporal"], 50 * (change[0] + change[1]) / 2)
+        style = [loss.painted(made, frames[:, at], batch.styles)["style"] for at, made in enumerate(drawn)]
+        torch.testing.assert_close(terms["style"], torch.stack(style).mean())
+    assert set(terms) == {"content", "style", "photograph", "temporal"}
+
+
 def test_crops_grow_and_rates_fall_at_the_end() -> None:
     settings = NetworkSettings(pictures=900, crops=(128, 192, 256), cooldown=0.2)
     assert [settings.crop(done) for done in (0, 299, 300, 599, 600, 899, 900)] == [128, 128, 192, 192, 256, 256, 256]
@@ -340,6 +376,8 @@ def test_the_command_trains_and_writes_one_file(tmp_path: Path, monkeypatch: pyt
     further = load_checkpoint(Path("further.safetensors")).network
     name = "blocks.0.first.convolution.weight"
     torch.testing.assert_close(further.state_dict()[name], trained.state_dict()[name], atol=1e-3, rtol=0)
+    run(f"a.png b.png {small} --batch 2 --pictures 2 --length 2 --start-from net.safetensors -o recurrent.safetensors")
+    assert load_checkpoint(Path("recurrent.safetensors")).network.config == replace(trained.config, recurrent=True)
     refused = cli(f"train network a.png {small} --style-weights 1,2 -o x.safetensors")
     assert (refused.exit_code, len(refused.stderr.splitlines())) == (2, 1)
     assert "expected one for each style, got 2 for 1 styles" in refused.stderr

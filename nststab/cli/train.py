@@ -202,6 +202,7 @@ def video(image_checkpoint: Path, assignments: Mapping[str, str], **options: Any
 @settings_options(
     NetworkSettings,
     "only_rows",
+    "length",
     "pictures",
     "batch",
     "crops",

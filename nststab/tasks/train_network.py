@@ -18,7 +18,7 @@ from nststab.losses import StyleTarget
 from nststab.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from nststab.networks.perceptual import perceptual_network
 from nststab.networks.rows import PHOTOGRAPH, row_name, with_rows
-from nststab.networks.transformation import MARGIN, NetworkConfig, TransformationNetwork
+from nststab.networks.transformation import MARGIN, NetworkConfig, TransformationNetwork, make_recurrent
 from nststab.settings import LossSettings
 from nststab.storage.jobs import content_hash, open_job, unfinished
 from nststab.styles.shipped import LIGHT, light_network
@@ -58,6 +58,7 @@ def train_network(
 ) -> TrainedMany:
     """Trains one light network of many styles, each at several stroke sizes; `torchrun` spreads it over processes.
 
+    Of clips (`length`) it is recurrent: the video stage of Gupta et al. 2017, which begins with an independent network.
     One more row, `PHOTOGRAPH`, draws the photograph as it is, so that styles can be weakened.
 
     Args:
@@ -93,7 +94,9 @@ def train_network(
     targets = [_target(vgg, text, size) for text, _ in order for size in settings.strokes]
     torch.manual_seed(settings.seed)
     width = settings.width
-    config = NetworkConfig(False, (width // 4, width // 2, width), settings.blocks, MARGIN, "light", names)
+    config = NetworkConfig(
+        settings.length > 1, (width // 4, width // 2, width), settings.blocks, MARGIN, "light", names
+    )
     network = TransformationNetwork(config).to(where.device)
     trainer = NetworkTrainer(network, settings)
     loss = NetworkLoss.of(vgg, targets, settings, [weight for _, weight in order for _ in settings.strokes])
@@ -106,7 +109,8 @@ def train_network(
 
     def fitted(state: Path) -> dict[str, float]:
         if start_from is not None and not state.exists():
-            path = light_network("independent") if str(start_from) == LIGHT else Path(start_from)
+            kind = "recurrent" if settings.length > 1 and light_network("recurrent").is_file() else "independent"
+            path = light_network(kind) if str(start_from) == LIGHT else Path(start_from)
             _begin(trainer, path, names, loss, held_out.center_crops(_SEEN, _SEEN)[:1].to(where.device))
         losses = fit_network(trainer, loss, seen, held_out, names, state, output, progress=progress, stop=stop)
         network.load_state_dict(trainer.average)
@@ -151,6 +155,8 @@ def _begin(trainer: NetworkTrainer, path: Path, names: Sequence[str], loss: Netw
         rows = network.config.styles
         if not rows:
             raise NststabError(f"{path} is a network of one style, to which none can be added")
+        if trainer.network.config.recurrent and not network.config.recurrent:
+            network = make_recurrent(network)
         trainer.begin_with(with_rows(network, torch.stack(list(_rows_for(names, network, loss, photo))), names))
     elif not trainer.load(path, names):
         raise MissingFile(f"no such state of a training: {path}")

@@ -20,11 +20,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nststab.datasets.folders import PhotoFolder
-from nststab.datasets.synthetic import draw_index, uniform
+from nststab.datasets.layers import FlowClip
+from nststab.datasets.synthetic import SyntheticSettings, draw_index, uniform
 from nststab.engines.torch_engine import autocast
 from nststab.errors import NststabError
 from nststab.listener import Listener, reported
-from nststab.losses import StyleTarget, content_loss, gram, shift_loss, style_loss
+from nststab.losses import StyleTarget, content_loss, gram, shift_loss, style_loss, temporal_loss
 from nststab.networks.rows import is_row
 from nststab.networks.transformation import TransformationNetwork
 from nststab.report.sheet import contact_sheet
@@ -33,6 +34,7 @@ from nststab.storage.durable import write_durably
 from nststab.train.loop import SKIPPED_IN_A_ROW, TrainingDiverged, TrainingStopped, read_state
 from nststab.train.muon import Muon
 from nststab.train.settings import NetworkSettings
+from nststab.train.stages import VideoData
 from nststab.train.training import named
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
@@ -56,6 +58,23 @@ class Batch(NamedTuple):
     offset: tuple[int, int]
     styles: Tensor  # (N,), numbers of styles
 
+    def part(self, rank: int, processes: int, device: torch.device) -> "Batch":
+        """What one of several processes trains on."""
+        photos, moved, styles = (one[rank::processes].to(device) for one in (self.photos, self.moved, self.styles))
+        return Batch(photos, moved, self.offset, styles)
+
+
+class ClipBatch(NamedTuple):
+    """Clips with exact flow, for a recurrent network, and the style of each."""
+
+    clips: FlowClip
+    styles: Tensor  # (N,), numbers of styles
+
+    def part(self, rank: int, processes: int, device: torch.device) -> "ClipBatch":
+        """What one of several processes trains on."""
+        clips = FlowClip(*(one[rank::processes].to(device) for one in self.clips))
+        return ClipBatch(clips, self.styles[rank::processes].to(device))
+
 
 @dataclass(frozen=True)
 class NetworkData:
@@ -77,9 +96,17 @@ class NetworkData:
         strength = uniform(0, 1, generator)
         noise = torch.randn(moved.shape, generator=generator) * (0.02 * strength)
         moved = (moved * (1 + 0.04 * (strength - 0.5)) + noise).clamp(0, 1)
+        return Batch(photos, moved, (below - top, beside - left), self._styles(count, generator))
+
+    def clips(self, count: int, side: int, length: int, generator: torch.Generator) -> ClipBatch:
+        """A batch of clips made from photographs, which the generator determines."""
+        data = VideoData(self.photos, SyntheticSettings(length, side, side))
+        return ClipBatch(data.clips(count, generator), self._styles(count, generator))
+
+    def _styles(self, count: int, generator: torch.Generator) -> Tensor:
         styles = torch.randint(self.rows - 1, (count,), generator=generator)
         styles[torch.rand(count, generator=generator) < _AS_THEY_ARE] = self.rows - 1
-        return Batch(photos, moved, (below - top, beside - left), styles)
+        return styles
 
     def _crop(self, side: int, generator: torch.Generator) -> Tensor:
         crop = self.photos.crops(1, side, side, generator, _LARGEST_SCALE)
@@ -118,23 +145,42 @@ class NetworkLoss:
         grams = {layer: torch.cat([target[layer] for target in targets]).to(device) for layer in targets[0]}
         return cls(perceptual, grams, torch.tensor(weights or [1.0] * len(targets), device=device), settings)
 
-    def __call__(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Weighted terms "content", "style", "photograph" and, if weighted, "shift", means over the batch."""
-        rows = len(self.weights) + 1
-        styles = F.one_hot(batch.styles, rows).float()
+    def __call__(self, network: nn.Module, batch: Batch | ClipBatch) -> dict[str, Tensor]:
+        """Weighted terms "content", "style", "photograph", and "shift" of photographs, where it weighs anything, or
+        "temporal" of clips: means over the batch."""
+        styles = F.one_hot(batch.styles, len(self.weights) + 1).float()
+        if isinstance(batch, ClipBatch):
+            return self._of_clips(network, batch, styles)
         output = network(batch.photos, None, styles)
-        painted = batch.styles < len(self.weights)
-        share = painted.float().mean()
-        terms = dict.fromkeys(("content", "style", "photograph"), output.new_zeros(()))
-        if painted.any():
-            found = self.painted(output[painted], batch.photos[painted], batch.styles[painted])
-            terms |= {name: share * term for name, term in found.items()}
-        if not painted.all():
-            change = (output - batch.photos)[~painted].square().mean()
-            terms["photograph"] = self.settings.photograph_weight * (1 - share) * change
+        terms = self._of_pictures(output, batch.photos, batch.styles)
         if self.settings.shift_weight:
             moved = network(batch.moved, None, styles)
             terms["shift"] = self.settings.shift_weight * shift_loss(output, moved, batch.offset, BORDER)
+        return terms
+
+    def _of_clips(self, network: nn.Module, batch: ClipBatch, styles: Tensor) -> dict[str, Tensor]:
+        """The recurrence unrolled over whole clips, from p_0 = 0, nothing detached: Gupta et al. 2017, eq. (5)-(7)."""
+        frames, forward, mask = batch.clips  # (N, T, 3, H, W), (N, T-1, 2 | 1, H, W)
+        drawn: list[Tensor] = []
+        for frame in frames.unbind(1):
+            drawn.append(network(frame, drawn[-1] if drawn else None, styles))
+        stacked = torch.stack(drawn, dim=1)
+        numbers = batch.styles.repeat_interleave(len(drawn))
+        terms = self._of_pictures(stacked.flatten(0, 1), frames.flatten(0, 1), numbers)
+        pairs = (stacked[:, 1:], stacked[:, :-1], forward, mask)
+        change = temporal_loss(*(part.flatten(0, 1) for part in pairs))
+        return terms | {"temporal": self.settings.temporal_weight * change}
+
+    def _of_pictures(self, output: Tensor, photos: Tensor, styles: Tensor) -> dict[str, Tensor]:
+        painted = styles < len(self.weights)
+        share = painted.float().mean()
+        terms = dict.fromkeys(("content", "style", "photograph"), output.new_zeros(()))
+        if painted.any():
+            found = self.painted(output[painted], photos[painted], styles[painted])
+            terms |= {name: share * term for name, term in found.items()}
+        if not painted.all():
+            change = (output - photos)[~painted].square().mean()
+            terms["photograph"] = self.settings.photograph_weight * (1 - share) * change
         return terms
 
     def painted(self, output: Tensor, photos: Tensor, styles: Tensor) -> dict[str, Tensor]:
@@ -178,15 +224,13 @@ class NetworkTrainer:
         self._muon = Muon([parameters[name] for name in self._convolutions]) if self._convolutions else None
         self._adam = torch.optim.Adam(rest, betas=(0.9, 0.99))
 
-    def train(self, loss: NetworkLoss, batch: Batch, rate: float) -> dict[str, float] | None:
+    def train(self, loss: NetworkLoss, batch: Batch | ClipBatch, rate: float) -> dict[str, float] | None:
         """One step on this process' part of a batch; None where the gradient was not finite, and nothing was changed.
 
         Raises TrainingDiverged where that was so several times in a row.
         """
         device = next(self.network.parameters()).device
-        rank, processes = place()
-        photos, moved, styles = (one[rank::processes].to(device) for one in (batch.photos, batch.moved, batch.styles))
-        part = Batch(photos, moved, batch.offset, styles)
+        part = batch.part(*place(), device)
         self.network.zero_grad(set_to_none=True)
         with autocast(device, self.settings.arithmetic):
             terms = loss(self.network, part)
@@ -195,7 +239,7 @@ class NetworkTrainer:
         gradients = [weight.grad for weight in self.network.parameters() if weight.grad is not None]
         for shared in (values, *gradients):
             _mean_of_processes(shared)
-        self.step, self.pictures = self.step + 1, self.pictures + len(batch.photos)
+        self.step, self.pictures = self.step + 1, self.pictures + len(batch.styles)
         if not all(bool(shared.isfinite().all()) for shared in (values, *gradients)):
             self.skipped += 1
             log.debug(f"step {self.step} was skipped: its gradient is not finite")
@@ -304,7 +348,8 @@ def fit_network(
                 sums[name] = sums.get(name, 0.0) + value / _LOGGED
             stopping = _any_process(stop(), loss.weights.device)
             if trainer.step % _LOGGED == 0 and main:
-                line = {"step": trainer.step, "pictures": trainer.pictures, "size": batch.photos.shape[-1], **sums}
+                size = batch.clips.frames.shape[-1] if isinstance(batch, ClipBatch) else batch.photos.shape[-1]
+                line = {"step": trainer.step, "pictures": trainer.pictures, "size": size, **sums}
                 with output.with_suffix(".jsonl").open("a") as file:
                     file.write(json.dumps(line) + "\n")
             if trainer.step % _LOGGED == 0:
@@ -324,10 +369,14 @@ def fit_network(
     return _validate(trainer, loss, held_out, output) if main else {}
 
 
-def _batches(data: NetworkData, settings: NetworkSettings, step: int, pictures: int) -> Iterator[Batch]:
+def _batches(data: NetworkData, settings: NetworkSettings, step: int, pictures: int) -> Iterator[Batch | ClipBatch]:
     while pictures < settings.pictures:
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
-        yield data.batch(settings.batch, settings.crop(pictures), generator)
+        side = settings.crop(pictures)
+        if settings.length > 1:
+            yield data.clips(settings.batch, side, settings.length, generator)
+        else:
+            yield data.batch(settings.batch, side, generator)
         step, pictures = step + 1, pictures + settings.batch
 
 

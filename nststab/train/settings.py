@@ -127,6 +127,14 @@ class NetworkSettings(_Computed):
     shift_weight: float = setting(
         30.0, "Weight of the change when the content moves by whole pixels.", least=0, decides=False
     )
+    length: int = setting(
+        1,
+        "Frames of a clip; with more than one the network is recurrent, and trained on clips of photographs.",
+        least=1,
+    )
+    temporal_weight: float = setting(
+        50.0, "Weight of what a recurrent network changes along the motion of a clip.", least=0, decides=False
+    )
     photograph_weight: float = setting(
         100.0, "Weight of what the row that draws a photograph as it is changes of it.", least=0, decides=False
     )
