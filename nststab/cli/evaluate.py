@@ -114,7 +114,7 @@ EXPERIMENTS = {
         "Table 2: seconds per frame of every method at three sizes.",
         "speed",
         SpeedSettings,
-        ("size", "limit", "measured_iterations", "flow_methods", "network", "vgg_weights", "seed"),
+        ("size", "limit", "measured_iterations", "engines", "light", "flow_methods", "network", "vgg_weights", "seed"),
         (
             click.option(
                 "--styles",

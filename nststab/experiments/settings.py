@@ -85,6 +85,10 @@ class SpeedSettings(PerceptualSettings):
     flow_methods: tuple[FlowMethod, ...] = setting(
         ("deepflow", "dis"), "With ruder: flow in both directions, timed apart.", metavar="FLOW,..."
     )
+    engines: tuple[Literal["torch", "openvino", "onnx"], ...] = setting(
+        ("torch",), "What runs the networks, in rows of their own.", metavar="ENGINE,..."
+    )
+    light: bool = setting(False, "The light network of the style, too, where there is one.")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ multiply-add as two; normalisation, pooling, warping and the optimizer's own vec
 
 import logging
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, cycle, islice, pairwise
 from pathlib import Path
@@ -41,14 +41,15 @@ from nststab.experiments.timing import (
 from nststab.flow.estimators import ESTIMATORS, Estimator, between_frames, require_estimator
 from nststab.flow.pairs import flow_ahead
 from nststab.flow.settings import FlowSettings
-from nststab.frames import Stylizer, as_frames
+from nststab.frames import Frame, Stylizer, as_frames
 from nststab.listener import Listener, silent
 from nststab.measure.flop import flop_of
-from nststab.methods.build import build
-from nststab.methods.settings import OPTIMISERS, MethodSettings
+from nststab.methods.build import Machine, build
+from nststab.methods.settings import FEED_FORWARD, OPTIMISERS, MethodSettings
 from nststab.storage.tables import Json, Row, Table
-from nststab.styles.shipped import demo_clip
+from nststab.styles.shipped import LIGHT, demo_clip, light_styles
 from nststab.styles.shipped import styles as shipped_styles
+from nststab.styles.source import style_source
 from nststab.tasks.doctor import processor
 from nststab.tasks.plan import duration
 from nststab.video.clip import open_clip
@@ -98,9 +99,45 @@ def speed(
     chosen = replace(chosen, size=tuple(sorted(set(chosen.size))))
     styles = [shipped_styles()[0].name if style is None else style]
     cast = Cast.of(styles, methods, stylizers, chosen, device, precision)
+    others = _others(cast, chosen)
+    if others:
+        cast = Cast.of(styles, methods, {**others, **cast.stylizers}, chosen, device, precision)
     for method in chosen.flow_methods if "ruder" in cast.methods else ():
         require_estimator(method)
     return run(Table2(chosen, cast, available_content()), output, overwrite, None, progress)
+
+
+@dataclass(frozen=True)
+class _Network:
+    """A network of ours that is no row of its own among the methods: another engine's, or another kind of network.
+
+    It pickles, so that its memory can be measured in a process of its own.
+    """
+
+    style: str
+    method: str
+    machine: Machine
+
+    def __call__(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        yield from build(self.method, style_source(self.style), longest_side=0, machine=self.machine)(frames)
+
+    def counted(self) -> "_Network":
+        """The same by torch, whose arithmetic can be counted."""
+        return replace(self, machine=replace(self.machine, engine="torch"))
+
+
+def _others(cast: Cast, settings: SpeedSettings) -> dict[str, _Network]:
+    """The networks by other engines, and the light ones, by the names of their rows."""
+    ((name, text),) = cast.texts.items()
+    texts = {"": text} | ({f"{LIGHT} ": f"{LIGHT}/{name}"} if settings.light and name in light_styles() else {})
+    found = {}
+    for method in set(cast.methods) & set(FEED_FORWARD):
+        for kind, style in texts.items():
+            for engine in settings.engines:
+                if (kind or engine != "torch") and style_source(style).has(method):
+                    by = "" if engine == "torch" else f", {engine}"
+                    found[f"{kind}{method}{by}"] = _Network(style, method, replace(cast.where, engine=engine))
+    return dict(sorted(found.items()))
 
 
 class InStep(TypedDict):
@@ -187,7 +224,8 @@ class Table2(Experiment):
         jobs: dict[str, Callable[[], object]] = {method: stream.__next__ for method, stream in streams.items()}
         seconds = alternating({**jobs, "": product}, rounds)
         rates = [product.rate(value) for value in seconds.pop("")]
-        flop = {method: flop_of(stylizer(as_frames(frames)).__next__) for method, stylizer in stylizers.items()}
+        plain = {name: one.counted() for name, one in self.cast.stylizers.items() if isinstance(one, _Network)}
+        flop = {name: flop_of(one(as_frames(frames)).__next__) for name, one in {**stylizers, **plain}.items()}
         return {"seconds": seconds, "flop": flop, "matrix_rates": rates}
 
     def _flows_in_step(self, timing: Timing) -> dict[str, list[float]]:
