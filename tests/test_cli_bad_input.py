@@ -160,7 +160,7 @@ CASES = [
     (f"clip.mp4 -o out.png {INDEPENDENT}", 2, "a clip does not fit into one picture"),
     (f"clip.mp4 -o clip.mp4 -y {INDEPENDENT}", 2, "the output is the input itself"),
     (f"film -o film/ -y {INDEPENDENT}", 2, "the output is the input itself"),
-    (f"clip.mp4 -o out/out.mp4 {INDEPENDENT}", 1, "out: the folder to write to does not exist"),
+    (f"clip.mp4 -o out/out.mp4 {INDEPENDENT}", 2, "out: the folder to write to does not exist"),
     (f"clip.mp4 -o notes.txt/ -y {INDEPENDENT}", 1, "notes.txt: expected a folder"),
     (f"clip.mp4 -o /proc/out.mp4 {INDEPENDENT}", 1, "/proc"),
     # the style

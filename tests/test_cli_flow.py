@@ -169,10 +169,10 @@ def test_show_paints_a_folder_with_one_maximum(run: Run) -> None:
     [
         ("show text.flo -o out.png", 1, "text.flo is no .flo file"),
         ("show a.flo -o out.flo", 2, "expected a picture's name, such as flow.png, got out.flo"),
-        ("show a.flo -o film", 2, "expected a picture's name"),
+        ("show a.flo -o film", 2, "film exists"),
         ("show a.flo -o out.png --max 0", 2, "--max"),
         ("show film -o out", 1, "film: expected .flo files, found none"),
-        ("show . -o a.flo", 1, "a.flo is a file: expected a folder"),
+        ("show . -o a.flo", 2, "a.flo"),
         ("show . -o film", 2, "film exists"),
         ("show . -o out", 1, "text.flo is no .flo file"),
     ],

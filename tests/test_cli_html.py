@@ -203,7 +203,7 @@ def test_a_report_changes_no_figure(davis: Run) -> None:
         (f"{SCORE} --html-seconds 2", "--html-seconds has no effect without --html"),
         (f"{SCORE} --html out.txt", "expected a name that ends in .html"),
         (f"{SCORE} --html nowhere/out.html", "nowhere is no folder"),
-        (f"{SCORE} --html out.html --json ./out.html", "two outputs name the same file, "),
+        (f"{SCORE} --html out.html --json ./out.html", "--json and --html name the same file, "),
         (f"{SCORE} --html film.mp4", "expected a name that ends in .html"),
         (f"{SCORE} --html taken.html", "taken.html exists; say -y to overwrite it"),
         (

@@ -101,7 +101,7 @@ def test_no_photographs_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="empty: no pictures"):
         PhotoFolder(tmp_path / "empty")
-    with pytest.raises(OSError, match="nowhere"):
+    with pytest.raises(ValueError, match="nowhere"):
         PhotoFolder(tmp_path / "nowhere")
 
 

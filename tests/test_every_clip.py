@@ -728,8 +728,7 @@ def test_an_excerpt_is_what_whole_reading_gives(
     inside = [index for index, time in enumerate(made.times) if time >= begin and (end is None or time < end)]
     rate = RATE if "." not in name or "/" in name else None
     if not inside:
-        with pytest.raises(ValueError, match="expected a frame"):
-            open_clip(path, start=start, duration=duration, fps=rate)
+        assert len(list(open_clip(path, start=start, duration=duration, fps=rate).frames())) == 1  # what is shown then
         return
     clip = open_clip(path, start=start, duration=duration, fps=rate)
     got = list(clip.frames())

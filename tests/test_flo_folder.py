@@ -106,10 +106,10 @@ def test_a_flow_of_another_size_is_refused(tmp_path: Path) -> None:
     flow = FloFolder(tmp_path / "flow")
     with pytest.raises(ValueError, match=r"forward_1_2\.flo: expected 6x8 as the frames have, got a flow of 6x4"):
         flow.require_size(8, 6)
-    write_flo(tmp_path / "flow" / "forward_2_3.flo", torch.zeros(1, 2, 4, 7))
+    write_flo(tmp_path / "flow" / "forward_2_3.flo", torch.zeros(1, 2, 4, 12))
     flow = FloFolder(tmp_path / "flow")
     _, second, third = frames()
-    with pytest.raises(ValueError, match=r"forward_2_3\.flo: expected 6x4 as the frames have, got a flow of 7x4"):
+    with pytest.raises(ValueError, match=r"forward_2_3\.flo: expected 6x4 as the frames have, got a flow of 12x4"):
         flow(second, third)
 
 

@@ -81,6 +81,10 @@ def test_excerpts_in_a_row_are_the_whole(first: int, gaps: list[int], piece: int
         part = excerpt(begin * UNIT, piece * UNIT, None)
         inside = [index for index, tick in enumerate(ticks) if begin <= tick < begin + piece]
         if not inside:
+            before = [index for index, tick in enumerate(ticks) if tick < begin]
+            if before:  # the frame that is shown meanwhile
+                assert [index for index, _, _ in cut(frames, part, "clip")] == before[-1:]
+                continue
             with pytest.raises(ValueError, match="expected a"):
                 list(cut(frames, part, "clip"))
             continue

@@ -376,7 +376,7 @@ def test_the_command_trains_and_says_what_it_does(run: Run) -> None:
     assert result.exit_code == 0, result.stderr
     told = result.stderr.splitlines()
     assert told[0] == "begins     from other, as asked for"
-    assert told[-1] == "own: both networks, card and sheet.jpg; --style own takes it"
+    assert told[-1] == "own: both networks, card and sheet.jpg"
     assert [line.split()[0] for line in result.stdout.splitlines()[3:]] == ["input", "independent", "recurrent"]
     card = json.loads(Path("own/card.json").read_text("utf-8"))
     assert card["command"] == [

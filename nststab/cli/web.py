@@ -24,6 +24,10 @@ from nststab.methods.settings import FEED_FORWARD
 def command(style: tuple[str, ...], output: str | None, serve: bool, port: int, method: str, yes: bool) -> None:
     """Write or serve a page that stylizes the camera, a video or a picture in the browser, frame by frame.
 
+    \b
+    nststab web --serve
+    nststab web light/candy -o site/
+
     Each STYLE brings its network; all that are shipped come where none is given. Several styles of one network, with
     commas between, can be mixed. Nothing leaves the machine that shows the page, and the page loads nothing from
     elsewhere. It runs by WebGPU or by WebAssembly, which has threads only where the server sends the headers that
