@@ -338,3 +338,13 @@ def test_a_start_picture_may_part_from_the_frame_by_a_rounded_pixel(tmp_path: Pa
     assert start is not None
     assert start(torch.rand(1, 3, 277, 500)).shape == (1, 3, 277, 500)
     assert start(torch.rand(1, 3, 300, 500)).shape == (1, 3, 276, 500)  # another shape: Gatys refuses it
+
+
+def test_a_style_is_told_apart_by_the_network_that_a_method_runs(tmp_path: Path) -> None:
+    """Its frames must not go on with those of a network that was trained meanwhile."""
+    shutil.copytree(find_style("the_great_wave").folder, tmp_path / "mine")
+    source, other = style_source(tmp_path / "mine"), find_style("mosaic")
+    before = {method: source.identity((method,)) for method in ("recurrent", "independent", "gatys")}
+    shutil.copy(other.checkpoint("recurrent"), tmp_path / "mine/recurrent.safetensors")
+    after = {method: source.identity((method,)) for method in before}
+    assert {method for method in before if before[method] != after[method]} == {"recurrent"}

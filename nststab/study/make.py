@@ -1,16 +1,13 @@
 """Makes a study: finds the clips of each sequence, codes them into one video in step, and draws the pairs."""
 
 import logging
-import os
 import random
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from hashlib import blake2b
 from pathlib import Path
 from secrets import token_hex, token_urlsafe
-from tempfile import mkdtemp
 from typing import Any
 
 from torch import Tensor
@@ -20,6 +17,7 @@ from nststab.listener import Advance, Listener, reported, silent
 from nststab.measure.pairing import Pairing
 from nststab.report.recorder import shown_times
 from nststab.report.scene import Atlas, data_uri
+from nststab.storage.durable import whole_folder
 from nststab.study.answers import count_people
 from nststab.study.design import FILE, MEDIA, Scene, Study, make_sheets, make_trials
 from nststab.study.settings import QUESTIONS, StudySettings
@@ -74,9 +72,7 @@ def make_study(
     pictures = [_style(str(style)) for style in styles]
     sequences = list(_sequences(Path(input), clips, [style["name"] for style in pictures]))
     flickering = _flickering(sequences, settings.seed)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(mkdtemp(prefix=f"{output.name}.", dir=output.parent))
-    try:
+    with whole_folder(output) as made:
         (made / MEDIA).mkdir()
         scenes = []
         with reported(progress, "study", None) as advance:
@@ -90,13 +86,6 @@ def make_study(
             token_hex(6), token_urlsafe(16), settings.identity(), asked, list(clips), pictures, scenes, trials, sheets
         )
         study.write(made)
-        os.chmod(made, 0o755)
-        if output.exists():
-            shutil.rmtree(output)
-        made.rename(output)
-    except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
-        raise
     return study
 
 

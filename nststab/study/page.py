@@ -3,11 +3,11 @@
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 from nststab.errors import SettingError
 from nststab.report.document import document, part
+from nststab.storage.durable import whole_folder
 from nststab.study.design import MEDIA, Sheet, Study, read_study
 from nststab.study.settings import QUESTIONS
 
@@ -71,16 +71,7 @@ def pack_study(folder: str | Path, output: str | Path, *, overwrite: bool = Fals
             raise SettingError(f"{output} exists; say overwrite=True to overwrite it")
         if not (output / "index.html").is_file():
             raise SettingError(f"{output} exists, and is no packed study")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(mkdtemp(prefix=f"{output.name}.", dir=output.parent))
-    try:
+    with whole_folder(output) as made:
         (made / "index.html").write_text(study_page(study, packed=True), "utf-8")
         shutil.copytree(Path(folder) / MEDIA, made / MEDIA)
-        made.chmod(0o755)
-        if output.exists():
-            shutil.rmtree(output)
-        made.rename(output)
-    except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
-        raise
     return output / "index.html"

@@ -1,7 +1,7 @@
 """What names a style: a shipped style, a picture, a checkpoint, or a blend of several."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,14 +56,16 @@ class StyleSource:
         """Its part, as those of a blend."""
         return (1.0,)
 
-    @property
-    def identity(self) -> str:
-        """Its name and the content of the files that decide its Gram targets, to tell unfinished work apart by."""
+    def identity(self, methods: Iterable[str]) -> str:
+        """Its name and the content of the files that decide what methods make of it, to tell unfinished work apart by.
+
+        Those are its pictures and Gram targets, without which the independent network's file has them, and networks.
+        """
         files = [file for file in (self.picture, self.shipped, self.targets) if file]
-        by_method = self.checkpoint or self.many
-        if by_method and not self.targets and (network := by_method("independent")).is_file():
-            files.append(network)
-        return f"{Path(self.text).name} ({content_hash(files)})"
+        used = {*(set(methods) & set(NETWORKS)), *(() if self.targets else ("independent",))}
+        for by_method in (self.checkpoint, self.many):
+            files += [by_method(method) for method in sorted(used) if by_method and by_method(method).is_file()]
+        return f"{Path(self.text).name} ({content_hash(list(dict.fromkeys(files)))})"
 
     @property
     def scalable(self) -> bool:

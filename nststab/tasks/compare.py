@@ -387,7 +387,7 @@ def _identity(
         device=where.device.type,
         arithmetic=where.precision,
         engine=where.engine,
-        style=[source.identity for source in style.sources],
+        style=[source.identity(methods) for source in style.sources],
         masks=[content_hash(mask.pictures or mask.path) for mask in clip.masks],
         input=f"{clip.path.name} ({content_hash(clip.pictures or clip.path)})",
         html=None if report is None else [report.size, str(report.seconds)],

@@ -449,7 +449,7 @@ class _ClipJob:
             device=self.where.device.type,
             arithmetic=self.where.optimizing if self.method in OPTIMISERS else self.where.precision,
             engine=self.where.engine if self.method in FEED_FORWARD else None,
-            style=[source.identity for source in self._sources],
+            style=[source.identity((self.method,)) for source in self._sources],
             own=None if self.own is None else content_hash(source_file(self.method)),
             masks=[content_hash(mask.pictures or mask.path) for mask in clip.masks],
             input=f"{clip.path.name} ({content_hash(clip.pictures or clip.path)})",
