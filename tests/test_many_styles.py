@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import nststab
 from nststab.color import preserve_flat
 from nststab.engines.torch_engine import TorchEngine
 from nststab.errors import NststabError, SettingError
@@ -22,7 +23,8 @@ from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.settings import at, curve
 from nststab.styles.shipped import find_style, light_network, light_styles
 from nststab.styles.source import chosen_style, style_source
-from nststab.video.images import from_uint8, to_uint8
+from nststab.tasks.settings import StylizeSettings
+from nststab.video.images import from_uint8, read_picture, to_uint8, write_picture
 
 ROWS = ("wave@256", "wave@512", "scream@256", "scream@512", PHOTOGRAPH)
 
@@ -90,8 +92,6 @@ def test_what_a_network_of_many_has_not_is_refused(
 
 
 def test_a_picture_is_not_mixed_by_a_network(tmp_path: Path) -> None:
-    from nststab.video.images import write_picture
-
     write_picture(tmp_path / "a.png", torch.rand(1, 3, 8, 8))
     with pytest.raises(SettingError, match=r"needs a trained style, .*a.png is a picture"):
         chosen_style(["candy", tmp_path / "a.png"]).trained("independent")
@@ -224,3 +224,37 @@ def test_the_command_shows_the_card_of_every_light_style() -> None:
         shown = CliRunner().invoke(group, ["styles", f"light/{name}"])
         assert shown.exit_code == 0, shown.output
         assert "light_independent.safetensors" in shown.stdout
+
+
+# a working size
+
+
+def test_the_strength_counts_at_the_size_of_the_clip(tmp_path: Path, file: str) -> None:
+    """Strength 0 is the input to the bit and little strength little change, however small the network paints."""
+    write_picture(tmp_path / "in.png", torch.rand(1, 3, 96, 128, generator=torch.Generator().manual_seed(0)))
+    given = read_picture(tmp_path / "in.png").rgb
+    picture = to_uint8(given)
+
+    def change(strength: float) -> float:
+        out = tmp_path / f"{strength}.png"
+        settings = StylizeSettings(work_size=32, precision="float32")
+        nststab.stylize(tmp_path / "in.png", out, style=f"{file}:wave", strength=strength, settings=settings)
+        made = read_picture(out).rgb
+        painter = Painter(f"{file}:wave", precision="float32", strength=strength, work_size=32)
+        assert np.abs(painter(picture).astype(int) - to_uint8(made)).max() <= 1  # of mixed rows, or mixed as it paints
+        return float((made - given).abs().mean())
+
+    assert change(0.0) == 0
+    assert change(0.01) < 0.01 < 0.1 < change(1.0)
+
+
+def test_a_strength_that_is_none_is_a_setting_error(tmp_path: Path, file: str) -> None:
+    write_picture(tmp_path / "in.png", torch.rand(1, 3, 16, 16))
+    with pytest.raises(SettingError, match="strength: expected a number, or TIME:VALUE"):
+        nststab.stylize(tmp_path / "in.png", tmp_path / "o.png", style=f"{file}:wave", strength="x")  # type: ignore[arg-type]
+
+
+def test_a_file_has_networks_of_its_own_kind_only(file: str) -> None:
+    assert style_source(f"{file}:wave").has("recurrent")
+    assert not style_source(f"{file}:wave").has("independent")
+    assert style_source("light/candy").has("independent")

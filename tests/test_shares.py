@@ -40,11 +40,11 @@ def film(tmp_path: Path) -> Path:
     return film
 
 
-def stylized(film: Path, method: str, output: str, executor: Executor | None) -> list[torch.Tensor]:
+def stylized(film: Path, method: str, output: str, executor: Executor | None, **more: Any) -> list[torch.Tensor]:
     folder = film.parent
     iterations = (3, 2) if method == "ruder" else (2,)
     gatys = OptimizationSettings(iterations=iterations, vgg_weights=folder / "vgg.safetensors", init="noise")
-    settings = StylizeSettings(gatys=gatys, preserve_color=True)
+    settings = StylizeSettings(gatys=gatys, preserve_color=True, **more)
     out, options = f"{folder}/{output}/", {"settings": settings, "device": "cpu", "executor": executor}
     nststab.stylize(film, out, style=folder / "style.png", method=method, **options)  # type: ignore[arg-type]
     assert not unfinished(Path(out)).exists()
@@ -65,6 +65,16 @@ def test_the_pictures_are_those_of_one_process(
     together = stylized(film, method, "together", executor)
     assert len(together) == len(alone) == 20
     assert all(map(torch.equal, alone, together))
+
+
+def test_styles_of_regions_are_shared_too(film: Path, executor: Executor) -> None:
+    write_picture(film.parent / "mask.png", torch.ones(1, 3, 32, 32).triu())
+    write_picture(film.parent / "other.png", moving_picture(50).flip(1))
+    regions = {"mask_styles": (f"{film.parent}/other.png={film.parent}/mask.png",)}
+    alone = stylized(film, "gatys", "alone", None, **regions)
+    together = stylized(film, "gatys", "together", executor, **regions)
+    assert all(map(torch.equal, alone, together))
+    assert not any(map(torch.equal, alone, stylized(film, "gatys", "plain", None)))
 
 
 def test_a_folder_that_the_others_do_not_write_to_is_told(film: Path) -> None:

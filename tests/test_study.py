@@ -3,6 +3,7 @@
 import http.client
 import json
 import random
+import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 from nststab.errors import NststabError, SettingError
-from nststab.study.answers import AnsweredTwice, Answers, check, codes_in, collect
+from nststab.study.answers import AnsweredTwice, Answers, check, codes_in, collect, count_people
 from nststab.study.design import MEDIA, Study, make_sheets, make_trials, read_study
 from nststab.study.make import make_study, with_flicker
 from nststab.study.page import pack_study, sheet_trials, study_page
@@ -325,3 +326,23 @@ def test_settings_have_bounds() -> None:
     for wrong in ({"pairs": 0}, {"size": 8}, {"seconds": Fraction(0)}, {"seed": -1}):
         with pytest.raises(SettingError):
             StudySettings(**wrong)
+
+
+@pytest.mark.parametrize("name", ["a#b", "a?b", "50%20"])
+def test_people_are_counted_in_a_folder_of_any_name(study: tuple[Path, Study], tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    shutil.copytree(study[0], folder)
+    answers = Answers(folder, study[1])
+    person = answers.begin()
+    assert count_people(folder) == 0
+    answers.add(person, 0, "abs", 1000, 0)
+    assert count_people(folder) == 1
+
+
+def test_a_code_of_another_sheet_of_a_known_person_leaves_nothing(study: tuple[Path, Study]) -> None:
+    folder, made = study
+    answers = Answers(folder, made)
+    person = answers.begin()
+    assert answers.sheet_of(person) == 0
+    with pytest.raises(NststabError, match="another sheet of this person"):
+        answers.take(code_of(made, person, 1, []))

@@ -44,7 +44,7 @@ from nststab.flow.settings import FlowSettings
 from nststab.frames import Frame, Stylizer, as_frames
 from nststab.listener import Listener, silent
 from nststab.measure.flop import flop_of
-from nststab.methods.build import Machine, build
+from nststab.methods.build import Machine, build, machine
 from nststab.methods.settings import FEED_FORWARD, OPTIMISERS, MethodSettings
 from nststab.storage.tables import Json, Row, Table
 from nststab.styles.shipped import LIGHT, demo_clip, light_styles
@@ -99,7 +99,7 @@ def speed(
     chosen = replace(chosen, size=tuple(sorted(set(chosen.size))))
     styles = [shipped_styles()[0].name if style is None else style]
     cast = Cast.of(styles, methods, stylizers, chosen, device, precision)
-    others = _others(cast, chosen)
+    others = _others(cast, chosen, precision)
     if others:
         cast = Cast.of(styles, methods, {**others, **cast.stylizers}, chosen, device, precision)
     for method in chosen.flow_methods if "ruder" in cast.methods else ():
@@ -121,12 +121,12 @@ class _Network:
     def __call__(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         yield from build(self.method, style_source(self.style), longest_side=0, machine=self.machine)(frames)
 
-    def counted(self) -> "_Network":
+    def by_torch(self) -> "_Network":
         """The same by torch, whose arithmetic can be counted."""
         return replace(self, machine=replace(self.machine, engine="torch"))
 
 
-def _others(cast: Cast, settings: SpeedSettings) -> dict[str, _Network]:
+def _others(cast: Cast, settings: SpeedSettings, precision: str) -> dict[str, _Network]:
     """The networks by other engines, and the light ones, by the names of their rows."""
     ((name, text),) = cast.texts.items()
     texts = {"": text} | ({f"{LIGHT} ": f"{LIGHT}/{name}"} if settings.light and name in light_styles() else {})
@@ -136,7 +136,8 @@ def _others(cast: Cast, settings: SpeedSettings) -> dict[str, _Network]:
             for engine in settings.engines:
                 if (kind or engine != "torch") and style_source(style).has(method):
                     by = "" if engine == "torch" else f", {engine}"
-                    found[f"{kind}{method}{by}"] = _Network(style, method, replace(cast.where, engine=engine))
+                    where = machine(cast.device, precision, engine)
+                    found[f"{kind}{method}{by}"] = _Network(style, method, where)
     return dict(sorted(found.items()))
 
 
@@ -224,7 +225,7 @@ class Table2(Experiment):
         jobs: dict[str, Callable[[], object]] = {method: stream.__next__ for method, stream in streams.items()}
         seconds = alternating({**jobs, "": product}, rounds)
         rates = [product.rate(value) for value in seconds.pop("")]
-        plain = {name: one.counted() for name, one in self.cast.stylizers.items() if isinstance(one, _Network)}
+        plain = {name: one.by_torch() for name, one in self.cast.stylizers.items() if isinstance(one, _Network)}
         flop = {name: flop_of(one(as_frames(frames)).__next__) for name, one in {**stylizers, **plain}.items()}
         return {"seconds": seconds, "flop": flop, "matrix_rates": rates}
 

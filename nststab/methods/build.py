@@ -23,10 +23,16 @@ from nststab.losses import LossSettings, PerceptualLoss
 from nststab.methods.feed_forward import FeedForward
 from nststab.methods.regions import Blended
 from nststab.methods.settings import FEED_FORWARD as FEED_FORWARD
-from nststab.methods.settings import MachineSettings, MethodSettings, OptimizationSettings
+from nststab.methods.settings import (
+    FULL_STRENGTH,
+    MachineSettings,
+    MethodSettings,
+    OptimizationSettings,
+    strength_at,
+)
 from nststab.networks.perceptual import layers_of, perceptual_network
 from nststab.networks.settings import PerceptualSettings
-from nststab.settings import Curve, Precision, at, did_you_mean
+from nststab.settings import Precision, did_you_mean
 from nststab.storage.parts import State
 from nststab.styles.source import Style, StyleRegions, style_source
 from nststab.tiled_loss import TiledLoss
@@ -149,17 +155,13 @@ def _feed_forward(order: _Order) -> Stylizer:
         return Blended(tuple(_feed_forward(replace(order, style=one, state=None)) for one in order.style.styles))
     log.debug(f"{order.method} in {where.precision} by {where.engine}")
     settings = order.settings
-    curve = settings.strength
-    changes = curve != ((0.0, 1.0),)
+    strength = settings.strength
+    changes = strength != FULL_STRENGTH
     network = order.style.trained(order.method, settings.stroke, photograph=changes).network
     engine = make_engine(where.engine, network, where.device, where.precision, where.memory)
-    return FeedForward(engine, strength=(lambda frame: _at(curve, frame)) if changes else None, state=order.state)
-
-
-def _at(curve: Curve, frame: Frame) -> float:
-    if frame.time is None and len(curve) > 1:
-        raise NststabError("strength: a curve needs frames that have times; say how many a second, with fps")
-    return at(curve, float(frame.time or 0))
+    return FeedForward(
+        engine, strength=(lambda frame: strength_at(strength, frame)) if changes else None, state=order.state
+    )
 
 
 def _gatys(order: _Order) -> Stylizer:

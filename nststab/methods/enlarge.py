@@ -1,7 +1,7 @@
 """A working size apart from the output's: strokes of one share of the frame at every size, 4K at the price of less."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,8 +18,11 @@ _STROKE = 2 / 3  # radius of the filter that gives strokes their edge, in pixels
 _FLAT = 1e-4  # variance below which two sides of an edge count as equally flat
 
 
-def enlarge(stylized: Tensor, small: Tensor, content: Tensor) -> Tensor:
+def enlarge(stylized: Tensor, small: Tensor, content: Tensor, kept: float = 0.0) -> Tensor:
     """`stylized` (1, 3, h, w), made of `small`, in the size of `content` (1, 3, H, W), which `small` is the reduced of.
+
+    `kept` is how far the content shows, 1 less the strength of the style: so much of what `small` enlarged lacks of the
+    content is added, and with 1 a stylization that changes nothing gives the content back.
 
     Three steps: bicubic interpolation; the edges that `content` has and `small` has lost, as strong as they are in
     `stylized`; and strokes with an edge. The second is the residual of the fast guided filter (He and Sun 2015) put on
@@ -28,6 +31,9 @@ def enlarge(stylized: Tensor, small: Tensor, content: Tensor) -> Tensor:
     third is Kuwahara's filter (1976), each of its four means weighted by the inverse square of its variance as in
     Papari et al. 2007, so that it is steady: it overshoots nowhere, so there is no halo.
     """
+    if kept:
+        lacking = content - enlarge(small, small, content)
+        return enlarge(stylized, small, content).add_(lacking, alpha=kept).clamp_(0, 1)
     size = content.shape[-2:]
     light = luminance(small)
     mean, painted = _mean(light), _mean(stylized)
@@ -81,6 +87,7 @@ class Enlarged:
 
     stylizer: Stylizer
     side: int
+    kept: Callable[[Frame], float] | None = None  # of each frame, as for `enlarge`
 
     def __call__(self, frames: Iterable[Frame], /) -> Iterator[Frame]:
         waiting: deque[tuple[Frame, Tensor]] = deque()  # what is at work: the frame, and its picture there
@@ -93,4 +100,8 @@ class Enlarged:
 
         for made in self.stylizer(reduced()):
             frame, small = waiting.popleft()
-            yield frame.with_rgb(enlarge(made.rgb, small, frame.rgb))
+            if made.rgb is small:  # finished by an earlier run, or left as it is
+                yield frame
+            else:
+                kept = self.kept(frame) if self.kept else 0.0
+                yield frame.with_rgb(enlarge(made.rgb, small, frame.rgb, kept))

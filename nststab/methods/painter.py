@@ -15,9 +15,9 @@ from nststab.frames import Frame, Stylizer
 from nststab.methods.build import machine
 from nststab.methods.enlarge import enlarge
 from nststab.methods.feed_forward import paint
-from nststab.methods.settings import MethodSettings
+from nststab.methods.settings import MethodSettings, strength_curve
 from nststab.networks.rows import Look
-from nststab.settings import Precision, curve
+from nststab.settings import Precision
 from nststab.styles.source import StyleBlend, StyleSource, chosen_style, photograph_row
 from nststab.video.images import from_uint8, resize, to_uint8
 
@@ -74,6 +74,8 @@ class Painter:
         self._text = chosen.text
         self._names: tuple[str, ...] = ()
         self._rows: tuple[str, ...] = ()
+        self._asked: tuple[tuple[float, ...], float, float] | None = None
+        self._mixed: Tensor | None = None
         if isinstance(chosen, StyleSource) and chosen.checkpoint is not None:
             network = chosen.trained(method).network
         else:
@@ -97,24 +99,31 @@ class Painter:
         rgb = from_uint8(np.ascontiguousarray(frame[..., :: self._order]))
         small = rgb if self._side is None or self._side >= max(rgb.shape[-2:]) else resize(rgb, self._side)
         painted, self._previous = paint(self._engine, small, self._previous, self._styles(), self.strength)
-        if small is not rgb:
-            painted = enlarge(painted, small, rgb)
+        if painted is small:
+            painted = rgb
+        elif small is not rgb:
+            painted = enlarge(painted, small, rgb, 1 - self.strength)
         return np.ascontiguousarray(to_uint8(painted)[..., :: self._order])
 
     def _styles(self) -> Tensor | None:
         """Weights of the network's rows, as `paint` takes them, by what the attributes say now."""
-        settings = MethodSettings(stroke=self.stroke, strength=curve(self.strength), style_weights=tuple(self.weights))
-        settings.check(("recurrent",))
+        asked = (tuple(self.weights), self.stroke, self.strength)
+        if asked != self._asked:
+            self._mixed, self._asked = self._mix(*asked), asked
+        return self._mixed
+
+    def _mix(self, weights: tuple[float, ...], stroke: float, strength: float) -> Tensor | None:
+        MethodSettings(stroke=stroke, strength=strength_curve(strength), style_weights=weights).check(("recurrent",))
         if not self._rows:
-            if (self.stroke, self.strength) != (1, 1):
+            if (stroke, strength) != (1, 1):
                 raise SettingError(
                     f"stroke and strength have no effect on {self._text}, whose network has no rows to mix"
                 )
             return None
-        if len(self.weights) != len(self._names):
-            raise SettingError(f"style_weights has {len(self.weights)} numbers for {len(self._names)} styles")
-        style = Look(dict(zip(self._names, self.weights, strict=True)), self.stroke).weights(self._rows)
-        return torch.stack((style, photograph_row(self._rows, self._text))) if self.strength < 1 else style[None]
+        if len(weights) != len(self._names):
+            raise SettingError(f"style_weights has {len(weights)} numbers for {len(self._names)} styles")
+        style = Look(dict(zip(self._names, weights, strict=True)), stroke).weights(self._rows)
+        return torch.stack((style, photograph_row(self._rows, self._text))) if strength < 1 else style[None]
 
     def reset(self) -> None:
         """Forgets the frame before: the next one begins a shot, may have another size and come from another thread."""

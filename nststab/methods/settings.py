@@ -1,21 +1,42 @@
 """What can be said to the methods, and which of it each of them reads."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from nststab.baselines.settings import GatysSettings, MultiPassSettings, RuderSettings, rising
-from nststab.errors import SettingError
+from nststab.errors import NststabError, SettingError
 from nststab.flow.settings import FlowSettings
 from nststab.networks.settings import PerceptualSettings
-from nststab.settings import LAYERS, Curve, LossSettings, Settings, curve, group, same, setting
+from nststab.settings import LAYERS, Curve, LossSettings, Settings, at, curve, group, same, setting
+
+if TYPE_CHECKING:
+    from nststab.frames import Frame
 
 FEED_FORWARD = ("recurrent", "independent")
 OPTIMISERS = ("ruder", "gatys")
 METHODS = (*FEED_FORWARD, *OPTIMISERS)
 _GROUPS = {"gatys": ("loss", "gatys"), "ruder": ("loss", "gatys", "ruder", "flow")}  # that the method reads
 _ONE, _SEVERAL = RuderSettings(), MultiPassSettings()
+
+
+FULL_STRENGTH: Curve = ((0.0, 1.0),)
+
+
+def strength_curve(given: str | float | Sequence[tuple[float, float]]) -> Curve:
+    """The setting `strength` of a number, pairs or text; raises SettingError where it is none."""
+    try:
+        return curve(given)
+    except ValueError as error:
+        raise SettingError(f"strength: {error}") from None
+
+
+def strength_at(strength: Curve, frame: "Frame") -> float:
+    """Of a frame; raises NststabError where it has no time and one is needed."""
+    if frame.time is None and len(strength) > 1:
+        raise NststabError("strength: a curve needs frames that have times; say how many a second, with fps")
+    return at(strength, float(frame.time or 0))
 
 
 def _layers(default: tuple[str, ...], gatys: str) -> str:
@@ -127,7 +148,7 @@ class MethodSettings(Settings):
         told="1",
     )
     strength: Curve = setting(
-        ((0.0, 1.0),),
+        FULL_STRENGTH,
         "How far a network of many styles goes, from 0, the input, to 1; over time as in 0:0,2:1, at 0 and 2 seconds.",
         least=0,
         most=1,

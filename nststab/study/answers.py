@@ -126,22 +126,24 @@ class Answers:
             for place, text in enumerate(match[4].split("~"))
             if text
         ]
-        with self._open() as database:
-            database.execute("INSERT OR IGNORE INTO people VALUES (?, ?, ?)", (person, sheet, _now()))
-        return self._insert(answers, known="same")
+        if self.sheet_of(person) not in (None, sheet):
+            raise NststabError("the code says another sheet of this person than what was kept")
+        return self._insert(answers, (person, sheet))
 
-    def _insert(self, answers: Sequence[Answer], known: str = "") -> int:
-        """All of them or none; one that is kept already counts as done where `known` allows it and it is the same."""
+    def _insert(self, answers: Sequence[Answer], of_code: tuple[str, int] | None = None) -> int:
+        """All of them or none, with the person and sheet of a code, whose answers may be kept already if they agree."""
         new = 0
         with self._open() as database:
             database.execute("BEGIN IMMEDIATE")
+            if of_code is not None:
+                database.execute("INSERT OR IGNORE INTO people VALUES (?, ?, ?)", (*of_code, _now()))
             for one in answers:
                 query = "SELECT choices, seconds, replays FROM answers WHERE person = ? AND trial = ?"
                 kept = database.execute(query, one[:2]).fetchone()
                 if kept is None:
                     database.execute("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)", (*one, _now()))
                     new += 1
-                elif not known or kept != one[3:]:
+                elif of_code is None or kept != one[3:]:
                     raise AnsweredTwice("this pair has an answer of this person already")
         return new
 
@@ -190,11 +192,11 @@ def count_people(folder: str | Path) -> int:
     path = Path(folder) / FILE
     if not path.exists():
         return 0
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-        try:
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
             return int(database.execute("SELECT COUNT(DISTINCT person) FROM answers").fetchone()[0])
-        except sqlite3.DatabaseError as error:
-            raise OSError(errno.EIO, str(error), str(path)) from error
+    except sqlite3.DatabaseError as error:
+        raise OSError(errno.EIO, str(error), str(path)) from error
 
 
 def _now() -> str:

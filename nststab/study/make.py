@@ -114,7 +114,11 @@ def _style(text: str) -> dict[str, Any]:
     if path is None:
         raise NststabError(f"the style {text} has no picture to show; give its picture instead")
     picture = resize(read_picture(path).on_white(), _STYLE_SIZE)
-    return {"name": style_name(text), "text": text, "image": data_uri(".jpg", picture)}
+    return {
+        "name": style_name(text),
+        "text": str(Path(text).absolute()) if Path(text).exists() else text,
+        "image": data_uri(".jpg", picture),
+    }
 
 
 def _sequences(input: Path, clips: Mapping[str, str | Path], styles: Sequence[str]) -> Iterator[_Sequence]:

@@ -75,7 +75,10 @@ class StyleSource:
     def has(self, method: str) -> bool:
         """Whether there is a network for a feed-forward method."""
         by_method = self.checkpoint or self.many
-        return by_method is not None and by_method(method).is_file()
+        if by_method is None or not (path := by_method(method)).is_file():
+            return False
+        one_file = by_method("recurrent") == by_method("independent")  # of which the name tells nothing
+        return not one_file or load_checkpoint(path).network.config.recurrent == (method == "recurrent")
 
     def drawn(self) -> "StyleSource":
         """Itself by its picture, where it has one, and not by the Gram targets of the size that it was trained with."""

@@ -44,8 +44,11 @@ from nststab.tasks.settings import CompareSettings
 from nststab.tasks.stylize import (
     Styles,
     by_units,
+    check_clip,
+    check_engine,
     checked_output,
     dressed,
+    files_read,
     kept_output,
     opened,
     passes_folder,
@@ -239,6 +242,7 @@ def compare(
     _check_settings(settings, own, looked_at)
     chosen = styled(style, settings)
     clip = with_masks(opened(source, settings), settings)
+    check_clip(settings, clip)
     try:
         kind = check_output(clip, output)
     except NststabError as error:
@@ -250,7 +254,7 @@ def compare(
     where = machine(settings.device, settings.precision, settings.engine)
     resumes = not stylizers and clip.is_seekable and kind != "picture" and Path(output) != STANDARD
     mine = resumes and overwrites(Path(output))
-    checked_output(output, [one.text for one in chosen.sources], raw=settings.raw, overwrite=overwrite or mine)
+    checked_output(output, files_read(settings, chosen.sources), raw=settings.raw, overwrite=overwrite or mine)
     if own:  # of others nothing is known
         check(clip_work(clip, str(output), own, chosen, settings, where, 1 + len(names)))
     flow_asked = "ruder" in own or any(one.name.startswith("flow.") for one in settings.given())
@@ -398,6 +402,7 @@ def _check_settings(settings: CompareSettings, methods: Sequence[str], looked_at
     """Raises SettingError for what neither a method nor the measurement reads."""
     measured = [f"gatys.{name}" for name in ("seed", "network", "vgg_weights", "style_scale")]
     settings.check(methods, [*measured, "flow"] if looked_at else measured)
+    check_engine(settings, methods)
     if settings.memory is not None:
         raise SettingError("memory has no effect on a comparison")
 

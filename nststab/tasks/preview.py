@@ -15,10 +15,9 @@ from nststab.errors import SettingError
 from nststab.frames import Frame
 from nststab.listener import Listener, reported, silent
 from nststab.methods.build import Machine, build, machine
-from nststab.methods.settings import OptimizationSettings
+from nststab.methods.settings import FULL_STRENGTH, OptimizationSettings, strength_curve
 from nststab.report.preview import preview_page
 from nststab.report.sheet import contact_sheet
-from nststab.settings import curve
 from nststab.storage.durable import write_durably
 from nststab.styles.source import StyleSource, style_name, style_source
 from nststab.tasks.plan import duration
@@ -130,7 +129,9 @@ def preview(
     if not sources:
         raise SettingError("styles: expected one at least")
     choices = [
-        settings.changed(work_size=size, strength=curve(strength)) for size in work_sizes for strength in strengths
+        settings.changed(work_size=size, strength=strength_curve(strength))
+        for size in work_sizes
+        for strength in strengths
     ]
     clip = opened(source, settings)
     shown, frames = _frame(source, clip, settings, at), clip.frame_count
@@ -172,7 +173,7 @@ def _frame(source: str | Path, clip: Clip, settings: StylizeSettings, at: Fracti
         return next(clip.frames())
     if at is None:
         rate = Fraction(25) if clip.source is None else clip.source.rate
-        at = Fraction(clip.frame_count // 2) / rate if clip.frame_count else Fraction(0)
+        at = (settings.start or 0) + (Fraction(clip.frame_count // 2) / rate if clip.frame_count else 0)
     return next(opened(source, settings.changed(start=Fraction(str(at)), duration=_MOMENT)).frames())
 
 
@@ -181,7 +182,7 @@ def _drawn(clip: Clip, shown: Frame, style: StyleSource, settings: StylizeSettin
     network = "recurrent" if clip.kind != "picture" and style.has("recurrent") else "independent"
     method = "gatys" if is_stand_in else network
     if is_stand_in:
-        settings = replace(settings, gatys=_STAND_IN, strength=curve(1.0))
+        settings = replace(settings, gatys=_STAND_IN, strength=FULL_STRENGTH)
     side = settings.work_side(max(clip.width, clip.height))
     stylizer = dressed(build(method, style, settings, longest_side=side, machine=where), clip, settings)
     marks, made = [time.monotonic()], shown

@@ -147,6 +147,8 @@ def score_sequences(
     settings = ScoreSettings.of(options.pop("settings", None))
     folders, source = [Path(folder) for folder in stylized], Path(originals)
     names = sorted(path.name for path in source.iterdir() if _is_sequence(path))
+    if not names or not folders:
+        raise NststabError(f"{source}: expected folders of pictures, and a folder of clips to score")
     found = [{name: clip for name in names if (clip := _clip(folder, name)) is not None} for folder in folders]
     for folder, clips in zip(folders, found, strict=True):
         if missing := [name for name in found[0] if name not in clips] or [n for n in clips if n not in found[0]]:

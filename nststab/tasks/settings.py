@@ -21,6 +21,10 @@ def parse_bytes(text: str) -> int:
     return int(float(found[1]) * 1024 ** ("KMGT".find(found[2].upper()) + 1 if found[2] else 0))
 
 
+PORT = 8766
+"""Where the page of `web` is served; that of a study has another."""
+
+
 @dataclass(frozen=True)
 class StylizeSettings(MethodSettings, MachineSettings, ClipSettings):
     """All that `stylize` and `optimize` can be told beside input, output, style and method."""

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, as_completed
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -25,14 +25,20 @@ from nststab.methods.deflicker import Deflicker, Steadied
 from nststab.methods.enlarge import Enlarged
 from nststab.methods.plugin import checked, load_stylizer, source_file
 from nststab.methods.regions import Masked
-from nststab.methods.settings import FEED_FORWARD, OPTIMISERS, DeflickerSettings
-from nststab.settings import curve
+from nststab.methods.settings import (
+    FEED_FORWARD,
+    FULL_STRENGTH,
+    OPTIMISERS,
+    DeflickerSettings,
+    strength_at,
+    strength_curve,
+)
 from nststab.shots import split_shots
 from nststab.storage.durable import sync
 from nststab.storage.jobs import Job, claimed, content_hash, identity_of, overwrites, resumable
 from nststab.storage.parts import Parts, State
 from nststab.styles.shipped import demo_clip
-from nststab.styles.source import Style, StyleRegions, StyleSource, chosen_style, style_source
+from nststab.styles.source import Style, StyleBlend, StyleRegions, StyleSource, chosen_style, style_source
 from nststab.tasks.clip_plan import clip_work
 from nststab.tasks.plan import Plan, Work, check, plan
 from nststab.tasks.settings import StylizeSettings
@@ -234,10 +240,28 @@ def chosen_settings(options: ClipOptions) -> StylizeSettings:
         name: Fraction(str(single[name])) for name in ("start", "duration", "fps") if single.get(name) is not None
     }
     if single.get("strength") is not None:
-        single["strength"] = curve(single["strength"])
+        single["strength"] = strength_curve(single["strength"])
     if single.get("style_weights") is not None:
         single["style_weights"] = tuple(single["style_weights"])
     return StylizeSettings.of(options.get("settings")).changed(**single)
+
+
+def check_engine(settings: StylizeSettings, methods: Collection[str]) -> None:
+    """Raises SettingError for an engine where none of the methods is a network of ours."""
+    if settings.engine != "auto" and not set(FEED_FORWARD) & set(methods):
+        raise SettingError(f"engine has no effect on {', '.join(methods)}")
+
+
+def check_clip(settings: StylizeSettings, clip: Clip) -> None:
+    """Raises SettingError for what has no effect on a picture."""
+    if settings.deflicker and clip.kind == "picture":
+        raise SettingError(f"deflicker has no effect on a picture, and {clip.path} is one")
+
+
+def files_read(settings: StylizeSettings, sources: Iterable[StyleSource]) -> list[str | Path | None]:
+    """What is read beside the input, as for `checked_output`."""
+    named = [settings.gatys.vgg_weights, settings.gatys.init, *settings.masks]
+    return [*named, *(source.text for source in sources)]
 
 
 @dataclass(frozen=True)
@@ -268,8 +292,7 @@ class _ClipJob:
             method = getattr(stylizer, "__name__", type(stylizer).__name__)
             own = checked(method, stylizer)
         settings.check((method,))
-        if settings.engine != "auto" and method not in FEED_FORWARD:
-            raise SettingError(f"engine has no effect on {method}")
+        check_engine(settings, (method,))
         bounded = settings.memory is not None
         if bounded and (own is not None or settings.engine not in ("auto", "torch")):
             raise SettingError(f"memory has no effect on {method if own else settings.engine}")
@@ -282,8 +305,7 @@ class _ClipJob:
                 raise SettingError(f"{name} has no effect on {method}")
         chosen = styled(style, settings) if own is None else None
         clip = with_masks(opened(source, settings), settings)
-        if settings.deflicker and clip.kind == "picture":
-            raise SettingError(f"deflicker has no effect on a picture, and {clip.path} is one")
+        check_clip(settings, clip)
         try:
             check_output(clip, str(output))
         except NststabError as error:
@@ -321,8 +343,7 @@ class _ClipJob:
 
     def run(self, overwrite: bool, progress: Listener, executor: Executor | None = None) -> Stylized:
         settings, clip = self.settings, self.clip
-        read: list[str | Path | None] = [settings.gatys.vgg_weights, settings.gatys.init]
-        read += [one.text for one in self._sources] + [*settings.masks]
+        read = files_read(settings, self._sources)
         own = self.resumes and overwrites(Path(self.output))
         checked_output(self.output, read, raw=settings.raw, overwrite=overwrite or own)
         if self.style is not None:
@@ -400,14 +421,15 @@ class _ClipJob:
 
     @property
     def _split(self) -> Split:
-        alone = self.method == "gatys" and not self.settings.deflicker
+        alone = self.method == "gatys" and not self.settings.deflicker and not self.settings.protect
         return _blocks if alone else shots_of(self.settings)
 
     def _spread(self, executor: Executor, job: Job | None, advance: Advance) -> None:
         """Has the units of an optimisation computed by other processes, where this one will find the results."""
         if job is None or self.method not in OPTIMISERS or self.settings.ruder.passes > 1:
             raise SettingError("several processes can share ruder in one pass and gatys, of a clip that is no pipe")
-        common = (self.clip.path.absolute(), self.method, tuple(one.text for one in self._sources))
+        rest = [one for one in _rest_of(self.style, self.settings) if one is not None]
+        common = (self.clip.path.absolute(), self.method, tuple(one.text for style in rest for one in style.sources))
         settings = self.settings.changed(device=self.where.device.type, precision=self.where.precision)
         there = (job.folder.absolute(), torch.get_num_threads())
         futures: dict[Future[None], _Share] = {}
@@ -548,13 +570,20 @@ def dressed(stylizer: Stylizer, clip: Clip, settings: StylizeSettings, style: St
         stylizer = Steadied(stylizer, Deflicker(chosen))
     longest = max(clip.width, clip.height)
     if (side := settings.work_side(longest)) < longest:
-        stylizer = Enlarged(stylizer, side)
+        strength = settings.strength
+        weakened = None if strength == FULL_STRENGTH else lambda frame: 1 - strength_at(strength, frame)
+        stylizer = Enlarged(stylizer, side, weakened)
     if settings.preserve_color:
         stylizer = PreserveColor(stylizer)
     if settings.masks or settings.protect:
-        has_rest = not isinstance(style, StyleRegions) or len(style.styles) > len(settings.regions)
+        has_rest = bool(_rest_of(style, settings))
         stylizer = Masked(stylizer, settings.mask is not None, has_rest, settings.protect == "faces")
     return stylizer
+
+
+def _rest_of(style: Style | None, settings: StylizeSettings) -> "tuple[StyleSource | StyleBlend | None, ...]":
+    """The style of what lies outside of all regions that have one of their own; nothing where there is none."""
+    return style.styles[: -len(settings.regions)] if isinstance(style, StyleRegions) else (style,)
 
 
 def shots_of(settings: StylizeSettings) -> Split:

@@ -16,8 +16,8 @@ from nststab.storage.durable import write_durably
 from nststab.styles.shipped import LIGHT, light_network, light_styles, styles
 from nststab.styles.source import chosen_style
 from nststab.tasks.export import export
+from nststab.tasks.settings import PORT
 
-PORT = 8765
 HEADERS = {  # without the first two a page gets no threads
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
@@ -47,7 +47,7 @@ def write_site(
         raise SettingError(f"{folder} exists; say overwrite=True to overwrite it")
     chosen = list(style) or _shipped(method)
     for one in chosen:
-        chosen_style(one)  # before anything is written
+        chosen_style(one).trained(method)  # raises where there is none, before anything is written
     (folder / "models").mkdir(parents=True, exist_ok=True)
     models = []
     with reported(progress, "networks", len(chosen)) as advance:

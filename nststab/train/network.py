@@ -336,7 +336,7 @@ def fit_network(
     settings, data = trainer.settings, NetworkData(photos, len(rows))
     if trainer.load(state, rows):
         log.info(f"going on: {trainer.step} steps were done, on {trainer.pictures} pictures")
-    saved, sums = time.monotonic(), dict[str, float]()
+    saved, sums, summed = time.monotonic(), dict[str, float](), 0
     main = place()[0] == 0
     with (
         reported(progress, f"training {output.stem}", settings.pictures) as advance,
@@ -345,16 +345,18 @@ def fit_network(
         for batch in batches:
             terms = trainer.train(loss, batch, settings.rate(trainer.pictures, trainer.step))
             for name, value in (terms or {}).items():
-                sums[name] = sums.get(name, 0.0) + value / _LOGGED
+                sums[name] = sums.get(name, 0.0) + value
+            summed += terms is not None
             stopping = _any_process(stop(), loss.weights.device)
+            means = {name: value / max(1, summed) for name, value in sums.items()}
             if trainer.step % _LOGGED == 0 and main:
                 size = batch.clips.frames.shape[-1] if isinstance(batch, ClipBatch) else batch.photos.shape[-1]
-                line = {"step": trainer.step, "pictures": trainer.pictures, "size": size, **sums}
+                line = {"step": trainer.step, "pictures": trainer.pictures, "size": size, **means}
                 with output.with_suffix(".jsonl").open("a") as file:
                     file.write(json.dumps(line) + "\n")
             if trainer.step % _LOGGED == 0:
-                advance(trainer.pictures, note=named(sums))
-                sums = {}
+                advance(trainer.pictures, note=named(means))
+                sums, summed = {}, 0
             if main and (stopping or time.monotonic() - saved > settings.save_seconds):
                 trainer.save(state, rows)
                 saved = time.monotonic()
