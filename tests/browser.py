@@ -1,9 +1,7 @@
 """A real browser for the tests of HTML reports, and clips whose frames tell their own number."""
 
-import ctypes
 import json
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,13 +21,6 @@ _FLAGS = (
 )
 
 
-def _no_real_time() -> None:
-    """For root's Chromium, which would run a camera's page before all else of the machine, other tests among it."""
-    drop, raise_priorities = 24, 23  # PR_CAPBSET_DROP, CAP_SYS_NICE
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(drop, raise_priorities, 0, 0, 0)
-
-
 @contextmanager
 def browser(*flags: str) -> Iterator[Chrome]:
     """A headless Chromium that keeps what the console and the network say; `flags` are of its own."""
@@ -38,7 +29,7 @@ def browser(*flags: str) -> Iterator[Chrome]:
     for flag in (*_FLAGS.split(), *flags):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = Chrome(options, Service(DRIVER, popen_kw={"preexec_fn": _no_real_time}))
+    driver = Chrome(options, Service(DRIVER))
     try:
         driver.set_script_timeout(60)
         yield driver
