@@ -2,12 +2,9 @@
 
 import hashlib
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
-from tempfile import mkdtemp
 
 import numpy as np
 import torch
@@ -35,22 +32,6 @@ def write_durably(path: Path, data: bytes) -> None:
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
-
-
-@contextmanager
-def whole_folder(output: Path) -> Iterator[Path]:
-    """An empty folder beside `output` to fill, which takes its place when all went well, and goes when it did not."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(mkdtemp(prefix=f"{output.name}.", dir=output.parent))
-    try:
-        yield made
-        made.chmod(0o755)
-        if output.exists():
-            shutil.rmtree(output)
-        made.rename(output)
-    except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
-        raise
 
 
 def sync(path: Path) -> None:

@@ -17,7 +17,7 @@ from nststab.listener import Advance, Listener, reported, silent
 from nststab.measure.pairing import Pairing
 from nststab.report.recorder import shown_times
 from nststab.report.scene import Atlas, data_uri
-from nststab.storage.durable import whole_folder
+from nststab.storage.folders import whole_folder
 from nststab.study.answers import count_people
 from nststab.study.design import FILE, MEDIA, Scene, Study, make_sheets, make_trials
 from nststab.study.settings import QUESTIONS, StudySettings

@@ -7,7 +7,7 @@ from typing import Any
 
 from nststab.errors import SettingError
 from nststab.report.document import document, part
-from nststab.storage.durable import whole_folder
+from nststab.storage.folders import whole_folder
 from nststab.study.design import MEDIA, Sheet, Study, read_study
 from nststab.study.settings import QUESTIONS
 

@@ -46,8 +46,9 @@ def write_site(
     if folder.exists() and not (folder.is_dir() and (overwrite or not any(folder.iterdir()))):
         raise SettingError(f"{folder} exists; say overwrite=True to overwrite it")
     chosen = list(style) or _shipped(method)
-    for one in chosen:
-        chosen_style(one).trained(method)  # raises where there is none, before anything is written
+    for source in (source for one in chosen for source in chosen_style(one).sources):
+        if not source.has(method):
+            source.trained(method)  # raises, before anything is written
     (folder / "models").mkdir(parents=True, exist_ok=True)
     models = []
     with reported(progress, "networks", len(chosen)) as advance:
