@@ -183,7 +183,7 @@ def _show_shipped() -> None:
         _print_pairs([("light", ", ".join(light))])
         click.echo("One network paints and mixes these, as light/NAME.")
     click.echo("`nststab styles NAME` shows a card.")
-    click.echo("ruder and gatys take every style.")
+    click.echo("ruder and gatys take every style of the table.")
 
 
 def _figure(card: Any, *path: str) -> str:
