@@ -90,7 +90,7 @@ worker.onmessage = ({ data }) => {
     show();
     tell(data);
     busy = false;
-    document.documentElement.dataset.frames = Number(document.documentElement.dataset.frames ?? 0) + 1;
+    if (source) document.documentElement.dataset.frames++;
   }
   take();
 };
@@ -102,6 +102,7 @@ function close() {
   if (recorder) recorder.stop();
   source?.stop();
   source = undefined;
+  document.documentElement.dataset.frames = 0;
   find("start").hidden = false;
   for (const id of ["pause", "record", "stop"]) find(id).disabled = true;
   find("turn").hidden = true;
@@ -113,7 +114,6 @@ function begin(next) {
   source = next;
   latest = null;
   measured = [];
-  document.documentElement.dataset.frames = 0;
   setPaused(false);
   find("start").hidden = true;
   for (const id of ["pause", "record", "stop"]) find(id).disabled = false;
