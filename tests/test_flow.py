@@ -91,6 +91,12 @@ def test_the_tiniest_pictures_have_flow(size: tuple[int, int], estimate: Estimat
 
 
 @both
+def test_frames_too_wide_for_opencv_are_refused(estimate: Estimator) -> None:
+    with pytest.raises(ValueError, match="flow of 32767x1 cannot be estimated: OpenCV takes sides up to 32766"):
+        estimate(torch.zeros(1, 3, 1, 32767), torch.zeros(1, 3, 1, 32767))
+
+
+@both
 def test_frames_of_two_sizes_have_no_flow(estimate: Estimator) -> None:
     with pytest.raises(ValueError, match=r"one shape \(1, 3, H, W\), got \(1, 3, 8, 8\) and \(1, 3, 8, 9\)"):
         estimate(torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 9))

@@ -31,6 +31,8 @@ FlowFunction = Callable[[Frame, Frame], Tensor]
 MINIMUM_SIDE = 64
 """DeepFlow's pyramid of a smaller picture has too few levels: at 32 pixels it finds less than half of the motion."""
 
+_MAXIMUM_SIDE = 32_766  # of OpenCV's remap
+
 _RAFT_FILE = "raft_large_C_T_SKHT_V2-ff5fadd5.pth"
 _CACHE_FORMAT = 1
 _FLOW_NAME = re.compile(r"(forward|backward)_(\d+)_(\d+)\.flo")
@@ -128,6 +130,8 @@ def _check(first: Tensor, second: Tensor) -> None:
 def _calculate(method: Any, first: Tensor, second: Tensor) -> Tensor:
     """What OpenCV's `method` finds between two frames, padded to the size it needs."""
     height, width = first.shape[-2:]
+    if max(height, width) > _MAXIMUM_SIDE:
+        raise NststabError(f"flow of {width}x{height} cannot be estimated: OpenCV takes sides up to {_MAXIMUM_SIDE}")
     (top, bottom), (left, right) = margins = _margins(height), _margins(width)
     padded = [np.pad(_luma(frame), margins, mode="edge") for frame in (first, second)]
     flow = method.calc(padded[0], padded[1], None)  # (H, W, 2)
