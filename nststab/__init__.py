@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nststab.tasks.stylize import optimize as optimize
     from nststab.tasks.stylize import stylize as stylize
     from nststab.tasks.train_style import train_style as train_style
+    from nststab.video.clip import clip_of as clip_of
 
 __version__ = "0.1.0"
 
@@ -29,6 +30,7 @@ _LAZY = {  # PEP 562: `import nststab` does not wait for torch
     "Frame": "nststab.frames",
     "NststabError": "nststab.errors",
     "Painter": "nststab.methods.painter",
+    "clip_of": "nststab.video.clip",
     "compare": "nststab.tasks.compare",
     "deflicker": "nststab.tasks.deflicker",
     "export": "nststab.tasks.export",

@@ -11,6 +11,7 @@ from nststab.errors import NststabError
 from nststab.frames import Frame
 from nststab.methods.feed_forward import FeedForward
 from nststab.methods.painter import Painter, frame_by_frame
+from nststab.methods.regions import Masked
 from nststab.styles.source import style_source
 from nststab.video.images import from_uint8, to_uint8
 
@@ -69,6 +70,26 @@ def test_a_frame_that_may_not_be_written_to_is_painted_without_a_warning() -> No
 def test_what_is_no_frame_is_refused(frame: Any, message: str) -> None:
     with pytest.raises(NststabError, match=message):
         Painter(STYLE, device="cpu")(frame)
+
+
+def test_a_mask_of_its_own_leaves_the_rest_of_a_frame_as_it_is() -> None:
+    frames, painter = pictures(2), Painter(STYLE, device="cpu", precision="float32", bgr=True)
+    masks = [np.zeros((33, 46), np.uint8), np.full((33, 46), 255, np.uint8)]
+    masks[0][:, 23:] = 255
+    made = [painter(frame[..., ::-1], mask)[..., ::-1] for frame, mask in zip(frames, masks, strict=True)]
+    whole = painted("recurrent", frames)
+    given = [
+        Frame(from_uint8(frame), mask=from_uint8(mask[..., None])) for frame, mask in zip(frames, masks, strict=True)
+    ]
+    network = Masked(FeedForward(style_source(STYLE).trained("recurrent").network))
+    assert all(np.array_equal(one, to_uint8(other.rgb)) for one, other in zip(made, network(given), strict=True))
+    assert np.array_equal(made[0][:, :20], frames[0][:, :20])
+    assert np.array_equal(made[0][:, 26:], whole[0][:, 26:])
+    assert np.array_equal(made[1], whole[1])
+    wrong: list[Any] = [np.zeros((8, 9), np.uint8), np.zeros((33, 46)), np.zeros((33, 46, 3), np.uint8), [0]]
+    for mask in wrong:
+        with pytest.raises(NststabError, match=r"expected a mask as a NumPy array \(33, 46\) of uint8, .* got"):
+            painter(frames[0], mask)
 
 
 def test_another_size_in_a_shot_and_another_thread_are_refused() -> None:

@@ -10,6 +10,7 @@ is smoothed along the flow (cf. Bonneel et al. 2015), also over the frames after
 """
 
 import importlib
+import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -27,6 +28,7 @@ from nststab.errors import NststabError
 from nststab.flow.estimators import dis, require_estimator
 from nststab.frames import Frame, Stylizer
 from nststab.methods.settings import DeflickerSettings
+from nststab.shots import by_shot
 from nststab.warp import disoccluded, scaled_flow
 
 Estimator = Callable[[Tensor, Tensor], Tensor]
@@ -90,6 +92,30 @@ class Deflicker:
         small = (max(1, round(height * share)), max(1, round(width * share)))
         found = self._estimator(*(F.interpolate(one, small, mode="area") for one in (first, second)))
         return scaled_flow(found, height, width)
+
+
+def steadied(frames: Iterable[Frame], deflicker: Stylizer, cuts: bool = True) -> Iterator[Frame]:
+    """The frames of a whole clip after `deflicker`, a call of it for each shot; cuts are those of the original.
+
+    That is each frame's `content`, of any size; frames without one are steadied by their own motion.
+    """
+
+    def shot(originals: Iterable[Frame]) -> Iterator[Frame]:
+        return deflicker(map(_exchanged, originals))
+
+    for alone, part in itertools.groupby(frames, lambda frame: frame.content is None):
+        if not cuts:
+            yield from deflicker(part)
+        elif alone:
+            yield from by_shot(deflicker, part)
+        else:
+            yield from by_shot(shot, map(_exchanged, part))
+
+
+def _exchanged(frame: Frame) -> Frame:
+    """The original with the clip's picture for its content, and the other way round."""
+    assert frame.content is not None
+    return replace(frame, rgb=frame.content, content=frame.rgb)
 
 
 def own_guide(picture: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from nststab.frames import Frame, Stylizer
 from nststab.methods.build import machine
 from nststab.methods.enlarge import enlarge
 from nststab.methods.feed_forward import paint
+from nststab.methods.regions import feathered
 from nststab.methods.settings import MethodSettings, strength_curve
 from nststab.networks.rows import Look
 from nststab.settings import Precision
@@ -23,6 +24,9 @@ from nststab.video.images import from_uint8, resize, to_uint8
 
 Picture = NDArray[np.uint8]
 """(H, W, 3), 0 to 255."""
+
+Mask = NDArray[np.uint8]
+"""(H, W), 255 where a frame is stylized, 0 where it stays as it is."""
 
 
 class Painter:
@@ -86,24 +90,39 @@ class Painter:
         self._side = None if work_size == "full" else work_size
         self._order = -1 if bgr else 1
         self._previous: Tensor | None = None
-        self._shape: tuple[int, ...] | None = None
+        self._shape: torch.Size | None = None
         self._thread: int | None = None
 
-    def __call__(self, frame: Picture) -> Picture:
-        """The stylized frame, of the same size.
+    def __call__(self, frame: Picture, mask: Mask | None = None) -> Picture:
+        """The stylized frame, of the same size; where a `mask` of its own is black, the frame itself to the bit.
+
+        Gray is between, and the mask's edges are feathered.
 
         Raises:
-            NststabError: what is no uint8 (H, W, 3), another size than the frame before, or another thread.
+            NststabError: what is no uint8 (H, W, 3), or (H, W) of a mask; another size than the frame before, or
+                another thread.
         """
-        self._check(frame)
+        _require_picture(frame, "a frame")
+        if mask is not None:
+            _require_mask(mask, frame.shape[:2])
         rgb = from_uint8(np.ascontiguousarray(frame[..., :: self._order]))
+        share = None if mask is None else from_uint8(mask[..., None])
+        return np.ascontiguousarray(to_uint8(self.paint(rgb, share))[..., :: self._order])
+
+    def paint(self, rgb: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The same of tensors: a frame (1, 3, H, W) and a mask (1, 1, H, W) of float32 in [0, 1], RGB, on the CPU.
+
+        Raises:
+            NststabError: another size than the frame before, or another thread.
+        """
+        self._check(rgb.shape[-2:])
         small = rgb if self._side is None or self._side >= max(rgb.shape[-2:]) else resize(rgb, self._side)
         painted, self._previous = paint(self._engine, small, self._previous, self._styles(), self.strength)
         if painted is small:
             painted = rgb
         elif small is not rgb:
             painted = enlarge(painted, small, rgb, 1 - self.strength)
-        return np.ascontiguousarray(to_uint8(painted)[..., :: self._order])
+        return painted if mask is None else torch.lerp(rgb, painted, feathered(mask))
 
     def _styles(self) -> Tensor | None:
         """Weights of the network's rows, as `paint` takes them, by what the attributes say now."""
@@ -129,19 +148,18 @@ class Painter:
         """Forgets the frame before: the next one begins a shot, may have another size and come from another thread."""
         self._previous = self._shape = self._thread = None
 
-    def _check(self, frame: Any) -> None:
-        _require_picture(frame, "a frame")
+    def _check(self, shape: torch.Size) -> None:
         thread = threading.get_ident()
         if self._thread not in (None, thread):
             raise NststabError("a painter was called from two threads; make one for each")
-        if self._shape not in (None, frame.shape):
+        if self._shape not in (None, shape):
             assert self._shape is not None
-            (height, width), (got_height, got_width) = self._shape[:2], frame.shape[:2]
+            (height, width), (got_height, got_width) = self._shape, shape
             raise NststabError(
                 f"expected a frame of {width}x{height} as the one before, got {got_width}x{got_height}; "
                 "call reset() where a new shot begins"
             )
-        self._shape, self._thread = frame.shape, thread
+        self._shape, self._thread = shape, thread
 
 
 def frame_by_frame(function: Callable[[Picture], Picture]) -> Stylizer:
@@ -176,3 +194,12 @@ def _require_picture(value: Any, what: str) -> None:
             times = "255 * " if value.max() <= 1 else ""
             hint = f"; ({times}frame).round().astype(numpy.uint8) is one"
         raise NststabError(f"{expected}, got {value.dtype}{hint}")
+
+
+def _require_mask(mask: Any, shape: tuple[int, ...]) -> None:
+    """Raises NststabError unless `mask` is uint8 of that (H, W)."""
+    got = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else f"a {type(mask).__name__}"
+    if not isinstance(mask, np.ndarray) or mask.dtype != np.uint8 or mask.shape != shape:
+        raise NststabError(
+            f"expected a mask as a NumPy array {shape} of uint8, the frame's height and width, got {got}"
+        )

@@ -12,12 +12,11 @@ from pathlib import Path
 from torch import Tensor
 
 from nststab.errors import NststabError
-from nststab.frames import Frame, Stylizer
+from nststab.frames import Frame
 from nststab.listener import Listener, reported, silent
 from nststab.measure.pairing import LAG_WINDOW, find_lag, small
-from nststab.methods.deflicker import Deflicker
+from nststab.methods.deflicker import Deflicker, steadied
 from nststab.methods.settings import DeflickerSettings
-from nststab.shots import by_shot
 from nststab.tasks.stylize import checked_output, kept_output
 from nststab.video.clip import Clip, check_output, convert_clip, open_clip
 
@@ -95,7 +94,7 @@ def deflicker(
         result = convert_clip(
             clip,
             output,
-            lambda frames: pairs.steadied(frames, Deflicker(chosen), cuts),
+            lambda frames: steadied(pairs.paired(frames), Deflicker(chosen), cuts),
             audio=audio,
             progress=lambda done, total: advance(done, total),
         )
@@ -135,21 +134,8 @@ class _Pairs:
                 ahead, behind = (original, clip) if self.lag > 0 else (clip, original)
                 log.info(f"{ahead.path} was found to begin {abs(self.lag)} frames before {behind.path}: mended")
 
-    def steadied(self, frames: Iterable[Frame], deflicker: Stylizer, cuts: bool) -> Iterator[Frame]:
-        """The frames after `deflicker`, shot by shot of the original."""
-
-        def shot(originals: Iterable[Frame]) -> Iterator[Frame]:
-            return deflicker(map(_exchanged, originals))
-
-        for alone, part in itertools.groupby(self._paired(frames), lambda frame: frame.content is None):
-            if not cuts:
-                yield from deflicker(part)
-            elif alone:
-                yield from by_shot(deflicker, part)
-            else:
-                yield from by_shot(shot, map(_exchanged, part))
-
-    def _paired(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+    def paired(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """The frames with theirs."""
         originals = iter(()) if self._original is None else self._original.frames()
         times = _Times(self._by_time, self.lag)
         current, following = next(originals, None), next(originals, None)
@@ -191,12 +177,6 @@ class _Times:
     def step(self, frame: Frame) -> Fraction:
         """How far after the original's last frame nothing belongs to it any more."""
         return frame.duration or Fraction(1, 25) if self.by_time else Fraction(1)
-
-
-def _exchanged(frame: Frame) -> Frame:
-    """The original with the clip's picture for its content, and the other way round: cuts are those of the original."""
-    assert frame.content is not None
-    return replace(frame, rgb=frame.content, content=frame.rgb)
 
 
 def _first(path: Path) -> list[Tensor]:

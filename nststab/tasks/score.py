@@ -41,8 +41,8 @@ _FLOW = "dis"  # safer than deepflow where motion is fast, as it is over several
 
 
 def score(
-    original: str | Path,
-    stylized: Sequence[str | Path],
+    original: str | Path | Clip,
+    stylized: Sequence[str | Path | Clip],
     *,
     style: str | Path | None = None,
     masks: str | Path | None = None,
@@ -64,9 +64,9 @@ def score(
 
         print(nststab.score("clip.mp4", ["mine.mp4"], style="painting.jpg").table())
 
-    Clips are videos, folders of pictures or patterns of them. They must have the same frames: as many, of one shape,
-    scaled or not, and at the same times where both have times. A clip that is unstylized, blurred or mixed with the
-    frame before is steady too: its losses tell.
+    Clips are videos, folders of pictures or patterns of them, or frames in memory by `nststab.clip_of`. They must
+    have the same frames: as many, of one shape, scaled or not, and at the same times where both have times. A clip that
+    is unstylized, blurred or mixed with the frame before is steady too: its losses tell.
 
     Args:
         style: the style they were given, a name, a picture or a checkpoint; without it style is not measured.
@@ -84,14 +84,15 @@ def score(
         NststabError, OSError: a clip cannot be read, or does not fit the original.
     """
     settings, report = ScoreSettings.of(settings), report or ReportSettings()
-    original, paths = Path(original), [Path(path) for path in stylized]
-    _refuse_twice(original, paths)
+    path, *paths = (one.path if isinstance(one, Clip) else Path(one) for one in (original, *stylized))
+    _refuse_twice(path, paths)
     if html is not None:
-        check_report(html, [original, *paths])
+        check_report(html, [path, *paths])
     raw = (
         None if raw_size is None else RawFormat(*raw_size) if fps is None else RawFormat(*raw_size, Fraction(str(fps)))
     )
-    source, clips = open_clip(original, start=start, duration=duration, fps=fps, raw=raw), list(map(open_clip, paths))
+    source = open_clip(original, start=start, duration=duration, fps=fps, raw=raw)
+    clips = list(map(open_clip, stylized))
     for clip in (source, *clips):
         if clip.kind == "picture":
             raise NststabError(f"{clip.path}: expected a clip, got a single picture")
@@ -119,7 +120,7 @@ def score(
         scored = tuple(map(ScoredClip, paths, names, places, figures, lagging, starts))
         decisive = _decisive(pairing, settings, flows, style, masks is not None, (start, duration, fps), where)
         result = Scores(
-            original, frames, meter.shots, own, meter.references(), scored, computed, absent, decisive, settings.seed
+            path, frames, meter.shots, own, meter.references(), scored, computed, absent, decisive, settings.seed
         )
         for note in result.notes():
             log.warning(note)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from nststab.errors import MissingFile, NststabError
-from nststab.frames import Frame, Stylizer
+from nststab.frames import Frame, Stylizer, as_frames
 from nststab.storage.durable import sync
 from nststab.storage.parts import Parts
 from nststab.video.animation import AnimationReader
@@ -60,7 +60,8 @@ class Clip:
     """Something to read frames from; made by `open_clip`. `width` and `height` are those of the frames it gives.
 
     `frame_count` is None where it is not known beforehand. Pictures have times where `rate` (per second) is not None.
-    Of `masks` each frame has its own in `Frame.mask`, a channel each; that of a picture holds in all frames.
+    Those in memory are `held`, (1, 3, H, W) each. Of `masks` each frame has its own in `Frame.mask`, a channel each;
+    that of a picture holds in all frames.
     """
 
     path: Path
@@ -72,6 +73,7 @@ class Clip:
     reader: Reader | None = None
     rate: Fraction | None = None
     masks: tuple["Clip", ...] = ()
+    held: tuple[Tensor, ...] = ()
 
     @property
     def has_audio(self) -> bool:
@@ -81,7 +83,7 @@ class Clip:
     @property
     def is_seekable(self) -> bool:
         """Whether it can be read a second time, unlike what comes through a pipe."""
-        return bool(self.pictures) or self.path.is_file()
+        return bool(self.pictures or self.held) or self.path.is_file()
 
     @property
     def source(self) -> Source | None:
@@ -128,6 +130,9 @@ class Clip:
                 alpha = channels[:, 3:] if channels.shape[1] > 3 else None
                 yield Frame(channels[:, :3], number, time, duration, alpha)
             return
+        if self.held:
+            yield from as_frames(self.held)
+            return
         shape = picture_size(self.pictures[0])
         for number, path in enumerate(self.pictures):
             picture = read_picture(path)
@@ -152,8 +157,19 @@ def kind_of(path: str | Path) -> Kind:
     return "picture" if path.suffix.lower() in READABLE_SUFFIXES and not is_animated(path) else "video"
 
 
+def clip_of(frames: Tensor, name: str) -> Clip:
+    """Frames in memory (T, 3, H, W), float32 in [0, 1], as a clip without times; `name` is what messages call it.
+
+    Raises NststabError for tensors of another shape.
+    """
+    if frames.ndim != 4 or frames.shape[1] != 3 or 0 in frames.shape:
+        raise NststabError(f"{name}: expected frames as a tensor (T, 3, H, W), got the shape {tuple(frames.shape)}")
+    count, _, height, width = frames.shape
+    return Clip(Path(name), "folder", width, height, count, held=frames[:, None].unbind())
+
+
 def open_clip(
-    path: str | Path,
+    path: str | Path | Clip,
     size: int | None = None,
     *,
     start: Seconds | None = None,
@@ -166,7 +182,7 @@ def open_clip(
 
     Pictures are a folder's, those of a numbered pattern (`frames/%05d.png`), or those of a glob (`frames/*.png`), the
     first and the last in natural order: 2 before 10. An animated picture is a clip, with alpha unless it is a GIF. A
-    file that has a pattern for its name is that file. The path `-`
+    file that has a pattern for its name is that file, and a clip is itself. The path `-`
     is standard input: y4m if it says so, else bare rgb24 frames as `raw` describes them; its frames come only once.
 
     Args:
@@ -182,7 +198,10 @@ def open_clip(
         ValueError: it is neither a video nor a picture, is damaged, or holds no frame in that time; or a picture that
             stands alone is to be cut or retimed.
     """
-    clip = _unscaled(Path(path), excerpt(start, duration, fps), raw)
+    part = excerpt(start, duration, fps)
+    if isinstance(path, Clip) and (part != WHOLE or raw is not None):
+        raise NststabError(f"{path.path}: expected a file for a start, a duration or a rate, got a clip")
+    clip = path if isinstance(path, Clip) else _unscaled(Path(path), part, raw)
     if size is None:
         return clip
     height, width = resized_shape(clip.height, clip.width, size, even and clip.kind != "picture")
