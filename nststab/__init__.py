@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nststab.tasks.compare import compare as compare
     from nststab.tasks.deflicker import deflicker as deflicker
     from nststab.tasks.export import export as export
+    from nststab.tasks.live import live as live
     from nststab.tasks.preview import preview as preview
     from nststab.tasks.score import score as score
     from nststab.tasks.score_sequences import score_sequences as score_sequences
@@ -35,6 +36,7 @@ _LAZY = {  # PEP 562: `import nststab` does not wait for torch
     "deflicker": "nststab.tasks.deflicker",
     "export": "nststab.tasks.export",
     "frame_by_frame": "nststab.methods.painter",
+    "live": "nststab.tasks.live",
     "optimize": "nststab.tasks.stylize",
     "preview": "nststab.tasks.preview",
     "score": "nststab.tasks.score",

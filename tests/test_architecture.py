@@ -50,7 +50,8 @@ LAYERS = {
 # Foreign packages that only some may import. Part of the name after "nststab."; a package stands for all its modules.
 OWNERS = {
     "av": {"video"},
-    "cv2": {"flow", "methods"},
+    "cv2": {"flow", "methods", "video"},
+    "pyvirtualcam": {"video"},
     "PIL": {"video", "report"},
     "click": {"cli"},
     "rich": {"cli"},

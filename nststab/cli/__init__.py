@@ -32,6 +32,7 @@ class RootGroup(LazyGroup):
         "train": "Train the feed-forward networks of a style.",
         "flow": "Optical flow and its reliability masks.",
         "export": "Write a network for other programs, as ONNX.",
+        "live": "Stylize a camera or a stream as its frames arrive.",
         "web": "A page that stylizes the camera in the browser.",
         "styles": "Show the styles that are shipped.",
         "doctor": "Check what works here, and how to mend what does not.",

@@ -124,6 +124,11 @@ class Painter:
             painted = enlarge(painted, small, rgb, 1 - self.strength)
         return painted if mask is None else torch.lerp(rgb, painted, feathered(mask))
 
+    @property
+    def is_adjustable(self) -> bool:
+        """Whether `weights`, `stroke` and `strength` have an effect on its network."""
+        return bool(self._rows)
+
     def _styles(self) -> Tensor | None:
         """Weights of the network's rows, as `paint` takes them, by what the attributes say now."""
         asked = (tuple(self.weights), self.stroke, self.strength)

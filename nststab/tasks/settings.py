@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +11,7 @@ from nststab.flow.settings import FlowMethod, FlowSettings
 from nststab.measure.settings import MeasureSettings
 from nststab.methods.settings import MachineSettings, MethodSettings
 from nststab.settings import same, setting
-from nststab.video.settings import ClipSettings, parse_work_size
+from nststab.video.settings import ClipSettings, parse_rate, parse_time, parse_work_size
 
 
 def parse_bytes(text: str) -> int:
@@ -22,7 +23,7 @@ def parse_bytes(text: str) -> int:
 
 
 PORT = 8766
-"""Where the page of `web` is served; that of a study has another."""
+"""Where the page of `web` is served; those of a study and of `live` have others."""
 
 
 @dataclass(frozen=True)
@@ -107,3 +108,35 @@ class FlowTaskSettings(ClipSettings):
     )
     method: FlowMethod = same(FlowSettings, "method")
     cache: Path | None = same(FlowSettings, "cache")
+
+
+@dataclass(frozen=True)
+class LiveSettings(MachineSettings):
+    """All that `live` can be told beside source, output, style and method."""
+
+    size: int | None = same(ClipSettings, "size")
+    work_size: int | Literal["full"] = same(StylizeSettings, "work_size")
+    strength: float = setting(
+        1.0, "How far a network of many styles goes, from 0, the input, to 1; changes while it runs.", least=0, most=1
+    )
+    stroke: float = setting(
+        1.0, "Size of the strokes of a network of many styles; changes while it runs.", least=0.5, most=2
+    )
+    show: Literal["auto", "window", "page", "none"] = setting(
+        "auto", "Show it in a window, or on a page for this machine alone; auto: a window where there is a display."
+    )
+    port: int = setting(8767, "Where the page is served; 0 is any port that is free.", least=0, most=65535)
+    virtual_camera: bool = setting(False, "Be a camera for other programs: pip install 'nststab[live]'.")
+    duration: Fraction | None = setting(
+        None,
+        "End after this time: seconds, or [hh:]mm:ss.",
+        above=0,
+        told="it goes on",
+        metavar="TIME",
+        parse=parse_time,
+    )
+    fps: Fraction = setting(
+        Fraction(25), "Rate of y4m, raw frames and the virtual camera.", above=0, metavar="RATE", parse=parse_rate
+    )
+    raw: bool = same(StylizeSettings, "raw")
+    raw_size: tuple[int, int] | None = same(ClipSettings, "raw_size")

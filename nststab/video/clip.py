@@ -323,7 +323,7 @@ def convert_clip(
     notes: list[str] = []
     done, transparent = 0, False
     with (
-        _writer(kind, source, path, audio, raw, parts, notes) as write,
+        open_writer(kind, source.source, path, notes, audio=audio, raw=raw, parts=parts) as write,
         BackgroundWriter(write, _QUEUE) as encoding,
         Prefetcher(source.frames(), _QUEUE) as decoded,
         _closed(stylize(taken := _Counted(decoded))) as stylized,
@@ -370,15 +370,25 @@ def _closed(frames: Iterator[Frame]) -> Iterator[Iterator[Frame]]:
 
 
 @contextmanager
-def _writer(
-    kind: Kind, source: Clip, output: Path, audio: bool, raw: bool, parts: Parts | None, notes: list[str]
+def open_writer(
+    kind: Kind,
+    source: Source | None,
+    output: Path,
+    notes: list[str],
+    *,
+    audio: bool = False,
+    raw: bool = False,
+    parts: Parts | None = None,
 ) -> Iterator[Callable[[Frame], None]]:
-    """A function that writes a frame; a clip is finished when the block ends well, and removed when it does not."""
+    """A function that writes a frame; a clip is finished when the block ends well, and removed when it does not.
+
+    After the block `notes` has what the user should know of the result; all else is as for `convert_clip`.
+    """
     silent = output == STANDARD or kind == "folder" or output.suffix.lower() == ".y4m"
-    if silent and audio and source.has_audio:
+    if silent and audio and source is not None and source.has_audio:
         notes.append(f"{'a folder' if kind == 'folder' else output.suffix or STDOUT} holds no audio: it was dropped")
     if silent and kind == "video":
-        opened = standard_output(raw, source.source) if output == STANDARD else y4m_file(output, source.source, parts)
+        opened = standard_output(raw, source) if output == STANDARD else y4m_file(output, source, parts)
         with opened as plain:
             yield lambda frame: plain.write(frame.rgb, frame.time, frame.duration)
         notes += plain.notes
@@ -388,7 +398,7 @@ def _writer(
         grows = parts is not None and output.suffix.lower() == ".gif"  # what is kept of it is the file itself
         with (
             nullcontext(output) if grows else replacing(output) as temporary,
-            VideoWriter(temporary, output, source.source, audio, parts) as writer,
+            VideoWriter(temporary, output, source, audio, parts) as writer,
         ):
             yield lambda frame: writer.write(frame.rgb, frame.time, frame.duration)
         notes += writer.notes

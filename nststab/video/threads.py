@@ -1,4 +1,4 @@
-"""Two bounded threads around a loop: one that reads ahead of it, one that writes behind it."""
+"""Threads around a loop: one that reads ahead of it, one that writes behind it, and the newest item between two."""
 
 import queue
 import threading
@@ -117,3 +117,32 @@ class BackgroundWriter(Generic[T]):
                 self._write(item)
             except BaseException as error:
                 self._error, self._dropping = error, True
+
+
+class Newest(Generic[T]):
+    """Hands the newest item to another thread; `dropped` counts those that a newer one replaced before."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._items: list[T] = []
+        self.dropped = 0
+        self.closed = False
+
+    def put(self, item: T) -> None:
+        """Replace what waits."""
+        with self._condition:
+            self.dropped += len(self._items)
+            self._items = [item]
+            self._condition.notify()
+
+    def close(self) -> None:
+        """Let `take` wait no longer."""
+        with self._condition:
+            self.closed = True
+            self._condition.notify()
+
+    def take(self, timeout: float | None = None) -> T | None:
+        """The newest item; None if none came within `timeout` seconds, or none is left after `close`."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._items or self.closed, timeout)
+            return self._items.pop() if self._items else None

@@ -96,6 +96,13 @@ class PictureTimes:
         return 1 / self.rate
 
 
+@dataclass(frozen=True)
+class LiveTimes(PictureTimes):
+    """The source that frames are which come when they come, at most one in a millisecond, and about `rate` a second."""
+
+    time_base = Fraction(1, 1000)
+
+
 class Reader(Source, Protocol):
     """A source of frames, all `width` by `height`; `frame_count` is None where it is not known beforehand.
 

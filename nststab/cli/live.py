@@ -1,0 +1,75 @@
+"""nststab live."""
+
+from typing import Any
+
+import click
+
+from nststab.cli.common import (
+    CLIP_PATH,
+    NearestChoice,
+    console_listener,
+    overwrite_option,
+    refuse_early,
+    say,
+    verbosity_options,
+)
+from nststab.cli.options import SettingsCommand, gathered, settings_options
+from nststab.cli.stylize import style_option
+from nststab.methods.settings import FEED_FORWARD
+from nststab.tasks.settings import LiveSettings
+
+
+class _Source(click.ParamType):  # type: ignore[type-arg]
+    name = "source"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        if not (text.isdecimal() or "://" in text or text.startswith("/dev/")):
+            CLIP_PATH.convert(text, param, ctx)
+        return text
+
+
+@click.command("live", cls=SettingsCommand, short_help="Stylize a camera or a stream as its frames arrive.")
+@click.argument("source", metavar="SOURCE", type=_Source())
+@style_option
+@click.option("-o", "--output", metavar="OUT", help="Also write it: a video, a folder, or - for y4m.")
+@click.option(
+    "--method", type=NearestChoice(FEED_FORWARD), default="recurrent", show_default=True, help="Which networks."
+)
+@settings_options(LiveSettings)
+@overwrite_option
+@verbosity_options
+def command(source: str, styles: tuple[str, ...], output: str | None, method: str, yes: bool, **options: Any) -> None:
+    """Stylize frames as they arrive, the newest first: of a camera, a stream, or a clip at its own pace.
+
+    \b
+    nststab live 0
+    nststab live rtsp://camera/stream --style mosaic --work-size 256
+    nststab live 0 --style light/candy --method independent --strength 0.6
+    ffmpeg -i clip.mp4 -f yuv4mpegpipe - | nststab live - -o - --show none --style mosaic | ffplay -
+
+    SOURCE is a camera's number, the address of a stream, or a clip as for `nststab stylize`. It is shown in a window,
+    or on a page for this machine alone. What cannot be kept up with is dropped and counted; a camera or a stream that
+    goes away is waited for. Several --style, by default all that are shipped, can be changed between while it runs.
+
+    \b
+    n p 1-9    the next style, the one before, one by its number
+    + -        strength, and [ ] the size of the strokes, of the light/ styles with --method independent
+    q          end; so does closing the window, and Ctrl-C
+    """
+    if output is not None:
+        refuse_early(output, yes)
+    from nststab.tasks.live import live
+
+    made = live(
+        source,
+        output,
+        style=styles,
+        method=method,  # type: ignore[arg-type]
+        settings=gathered(LiveSettings, options),
+        overwrite=yes,
+        progress=console_listener(),
+    )
+    for note in made.notes:
+        say(f"note: {note}")
+    say(made.table())
