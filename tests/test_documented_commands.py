@@ -177,7 +177,7 @@ def test_no_two_commands_of_a_document_write_to_one_output(page: Path) -> None:
 def test_a_documented_command_does_not_fail(words: list[str]) -> None:
     arguments = words[1:]
     asks_people = arguments[0] == "study" and arguments[1:2] != ["make"]
-    own_tests = arguments[0] in ("demo", "doctor", "export", "figure", "web") or asks_people
+    own_tests = arguments[0] in ("demo", "doctor", "export", "figure", "live", "web") or asks_people
     if "-" in arguments or own_tests:
         arguments.append("--help")
     elif " ".join(arguments).startswith(_PLANNED) and arguments[1] != "network" and "--help" not in arguments:

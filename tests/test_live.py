@@ -429,7 +429,8 @@ with av.open(sys.stdout.buffer, "w", format="yuv4mpegpipe") as out, av.open(sys.
 def test_it_stands_between_two_pipes_of_ffmpeg(tmp_path: Path, style: str) -> None:
     """FFmpeg's own muxer writes the pipe and its demuxer reads it."""
     clip = saved_clip(tmp_path / "clip.mp4", 25)
-    ours = [sys.executable, str(ROOT / "cli.py"), "live", "-", "-o", "-", "--style", style, "--show", "none", "--engine", "torch"]
+    ours = [sys.executable, str(ROOT / "cli.py"), "live", "-", "-o", "-", "--style", style]
+    ours += ["--show", "none", "--engine", "torch"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with (
         subprocess.Popen([sys.executable, "-c", _FFMPEG, str(clip)], stdout=subprocess.PIPE) as before,
