@@ -353,6 +353,20 @@ def test_every_method_at_every_size(run: Callable[[str], Result]) -> None:
     assert str(Path.cwd()) not in Path("out/results.json").read_text()
 
 
+def test_engines_and_the_light_network_have_rows_of_their_own(run: Callable[[str], Result]) -> None:
+    made = run("--styles the_great_wave --methods independent --engines torch,openvino --light --size 32 --limit 2")
+    assert made.exit_code == 0, made.stderr
+    gflop = {row["method"]: row["gflop"] for row in results()["rows"]}
+    paper, light = gflop["independent"], gflop["light independent"]
+    assert gflop == {
+        "independent": paper,
+        "independent, openvino": paper,  # which cannot be counted, so it is torch's
+        "light independent": light,
+        "light independent, openvino": light,
+    }
+    assert paper / light > 4
+
+
 def test_without_ruder_no_flow_is_estimated(run: Callable[[str], Result], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
     missing = run("")
