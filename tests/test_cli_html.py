@@ -134,6 +134,7 @@ def test_score_draws_the_curves_of_its_table(run: Run) -> None:
         assert mean(clip["curves"]["ssim"]) == pytest.approx(row["ssim"], rel=1e-3)
         assert mean(clip["curves"]["warp"]) == pytest.approx(row["warp_error"], rel=0.02)
     assert found["findings"][0].startswith("quiet.mp4 has the highest SSIM")
+    assert found["plane"] is None  # style was not measured
     assert found["settings"].items() >= {"gaps": [1, 5], "seed": 0, "width": WIDTH}.items()
 
 
@@ -329,15 +330,17 @@ def test_nothing_is_told_of_where_files_lie(tmp_path: Path) -> None:
         *("score", str(tmp_path / "film.mp4"), str(home / "mine" / "quiet.mp4"), str(home / "theirs" / "quiet.mp4")),
         *(f"{tmp_path}/loud/%05d.png", "--vgg-weights", str(tmp_path / "vgg.safetensors")),
         *("--style", f"{tmp_path}/film/00000.png", "--html", str(tmp_path / "a report.html"), "--duration", "0.7"),
+        *("--figure", str(home / "plane")),
     ]
     result = done(CliRunner().invoke(group, arguments))
     found = report("a report.html")
     names = ["input", "mine/quiet.mp4", "theirs/quiet.mp4", "loud"]
     assert [clip["name"] for clip in found["scenes"][0]["clips"]] == names
     assert found["title"] == "film"
+    assert base64.b64decode(found["plane"].split(",")[1]) == (home / "plane.png").read_bytes()
     assert found["command"] == (
         "nststab score film.mp4 quiet.mp4 quiet.mp4 %05d.png --style 00000.png --duration 0.7 "
-        "--vgg-weights vgg.safetensors --html 'a report.html'"
+        "--vgg-weights vgg.safetensors --html 'a report.html' --figure plane"
     )
     assert str(home) not in result.stdout
     page = Path("a report.html").read_text("utf-8")

@@ -187,7 +187,7 @@ def style_json(source: StyleSource) -> dict[str, Any]:
 class Report:
     """What the file holds. `styles` are as `style_json` gives them, which the scenes name by their numbers.
 
-    maker, command: as in `ReportSettings`.
+    maker, command: as in `ReportSettings`. plane: stability against style loss, a PNG.
     """
 
     title: str
@@ -199,6 +199,7 @@ class Report:
     scenes: list[Scene] = field(default_factory=list)
     maker: str = "nststab"
     command: str = ""
+    plane: bytes = b""
 
     def html(self) -> bytes:
         """The file."""
@@ -229,6 +230,7 @@ class Report:
                 {"title": table.title, "columns": list(table.columns), "rows": list(table.rows), "note": table.note}
                 for table in self.tables
             ],
+            "plane": f"data:image/png;base64,{base64.b64encode(self.plane).decode()}" if self.plane else None,
             "settings": self.settings,
             "versions": versions(),
             "command": self.command,

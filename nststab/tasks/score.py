@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -134,6 +135,7 @@ def score(
             if unseen := names[len(shown) - 1 :]:
                 count = "one more clip" if len(unseen) == 1 else f"{len(unseen)} more clips"
                 page.left_out.append(f"The pictures and curves of {count}: {', '.join(unseen)}.")
+            page.plane = b"" if style is None else _plane(result)
             page.write(html)
     return result
 
@@ -153,6 +155,11 @@ def draw(scores: Scores, name: str | Path) -> list[Path]:
         for name, one, known in shown
     ]
     return draw_style_plane(Path(name), points)
+
+
+def _plane(scores: Scores) -> bytes:
+    with TemporaryDirectory() as folder:
+        return draw(scores, Path(folder, "plane"))[0].read_bytes()
 
 
 def _refuse_twice(original: Path, paths: Sequence[Path]) -> None:

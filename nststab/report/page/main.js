@@ -24,6 +24,7 @@ function fillTabs(tabs, show) {
 function start() {
   fillHeader(report);
   document.getElementById("tables").append(...report.tables.map(table));
+  if (report.plane) document.getElementById("tables").append(plane(report.plane));
   document.getElementById("footer").append(...colophon(report));
   if (report.scenes.length === 0) return;
   const root = document.getElementById("scene");

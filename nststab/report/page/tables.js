@@ -11,6 +11,13 @@ function table({ title, columns, rows, note }) {
     ...(note ? [el("p", { class: "caption", text: note })] : []));
 }
 
+/** Stability against style loss, a picture. */
+function plane(image) {
+  const alt = "SSIM of corresponding patches against style loss, one point a clip; the table above has the figures";
+  return el("section", { class: "plane" }, el("h3", { text: "Stability against style" }), el("img", { src: image, alt }),
+    el("p", { class: "caption", text: "Steadier is up, more in the style is left. A clip at the right is steady because it is hardly in the style." }));
+}
+
 function setting(value) {
   if (value === null) return "–";
   if (typeof value === "boolean") return value ? "yes" : "no";
