@@ -4,14 +4,20 @@ import json
 import runpy
 import sys
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from click.testing import CliRunner
 from torch import Tensor
 
+import nststab
 from nststab.cli import group
 from nststab.experiments.settings import Table1Settings
 from nststab.styles.shipped import NETWORKS, demo_clip, find_style
@@ -162,6 +168,42 @@ def test_third_party_table1(
     rows = {row["method"]: row for row in json.loads((tmp_path / "out/results.json").read_text())["rows"]}
     assert rows["posterized"]["content_loss"] > rows["input"]["content_loss"] == 0
     assert rows["posterized"]["psnr"] < rows["input"]["psnr"]
+
+
+def test_live_opencv_shows_each_frame_painted(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Any] = []
+    monkeypatch.setattr(cv2, "imshow", lambda _name, frame: shown.append(frame))
+    monkeypatch.setattr(cv2, "waitKey", lambda _: 27 if len(shown) == 2 else -1)
+    example("live_opencv", monkeypatch, demo_clip(), "mosaic")
+    capture = cv2.VideoCapture(str(demo_clip()))
+    painter = nststab.Painter("mosaic", work_size=256, bgr=True)
+    for frame in shown:
+        assert np.array_equal(frame, painter(np.asarray(capture.read()[1], np.uint8)))
+
+
+def test_live_ffmpeg_passes_raw_frames_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (2, 24, 32, 3), np.uint8)
+    read, written = BytesIO(frames.tobytes() + b"cut off"), BytesIO()
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=read))
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=written))
+    example("live_ffmpeg", monkeypatch, 32, 24, "mosaic")
+    painter = nststab.Painter("mosaic", work_size=256)
+    assert written.getvalue() == b"".join(painter(frame).tobytes() for frame in frames)
+
+
+def test_live_fastapi_paints_each_connection_by_itself() -> None:
+    pytest.importorskip("fastapi", reason="only the example needs it")
+    pytest.importorskip("uvicorn")
+    testing = pytest.importorskip("fastapi.testclient")
+    served = runpy.run_path(str(ROOT / "examples/live_fastapi.py"))
+    jpeg = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8))[1].tobytes()
+    client = testing.TestClient(served["app"])
+    answers = []
+    with client.websocket_connect("/paint/mosaic") as one, client.websocket_connect("/paint/mosaic") as two:
+        for socket in (one, one, two):
+            socket.send_bytes(jpeg)
+            answers.append(socket.receive_bytes())
+    assert answers[0] == answers[2] != answers[1]  # a connection remembers its own frames alone
 
 
 def frames_of_a_pan() -> list[Tensor]:
