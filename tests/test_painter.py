@@ -119,3 +119,24 @@ def test_a_function_of_one_picture_is_a_stylizer() -> None:
         assert torch.allclose(frame.rgb, 1 - source.rgb, atol=1e-6)
     with pytest.raises(NststabError, match=r"expected from <lambda> a picture .* got float64"):
         next(frame_by_frame(lambda picture: picture / 255)(frames))  # type: ignore[arg-type,return-value]
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino", "onnx"])
+def test_painters_work_side_by_side_in_threads(engine: Any) -> None:
+    """Each gives what it gives alone."""
+    frames = pictures(2)
+    alone = Painter(STYLE, device="cpu", precision="float32", engine=engine)
+    expected = [alone(frame) for frame in frames]
+    made: dict[int, list[Any]] = {}
+
+    def run(number: int) -> None:
+        painter = Painter(STYLE, device="cpu", precision="float32", engine=engine)
+        made[number] = [painter(frame) for frame in frames]
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number in range(3):
+        assert all(np.array_equal(*pair) for pair in zip(made[number], expected, strict=True))

@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from nststab.errors import NststabError
 from nststab.networks.transformation import ConvolutionBlock, ResidualBlock, TransformationNetwork
 from nststab.settings import Precision
 
+_FIRST = threading.Lock()
 _KEPT = 2  # graphs of frame sizes, compiled: a clip has one, and somebody may go back and forth
 
 
@@ -101,6 +103,8 @@ def _imported() -> Any:
         import openvino.opset13
     except ImportError as error:
         raise NststabError("the engine openvino needs its package: pip install 'nststab[openvino]'") from error
+    with _FIRST:  # its bindings look for NumPy at the first array: two threads that do would wait for each other
+        openvino.Tensor(np.zeros(1, np.float32)).data  # noqa: B018
     return openvino
 
 
