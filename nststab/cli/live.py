@@ -45,7 +45,7 @@ def command(source: str, styles: tuple[str, ...], output: str | None, method: st
     \b
     nststab live 0
     nststab live rtsp://camera/stream --style mosaic --work-size 256
-    nststab live 0 --style light/candy --method independent --strength 0.6
+    nststab live 0 --style light/candy --strength 0.6
     ffmpeg -i clip.mp4 -f yuv4mpegpipe - | nststab live - -o - --show none --style mosaic | ffplay -
 
     SOURCE is a camera's number, the address of a stream, or a clip as for `nststab stylize`. It is shown in a window,
@@ -54,7 +54,7 @@ def command(source: str, styles: tuple[str, ...], output: str | None, method: st
 
     \b
     n p 1-9    the next style, the one before, one by its number
-    + -        strength, and [ ] the size of the strokes, of the light/ styles with --method independent
+    + -        strength, and [ ] the size of the strokes, of the light/ styles
     q          end; so does closing the window, and Ctrl-C
     """
     if output is not None:
