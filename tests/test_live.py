@@ -71,8 +71,8 @@ def saved_clip(path: Path, count: int) -> Path:
     return path
 
 
-def wait(condition: Callable[[], Any], what: str) -> None:
-    end = time.monotonic() + 20
+def wait(condition: Callable[[], Any], what: str, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, what
         time.sleep(0.02)
@@ -445,3 +445,19 @@ def test_it_stands_between_two_pipes_of_ffmpeg(tmp_path: Path, style: str) -> No
     assert (frames[0].width, frames[0].height) == (WIDTH, HEIGHT)
     assert 1 <= len(frames) <= 40
     assert b"frames painted in" in told
+
+
+def test_ctrl_c_ends_it_well_while_a_pipe_is_silent(tmp_path: Path, style: str) -> None:
+    ours = [sys.executable, str(ROOT / "cli.py"), "live", "-", "-o", f"{tmp_path}/frames/", "--style", style]
+    ours += ["--show", "none", "--engine", "torch", "--raw-size", f"{WIDTH}x{HEIGHT}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(ours, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as live:
+        assert live.stdin
+        assert live.stderr
+        live.stdin.write(pictures(1)[0].tobytes())
+        live.stdin.flush()
+        wait((tmp_path / "frames" / "frame_000001.png").exists, "a frame", 60)
+        live.send_signal(signal.SIGINT)
+        told = live.stderr.read()
+    assert live.returncode == 0, told
+    assert told.startswith(b"1 frame painted in")

@@ -86,14 +86,18 @@ class LiveResult:
         """The figures in lines."""
         speed = self.frames / self.seconds if self.seconds else 0.0
         lines = [
-            f"{self.frames} frames painted in {self.seconds:.1f} s, {speed:.1f} a second; {self.dropped} dropped",
+            f"{_frames(self.frames)} painted in {self.seconds:.1f} s, {speed:.1f} a second; {self.dropped} dropped",
             f"latency, arrival to painted: {_told(self.latency)}",
         ]
         lines += [
-            f"{sink.name}: {sink.frames} frames, {sink.dropped} dropped, arrival to done: {_told(sink.latency)}"
+            f"{sink.name}: {_frames(sink.frames)}, {sink.dropped} dropped, arrival to done: {_told(sink.latency)}"
             for sink in self.sinks
         ]
-        return "\n".join(lines + [f"the source came back {self.returns} times"] * bool(self.returns))
+        return "\n".join(lines + [f"the source went away and came back {self.returns} times"] * bool(self.returns))
+
+
+def _frames(count: int) -> str:
+    return f"{count} frame{'s' * (count != 1)}"
 
 
 def _told(latency: Latency) -> str:

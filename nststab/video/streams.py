@@ -1,5 +1,6 @@
 """Clips through pipes: y4m or raw frames from standard input or a named pipe, and to standard output."""
 
+import io
 import os
 import stat
 import sys
@@ -50,7 +51,7 @@ class PipedVideo:
         self._name = STDIN if path == STANDARD else str(path)
         if path == STANDARD and sys.stdin.isatty():
             raise NststabError(f"{STDIN} is a terminal: expected a pipe or a file to read video from")
-        self._file: BinaryIO = sys.stdin.buffer if path == STANDARD else path.open("rb")
+        self._file: BinaryIO = _standard_input() if path == STANDARD else path.open("rb")
         self._reader: PipeReader = read_pipe(self._file, raw, self._name)
         self._part = part
         self._taken = False
@@ -71,6 +72,14 @@ class PipedVideo:
         self._taken = True
         shown = cut(self._reader.frames(), self._part, self._name)
         return converted(retimed(shown, self._part), lambda rgb: rgb)
+
+
+def _standard_input() -> BinaryIO:
+    """Standard input with a buffer of its own: Python cannot end while a thread waits in that of `sys.stdin`."""
+    try:
+        return open(sys.stdin.fileno(), "rb", closefd=False)
+    except io.UnsupportedOperation:  # something else stands in its place
+        return sys.stdin.buffer
 
 
 @contextmanager
