@@ -30,6 +30,7 @@ from nststab.errors import NststabError, SettingError
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint
 from nststab.networks.rows import PHOTOGRAPH
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
+from nststab.styles.shipped import light_styles
 from nststab.tasks import live as task
 from nststab.tasks.live_page import LivePage
 from nststab.tasks.settings import LiveSettings
@@ -381,6 +382,17 @@ def test_keys_choose_the_style(style: str, keys: str, expected: int) -> None:
     for key in keys:
         easel.press(key)
     assert easel.look.style == expected
+
+
+def test_styles_of_the_light_network_share_one_painter_and_each_is_painted_as_alone() -> None:
+    (frame,) = pictures(1)
+    easel = task._Easel([], "recurrent", QUIET)
+    assert set(easel.names) == {f"light/{name}" for name in light_styles()}
+    for style in (0, 3, 0):
+        easel.change({"style": style, "strength": 0.5})
+        alone = nststab.Painter(easel.names[style], strength=0.5, engine="torch", device="cpu", precision="float32")
+        assert np.abs(easel.paint(frame, anew=False).astype(int) - alone(frame)).max() <= 1
+    assert len(easel._painters) == 1
 
 
 def test_what_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, style: str) -> None:

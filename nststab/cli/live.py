@@ -50,7 +50,7 @@ def command(source: str, styles: tuple[str, ...], output: str | None, method: st
 
     SOURCE is a camera's number, the address of a stream, or a clip as for `nststab stylize`. It is shown in a window,
     or on a page for this machine alone. What cannot be kept up with is dropped and counted; a camera or a stream that
-    goes away is waited for. Several --style, by default all that are shipped, can be changed between while it runs.
+    goes away is waited for. Several --style, by default the light/ styles, can be changed between while it runs.
 
     \b
     n p 1-9    the next style, the one before, one by its number

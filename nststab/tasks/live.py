@@ -17,7 +17,7 @@ from nststab.errors import NststabError, SettingError
 from nststab.frames import Frame
 from nststab.listener import Listener, reported, silent
 from nststab.methods.painter import Painter
-from nststab.styles.shipped import LIGHT, light_styles, styles
+from nststab.styles.shipped import LIGHT, light_styles
 from nststab.styles.source import chosen_style
 from nststab.tasks.live_page import LivePage
 from nststab.tasks.settings import LiveSettings
@@ -130,8 +130,8 @@ def live(
         source: a camera's number, a stream's address, or a clip as for `nststab.stylize`; or one's own function that
             opens it, a generator of frames, uint8 RGB (H, W, 3), that raises ConnectionError where it goes away.
         output: a video file, a folder of PNGs (ends in /), or - for standard output.
-        style: those that can be changed between while it runs, each as for `nststab.Painter`; the shipped ones where
-            none is given.
+        style: those that can be changed between while it runs, each as for `nststab.Painter`; those of the light
+            network where none is given.
 
     Raises:
         SettingError: a setting is wrong, or the output exists. NststabError: an unknown style, or what `settings` asks
@@ -346,7 +346,8 @@ class _Easel:
     """Paints in the style, strength and stroke that are chosen now, by keys and pages in other threads too."""
 
     def __init__(self, chosen: list[str], method: Literal["recurrent", "independent"], settings: LiveSettings) -> None:
-        self.names = chosen or _shipped(method)
+        self.names = chosen or [f"{LIGHT}/{name}" for name in light_styles()]
+        self._one_network = all(name.startswith(f"{LIGHT}/") and "," not in name for name in self.names)
         self.look = _Look(0, settings.strength, settings.stroke)
         for name in self.names:
             for source in chosen_style(name).sources:
@@ -364,21 +365,26 @@ class _Easel:
     @property
     def is_adjustable(self) -> bool:
         """Whether strength and stroke have an effect on the style that is painted."""
-        painter = self._painters.get(self.look.style)
+        painter = self._painters.get(0 if self._one_network else self.look.style)
         return painter is not None and painter.is_adjustable
 
     def _painter(self, style: int) -> Painter:
-        if style not in self._painters:
+        """What paints a style: those of the light network share one, which need not be loaded again for each."""
+        key = 0 if self._one_network else style
+        if key not in self._painters:
             one = self._settings
-            self._painters[style] = Painter(
-                self.names[style],
+            self._painters[key] = Painter(
+                self.names if self._one_network else self.names[style],
                 self._method,
                 device=one.device,
                 engine=one.engine,
                 precision=one.precision,
                 work_size=one.work_size,
             )
-        return self._painters[style]
+        painter = self._painters[key]
+        if self._one_network:
+            painter.weights = tuple(float(number == style) for number in range(len(self.names)))
+        return painter
 
     def paint(self, frame: Picture, *, anew: bool) -> Picture:
         """The painted frame; the first of a style, and one that comes `anew`, sees no frame before it."""
@@ -415,12 +421,6 @@ class _Easel:
             self.change({"style": int(key) - 1})
         elif key in keys:
             self.change(keys[key])
-
-
-def _shipped(method: str) -> list[str]:
-    if method == "independent":
-        return [f"{LIGHT}/{name}" for name in light_styles()]
-    return [style.name for style in styles() if method in style.methods]
 
 
 class _Run:
