@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nststab.errors import NststabError
 from nststab.frames import Frame
-from nststab.losses import PerceptualLoss
+from nststab.losses import PerceptualLoss, total_variation
 
 from .settings import GatysSettings
 
@@ -51,6 +51,9 @@ class Diverged(NststabError):
 
 class Gatys:
     """Minimises eq. (1) of Gupta et al. 2017 for each frame on its own, as Gatys et al. 2016: a `Stylizer`.
+
+    Beside it stands the total variation of colour, apart from light: the losses hardly see the colours of single
+    pixels, and iterations leave ever more of them, as speckles. Without these the losses are the same.
 
     Unlike Gatys, every step is projected onto [0, 1], and L-BFGS searches no line: see `optimize`. Frames of any size
     come back in that size, on the CPU; sides under `SMALLEST_SIDE` are padded by replication for the network.
@@ -112,7 +115,7 @@ class Gatys:
 
         def compute() -> Tensor:
             initial = self._initial(frame, content) if coarser is None else _resized(coarser, content.shape[-2:])
-            perceptual = objective(loss, content.to(self._device), regions)
+            perceptual = objective(loss, content.to(self._device), regions, settings.chroma_weight)
             return optimize(initial.to(self._device), perceptual, settings, self._callback).cpu()
 
         return self._keep(compute)
@@ -144,14 +147,25 @@ def _resized(image: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(image, tuple(size), mode="bicubic", antialias=True, align_corners=False).clamp_(0, 1)
 
 
-def objective(loss: PerceptualLoss, content: Tensor, regions: Tensor | None = None) -> Objective:
+def objective(
+    loss: PerceptualLoss, content: Tensor, regions: Tensor | None = None, chroma_weight: float = 0.0
+) -> Objective:
     """The perceptual terms of pictures of one frame `content` (1, 3, H, W), whose targets are computed here, once.
+
+    With a `chroma_weight` comes the term "chroma", the total variation of R, G and B minus their mean.
 
     regions: (1, R, H', W'), the masks of the loss' styles.
     """
     targets = loss.content_targets(_padded(content))
     regions = None if regions is None else regions.to(content)
-    return lambda pixels: loss(_padded(pixels), targets, regions)
+
+    def terms(pixels: Tensor) -> dict[str, Tensor]:
+        perceptual = loss(_padded(pixels), targets, regions)
+        if not chroma_weight:
+            return perceptual
+        return perceptual | {"chroma": chroma_weight * total_variation(pixels - pixels.mean(dim=1, keepdim=True))}
+
+    return terms
 
 
 def _padded(image: Tensor) -> Tensor:

@@ -105,7 +105,9 @@ class MultiPass:
         """The result of pass `number` for the frame `index`."""
         settings = replace(self._settings.gatys, iterations=self._settings.later_iterations)
         own = shot.result(index).to(self._device)
-        terms = objective(self._loss, shot.frame(index).to(self._device))
+        terms = objective(
+            self._loss, shot.frame(index).to(self._device), chroma_weight=self._settings.gatys.chroma_weight
+        )
         neighbour = index - 1 if _forward(number) else index + 1
         if neighbour not in shot.passes:  # this frame is the first of the pass
             return optimize(own, terms, settings, self._callback).cpu()

@@ -66,7 +66,9 @@ class Ruder:
         def compute() -> Tensor:
             warped = [warp(before[-distance], pair.backward).to(self._device) for distance, pair in pairs.items()]
             masks = long_term_masks([pair.backward_mask.to(self._device) for pair in pairs.values()])
-            perceptual = objective(self._loss, frame.rgb.to(self._device), frame.mask)
+            perceptual = objective(
+                self._loss, frame.rgb.to(self._device), frame.mask, self._settings.gatys.chroma_weight
+            )
             terms = tied(perceptual, warped, masks, self._settings.temporal_weight)
             settings = replace(self._settings.gatys, iterations=self._settings.later_iterations)
             return optimize(warped[0], terms, settings, self._callback).cpu()

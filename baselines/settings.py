@@ -19,6 +19,9 @@ class GatysSettings(Settings):
     tolerance: float = setting(
         1e-4, "Stop when the best loss fell by no more than this part of itself in 50 iterations.", least=0
     )
+    chroma_weight: float = setting(
+        10.0, "Weight of total variation of colour, apart from light, against red and green speckles.", least=0
+    )
     coarse_iterations: int = setting(50, "Updates at most at each coarser scale.", least=0)
 
 

@@ -223,6 +223,7 @@ def follow(task: Task, way: Way, mark: float | None, options: argparse.Namespace
         way.learning_rate,
         "noise" if way.init == "noise" else "content",
         tolerance=0,
+        chroma_weight=0,
         coarse_iterations=way.coarse_iterations,
     )
     coarse = [task.loss(halvings, way.dtype) for halvings in range(way.coarse, 0, -1)]

@@ -65,7 +65,7 @@ def compare(name: str, photos: tuple[Tensor, ...], iterations: int) -> dict[str,
         trace: list[float] = []
         gatys = Gatys(
             loss,
-            GatysSettings(iterations=iterations, tolerance=0),
+            GatysSettings(iterations=iterations, tolerance=0, chroma_weight=0),
             lambda _, terms, trace=trace: trace.append(sum(terms.values())),
         )
         network.append(measured(loss, next(stylize([Frame(photo)])).rgb, photo))

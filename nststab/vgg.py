@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from nststab.errors import NststabError
 from nststab.settings import Pooling as Pooling
+
+Padding = Literal["zeros", "replicate"]
 
 
 class Normalization(NamedTuple):
@@ -151,6 +153,8 @@ class PerceptualNetwork(nn.Module):
             ignored. A truncated network is fine.
         input_normalization: what these weights expect.
         pooling: "max" is VGG's own; Gatys et al. 2016 (section 2) replace it by the mean of the same 2x2 pixels.
+        padding: "zeros" is VGG's own, which for it are the edge of something gray around each picture; "replicate"
+            repeats the last row and column of all features, and is no edge.
 
     Raises:
         ValueError: the state dict is not a plain VGG's, or another pooling.
@@ -164,11 +168,13 @@ class PerceptualNetwork(nn.Module):
         state_dict: Mapping[str, Tensor],
         input_normalization: Normalization = CAFFE,
         pooling: Pooling = "max",
+        padding: Padding = "zeros",
     ) -> None:
         super().__init__()
         if pooling not in ("max", "average"):
             raise NststabError(f"expected max or average pooling, got {pooling}")
         self.pooling = pooling
+        self._padding = padding
         self._pool = F.max_pool2d if pooling == "max" else F.avg_pool2d
         self._convolutions = _plan(state_dict)
         self.register_buffer("mean", torch.tensor(input_normalization.mean).view(3, 1, 1))
@@ -257,7 +263,11 @@ class PerceptualNetwork(nn.Module):
                 x = self._pool(x, 2)
             weight, bias = self.weights[f"{convolution.layer}_weight"], self.weights[f"{convolution.layer}_bias"]
             # in place: convolutions need their input again for the gradient, never their output
-            x = F.relu(F.conv2d(x, weight, bias, padding=1), inplace=True)
+            if self._padding == "replicate":
+                convolved = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), weight, bias)
+            else:
+                convolved = F.conv2d(x, weight, bias, padding=1)
+            x = F.relu(convolved, inplace=True)
             if convolution.layer in layers:
                 features[convolution.layer] = x
         return features

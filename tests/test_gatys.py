@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nststab.baselines.gatys import INTERVAL, SMALLEST_SCALE, Diverged, Gatys, optimize
+from nststab.baselines.gatys import INTERVAL, SMALLEST_SCALE, Diverged, Gatys, objective, optimize
 from nststab.baselines.settings import GatysSettings
-from nststab.losses import LossSettings, PerceptualLoss, style_target
+from nststab.losses import LossSettings, PerceptualLoss, style_target, total_variation
 from nststab.vgg import PerceptualNetwork
 from tests.conftest import stylized
 
@@ -93,10 +93,10 @@ def test_loss_falls_and_every_iteration_is_reported(loss: PerceptualLoss, optimi
     settings = GatysSettings(iterations=30, optimizer=optimizer)
     (result,) = stylized(Gatys(loss, settings, log), [picture()])
     assert log.iterations == list(range(31))
-    assert set(log.names) == {("content", "style")}
+    assert set(log.names) == {("content", "style", "chroma")}
     assert min(log.losses) < 0.5 * log.losses[0]
-    targets = loss.content_targets(picture())
-    assert sum(term.item() for term in loss(result, targets).values()) == pytest.approx(min(log.losses), rel=1e-5)
+    terms = objective(loss, picture(), None, settings.chroma_weight)(result)
+    assert sum(term.item() for term in terms.values()) == pytest.approx(min(log.losses), rel=1e-5)
 
 
 def test_best_iterate_is_returned() -> None:
@@ -219,10 +219,31 @@ def test_noise_does_not_touch_the_global_generator(loss: PerceptualLoss) -> None
 
 
 def test_content_alone_stays_the_content(tiny_vgg: PerceptualNetwork, generator: torch.Generator) -> None:
-    (result,) = stylized(
-        Gatys(perceptual_loss(tiny_vgg, generator, style_weight=0), GatysSettings(iterations=5)), [picture()]
-    )
+    settings = GatysSettings(iterations=5, chroma_weight=0)
+    (result,) = stylized(Gatys(perceptual_loss(tiny_vgg, generator, style_weight=0), settings), [picture()])
     assert torch.equal(result, picture())
+
+
+def test_colours_of_single_pixels_cost_and_light_does_not(loss: PerceptualLoss) -> None:
+    """Red 1 beside red 0: apart from their mean R, G and B differ by 2/3, 1/3 and 1/3."""
+    speckled = torch.zeros_like(picture())
+    speckled[:, 0, :, ::2] = 1
+    terms = objective(loss, picture(), None, 2.0)
+    assert float(terms(speckled)["chroma"]) == pytest.approx(2 * (4 + 1 + 1) / 9 / 3)
+    assert float(terms(speckled[:, :1].expand(-1, 3, -1, -1))["chroma"]) == pytest.approx(0, abs=1e-10)
+    assert objective(loss, picture())(speckled).keys() == {"content", "style"}
+
+
+def test_a_picture_is_less_speckled(loss: PerceptualLoss) -> None:
+    found = []
+    for weight in (0.0, GatysSettings().chroma_weight):
+        settings = GatysSettings(iterations=100, chroma_weight=weight, tolerance=0)
+        (result,) = stylized(Gatys(loss, settings), [picture()])
+        perceptual = sum(term.item() for term in objective(loss, picture())(result).values())
+        found.append((perceptual, float(total_variation(result - result.mean(dim=1, keepdim=True)))))
+    (plain, speckles), (mended, fewer) = found
+    assert fewer < 0.1 * speckles
+    assert mended < 2 * plain  # of noise in a network of noise; of photographs: docs/gatys.md
 
 
 def test_start_picture_of_another_size_is_refused(loss: PerceptualLoss) -> None:

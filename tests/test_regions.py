@@ -114,7 +114,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("files")
 @pytest.mark.parametrize("method", ["independent", "gatys"])
 def test_files_say_where_and_what(method: str) -> None:
-    settings = StylizeSettings().with_text("gatys.iterations", "3") if method == "gatys" else StylizeSettings()
+    settings = StylizeSettings().with_text("gatys.iterations", "5") if method == "gatys" else StylizeSettings()
     photo = read_opaque(Path("photo.png"))
 
     def made(style: str | tuple[str, ...] = "mosaic", **given: object) -> Tensor:

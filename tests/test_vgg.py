@@ -167,6 +167,15 @@ def test_average_pooling_by_hand() -> None:
         torch.testing.assert_close(pooled, torch.tensor(expected).expand(1, 3, 1, 2))
 
 
+def test_beside_repeated_features_a_flat_picture_has_no_edge() -> None:
+    flat = torch.full((1, 3, 24, 32), 0.9)
+    for padding in ("zeros", "replicate"):
+        network = PerceptualNetwork(tiny_state_dict(), padding=padding)
+        features = network(flat, ["relu2_1"])["relu2_1"]
+        spread = float((features - features[:, :, 6:7, 8:9]).abs().amax())
+        assert (spread < 1e-3) == (padding == "replicate")
+
+
 def test_the_fingerprint_tells_weights_and_pooling_apart() -> None:
     own = PerceptualNetwork(tiny_state_dict()).fingerprint
     assert own == PerceptualNetwork(tiny_state_dict()).fingerprint

@@ -36,6 +36,7 @@ from nststab.settings import Precision, did_you_mean
 from nststab.storage.parts import State
 from nststab.styles.source import Style, StyleRegions, style_source
 from nststab.tiled_loss import TiledLoss
+from nststab.vgg import Padding
 from nststab.video.images import read_opaque, resize
 
 if TYPE_CHECKING:
@@ -205,18 +206,24 @@ def _optimization(order: _Order) -> tuple[list[PerceptualLoss], Callable[[Tensor
 
 
 def scaled_losses(
-    style: Style, settings: MethodSettings, longest_side: int, where: Machine, scales: int | None = None
+    style: Style,
+    settings: MethodSettings,
+    longest_side: int,
+    where: Machine,
+    scales: int | None = None,
+    padding: Padding = "replicate",
 ) -> list[PerceptualLoss]:
     """The losses of all scales, the coarsest first: each has half the size of the next, and the style pictures too.
 
-    A style picture is scaled to `gatys.style_scale` times the content's longest side.
+    A style picture is scaled to `gatys.style_scale` times the content's longest side. `padding` is the network's:
+    against VGG's zeros an optimisation draws a frame around the picture, dark or of odd colours.
     """
     gatys = settings.gatys
     if gatys.style_scale != 1:
         if not style.scalable:
             raise SettingError(f"gatys.style_scale has no effect on {style.text}, which has no picture to scale")
         style = style.drawn()
-    network = perceptual_network(where.device, gatys)
+    network = perceptual_network(where.device, gatys, padding)
     chosen = settings.loss.resolved(replace(LossSettings(), **layers_of(network)))
     losses = []
     for scale in reversed(range(gatys.scales if scales is None else scales)):
@@ -250,7 +257,7 @@ def measuring_losses(
         perceptual.network, perceptual.vgg_weights, perceptual.pooling, style_scale=style_scale
     )
     plain = Machine(where.device, "float32")
-    (loss,) = scaled_losses(style, MethodSettings(gatys=gatys), longest_side, plain)
+    (loss,) = scaled_losses(style, MethodSettings(gatys=gatys), longest_side, plain, padding="zeros")
     return perceptual_losses(loss, where.device)
 
 
@@ -265,6 +272,7 @@ def frame_settings(settings: MethodSettings) -> GatysSettings:
         "noise" if gatys.init == "noise" else "content",
         gatys.seed,
         gatys.tolerance,
+        gatys.chroma_weight,
         gatys.coarse_iterations,
     )
 

@@ -95,6 +95,7 @@ class OptimizationSettings(PerceptualSettings):
     )
     seed: int = same(GatysSettings, "seed")
     scales: int = setting(1, "Sizes of the picture, each twice the one before; the last is the full one.", least=1)
+    chroma_weight: float = same(GatysSettings, "chroma_weight")
     coarse_iterations: int = same(GatysSettings, "coarse_iterations")
     style_scale: float = setting(1.0, "Size of a style picture relative to the content's.", above=0)
 

@@ -12,12 +12,12 @@ from nststab.networks.pretrained import pretrained
 from nststab.networks.settings import PerceptualSettings
 from nststab.storage.jobs import content_hash
 from nststab.styles.shipped import perceptual_weights
-from nststab.vgg import PerceptualNetwork, Pooling, normalization
+from nststab.vgg import Padding, PerceptualNetwork, Pooling, normalization
 
 log = logging.getLogger(__name__)
 
 
-def load_perceptual(path: Path, pooling: Pooling = "max") -> PerceptualNetwork:
+def load_perceptual(path: Path, pooling: Pooling = "max", padding: Padding = "zeros") -> PerceptualNetwork:
     """Reads the weights of a VGG, such as `assets.perceptual_weights()`, with the normalisation that goes with them.
 
     Raises:
@@ -26,22 +26,24 @@ def load_perceptual(path: Path, pooling: Pooling = "max") -> PerceptualNetwork:
     """
     tensors, metadata = read_tensors(path)
     try:
-        network = PerceptualNetwork(tensors, normalization(tensors, metadata), pooling)
+        network = PerceptualNetwork(tensors, normalization(tensors, metadata), pooling, padding)
     except ValueError as error:
         raise NststabError(f"{path}: {error}") from error
     require_finite(dict(network.weights), f"{path} is of no use")  # a classifier, which is not read, may hold NaN
     return network
 
 
-def perceptual_network(device: torch.device, settings: PerceptualSettings | None = None) -> PerceptualNetwork:
+def perceptual_network(
+    device: torch.device, settings: PerceptualSettings | None = None, padding: Padding = "zeros"
+) -> PerceptualNetwork:
     """The network that `settings` name, by default the bundled VGG-16; SettingError where they name two."""
     settings = settings or PerceptualSettings()
     if settings.network and settings.vgg_weights:
         raise SettingError("network and vgg_weights exclude each other")
     if settings.network:
         state = pretrained(settings.network, log.info)
-        return PerceptualNetwork(state, normalization(state, {}), settings.pooling).to(device)
-    return load_perceptual(settings.vgg_weights or perceptual_weights(), settings.pooling).to(device)
+        return PerceptualNetwork(state, normalization(state, {}), settings.pooling, padding).to(device)
+    return load_perceptual(settings.vgg_weights or perceptual_weights(), settings.pooling, padding).to(device)
 
 
 def perceptual_name(settings: PerceptualSettings) -> str:
