@@ -39,7 +39,7 @@ _CELLS = 48  # of the grid on which tone is smoothed, along the longest side
 _TONE = 0.1  # share of a frame in the running mean of tone
 _FADE = 0.4  # share of a texture that was drawn anew in the first frame: it is faded in
 _SAME = 0.1  # share of its variance by which a texture may differ from the new one, and is taken for the same
-_PAD = 4  # pixels around each frame in the store, for the cubic kernel
+_PAD = 4  # pixels around each frame in the store, for Lanczos' kernel
 _RANGE = 32767.0  # stored levels of 1.0; the tone that was taken off may lead out of 0 .. 1, down to -0.5
 # The original must look as it did where the texture was drawn: mean difference of levels about the local mean of light,
 # plus a share of the local contrast. Without an original the clip's own flicker is in the difference.
@@ -74,12 +74,13 @@ class Deflicker:
         held = _held(_with_flow(frames, self._flow), self._settings, cv2)
         previous: Plane | None = None
         for step, tone in _toned(held, self._look_ahead, cv2):
-            picture = step.picture + _resized(cv2, tone, *step.picture.shape[:2])
+            target = step.picture + _resized(cv2, tone, *step.picture.shape[:2])
+            picture = target
             if previous is not None and step.backward is not None:
                 fading = ((1 - _FADE) * step.trust)[..., None]
-                picture += fading * (_moved(cv2, previous, step.backward, cv2.INTER_CUBIC) - picture)
+                picture = target + fading * (_moved(cv2, previous, step.backward, cv2.INTER_LANCZOS4) - target)
             previous = picture
-            rgb = torch.from_numpy(picture).permute(2, 0, 1)[None]
+            rgb = torch.from_numpy(_contrasted(cv2, picture, target)).permute(2, 0, 1)[None]
             mixed = step.frame.rgb + self._settings.strength * (rgb.to(step.frame.rgb) - step.frame.rgb)
             yield step.frame.with_rgb(mixed.clamp(0, 1))
 
@@ -263,7 +264,7 @@ class _Shot:
         trusted &= self._looks_as_before(guide, trusted) & ~self._is_torn()
         # As most around it, or the lines of two renderings lie beside each other in speckles.
         trusted = self._cv2.blur(trusted.astype(np.float32), (self._small, self._small)) > 0.5
-        held = self._pictures.read(self._drawn, self._u, self._v, self._cv2.INTER_CUBIC)
+        held = self._pictures.read(self._drawn, self._u, self._v, self._cv2.INTER_LANCZOS4)
         trust = trusted.astype(np.float32)
         tone = self._tone(picture - held, trust)
         fresh = picture - _resized(self._cv2, tone, self.height, self.width)
@@ -435,6 +436,23 @@ def _moved(cv2: Any, picture: Plane, flow: Plane, interpolation: int) -> Plane:
     x, y = (columns + flow[..., 0]).clip(0, width - 1), (rows + flow[..., 1]).clip(0, height - 1)
     moved: Plane = cv2.remap(picture, x, y, interpolation, borderMode=cv2.BORDER_REPLICATE)
     return moved
+
+
+def _contrasted(cv2: Any, picture: Plane, target: Plane) -> Plane:
+    """`picture` (H, W, 3) with the local contrast of `target`, which fading in has taken: two textures are mixed then.
+
+    The recursion goes on from the picture without it, or errors of contrast would grow.
+    """
+    size = (_odd(9 * max(picture.shape) / 384),) * 2
+
+    def spread(one: Plane) -> tuple[Plane, Plane]:
+        mean = cv2.blur(one, size)
+        return mean, (cv2.blur(one * one, size) - mean**2).mean(2, keepdims=True).clip(0)
+
+    (mean, own), (_, wanted) = spread(picture), spread(target)
+    gain = np.sqrt((wanted + 1e-4) / (own + 1e-4)).clip(0.5, 2)
+    contrasted: Plane = mean + gain * (picture - mean)
+    return contrasted
 
 
 def _resized(cv2: Any, grid: Plane, height: int, width: int) -> Plane:
