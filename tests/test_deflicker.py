@@ -21,7 +21,7 @@ from nststab.frames import Frame
 from nststab.measure.pairing import find_lag
 from nststab.methods.deflicker import Deflicker, Steadied
 from nststab.methods.plugin import load_stylizer
-from nststab.methods.settings import DeflickerSettings
+from nststab.methods.settings import DeflickerSettings, strength_curve
 from nststab.metrics import drift_slopes
 from nststab.tasks.deflicker import deflicker
 from nststab.tasks.stylize import plan_stylize
@@ -52,8 +52,10 @@ def pan_flow(first: Tensor, second: Tensor) -> Tensor:
     return flow
 
 
-def steadied(processed: list[Tensor], originals: list[Tensor], **settings: float) -> list[Tensor]:
-    deflicker = Deflicker(DeflickerSettings(**settings), pan_flow)  # type: ignore[arg-type]
+def steadied(
+    processed: list[Tensor], originals: list[Tensor], *, strength: float = 1, look_ahead: int | None = None
+) -> list[Tensor]:
+    deflicker = Deflicker(DeflickerSettings(strength_curve(strength), look_ahead=look_ahead), pan_flow)
     return [frame.rgb for frame in deflicker(beside(processed, originals))]
 
 
@@ -71,7 +73,9 @@ def gradient(frame: Tensor) -> float:
 def test_strength_0_gives_the_very_frames_back() -> None:
     originals = pan(3)
     frames = list(beside([torch.rand_like(one) for one in originals], originals))
-    assert [id(frame) for frame in Deflicker(DeflickerSettings(strength=0))(frames)] == [id(frame) for frame in frames]
+    assert [id(frame) for frame in Deflicker(DeflickerSettings(strength_curve(0)))(frames)] == [
+        id(frame) for frame in frames
+    ]
 
 
 def test_a_texture_that_is_new_in_each_frame_is_held_and_stays_as_sharp() -> None:
@@ -82,6 +86,16 @@ def test_a_texture_that_is_new_in_each_frame_is_held_and_stays_as_sharp() -> Non
     assert change(made[5:]) < change(processed) / 5
     assert gradient(made[-1]) > 0.9 * gradient(processed[-1])
     assert change(steadied(processed, originals, strength=0.5)[5:]) == pytest.approx(change(processed) / 2, rel=0.15)
+
+
+def test_strength_follows_a_curve_over_time(clips: tuple[Path, Path], tmp_path: Path) -> None:
+    film, made = clips
+    out, full = Path(tmp_path, "curve"), Path(tmp_path, "full")
+    deflicker(made, f"{out}/", original=film, strength=((0.16, 0), (0.24, 1)))  # 25 frames a second
+    deflicker(made, f"{full}/", original=film)
+    frames = zip(frames_of(made), frames_of(out), frames_of(full), strict=True)
+    same = [(torch.equal(a, b), torch.equal(b, c)) for a, b, c in frames]
+    assert same[1:] == [(True, False)] * 4 + [(False, False)] + [(False, True)] * 4
 
 
 def test_exposure_that_flickers_is_taken_out_and_the_mean_is_kept() -> None:
@@ -329,7 +343,9 @@ def test_the_command_says_what_it_did_and_answers_faults_in_a_line(clips: tuple[
     code, said = run(made, "-o", out, "-y")
     assert code == 0
     assert said.startswith("no original: the motion is the clip's own, smoothed\n")
+    assert run(film, made, "-o", out, "-y", "--strength", "0:0,0.2:1")[0] == 0
     assert run(film, made, "-o", out, "--strength", "1.5")[0] == 2
+    assert "rising times" in run(film, made, "-o", out, "-y", "--strength", "2:0,1:1")[1]
     assert run(film, film, made, "-o", out) == (2, "Error: expected one or two clips, got 3\n")
 
 

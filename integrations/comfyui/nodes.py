@@ -20,7 +20,7 @@ from nststab.errors import NststabError
 from nststab.frames import Frame, as_frames
 from nststab.listener import Progress
 from nststab.methods.deflicker import Deflicker, steadied
-from nststab.methods.settings import DeflickerSettings
+from nststab.methods.settings import DeflickerSettings, strength_curve
 from nststab.shots import split_shots
 from nststab.styles.shipped import LIGHT, light_styles, styles
 
@@ -160,7 +160,7 @@ class DeflickerNode:
         given = (Frame(rgb, number, content=contents[number]) for number, rgb in enumerate(frames[:, None].unbind()))
         steps = _Steps(len(frames))
         steady = []
-        for frame in steadied(given, Deflicker(DeflickerSettings(strength=strength))):
+        for frame in steadied(given, Deflicker(DeflickerSettings(strength_curve(strength)))):
             steady.append(frame.rgb)
             steps.done(len(steady))
         return (_images(steady),)

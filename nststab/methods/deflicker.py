@@ -27,7 +27,7 @@ from torch import Tensor
 from nststab.errors import NststabError
 from nststab.flow.estimators import dis, require_estimator
 from nststab.frames import Frame, Stylizer
-from nststab.methods.settings import DeflickerSettings
+from nststab.methods.settings import DeflickerSettings, strength_at
 from nststab.shots import by_shot
 from nststab.warp import disoccluded, scaled_flow
 
@@ -66,7 +66,8 @@ class Deflicker:
         self._look_ahead = LOOK_AHEAD if look_ahead is None else look_ahead
 
     def __call__(self, frames: Iterable[Frame], /) -> Iterator[Frame]:
-        if self._settings.strength == 0:
+        strength = self._settings.strength
+        if not any(share for _, share in strength):
             yield from frames
             return
         require_estimator("dis")
@@ -81,8 +82,9 @@ class Deflicker:
                 picture = target + fading * (_moved(cv2, previous, step.backward, cv2.INTER_LANCZOS4) - target)
             previous = picture
             rgb = torch.from_numpy(_contrasted(cv2, picture, target)).permute(2, 0, 1)[None]
-            mixed = step.frame.rgb + self._settings.strength * (rgb.to(step.frame.rgb) - step.frame.rgb)
-            yield step.frame.with_rgb(mixed.clamp(0, 1))
+            share = strength_at(strength, step.frame)
+            mixed = step.frame.rgb + share * (rgb.to(step.frame.rgb) - step.frame.rgb)
+            yield step.frame.with_rgb(mixed.clamp(0, 1)) if share else step.frame
 
     def _flow(self, first: Tensor, second: Tensor) -> Tensor:
         """Flow at no more than `flow_side` pixels, brought to the pictures' size."""

@@ -200,7 +200,15 @@ class MethodSettings(Settings):
 class DeflickerSettings(Settings):
     """How `Deflicker` takes the flicker out of a clip."""
 
-    strength: float = setting(1.0, "From 0, the clip as it is, to 1, as steady as can be.", least=0, most=1)
+    strength: Curve = setting(
+        FULL_STRENGTH,
+        "From 0, the clip as it is, to 1, as steady as can be; over time as in 0:0,2:1, at 0 and 2 seconds.",
+        least=0,
+        most=1,
+        told="1",
+        metavar="X|TIME:X,...",
+        parse=curve,
+    )
     lifetime: int = setting(32, "Frames after which a texture is drawn anew at the latest.", least=2, most=240)
     look_ahead: int | None = setting(
         None,

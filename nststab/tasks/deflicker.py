@@ -4,7 +4,7 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -16,9 +16,10 @@ from nststab.frames import Frame
 from nststab.listener import Listener, reported, silent
 from nststab.measure.pairing import LAG_WINDOW, find_lag, small
 from nststab.methods.deflicker import Deflicker, steadied
-from nststab.methods.settings import DeflickerSettings
+from nststab.methods.settings import DeflickerSettings, strength_curve
 from nststab.tasks.stylize import checked_output, kept_output
 from nststab.video.clip import Clip, check_output, convert_clip, open_clip
+from nststab.video.timing import PICTURE_RATE
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def deflicker(
     output: str | Path,
     *,
     original: str | Path | None = None,
-    strength: float | None = None,
+    strength: float | Sequence[tuple[float, float]] | None = None,
     cuts: bool = True,
     audio: bool = True,
     settings: DeflickerSettings | None = None,
@@ -67,7 +68,8 @@ def deflicker(
         processed: a video, a folder or pattern of pictures, or - for standard input.
         output: a video, a folder of pictures (ends in a slash), or - for y4m on standard output.
         original: what `processed` was made of; without it the motion is looked for in `processed` itself, smoothed.
-        strength: goes before that of `settings`: 0 is `processed` itself, 1 as steady as can be.
+        strength: goes before that of `settings`: 0 is `processed` itself, 1 as steady as can be; pairs of a time in
+            seconds and a strength make a curve, where pictures without times are taken for 25 a second.
         settings: all else; a clip from a pipe is by default steadied without a look-ahead.
         overwrite: replace what stands at `output`.
 
@@ -76,7 +78,8 @@ def deflicker(
         cannot be read. OSError: a file is missing or cannot be written.
     """
     clip = open_clip(processed)
-    chosen = DeflickerSettings.of(settings).changed(strength=strength)
+    curve = None if strength is None else strength_curve(strength)
+    chosen = DeflickerSettings.of(settings).changed(strength=curve)
     if chosen.look_ahead is None and not clip.is_seekable:
         chosen = chosen.changed(look_ahead=0)
     source = None if original is None else open_clip(original)
@@ -86,6 +89,8 @@ def deflicker(
         check_output(one, output)
     checked_output(output, [], raw=False, overwrite=overwrite)
     pairs = _Pairs(clip, source)
+    if clip.kind == "folder" and clip.rate is None and len(chosen.strength) > 1:
+        clip = replace(clip, rate=PICTURE_RATE)  # as they are shown, so that the curve has times
     started = time.monotonic()
     with (
         kept_output(clip, output, None, overwrite=overwrite),

@@ -566,7 +566,7 @@ def dressed(stylizer: Stylizer, clip: Clip, settings: StylizeSettings, style: St
     What comes through a pipe is steadied without a look-ahead, so that no frame waits.
     """
     if settings.deflicker:
-        chosen = DeflickerSettings(settings.deflicker, look_ahead=None if clip.is_seekable else 0)
+        chosen = DeflickerSettings(strength_curve(settings.deflicker), look_ahead=None if clip.is_seekable else 0)
         stylizer = Steadied(stylizer, Deflicker(chosen))
     longest = max(clip.width, clip.height)
     if (side := settings.work_side(longest)) < longest:
