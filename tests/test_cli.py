@@ -77,7 +77,7 @@ def test_the_commands_are_those_of_the_manual() -> None:
         "stylize, optimize, preview, compare, evaluate stability, evaluate speed, evaluate gram-trace, evaluate "
         "distortions, evaluate theorem, evaluate drift, evaluate shift, deflicker, score, study collect, study "
         "make, study pack, study results, study serve, figure, train average, train image, train network, train style, "
-        "train video, flow estimate, flow mask, flow show, export, web, styles, doctor, demo"
+        "train video, flow estimate, flow mask, flow show, export, live, web, styles, doctor, demo"
     )
 
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -463,13 +464,20 @@ def test_ctrl_c_ends_it_well_while_a_pipe_is_silent(tmp_path: Path, style: str) 
     ours = [sys.executable, str(ROOT / "cli.py"), "live", "-", "-o", f"{tmp_path}/frames/", "--style", style]
     ours += ["--show", "none", "--engine", "torch", "--raw-size", f"{WIDTH}x{HEIGHT}"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(ours, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as live:
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's job in the background ignores it
+    with subprocess.Popen(
+        ours, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, preexec_fn=heard
+    ) as live:
         assert live.stdin
-        assert live.stderr
         live.stdin.write(pictures(1)[0].tobytes())
         live.stdin.flush()
         wait((tmp_path / "frames" / "frame_000001.png").exists, "a frame", 60)
         live.send_signal(signal.SIGINT)
+        try:
+            live.wait(60)
+        finally:
+            live.kill()  # what did not end must not hold the other tests up
+        assert live.stderr
         told = live.stderr.read()
     assert live.returncode == 0, told
     assert told.startswith(b"1 frame painted in")
