@@ -1,37 +1,22 @@
 """The page that shows `live` on this machine: the newest painted frame as a stream of JPEGs, figures, and controls."""
 
-import json
-import logging
 import secrets
 import threading
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from nststab.errors import SettingError
+from nststab.report.private_page import PrivateHandler, PrivateServer
 from nststab.video.images import encode_picture, from_uint8
 from nststab.video.live import Picture
 
-log = logging.getLogger(__name__)
-
 _BOUNDARY = "nststab"
-_LARGEST = 1000  # bytes of a request
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; connect-src 'self'; "
-    "style-src 'unsafe-inline'; script-src 'unsafe-inline'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "X-Frame-Options": "DENY",
-    "Cache-Control": "no-store",
-}
 
 
-class LivePage(ThreadingHTTPServer):
+class LivePage(PrivateServer):
     """Serves the page to this machine alone, to who knows its `address`, from `with` to the end of its block.
 
     A browser that is slow is sent fewer frames, and delays nobody.
@@ -43,22 +28,15 @@ class LivePage(ThreadingHTTPServer):
     Raises SettingError where the port cannot be had; 0 is any that is free.
     """
 
-    daemon_threads = True
-
     def __init__(
         self, port: int, status: Callable[[], Mapping[str, Any]], change: Callable[[Mapping[str, Any]], None]
     ) -> None:
         self.status, self.change = status, change
-        self.token = secrets.token_urlsafe(12)
         self._new = threading.Condition()
         self._coding = threading.Lock()
         self._number, self._picture = 0, np.empty(0, np.uint8)
         self._coded = (0, b"")
-        try:
-            super().__init__(("127.0.0.1", port), _Handler)
-        except OSError as error:
-            raise SettingError(f"port: {port} cannot be used: {error.strerror}") from error
-        self.address = f"http://localhost:{self.server_port}/{self.token}/"
+        super().__init__("127.0.0.1", port, secrets.token_urlsafe(12), _Handler)
         self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), name="page", daemon=True)
 
     def __enter__(self) -> "LivePage":
@@ -90,52 +68,45 @@ class LivePage(ThreadingHTTPServer):
                 self._coded = newest, encode_picture(".jpg", from_uint8(picture))
             return self._coded
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
-        """A browser that goes away is no error; others are logged."""
-        log.debug("a request failed", exc_info=True)
 
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(PrivateHandler):
     server: LivePage
-    protocol_version = "HTTP/1.1"
-    server_version, sys_version = "nststab", ""
-    timeout = 60  # seconds without a word from the browser
+    page_headers: ClassVar = {
+        "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; connect-src 'self'; "
+        "style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+    }
 
     def do_GET(self) -> None:
-        path = self._path()
+        path = self.path_behind_token()
         if path == "":
             page = files("nststab.tasks").joinpath("live.html").read_bytes()
-            self._send(HTTPStatus.OK, "text/html; charset=utf-8", page)
+            self.send(HTTPStatus.OK, "text/html; charset=utf-8", page)
         elif path == "status":
-            self._json(HTTPStatus.OK, self.server.status())
+            self.send_json(HTTPStatus.OK, self.server.status())
         elif path == "stream":
             self._stream()
         else:
-            self._json(HTTPStatus.NOT_FOUND, {"error": "there is nothing here"})
+            self.refuse(HTTPStatus.NOT_FOUND, "there is nothing here")
 
     def do_POST(self) -> None:
-        length = self.headers.get("Content-Length", "")
-        if self._path() != "look" or not length.isdecimal() or int(length) > _LARGEST:
-            self.close_connection = True
-            self._json(HTTPStatus.NOT_FOUND, {"error": "there is nothing here"})
+        asked = self.body()
+        if self.path_behind_token() != "look":
+            self.refuse(HTTPStatus.NOT_FOUND, "there is nothing here")
+            return
+        if asked is None:
+            self.refuse(HTTPStatus.BAD_REQUEST, "expected JSON")
             return
         try:
-            self.server.change(json.loads(self.rfile.read(int(length))))
-        except (ValueError, TypeError, AttributeError) as error:
-            self._json(HTTPStatus.BAD_REQUEST, {"error": str(error)})
+            self.server.change(asked)
+        except (ValueError, TypeError) as error:
+            self.refuse(HTTPStatus.BAD_REQUEST, str(error))
         else:
-            self._json(HTTPStatus.OK, self.server.status())
-
-    def _path(self) -> str | None:
-        """What stands behind the token; None where the token is missing or wrong."""
-        token, found, rest = self.path.partition("?")[0].removeprefix("/").partition("/")
-        known = secrets.compare_digest(token.encode(errors="replace"), self.server.token.encode())
-        return rest if found and known else None
+            self.send_json(HTTPStatus.OK, self.server.status())
 
     def _stream(self) -> None:
         """Frames until the browser goes; a browser shows each when the boundary behind it has come."""
         self.close_connection = True
-        self._head(HTTPStatus.OK, f"multipart/x-mixed-replace; boundary={_BOUNDARY}")
+        self.begin(HTTPStatus.OK, f"multipart/x-mixed-replace; boundary={_BOUNDARY}")
         self.wfile.write(f"--{_BOUNDARY}\r\n".encode())
         number = 0
         while True:
@@ -144,21 +115,3 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             head = f"Content-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
             self.wfile.write(head.encode() + data + f"\r\n--{_BOUNDARY}\r\n".encode())
-
-    def _json(self, status: HTTPStatus, value: Mapping[str, Any]) -> None:
-        self._send(status, "application/json", json.dumps(value).encode())
-
-    def _send(self, status: HTTPStatus, kind: str, data: bytes) -> None:
-        self._head(status, kind, len(data))
-        self.wfile.write(data)
-
-    def _head(self, status: HTTPStatus, kind: str, length: int | None = None) -> None:
-        self.send_response(status)
-        for name, value in {**_HEADERS, "Content-Type": kind}.items():
-            self.send_header(name, value)
-        if length is not None:
-            self.send_header("Content-Length", str(length))
-        self.end_headers()
-
-    def log_message(self, *_arguments: Any) -> None:
-        """Says nothing of each request."""
