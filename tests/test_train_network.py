@@ -249,6 +249,16 @@ def test_a_new_style_begins_as_the_nearest_of_the_network(photos: PhotoFolder, t
         torch.testing.assert_close(value, of_old[[1, 3]] if ".normalization." in name else of_old)
 
 
+def test_many_readers_make_the_batches_of_one(
+    photos: PhotoFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = fitted(photos, tmp_path / "one")
+    monkeypatch.setattr("nststab.train.network._readers", lambda device: 3)
+    three, _ = fitted(photos, tmp_path / "three")
+    for name, value in one.average.items():
+        torch.testing.assert_close(three.average[name], value, rtol=0, atol=0)
+
+
 def test_of_clips_it_is_recurrent_and_grows_steady(photos: PhotoFolder, tmp_path: Path) -> None:
     def trained(weight: float) -> tuple[TransformationNetwork, float]:
         settings = replace(

@@ -7,10 +7,13 @@ torchrun on several processes it takes the same steps as on one, each process wi
 import json
 import logging
 import math
+import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,8 +63,10 @@ class Batch(NamedTuple):
 
     def part(self, rank: int, processes: int, device: torch.device) -> "Batch":
         """What one of several processes trains on."""
-        photos, moved, styles = (one[rank::processes].to(device) for one in (self.photos, self.moved, self.styles))
-        return Batch(photos, moved, self.offset, styles)
+        photos, moved = (
+            one[rank::processes].to(device, memory_format=torch.channels_last) for one in (self.photos, self.moved)
+        )
+        return Batch(photos, moved, self.offset, self.styles[rank::processes].to(device))
 
 
 class ClipBatch(NamedTuple):
@@ -239,8 +244,9 @@ class NetworkTrainer:
         gradients = [weight.grad for weight in self.network.parameters() if weight.grad is not None]
         for shared in (values, *gradients):
             _mean_of_processes(shared)
+        finite = torch.stack([shared.isfinite().all() for shared in (values, *gradients)]).all()
         self.step, self.pictures = self.step + 1, self.pictures + len(batch.styles)
-        if not all(bool(shared.isfinite().all()) for shared in (values, *gradients)):
+        if not finite:
             self.skipped += 1
             log.debug(f"step {self.step} was skipped: its gradient is not finite")
             if self.skipped == SKIPPED_IN_A_ROW:
@@ -340,7 +346,7 @@ def fit_network(
     main = place()[0] == 0
     with (
         reported(progress, f"training {output.stem}", settings.pictures) as advance,
-        Prefetcher(_batches(data, settings, trainer.step, trainer.pictures), depth=2) as batches,
+        _read_ahead(data, settings, trainer, _readers(loss.weights.device)) as batches,
     ):
         for batch in batches:
             terms = trainer.train(loss, batch, settings.rate(trainer.pictures, trainer.step))
@@ -371,15 +377,36 @@ def fit_network(
     return _validate(trainer, loss, held_out, output) if main else {}
 
 
-def _batches(data: NetworkData, settings: NetworkSettings, step: int, pictures: int) -> Iterator[Batch | ClipBatch]:
-    while pictures < settings.pictures:
+def _readers(device: torch.device) -> int:
+    """Threads that make batches: a processor trains slower than one makes them, a GPU faster than many."""
+    return max(1, (os.cpu_count() or 1) - 1) if device.type == "cuda" else 1
+
+
+@contextmanager
+def _read_ahead(
+    data: NetworkData, settings: NetworkSettings, trainer: NetworkTrainer, readers: int
+) -> Iterator[Iterator[Batch | ClipBatch]]:
+    """The batches that are left, in their order, each of the readers making every so-manieth of them."""
+    left = list(zip(count(trainer.step), range(trainer.pictures, settings.pictures, settings.batch), strict=False))
+    with ExitStack() as stack:
+        made = [
+            stack.enter_context(Prefetcher(_batches(data, settings, left[reader::readers]), depth=2))
+            for reader in range(readers)
+        ]
+        yield (next(made[number % readers]) for number in range(len(left)))
+
+
+def _batches(
+    data: NetworkData, settings: NetworkSettings, steps: Iterable[tuple[int, int]]
+) -> Iterator[Batch | ClipBatch]:
+    """Those of some steps, each with the pictures that were seen before it."""
+    for step, pictures in steps:
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
         side = settings.crop(pictures)
         if settings.length > 1:
             yield data.clips(settings.batch, side, settings.length, generator)
         else:
             yield data.batch(settings.batch, side, generator)
-        step, pictures = step + 1, pictures + settings.batch
 
 
 def _validate(trainer: NetworkTrainer, loss: NetworkLoss, held_out: PhotoFolder, output: Path) -> dict[str, float]:
