@@ -1,10 +1,13 @@
-"""Frames a second and memory of several streams at once in one process, a painter and a thread for each."""
+"""Frames a second and memory of several streams at once: separate painters in threads, and one batch of all."""
 
 import argparse
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,52 +23,63 @@ def main() -> None:
     parser.add_argument("--engine", choices=("auto", "torch", "openvino", "onnx"), default="auto")
     parser.add_argument("--sizes", default="256,512", help="sides of square frames")
     parser.add_argument("--streams", default="1,2,4")
+    parser.add_argument("--how", default="separate,batch", help="painters in threads, or one batch")
     parser.add_argument("--seconds", type=float, default=10.0)
     given = parser.parse_args()
-    sizes, streams = given.sizes.split(","), given.streams.split(",")
-    if len(sizes) == len(streams) == 1:
-        measure(given.style, given, int(sizes[0]), int(streams[0]))
+    sizes, streams, hows = given.sizes.split(","), given.streams.split(","), given.how.split(",")
+    if len(sizes) == len(streams) == len(hows) == 1:
+        measure(given, int(sizes[0]), int(streams[0]))
         return
-    print("side streams frames/s each memory: MiB before, after, a stream", flush=True)
-    for size in sizes:
-        for count in streams:  # a process each: memory that an earlier one used would be counted
-            one = ["--sizes", size, "--streams", count, "--seconds", str(given.seconds)]
-            how = ["--method", given.method, "--engine", given.engine]
-            subprocess.run([sys.executable, __file__, given.style, *how, *one], check=True)
+    print("side streams how frames/s each, CPU ms a frame, memory: MiB before, after, a stream", flush=True)
+    for size, count, how in product(sizes, streams, hows):
+        if (count, how) != ("1", "batch"):  # one stream is one painter
+            one = ["--sizes", size, "--streams", count, "--how", how, "--seconds", str(given.seconds)]
+            same = [given.style, "--method", given.method, "--engine", given.engine]
+            # a process each: memory that an earlier one used would be counted
+            subprocess.run([sys.executable, __file__, *same, *one], check=True)
 
 
-def measure(style: str, given: Any, size: int, streams: int) -> None:
+def measure(given: Any, size: int, streams: int) -> None:
     """Prints a row: all frames a second, those of a stream, and the memory that painters and their work took."""
     tune_process()
     import numpy as np
 
     from nststab.memory import resident
-    from nststab.methods.painter import Painter
+    from nststab.methods.painter import Painter, paint_batch
 
-    painters = [Painter(style, given.method, engine=given.engine, work_size="full") for _ in range(1)]
+    def painter() -> Painter:
+        return Painter(given.style, given.method, engine=given.engine, work_size="full")
+
+    first = painter()
     before = resident().now  # with the libraries, and one painter that has not painted
-    painters += [Painter(style, given.method, engine=given.engine, work_size="full") for _ in range(streams - 1)]
     frame = np.random.default_rng(0).integers(0, 256, (size, size, 3), np.uint8)
-    begin, done = threading.Barrier(streams + 1), [0] * streams
+    calls: list[Callable[[], Any]]
+    if given.how == "batch":
+        together = [first, *(first.another() for _ in range(streams - 1))]
+        calls = [lambda: paint_batch(together, [frame] * streams)]
+    else:
+        calls = [partial(one, frame) for one in (first, *(painter() for _ in range(streams - 1)))]
+    begin, done = threading.Barrier(len(calls) + 1), [0] * len(calls)
 
     def paint(number: int) -> None:
-        painters[number](frame)  # compiles
+        calls[number]()  # compiles
         begin.wait()
         end = time.monotonic() + given.seconds
         while time.monotonic() < end:
-            painters[number](frame)
-            done[number] += 1
+            calls[number]()
+            done[number] += streams // len(calls)
 
-    threads = [threading.Thread(target=paint, args=(number,)) for number in range(streams)]
+    threads = [threading.Thread(target=paint, args=(number,)) for number in range(len(calls))]
     for thread in threads:
         thread.start()
     begin.wait()
-    started = time.monotonic()
+    started, used = time.monotonic(), time.process_time()
     for thread in threads:
         thread.join()
     speed, after = sum(done) / (time.monotonic() - started), resident().peak
+    cost = 1000 * (time.process_time() - used) / sum(done)
     mib = [f"{count / 2**20:.0f}" for count in (before, after, (after - before) / streams)]
-    print(size, streams, f"{speed:.2f}", f"{speed / streams:.2f}", *mib, flush=True)
+    print(size, streams, given.how, f"{speed:.2f}", f"{speed / streams:.2f}", f"{cost:.0f}", *mib, flush=True)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nststab.frames import Frame as Frame
     from nststab.methods.painter import Painter as Painter
     from nststab.methods.painter import frame_by_frame as frame_by_frame
+    from nststab.methods.painter import paint_batch as paint_batch
     from nststab.tasks.compare import compare as compare
     from nststab.tasks.deflicker import deflicker as deflicker
     from nststab.tasks.export import export as export
@@ -38,6 +39,7 @@ _LAZY = {  # PEP 562: `import nststab` does not wait for torch
     "frame_by_frame": "nststab.methods.painter",
     "live": "nststab.tasks.live",
     "optimize": "nststab.tasks.stylize",
+    "paint_batch": "nststab.methods.painter",
     "preview": "nststab.tasks.preview",
     "score": "nststab.tasks.score",
     "score_sequences": "nststab.tasks.score_sequences",

@@ -14,7 +14,7 @@ from nststab.engines.torch_engine import TorchEngine
 from nststab.errors import NststabError, SettingError
 from nststab.frames import Frame
 from nststab.methods.build import build, machine
-from nststab.methods.feed_forward import paint
+from nststab.methods.feed_forward import Painting, paint
 from nststab.methods.painter import Painter
 from nststab.methods.settings import MethodSettings
 from nststab.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
@@ -129,14 +129,14 @@ def test_between_the_rows_are_mixed_and_what_the_photograph_lacks_is_added(frame
     network = load_checkpoint(Path(file)).network
     style, photograph = Look({"wave": 1}).weights(ROWS), torch.tensor([0.0, 0, 0, 0, 1])
     engine = TorchEngine(network)
-    painted, previous = paint(engine, frame, None, torch.stack((style, photograph)), 0.25)
+    ((painted, previous),) = paint(engine, Painting(frame, None, torch.stack((style, photograph)), 0.25))
     mixed = network(frame, None, (0.25 * style + 0.75 * photograph)[None])
     plain = network(frame, None, photograph[None])
     expected = preserve_flat(mixed, frame) + 0.75 * (frame - preserve_flat(plain, frame))
     torch.testing.assert_close(painted, expected.clamp(0, 1).detach())
     assert previous is not None
     torch.testing.assert_close(previous, torch.cat((mixed, plain)).detach())
-    again, _ = paint(engine, frame, previous, torch.stack((style, photograph)), 0.25)
+    ((again, _),) = paint(engine, Painting(frame, previous, torch.stack((style, photograph)), 0.25))
     following = network(frame, mixed, (0.25 * style + 0.75 * photograph)[None])
     plain = network(frame, plain, photograph[None])
     expected = preserve_flat(following, frame) + 0.75 * (frame - preserve_flat(plain, frame))

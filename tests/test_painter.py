@@ -10,7 +10,7 @@ import torch
 from nststab.errors import NststabError
 from nststab.frames import Frame
 from nststab.methods.feed_forward import FeedForward
-from nststab.methods.painter import Painter, frame_by_frame
+from nststab.methods.painter import Painter, frame_by_frame, paint_batch
 from nststab.methods.regions import Masked
 from nststab.styles.source import style_source
 from nststab.video.images import from_uint8, to_uint8
@@ -121,16 +121,20 @@ def test_a_function_of_one_picture_is_a_stylizer() -> None:
         next(frame_by_frame(lambda picture: picture / 255)(frames))  # type: ignore[arg-type,return-value]
 
 
-@pytest.mark.parametrize("engine", ["torch", "openvino", "onnx"])
-def test_painters_work_side_by_side_in_threads(engine: Any) -> None:
-    """Each gives what it gives alone."""
+ENGINES = ["torch", "openvino", "onnx"]
+
+
+@pytest.mark.parametrize("share", [False, True])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_painters_work_side_by_side_in_threads(engine: Any, share: bool) -> None:
+    """Each gives what it gives alone, with a network of its own and with one for all."""
     frames = pictures(2)
     alone = Painter(STYLE, device="cpu", precision="float32", engine=engine)
     expected = [alone(frame) for frame in frames]
     made: dict[int, list[Any]] = {}
 
     def run(number: int) -> None:
-        painter = Painter(STYLE, device="cpu", precision="float32", engine=engine)
+        painter = alone.another() if share else Painter(STYLE, device="cpu", precision="float32", engine=engine)
         made[number] = [painter(frame) for frame in frames]
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(3)]
@@ -140,3 +144,56 @@ def test_painters_work_side_by_side_in_threads(engine: Any) -> None:
         thread.join()
     for number in range(3):
         assert all(np.array_equal(*pair) for pair in zip(made[number], expected, strict=True))
+
+
+LIGHT: dict[str, Any] = {"style": ["light/mosaic", "light/candy"], "device": "cpu", "precision": "float32"}
+
+
+@pytest.mark.parametrize("method", ["recurrent", "independent"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_streams_in_a_batch_are_painted_as_each_alone(engine: Any, method: Any) -> None:
+    """Streams of their own looks and masks; one comes later, one is cut, one misses a frame, one is left as it is."""
+    first = Painter(**LIGHT, method=method, engine=engine, work_size=32)
+    streams = [first, *(first.another() for _ in range(3))]
+    alone = [Painter(**LIGHT, method=method, engine=engine, work_size=32) for _ in streams]
+    for painters in (streams, alone):
+        painters[0].weights, painters[1].weights = (1, 0), (0, 1)
+        painters[1].stroke, painters[2].strength, painters[3].strength = 0.7, 0.6, 0
+    mask = np.zeros((33, 46), np.uint8)
+    mask[:, 23:] = 255
+    frames = pictures(12)
+    calls: list[tuple[list[int], int | None]] = [([0, 1], None), ([0, 1, 2, 3], None), ([2, 0], 0), ([1, 2, 0], None)]
+    for numbers, cut in calls:
+        taken = [frames.pop() for _ in numbers]
+        masks = [mask if number == 1 else None for number in numbers]
+        if cut is not None:
+            streams[cut].reset()
+            alone[cut].reset()
+        made = paint_batch([streams[number] for number in numbers], taken, masks)
+        for number, out, frame, own in zip(numbers, made, taken, masks, strict=True):
+            wanted = alone[number](frame, own)
+            assert out.dtype == np.uint8
+            assert np.abs(out.astype(int) - wanted).max() <= 1
+            assert np.array_equal(out, frame) == (number == 3)
+
+
+def test_a_batch_that_is_refused_changes_no_stream() -> None:
+    frames = pictures(3)
+    first = Painter(STYLE, device="cpu", precision="float32")
+    streams, other = [first, first.another()], Painter(STYLE, device="cpu", precision="float32")
+    expected = paint_batch([first.another(), first.another()], frames[:2])
+    small = np.zeros((8, 9, 3), np.uint8)
+    refused: list[tuple[list[Painter], list[Any], str]] = [
+        (streams, [small, frames[0]], r"frames of one size, got 9x8 and 46x33$"),
+        (streams, [small, None], "got None"),
+        (streams, frames, "expected a frame for each of 2 painters, got 3"),
+        ([first, other], frames[:2], r"one network, each once; painter\.another\(\) makes them"),
+        ([first, first], frames[:2], "each once"),
+    ]
+    for painters, taken, message in refused:
+        with pytest.raises(NststabError, match=message):
+            paint_batch(painters, taken)
+    assert np.array_equal(paint_batch(streams, frames[:2]), expected)
+    with pytest.raises(NststabError, match="expected a frame of 46x33 as the one before, got 9x8"):
+        paint_batch([first.another(), first], [small, small])
+    assert paint_batch([], []) == []

@@ -22,9 +22,9 @@ class Engine(Protocol):
         ...
 
     def __call__(self, frame: Tensor, previous: Tensor | None = None, style: Tensor | None = None) -> Tensor:
-        """The stylized `frame`, float32 (1, 3, H, W) in [0, 1]; `previous` is a result of the same engine.
+        """The stylized `frame`, float32 (N, 3, H, W) in [0, 1]; `previous` is a result of the same engine.
 
-        `style` (1, S) weighs the network's styles; None stands for the only one.
+        `style` (N, S) weighs the network's styles; None stands for the only one. Threads may share an engine.
         """
         ...
 

@@ -18,13 +18,13 @@ from nststab.networks.transformation import ConvolutionBlock, ResidualBlock, Tra
 from nststab.settings import Precision
 
 _FIRST = threading.Lock()
-_KEPT = 2  # graphs of frame sizes, compiled: a clip has one, and somebody may go back and forth
+_KEPT = 2  # graphs, compiled: a clip has one, and somebody may go back and forth between two sizes
 
 
 class OpenVinoEngine:
     """An `Engine` that runs a network by OpenVINO on the processor, in float32 or bfloat16.
 
-    Its graph is built from the network's weights, and compiled for each size of frames when one comes.
+    Its graph is built from the network's weights, and compiled for each number and size of frames when they come.
 
     Raises:
         NststabError: the package openvino is not installed, or float16, which OpenVINO has not on processors.
@@ -40,7 +40,8 @@ class OpenVinoEngine:
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "PERFORMANCE_HINT": "LATENCY",
         }
-        self._requests: OrderedDict[tuple[int, int], Any] = OrderedDict()
+        self._requests: OrderedDict[tuple[int, int, int], Any] = OrderedDict()
+        self._lock = threading.Lock()  # a request computes for one thread at a time
 
     @property
     def is_recurrent(self) -> bool:
@@ -49,15 +50,16 @@ class OpenVinoEngine:
     def __call__(self, frame: Tensor, previous: Tensor | None = None, style: Tensor | None = None) -> Tensor:
         framed = self._network.framed(frame, previous, style)
         inputs = [framed.x.numpy()] if style is None else [framed.x.numpy(), style.numpy()]
-        with own_signal_stack():
-            (result,) = self._request(framed.x.shape[-2], framed.x.shape[-1]).infer(inputs).values()
-        return framed.cropped(torch.from_numpy(result.copy()))  # the next frame is written to the same memory
+        count, _, height, width = framed.x.shape
+        with self._lock, own_signal_stack():
+            (result,) = self._request((count, height, width)).infer(inputs).values()
+            result = result.copy()  # the next frame is written to the same memory
+        return framed.cropped(torch.from_numpy(result))
 
-    def _request(self, height: int, width: int) -> Any:
-        """What computes frames of a size, the least used of which is forgotten."""
-        size = (height, width)
+    def _request(self, size: tuple[int, int, int]) -> Any:
+        """What computes so many frames of a height and width, the least used of which is forgotten."""
         if size not in self._requests:
-            model = _Graph(self._openvino, self._network).of(height, width)
+            model = _Graph(self._openvino, self._network).of(*size)
             compiled = self._openvino.Core().compile_model(model, "CPU", self._hints)
             self._requests[size] = compiled.create_infer_request()
             while len(self._requests) > _KEPT:
@@ -122,11 +124,11 @@ class _Graph:
         self._openvino, self._ops, self._network = openvino, openvino.opset13, network
         self._style: Any = None
 
-    def of(self, height: int, width: int) -> Any:
-        """For framed frames (1, C, H, W) of this size, and style weights (1, S) where there are several styles."""
+    def of(self, count: int, height: int, width: int) -> Any:
+        """For framed frames (N, C, H, W) of this size, and style weights (N, S) where there are several styles."""
         ops, config = self._ops, self._network.config
-        frame = ops.parameter([1, config.inputs, height, width], np.float32)
-        self._style = ops.parameter([1, config.rows], np.float32) if config.rows > 1 else None
+        frame = ops.parameter([count, config.inputs, height, width], np.float32)
+        self._style = ops.parameter([count, config.rows], np.float32) if config.rows > 1 else None
         x = frame
         for layer in (*self._network.encoder, *self._network.blocks, *self._network.decoder):
             x = self._layer(x, layer)
@@ -166,11 +168,11 @@ class _Graph:
         return self._ops.convolution(padded, weight, list(convolution.stride), [0, 0], [0, 0], [1, 1])
 
     def _mixed(self, rows: Tensor) -> Any:
-        """Of a scale or shift (S, C) of each style the weighted sum, (1, C, 1, 1)."""
+        """Of a scale or shift (S, C) of each style the weighted sums, (N, C, 1, 1), or (1, C, 1, 1) of one style."""
         if self._style is None:
             return _column(rows[0])
         mixed = self._ops.matmul(self._style, rows.detach().float().numpy(), False, False)
-        return self._ops.reshape(mixed, np.array([1, -1, 1, 1]), False)
+        return self._ops.reshape(mixed, np.array([-1, rows.shape[1], 1, 1]), False)
 
 
 def _column(values: Tensor) -> Any:

@@ -1,6 +1,9 @@
 """A transformation network as a stylizer."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -48,23 +51,27 @@ class FeedForward:
                 yield frame
                 continue
             if self._strength is None:
-                painted, previous = paint(self._engine, frame.rgb, previous)
+                painting = Painting(frame.rgb, previous)
             else:
                 styles = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
-                painted, previous = paint(self._engine, frame.rgb, previous, styles, self._strength(frame))
+                painting = Painting(frame.rgb, previous, styles, self._strength(frame))
+            ((painted, previous),) = paint(self._engine, painting)
             if self._state is not None and self._state.is_due(frame.number + 1):
                 self._state.keep(frame.number + 1, previous)
             yield frame.with_rgb(painted)
 
 
-def paint(
-    engine: Engine,
-    rgb: Tensor,
-    previous: Tensor | None = None,
-    styles: Tensor | None = None,
-    strength: float = 1.0,
-) -> tuple[Tensor, Tensor | None]:
-    """The stylized frame (1, 3, H, W) on the CPU, and what a recurrent network sees of it with the next one.
+class Run(NamedTuple):
+    """What a network is run on, as an `Engine` takes it."""
+
+    frame: Tensor
+    previous: Tensor | None
+    style: Tensor | None
+
+
+@dataclass(frozen=True)
+class Painting:
+    """A frame `rgb` (1, 3, H, W) that is to be painted: the runs of the network it takes, and what is made of them.
 
     What is dark or flat stays so (`preserve_flat`), outside of the recurrence, which the network was trained for.
 
@@ -73,31 +80,64 @@ def paint(
     two are not mixed as pictures, which would look like a double exposure.
 
     Args:
-        previous: what came with the frame before, in this call's place.
+        previous: what `done` gave beside the frame before.
         styles: weights of the network's rows: (1, S) of the style, or (2, S) of it and of the photograph; None where
             there is one row.
-
-    Raises NststabError where the network's arithmetic overflows.
     """
-    if styles is None or strength == 1:
-        style = None if styles is None else styles[:1]
-        result = _finite(engine(rgb, None if previous is None else previous[:1], style))
-        painted = preserve_flat(result, rgb.to(result)).cpu()
-        return painted, result if engine.is_recurrent else None
-    if strength == 0:
-        return rgb, None
-    of_style, of_photograph = (None, None) if previous is None else (previous[:1], previous[-1:])
-    result = _finite(engine(rgb, of_style, torch.lerp(styles[1:], styles[:1], strength)))
-    plain = _finite(engine(rgb, of_photograph, styles[1:]))
-    content = rgb.to(result)
-    painted = (preserve_flat(result, content) + (1 - strength) * (content - preserve_flat(plain, content))).clamp(0, 1)
-    return painted.cpu(), torch.cat((result, plain)) if engine.is_recurrent else None
+
+    rgb: Tensor
+    previous: Tensor | None = None
+    styles: Tensor | None = None
+    strength: float = 1.0
+
+    def runs(self) -> list[Run]:
+        """One, at strength 0 none, between two: of the style and of the photograph."""
+        of_style, of_photograph = (None, None) if self.previous is None else (self.previous[:1], self.previous[-1:])
+        if self.styles is None or self.strength == 1:
+            return [Run(self.rgb, of_style, None if self.styles is None else self.styles[:1])]
+        if self.strength == 0:
+            return []
+        mixed = torch.lerp(self.styles[1:], self.styles[:1], self.strength)
+        return [Run(self.rgb, of_style, mixed), Run(self.rgb, of_photograph, self.styles[1:])]
+
+    def done(self, drawn: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """The stylized frame (1, 3, H, W) on the CPU, and what a recurrent network sees of it with the next one.
+
+        Raises NststabError where the network's arithmetic overflowed.
+        """
+        if not drawn:
+            return self.rgb, None
+        if not all(map(is_finite, drawn)):
+            raise NststabError(
+                "the network makes no picture of this frame but NaN or infinity: its weights overflow; "
+                "try the precision float32, or another network"
+            )
+        content = self.rgb.to(drawn[0])
+        painted, *plain = (preserve_flat(result, content) for result in drawn)
+        if plain:
+            painted = (painted + (1 - self.strength) * (content - plain[0])).clamp(0, 1)
+        return painted.cpu(), torch.cat(tuple(drawn)) if plain else drawn[0]
 
 
-def _finite(result: Tensor) -> Tensor:
-    if not is_finite(result):
-        raise NststabError(
-            "the network makes no picture of this frame but NaN or infinity: its weights overflow; "
-            "try the precision float32, or another network"
-        )
-    return result
+def paint(engine: Engine, *paintings: Painting) -> list[tuple[Tensor, Tensor | None]]:
+    """What each `Painting.done` gives, an independent network nothing for the next frame.
+
+    The runs of one frame go one after the other, those of several, which are of one size, in one batch.
+    """
+    runs = [painting.runs() for painting in paintings]
+    flat = list(chain(*runs))
+    drawn = iter([engine(*run) for run in flat] if len(paintings) == 1 else _batch(engine, flat))
+    made = [painting.done(list(islice(drawn, len(own)))) for painting, own in zip(paintings, runs, strict=True)]
+    return [(painted, state if engine.is_recurrent else None) for painted, state in made]
+
+
+def _batch(engine: Engine, runs: Sequence[Run]) -> Sequence[Tensor]:
+    """Results (1, 3, H, W); frames that begin a shot see zeros."""
+    if not runs:
+        return []
+    frames, states, styles = zip(*runs, strict=True)
+    known = next((state for state in states if state is not None), None)
+    previous = None
+    if known is not None:
+        previous = torch.cat([torch.zeros_like(known) if state is None else state for state in states])
+    return torch.split(engine(torch.cat(frames), previous, None if styles[0] is None else torch.cat(styles)), 1)

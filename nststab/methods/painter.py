@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +15,7 @@ from nststab.errors import NststabError, SettingError
 from nststab.frames import Frame, Stylizer
 from nststab.methods.build import machine
 from nststab.methods.enlarge import enlarge
-from nststab.methods.feed_forward import paint
+from nststab.methods.feed_forward import Painting, paint
 from nststab.methods.regions import feathered
 from nststab.methods.settings import MethodSettings, strength_curve
 from nststab.networks.rows import Look
@@ -102,12 +103,7 @@ class Painter:
             NststabError: what is no uint8 (H, W, 3), or (H, W) of a mask; another size than the frame before, or
                 another thread.
         """
-        _require_picture(frame, "a frame")
-        if mask is not None:
-            _require_mask(mask, frame.shape[:2])
-        rgb = from_uint8(np.ascontiguousarray(frame[..., :: self._order]))
-        share = None if mask is None else from_uint8(mask[..., None])
-        return np.ascontiguousarray(to_uint8(self.paint(rgb, share))[..., :: self._order])
+        return paint_batch([self], [frame], [mask])[0]
 
     def paint(self, rgb: Tensor, mask: Tensor | None = None) -> Tensor:
         """The same of tensors: a frame (1, 3, H, W) and a mask (1, 1, H, W) of float32 in [0, 1], RGB, on the CPU.
@@ -115,14 +111,13 @@ class Painter:
         Raises:
             NststabError: another size than the frame before, or another thread.
         """
-        self._check(rgb.shape[-2:])
-        small = rgb if self._side is None or self._side >= max(rgb.shape[-2:]) else resize(rgb, self._side)
-        painted, self._previous = paint(self._engine, small, self._previous, self._styles(), self.strength)
-        if painted is small:
-            painted = rgb
-        elif small is not rgb:
-            painted = enlarge(painted, small, rgb, 1 - self.strength)
-        return painted if mask is None else torch.lerp(rgb, painted, feathered(mask))
+        return _painted([self], [rgb], [mask])[0]
+
+    def another(self) -> "Painter":
+        """A painter of another stream by the same network, so without its memory, with this one's settings."""
+        twin = copy(self)
+        twin.reset()
+        return twin
 
     @property
     def is_adjustable(self) -> bool:
@@ -154,17 +149,90 @@ class Painter:
         self._previous = self._shape = self._thread = None
 
     def _check(self, shape: torch.Size) -> None:
-        thread = threading.get_ident()
-        if self._thread not in (None, thread):
+        if self._thread not in (None, threading.get_ident()):
             raise NststabError("a painter was called from two threads; make one for each")
         if self._shape not in (None, shape):
             assert self._shape is not None
-            (height, width), (got_height, got_width) = self._shape, shape
             raise NststabError(
-                f"expected a frame of {width}x{height} as the one before, got {got_width}x{got_height}; "
+                f"expected a frame of {_size(self._shape)} as the one before, got {_size(shape)}; "
                 "call reset() where a new shot begins"
             )
-        self._shape, self._thread = shape, thread
+
+    def _reduced(self, rgb: Tensor) -> Tensor:
+        """The frame in the size at which it is painted."""
+        return rgb if self._side is None or self._side >= max(rgb.shape[-2:]) else resize(rgb, self._side)
+
+    def _finished(self, painted: Tensor, small: Tensor, rgb: Tensor, mask: Tensor | None) -> Tensor:
+        """In the size of the frame `rgb`, which `small` was made of, and where the mask says so."""
+        if painted is small:
+            painted = rgb
+        elif small is not rgb:
+            painted = enlarge(painted, small, rgb, 1 - self.strength)
+        return painted if mask is None else torch.lerp(rgb, painted, feathered(mask))
+
+
+def paint_batch(
+    painters: Sequence[Painter], frames: Sequence[Picture], masks: Sequence[Mask | None] | None = None
+) -> list[Picture]:
+    """The stylized frames of several streams, painted in one batch: each painter's own, as if it had been called.
+
+        doors = [painter := nststab.Painter("light/mosaic"), painter.another(), painter.another()]
+        shown = nststab.paint_batch(doors, [camera.read()[1] for camera in cameras])
+
+    Streams may come and go between two calls, and each begins its shots by its own `reset`.
+
+    Args:
+        painters: one and others that its `another` gave, each once.
+        frames: of each painter its next one, all of one size.
+        masks: of each frame one of its own, or None, as for `Painter`.
+
+    Raises:
+        NststabError: what each painter raises, painters of several networks, or frames of several sizes; then no
+            painter has taken its frame.
+    """
+    masks = [None] * len(frames) if masks is None else masks
+    if not len(painters) == len(frames) == len(masks):
+        raise NststabError(
+            f"expected a frame for each of {len(painters)} painters, got {len(frames)} and {len(masks)} masks"
+        )
+    for frame, mask in zip(frames, masks, strict=True):
+        _require_picture(frame, "a frame")
+        if mask is not None:
+            _require_mask(mask, frame.shape[:2])
+    orders = [painter._order for painter in painters]
+    rgbs = [from_uint8(np.ascontiguousarray(frame[..., ::order])) for frame, order in zip(frames, orders, strict=True)]
+    painted = _painted(painters, rgbs, [None if mask is None else from_uint8(mask[..., None]) for mask in masks])
+    return [np.ascontiguousarray(to_uint8(one)[..., ::order]) for one, order in zip(painted, orders, strict=True)]
+
+
+def _painted(painters: Sequence[Painter], rgbs: Sequence[Tensor], masks: Sequence[Tensor | None]) -> list[Tensor]:
+    """Frames (1, 3, H, W) of painters that share a network; they change when all are painted."""
+    if not painters:
+        return []
+    engine, shape = painters[0]._engine, rgbs[0].shape[-2:]
+    if len(set(map(id, painters))) < len(painters) or any(painter._engine is not engine for painter in painters):
+        raise NststabError("expected painters of one network, each once; painter.another() makes them")
+    for painter, rgb in zip(painters, rgbs, strict=True):
+        painter._check(rgb.shape[-2:])
+        if rgb.shape[-2:] != shape:
+            raise NststabError(f"expected frames of one size, got {_size(shape)} and {_size(rgb.shape[-2:])}")
+    small = [painter._reduced(rgb) for painter, rgb in zip(painters, rgbs, strict=True)]
+    paintings = [
+        Painting(one, painter._previous, painter._styles(), painter.strength)
+        for painter, one in zip(painters, small, strict=True)
+    ]
+    results = []
+    for painter, rgb, mask, one, (painted, state) in zip(
+        painters, rgbs, masks, small, paint(engine, *paintings), strict=True
+    ):
+        painter._previous, painter._shape, painter._thread = state, shape, threading.get_ident()
+        results.append(painter._finished(painted, one, rgb, mask))
+    return results
+
+
+def _size(shape: torch.Size) -> str:
+    height, width = shape
+    return f"{width}x{height}"
 
 
 def frame_by_frame(function: Callable[[Picture], Picture]) -> Stylizer:
