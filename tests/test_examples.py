@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import sys
 from collections.abc import Sequence
 from io import BytesIO
@@ -189,6 +190,18 @@ def test_live_ffmpeg_passes_raw_frames_on(monkeypatch: pytest.MonkeyPatch) -> No
     example("live_ffmpeg", monkeypatch, 32, 24, "mosaic")
     painter = nststab.Painter("mosaic", work_size=256)
     assert written.getvalue() == b"".join(painter(frame).tobytes() for frame in frames)
+
+
+@pytest.mark.skipif(not shutil.which("gst-launch-1.0"), reason="GStreamer's gst-launch-1.0 is not installed")
+def test_live_gstreamer_passes_frames_between_two_pipelines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (2, 24, 32, 3), np.uint8)
+    raw, out = tmp_path / "in", tmp_path / "out"
+    raw.write_bytes(frames.tobytes())
+    source = f"filesrc location={raw} ! rawvideoparse format=rgb width=32 height=24 framerate=25/1"
+    sink = f"video/x-raw,format=RGB ! filesink location={out}"
+    example("live_gstreamer", monkeypatch, 32, 24, source, sink, "mosaic")
+    painter = nststab.Painter("mosaic", work_size=256)
+    assert out.read_bytes() == b"".join(painter(frame).tobytes() for frame in frames)
 
 
 def test_live_fastapi_paints_each_connection_by_itself() -> None:
