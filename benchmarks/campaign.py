@@ -1,4 +1,4 @@
-"""Trains the network of many styles for some minutes on a machine that has nothing but this checkout, a GPU's above all.
+"""Trains the network of many styles for some minutes, on a machine that has nothing but this checkout: a lent GPU.
 
 python benchmarks/campaign.py pack --photos PHOTOS -o campaign.zip mosaic.jpg the_scream.jpg ...
 python benchmarks/campaign.py train campaign.zip -o FOLDER --minutes 7.5 --set batch=64 --set learning_rate=0.02

@@ -195,7 +195,7 @@ def test_a_painter_mixes_anew_for_every_frame(file: str) -> None:
     network = load_checkpoint(Path(file)).network.eval()
     content = from_uint8(picture)
     with torch.no_grad():
-        first = network(content, None, torch.tensor([[0.5, 0.5, 0, 0, 0]]))
+        first = network(content, None, torch.tensor([[1.0, 0, 0, 0, 0]]))  # as large as the frame
         second = network(content, first, torch.tensor([[0, 0.25, 0, 0.75, 0]]))
     assert np.array_equal(painter(picture), to_uint8(preserve_flat(second, content)))
     painter.strength = 0.0

@@ -22,6 +22,13 @@ def test_a_stroke_lies_between_the_rows_next_to_it() -> None:
     assert weights({"scream": 1}, 2**0.5) == [0, 0, 0, 0.5, 0.5, 0, 0]
 
 
+@pytest.mark.parametrize(("side", "share"), [(320, 1.0), (512, 1.0), (724, 0.5), (1024, 0.0), (1920, 0.0)])
+def test_strokes_of_their_own_are_those_of_a_picture_as_large_as_the_frame(side: int, share: float) -> None:
+    made = Look({"wave": 1}, None, side).weights(ROWS).tolist()
+    assert made == pytest.approx([share, 1 - share, 0, 0, 0, 0, 0], abs=1e-3)
+    assert Look({"wave": 1}, 2, side).weights(ROWS).tolist()[1] == 1
+
+
 def test_parts_of_styles_are_proportions() -> None:
     assert weights({"wave": 6, "scream": 2}, 0.5) == [0.75, 0, 0.25, 0, 0, 0, 0]
     with pytest.raises(SettingError, match="the network has no style 'waves'; did you mean wave"):

@@ -253,7 +253,7 @@ def test_many_readers_make_the_batches_of_one(
     photos: PhotoFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, _ = fitted(photos, tmp_path / "one")
-    monkeypatch.setattr("nststab.train.network._readers", lambda device: 3)
+    monkeypatch.setattr("nststab.train.network._readers", lambda _: 3)
     three, _ = fitted(photos, tmp_path / "three")
     for name, value in one.average.items():
         torch.testing.assert_close(three.average[name], value, rtol=0, atol=0)

@@ -158,7 +158,7 @@ def _feed_forward(order: _Order) -> Stylizer:
     settings = order.settings
     strength = settings.strength
     changes = strength != FULL_STRENGTH
-    network = order.style.trained(order.method, settings.stroke, photograph=changes).network
+    network = order.style.trained(order.method, settings.stroke, changes, order.longest_side).network
     engine = make_engine(where.engine, network, where.device, where.precision, where.memory)
     return FeedForward(
         engine, strength=(lambda frame: strength_at(strength, frame)) if changes else None, state=order.state

@@ -41,7 +41,7 @@ class Painter:
 
     Attributes:
         weights: parts of the styles, where `style` names several, which may change from frame to frame, as may
-        stroke: the size of the strokes, from 0.5 to 2, and
+        stroke: the size of the strokes, from 0.5 to 2, None for those of the painting at the size of the frame, and
         strength: from 0, the frame as it is, to 1. Networks of many styles (`light/...`) know these.
 
     Args:
@@ -63,7 +63,7 @@ class Painter:
         method: Literal["recurrent", "independent"] = "recurrent",
         *,
         style_weights: Sequence[float] | None = None,
-        stroke: float = 1.0,
+        stroke: float | None = None,
         strength: float = 1.0,
         device: str = "auto",
         engine: EngineName | Literal["auto"] = "auto",
@@ -79,7 +79,7 @@ class Painter:
         self._text = chosen.text
         self._names: tuple[str, ...] = ()
         self._rows: tuple[str, ...] = ()
-        self._asked: tuple[tuple[float, ...], float, float] | None = None
+        self._asked: tuple[tuple[float, ...], float | None, float, int] | None = None
         self._mixed: Tensor | None = None
         if isinstance(chosen, StyleSource) and chosen.checkpoint is not None:
             network = chosen.trained(method).network
@@ -124,24 +124,24 @@ class Painter:
         """Whether `weights`, `stroke` and `strength` have an effect on its network."""
         return bool(self._rows)
 
-    def _styles(self) -> Tensor | None:
-        """Weights of the network's rows, as `paint` takes them, by what the attributes say now."""
-        asked = (tuple(self.weights), self.stroke, self.strength)
+    def _styles(self, side: int) -> Tensor | None:
+        """Weights of the network's rows, as `paint` takes them, by what the attributes say now, at a longest side."""
+        asked = (tuple(self.weights), self.stroke, self.strength, side)
         if asked != self._asked:
             self._mixed, self._asked = self._mix(*asked), asked
         return self._mixed
 
-    def _mix(self, weights: tuple[float, ...], stroke: float, strength: float) -> Tensor | None:
+    def _mix(self, weights: tuple[float, ...], stroke: float | None, strength: float, side: int) -> Tensor | None:
         MethodSettings(stroke=stroke, strength=strength_curve(strength), style_weights=weights).check(("recurrent",))
         if not self._rows:
-            if (stroke, strength) != (1, 1):
+            if stroke not in (None, 1) or strength != 1:
                 raise SettingError(
                     f"stroke and strength have no effect on {self._text}, whose network has no rows to mix"
                 )
             return None
         if len(weights) != len(self._names):
             raise SettingError(f"style_weights has {len(weights)} numbers for {len(self._names)} styles")
-        style = Look(dict(zip(self._names, weights, strict=True)), stroke).weights(self._rows)
+        style = Look(dict(zip(self._names, weights, strict=True)), stroke, side).weights(self._rows)
         return torch.stack((style, photograph_row(self._rows, self._text))) if strength < 1 else style[None]
 
     def reset(self) -> None:
@@ -218,7 +218,7 @@ def _painted(painters: Sequence[Painter], rgbs: Sequence[Tensor], masks: Sequenc
             raise NststabError(f"expected frames of one size, got {_size(shape)} and {_size(rgb.shape[-2:])}")
     small = [painter._reduced(rgb) for painter, rgb in zip(painters, rgbs, strict=True)]
     paintings = [
-        Painting(one, painter._previous, painter._styles(), painter.strength)
+        Painting(one, painter._previous, painter._styles(max(one.shape[-2:])), painter.strength)
         for painter, one in zip(painters, small, strict=True)
     ]
     results = []

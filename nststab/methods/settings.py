@@ -146,7 +146,7 @@ class MethodSettings(Settings):
         "Size of the strokes of a network of many styles, from 0.5 to 2.",
         least=0.5,
         most=2,
-        told="1",
+        told="as of the painting at the size of the frame",
     )
     strength: Curve = setting(
         FULL_STRENGTH,

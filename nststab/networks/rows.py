@@ -5,7 +5,7 @@ network is to draw, which styles in which parts, with how large strokes and how 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -43,11 +43,13 @@ class Look:
     Attributes:
         styles: parts by name, of which only the proportions count.
         stroke: size of the strokes, from 0.5, as of the smallest pictures of the style that it was trained with, over 1
-            to 2, as of the largest.
+            to 2, as of the largest. None is as of a picture of `side`.
+        side: longest side of the frames, within what it was trained with.
     """
 
     styles: Mapping[str, float]
-    stroke: float = 1.0
+    stroke: float | None = None
+    side: int | None = None
 
     def weights(self, rows: Sequence[str]) -> Tensor:
         """Weights (S,) of the rows of a network; raises SettingError where it has not one of the styles."""
@@ -56,16 +58,21 @@ class Look:
             own = {number: size for number, (name, size) in enumerate(map(_parted, rows)) if name == style}
             if not own:
                 raise SettingError(f"the network has no style {style!r}; {did_you_mean(style, styles_of(rows))}")
-            for number, share in _by_size(own, self.stroke).items():
+            for number, share in _by_size(own, self._size(own.values())).items():
                 weights[number] += part / whole * share
         return weights
 
+    def _size(self, sizes: Collection[float]) -> float:
+        """Of the picture whose strokes are wanted, on a scale of octaves."""
+        low, high = math.log2(min(sizes)), math.log2(max(sizes))
+        if self.stroke is None and self.side:
+            return min(max(math.log2(self.side), low), high)
+        return low + (high - low) * (math.log2(self.stroke or 1) + 1) / 2
 
-def _by_size(sizes: Mapping[int, float], stroke: float) -> dict[int, float]:
-    """Parts of the two rows whose sizes are next to the one that is asked for, on a scale of octaves."""
+
+def _by_size(sizes: Mapping[int, float], wanted: float) -> dict[int, float]:
+    """Parts of the two rows whose sizes are next to the one that is wanted, on a scale of octaves."""
     order = sorted(sizes, key=sizes.__getitem__)
-    low, high = (math.log2(sizes[number]) for number in (order[0], order[-1]))
-    wanted = low + (high - low) * (math.log2(stroke) + 1) / 2
     shares = dict.fromkeys(order, 0.0)
     for below, above in pairwise(order):
         first, second = math.log2(sizes[below]), math.log2(sizes[above])

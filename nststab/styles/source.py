@@ -84,14 +84,16 @@ class StyleSource:
         """Itself by its picture, where it has one, and not by the Gram targets of the size that it was trained with."""
         return replace(self, picture=self.picture or self.shipped)
 
-    def trained(self, method: str, stroke: float | None = None, photograph: bool = False) -> Checkpoint:
+    def trained(
+        self, method: str, stroke: float | None = None, photograph: bool = False, side: int | None = None
+    ) -> Checkpoint:
         """The checkpoint for a feed-forward method; raises SettingError where there is none.
 
-        Of a network of many styles it is a network of this one, with a `stroke` as `Look` has it, 1 by default;
+        Of a network of many styles it is a network of this one, with strokes as `Look` has them for frames of `side`;
         `photograph` gives it a row before that one, which draws the frame as it is.
         """
         if self.checkpoint is None:
-            return StyleBlend(self.sources, self.weights).trained(method, stroke, photograph)
+            return StyleBlend(self.sources, self.weights).trained(method, stroke, photograph, side)
         checkpoint = load_for(self.checkpoint(method), self.text, method)
         if stroke is not None or photograph:
             what = "stroke" if stroke is not None else "strength"
@@ -205,11 +207,13 @@ class StyleBlend:
         """Itself by the pictures of those that have one."""
         return replace(self, sources=tuple(source.drawn() for source in self.sources))
 
-    def trained(self, method: str, stroke: float | None = None, photograph: bool = False) -> Checkpoint:
+    def trained(
+        self, method: str, stroke: float | None = None, photograph: bool = False, side: int | None = None
+    ) -> Checkpoint:
         """The network that holds all of the styles, as one of their blend; SettingError where there is none."""
         checkpoint, names = self.whole(method)
         rows = checkpoint.network.config.styles
-        look = Look(dict(zip(names, self.weights, strict=True)), 1.0 if stroke is None else stroke)
+        look = Look(dict(zip(names, self.weights, strict=True)), stroke, side)
         mixed = [look.weights(rows)]
         if photograph:
             mixed.insert(0, photograph_row(rows, self.text))
@@ -255,7 +259,7 @@ class StyleRegions:
         """Itself by the pictures of those that have one."""
         return StyleRegions(tuple(style.drawn() for style in self.styles))
 
-    def trained(self, method: str, stroke: float | None = None, photograph: bool = False) -> Checkpoint:  # noqa: ARG002
+    def trained(self, method: str, *_: Any, **__: Any) -> Checkpoint:
         """Each region has its own network: raises SettingError."""
         raise SettingError(f"expected one style for one network of the method {method}, got {self.text}")
 
