@@ -76,10 +76,10 @@ def pack(photos: Path, paintings: Sequence[Path], output: Path, megabytes: float
 
 def jpeg(path: Path, longest: int, quality: int) -> bytes:
     with Image.open(path) as picture:
-        picture = ImageOps.exif_transpose(picture).convert("RGB")
-        picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+        upright = ImageOps.exif_transpose(picture).convert("RGB")
+        upright.thumbnail((longest, longest), Image.Resampling.LANCZOS)
         file = BytesIO()
-        picture.save(file, "JPEG", quality=quality)
+        upright.save(file, "JPEG", quality=quality)
         return file.getvalue()
 
 
