@@ -1,19 +1,22 @@
 """Frames in a loop: what goes in and out as NumPy, what is remembered, and what is refused."""
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import nststab
 from nststab.errors import NststabError
 from nststab.frames import Frame
 from nststab.methods.feed_forward import FeedForward
 from nststab.methods.painter import Painter, frame_by_frame, paint_batch
 from nststab.methods.regions import Masked
 from nststab.styles.source import style_source
-from nststab.video.images import from_uint8, to_uint8
+from nststab.tasks.settings import StylizeSettings
+from nststab.video.images import from_uint8, read_opaque, to_uint8, write_picture
 
 STYLE = "the_great_wave"
 
@@ -90,6 +93,47 @@ def test_a_mask_of_its_own_leaves_the_rest_of_a_frame_as_it_is() -> None:
     for mask in wrong:
         with pytest.raises(NststabError, match=r"expected a mask as a NumPy array \(33, 46\) of uint8, .* got"):
             painter(frames[0], mask)
+
+
+def test_regions_have_styles_of_their_own_as_those_of_the_command(tmp_path: Path) -> None:
+    frames = pictures(2, 48, 64)
+    (tmp_path / "clip").mkdir()
+    for number, frame in enumerate(frames):
+        write_picture(tmp_path / f"clip/{number}.png", from_uint8(frame))
+    masks = {"sky": np.zeros((48, 64), np.uint8), "sea": np.zeros((48, 64), np.uint8)}
+    masks["sky"][:20], masks["sea"][12:, 40:] = 255, 255  # which overlap
+    for name, mask in masks.items():
+        write_picture(tmp_path / f"{name}.png", from_uint8(mask[..., None]).expand(-1, 3, -1, -1))
+    rest, sky, sea = "light/mosaic", "light/starry_night", "light/candy"
+    nststab.stylize(
+        tmp_path / "clip",
+        f"{tmp_path}/out/",
+        style=rest,
+        work_size=32,
+        strength=0.75,
+        settings=StylizeSettings(mask_styles=(f"{sky}={tmp_path}/sky.png", f"{sea}={tmp_path}/sea.png"), cuts=False),
+    )
+    expected = [to_uint8(read_opaque(path)) for path in sorted((tmp_path / "out").glob("*.png"))]
+    painter = Painter(rest, strength=0.75, work_size=32, regions={"sky": sky, "sea": sea})
+    for _ in range(2):
+        for frame, wanted in zip(frames, expected, strict=True):
+            assert np.array_equal(painter(frame, regions=masks), wanted)
+        painter.reset()
+
+
+def test_a_region_has_a_strength_of_its_own_and_forgets_what_it_is_not_part_of() -> None:
+    frames, whole = pictures(3), np.full((33, 46), 255, np.uint8)
+    painter = Painter("light/mosaic", work_size=32, regions={"all": "light/candy"})
+    painter.regions["all"].strength = 0.0
+    assert np.abs(painter(frames[0], regions={"all": whole}).astype(int) - frames[0]).max() <= 1
+    painter.regions["all"].strength = 1.0
+    painter(frames[1])  # without the region
+    alone = Painter("light/candy", work_size=32)
+    assert np.array_equal(painter(frames[2], regions={"all": whole}), alone(frames[2]))
+    with pytest.raises(NststabError, match="there is no region 'sky'; there are all"):
+        painter(frames[0], regions={"sky": whole})
+    with pytest.raises(NststabError, match=r"expected a mask as a NumPy array \(33, 46\) of uint8"):
+        painter(frames[0], regions={"all": whole[:8]})
 
 
 def test_another_size_in_a_shot_and_another_thread_are_refused() -> None:

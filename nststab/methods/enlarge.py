@@ -18,11 +18,12 @@ _STROKE = 2 / 3  # radius of the filter that gives strokes their edge, in pixels
 _FLAT = 1e-4  # variance below which two sides of an edge count as equally flat
 
 
-def enlarge(stylized: Tensor, small: Tensor, content: Tensor, kept: float = 0.0) -> Tensor:
+def enlarge(stylized: Tensor, small: Tensor, content: Tensor, kept: float | Tensor = 0.0) -> Tensor:
     """`stylized` (1, 3, h, w), made of `small`, in the size of `content` (1, 3, H, W), which `small` is the reduced of.
 
-    `kept` is how far the content shows, 1 less the strength of the style: so much of what `small` enlarged lacks of the
-    content is added, and with 1 a stylization that changes nothing gives the content back.
+    `kept` is how far the content shows, in all or in each pixel (1, 1, H, W), 1 less the strength of the style: so much
+    of what `small` enlarged lacks of the content is added, and with 1 a stylization that changes nothing gives the
+    content back.
 
     Three steps: bicubic interpolation; the edges that `content` has and `small` has lost, as strong as they are in
     `stylized`; and strokes with an edge. The second is the residual of the fast guided filter (He and Sun 2015) put on
@@ -31,9 +32,9 @@ def enlarge(stylized: Tensor, small: Tensor, content: Tensor, kept: float = 0.0)
     third is Kuwahara's filter (1976), each of its four means weighted by the inverse square of its variance as in
     Papari et al. 2007, so that it is steady: it overshoots nowhere, so there is no halo.
     """
-    if kept:
+    if isinstance(kept, Tensor) or kept:
         lacking = content - enlarge(small, small, content)
-        return enlarge(stylized, small, content).add_(lacking, alpha=kept).clamp_(0, 1)
+        return enlarge(stylized, small, content).add_(lacking.mul_(kept)).clamp_(0, 1)
     size = content.shape[-2:]
     light = luminance(small)
     mean, painted = _mean(light), _mean(stylized)

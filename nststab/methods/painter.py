@@ -1,7 +1,7 @@
 """Frames in a loop, as NumPy arrays: the networks for cameras and other programs, and others' functions for ours."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from nststab.frames import Frame, Stylizer
 from nststab.methods.build import machine
 from nststab.methods.enlarge import enlarge
 from nststab.methods.feed_forward import Painting, paint
-from nststab.methods.regions import feathered
+from nststab.methods.regions import feathered, mixed, shares
 from nststab.methods.settings import MethodSettings, strength_curve
 from nststab.networks.rows import Look
 from nststab.settings import Precision
@@ -27,7 +27,7 @@ Picture = NDArray[np.uint8]
 """(H, W, 3), 0 to 255."""
 
 Mask = NDArray[np.uint8]
-"""(H, W), 255 where a frame is stylized, 0 where it stays as it is."""
+"""(H, W), 255 where a frame is stylized, or has the style of a region, 0 where not."""
 
 
 class Painter:
@@ -43,6 +43,7 @@ class Painter:
         weights: parts of the styles, where `style` names several, which may change from frame to frame, as may
         stroke: the size of the strokes, from 0.5 to 2, None for those of the painting at the size of the frame, and
         strength: from 0, the frame as it is, to 1. Networks of many styles (`light/...`) know these.
+        regions: the painters of regions by name, with weights, stroke and strength of their own.
 
     Args:
         style: as for `nststab.stylize`; it must have a network for `method`.
@@ -52,6 +53,10 @@ class Painter:
         precision: of its arithmetic; "auto" is the fastest that the device has.
         work_size: longest side at which it paints; larger frames are enlarged along their own edges. "full" is none.
         bgr: frames are BGR, as OpenCV has them, and come back so.
+        regions: styles by names of regions, whose masks come with the frames; `style` is that of what is left.
+
+            painter = nststab.Painter("light/mosaic", regions={"sky": "light/starry_night"})
+            out = painter(frame, regions={"sky": mask})
 
     Raises:
         NststabError: an unknown style, or one without such a network; a device or an engine that is not there.
@@ -70,6 +75,7 @@ class Painter:
         precision: Precision | Literal["auto"] = "auto",
         work_size: int | Literal["full"] = 640,
         bgr: bool = False,
+        regions: Mapping[str, str | Sequence[str]] | None = None,
     ) -> None:
         if method not in ("recurrent", "independent"):
             raise NststabError(f"expected the method recurrent or independent, got {method!r}")
@@ -87,6 +93,12 @@ class Painter:
             checkpoint, self._names = StyleBlend(chosen.sources, chosen.weights).whole(method)
             network = checkpoint.network
             self._rows = network.config.styles
+        self.regions: dict[str, Painter] = {}
+        for name, one in (regions or {}).items():
+            own = Painter(
+                one, method, stroke=stroke, strength=strength, device=device, engine=engine, precision=precision
+            )
+            self.regions[name] = own
         self._engine = make_engine(where.engine, network, where.device, where.precision)
         self._side = None if work_size == "full" else work_size
         self._order = -1 if bgr else 1
@@ -94,28 +106,54 @@ class Painter:
         self._shape: torch.Size | None = None
         self._thread: int | None = None
 
-    def __call__(self, frame: Picture, mask: Mask | None = None) -> Picture:
+    def __call__(self, frame: Picture, mask: Mask | None = None, regions: Mapping[str, Mask] | None = None) -> Picture:
         """The stylized frame, of the same size; where a `mask` of its own is black, the frame itself to the bit.
 
-        Gray is between, and the mask's edges are feathered.
+        Gray is between, and the masks' edges are feathered. Where those of `regions` overlap, the styles share; one
+        that is not named has no part in this frame, and forgets the one before.
 
         Raises:
-            NststabError: what is no uint8 (H, W, 3), or (H, W) of a mask; another size than the frame before, or
-                another thread.
+            NststabError: what is no uint8 (H, W, 3), or (H, W) of a mask; another size than the frame before, another
+                thread, or a region without a style.
         """
-        return paint_batch([self], [frame], [mask])[0]
+        if not regions:
+            return paint_batch([self], [frame], [mask])[0]
+        _require_picture(frame, "a frame")
+        for one in [*([] if mask is None else [mask]), *regions.values()]:
+            _require_mask(one, frame.shape[:2])
+        rgb = from_uint8(np.ascontiguousarray(frame[..., :: self._order]))
+        share = None if mask is None else from_uint8(mask[..., None])
+        parts = {name: from_uint8(one[..., None]) for name, one in regions.items()}
+        return np.ascontiguousarray(to_uint8(self.paint(rgb, share, parts))[..., :: self._order])
 
-    def paint(self, rgb: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The same of tensors: a frame (1, 3, H, W) and a mask (1, 1, H, W) of float32 in [0, 1], RGB, on the CPU.
+    def paint(self, rgb: Tensor, mask: Tensor | None = None, regions: Mapping[str, Tensor] | None = None) -> Tensor:
+        """The same of tensors: a frame (1, 3, H, W) and masks (1, 1, H, W) of float32 in [0, 1], RGB, on the CPU.
 
         Raises:
-            NststabError: another size than the frame before, or another thread.
+            NststabError: another size than the frame before, another thread, or a region without a style.
         """
-        return _painted([self], [rgb], [mask])[0]
+        if not regions:
+            return _painted([self], [rgb], [mask])[0]
+        for name in regions:
+            if name not in self.regions:
+                raise NststabError(f"there is no region {name!r}; there are {', '.join(self.regions) or 'none'}")
+        self._check(rgb.shape[-2:])
+        small, painters = self._reduced(rgb), [self, *(self.regions[name] for name in regions)]
+        drawn = [paint(one._engine, one._painting(small))[0] for one in painters]
+        for one, (_, state) in zip(painters, drawn, strict=True):
+            one._take(state, rgb.shape[-2:])
+        for name in self.regions.keys() - regions.keys():
+            self.regions[name].reset()
+        parts = shares(list(regions.values()), mask)
+        weak = torch.tensor([1 - one.strength for one in painters])[:, None, None]
+        kept = (parts * weak).sum(dim=1, keepdim=True) if bool(weak.any()) else 0.0
+        painted = mixed(torch.cat([picture for picture, _ in drawn]), parts)
+        return self._finished(painted, small, rgb, parts.sum(dim=1, keepdim=True), kept)
 
     def another(self) -> "Painter":
         """A painter of another stream by the same network, so without its memory, with this one's settings."""
         twin = copy(self)
+        twin.regions = {name: one.another() for name, one in self.regions.items()}
         twin.reset()
         return twin
 
@@ -147,6 +185,8 @@ class Painter:
     def reset(self) -> None:
         """Forgets the frame before: the next one begins a shot, may have another size and come from another thread."""
         self._previous = self._shape = self._thread = None
+        for one in self.regions.values():
+            one.reset()
 
     def _check(self, shape: torch.Size) -> None:
         if self._thread not in (None, threading.get_ident()):
@@ -162,13 +202,22 @@ class Painter:
         """The frame in the size at which it is painted."""
         return rgb if self._side is None or self._side >= max(rgb.shape[-2:]) else resize(rgb, self._side)
 
-    def _finished(self, painted: Tensor, small: Tensor, rgb: Tensor, mask: Tensor | None) -> Tensor:
-        """In the size of the frame `rgb`, which `small` was made of, and where the mask says so."""
+    def _painting(self, small: Tensor) -> Painting:
+        return Painting(small, self._previous, self._styles(max(small.shape[-2:])), self.strength)
+
+    def _take(self, state: Tensor | None, shape: torch.Size) -> None:
+        """The frame is painted: what the next one sees of it."""
+        self._previous, self._shape, self._thread = state, shape, threading.get_ident()
+
+    def _finished(
+        self, painted: Tensor, small: Tensor, rgb: Tensor, share: Tensor | None, kept: float | Tensor
+    ) -> Tensor:
+        """`share` of it in the size of `rgb`, which `small` was made of; `kept` is as for `enlarge`."""
         if painted is small:
             painted = rgb
         elif small is not rgb:
-            painted = enlarge(painted, small, rgb, 1 - self.strength)
-        return painted if mask is None else torch.lerp(rgb, painted, feathered(mask))
+            painted = enlarge(painted, small, rgb, kept)
+        return painted if share is None else torch.lerp(rgb, painted, share)
 
 
 def paint_batch(
@@ -217,16 +266,16 @@ def _painted(painters: Sequence[Painter], rgbs: Sequence[Tensor], masks: Sequenc
         if rgb.shape[-2:] != shape:
             raise NststabError(f"expected frames of one size, got {_size(shape)} and {_size(rgb.shape[-2:])}")
     small = [painter._reduced(rgb) for painter, rgb in zip(painters, rgbs, strict=True)]
-    paintings = [
-        Painting(one, painter._previous, painter._styles(max(one.shape[-2:])), painter.strength)
-        for painter, one in zip(painters, small, strict=True)
-    ]
+    paintings = [painter._painting(one) for painter, one in zip(painters, small, strict=True)]
     results = []
     for painter, rgb, mask, one, (painted, state) in zip(
         painters, rgbs, masks, small, paint(engine, *paintings), strict=True
     ):
-        painter._previous, painter._shape, painter._thread = state, shape, threading.get_ident()
-        results.append(painter._finished(painted, one, rgb, mask))
+        painter._take(state, shape)
+        for region in painter.regions.values():
+            region.reset()
+        share = None if mask is None else feathered(mask)
+        results.append(painter._finished(painted, one, rgb, share, 1 - painter.strength))
     return results
 
 

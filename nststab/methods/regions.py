@@ -58,10 +58,10 @@ class Blended:
         for results in zip(*painted, strict=True):
             first = results[0]
             pictures = torch.cat([result.rgb for result in results])  # (R, 3, h, w)
-            yield first.with_rgb(_mixed(pictures, first.mask))
+            yield first.with_rgb(mixed(pictures, first.mask))
 
 
-def _mixed(pictures: Tensor, mask: Tensor | None) -> Tensor:
+def mixed(pictures: Tensor, mask: Tensor | None) -> Tensor:
     """Pictures (R, 3, h, w) by their shares (1, R, H, W), or in equal parts."""
     if mask is None:
         return pictures.mean(dim=0, keepdim=True)
