@@ -3,21 +3,16 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import tee
-from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from nststab.errors import NststabError
 from nststab.frames import Frame, Stylizer
-from nststab.video.images import to_uint8
+from nststab.methods.faces import without_faces
 
 _FEATHER = 1 / 200  # of the longest side: radius of the soft edge of a mask
-_FACE_SIDE = 640  # longest side at which faces are looked for
-_FACE_PART = 1 / 16  # of the shorter side there: smaller ones are not found
-_HELD = 0.8  # of a face's mask that is left in the next frame where it is not found again
 
 
 def shares(regions: Sequence[Tensor], mask: Tensor | None = None, has_rest: bool = True) -> Tensor:
@@ -100,33 +95,3 @@ class Masked:
             return torch.ones_like(frame.rgb[:, :1])
         masks = [frame.mask[:, [place]] for place in range(frame.mask.shape[1])]
         return shares(masks[self.has_mask :], masks[0] if self.has_mask else None, self.has_rest)
-
-
-def without_faces(frames: Iterable[Frame]) -> Iterator[Frame]:
-    """Frames of one shot whose mask leaves out the faces that OpenCV's detector (Viola and Jones 2001) finds.
-
-    It finds faces that look into the camera, and those not in each frame: what it found fades from frame to frame.
-    """
-    try:
-        import cv2
-    except ImportError as error:
-        raise OSError(
-            "protect: faces are found by OpenCV, which does not load here; nststab doctor says why"
-        ) from error
-    detector = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_alt2.xml"))
-    faces: Tensor | None = None
-    for frame in frames:
-        height, width = frame.rgb.shape[-2:]
-        scale = min(1.0, _FACE_SIDE / max(height, width))
-        size = (max(1, round(height * scale)), max(1, round(width * scale)))
-        picture = F.interpolate(frame.rgb, size, mode="area") if scale < 1 else frame.rgb
-        least = max(20, round(_FACE_PART * min(size)))
-        gray = cv2.cvtColor(to_uint8(picture), cv2.COLOR_RGB2GRAY)
-        found = np.zeros(size, np.uint8)
-        for x, y, w, h in detector.detectMultiScale(gray, 1.1, 4, minSize=(least, least)):
-            centre, axes = (x + w // 2, y + h // 2), (round(0.55 * w), round(0.72 * h))
-            cv2.ellipse(found, centre, axes, 0, 0, 360, 255, -1)
-        seen = torch.from_numpy(found)[None, None] / 255
-        faces = seen if faces is None else torch.maximum(seen, _HELD * faces)
-        kept = 1 - F.interpolate(feathered(feathered(faces)), (height, width), mode="bilinear", align_corners=False)
-        yield replace(frame, mask=kept if frame.mask is None else frame.mask * kept)
