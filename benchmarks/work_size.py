@@ -1,7 +1,7 @@
-"""What enlarging a painted clip is worth: its frames as they are made, and by bicubic interpolation, to be scored.
+"""What enlarging a painted clip is worth: its frames small, by bicubic interpolation, and as they are made here.
 
 python benchmarks/work_size.py clip.mp4 OUT --style the_great_wave --work-size 427
-nststab score OUT/input OUT/enlarged OUT/bicubic
+nststab score OUT/input OUT/small OUT/bicubic OUT/enlarged
 """
 
 import argparse
@@ -34,17 +34,17 @@ def main() -> None:
     painter = build(
         "recurrent", chosen_style(given.style), longest_side=given.work_size, machine=machine("auto", "auto")
     )
-    plain: list[torch.Tensor] = []
+    small: list[torch.Tensor] = []
 
     def painted(frames: Iterable[Frame]) -> Iterator[Frame]:
         for frame in painter(frames):
-            plain.append(scaled(frame.rgb, clip.height, clip.width))
+            small.append(frame.rgb)
             yield frame
 
     frames = list(islice(clip.frames(), given.frames))
     for frame, made in zip(frames, Enlarged(painted, given.work_size)(frames), strict=True):
-        shown = {"input": frame.rgb, "bicubic": plain[-1], "enlarged": made.rgb}
-        for name, picture in shown.items():
+        shown = {"input": frame.rgb, "bicubic": scaled(small[-1], clip.height, clip.width), "enlarged": made.rgb}
+        for name, picture in {**shown, "small": small[-1]}.items():
             (given.output / name).mkdir(parents=True, exist_ok=True)
             write_picture(given.output / name / f"{frame.number:04d}.png", picture)
     top, left = clip.height // 4, clip.width // 3
