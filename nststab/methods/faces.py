@@ -58,7 +58,7 @@ def detector(size: tuple[int, int]) -> Callable[[Gray], Sequence[Box]]:
         ) from error
     cascade = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_alt2.xml"))
     least = max(20, round(_PART * min(size)))
-    return lambda gray: [tuple(box) for box in cascade.detectMultiScale(gray, 1.1, 4, minSize=(least, least))]
+    return lambda gray: [(x, y, w, h) for x, y, w, h in cascade.detectMultiScale(gray, 1.1, 4, minSize=(least, least))]
 
 
 @dataclass
@@ -141,8 +141,9 @@ def followed(before: Gray, after: Gray, box: Box) -> Box:
     points: Any = cv2.goodFeaturesToTrack(before, 60, 0.01, 3, mask=inner)
     if points is None:
         return box
-    there, found, _ = cv2.calcOpticalFlowPyrLK(before, after, points, np.empty(0, np.float32))
-    back, found_back, _ = cv2.calcOpticalFlowPyrLK(after, before, there, np.empty(0, np.float32))
+    follow: Any = cv2.calcOpticalFlowPyrLK
+    there, found, _ = follow(before, after, points, None)
+    back, found_back, _ = follow(after, before, there, None)
     good = (found & found_back).ravel().astype(bool) & (np.abs(back - points).reshape(-1, 2).max(axis=1) < 1)
     one, other = points.reshape(-1, 2)[good], there.reshape(-1, 2)[good]
     if len(one) < _POINTS:
