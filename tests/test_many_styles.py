@@ -24,6 +24,7 @@ from nststab.settings import at, curve
 from nststab.styles.shipped import find_style, light_network, light_styles
 from nststab.styles.source import chosen_style, style_source
 from nststab.tasks.settings import StylizeSettings
+from nststab.tasks.stylize import plan_stylize
 from nststab.video.images import from_uint8, read_picture, to_uint8, write_picture
 
 ROWS = ("wave@256", "wave@512", "scream@256", "scream@512", PHOTOGRAPH)
@@ -155,6 +156,27 @@ def test_strength_follows_a_curve_over_the_times_of_the_frames(frame: Tensor, fi
     assert 0 < float((grown[2] - frame).abs().mean()) < float((grown[3] - frame).abs().mean())
     with pytest.raises(NststabError, match="strength: a curve needs frames that have times"):
         stylized(file, [Frame(frame)], strength=curve("0:0,1:1"))
+
+
+def test_a_plan_of_a_curve_counts_two_runs_of_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    style = saved(tmp_path / "one.safetensors", recurrent=True, rows=("wave@512", PHOTOGRAPH))
+    (tmp_path / "clip").mkdir()
+    for number in range(2):
+        write_picture(tmp_path / f"clip/{number}.png", torch.rand(1, 3, 24, 30))
+    runs: list[int] = []
+    run = TorchEngine.__call__
+
+    def counted(self: TorchEngine, *given: Tensor | None) -> Tensor:
+        runs.append(1)
+        return run(self, *given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(TorchEngine, "__call__", counted)
+    counts = []
+    for strength in ([(0, 1)], [(0, 0), (1, 1)]):
+        runs.clear()
+        plan_stylize(tmp_path / "clip", f"{tmp_path}/out/", style=str(style), strength=strength, engine="torch", fps=25)
+        counts.append(len(runs))
+    assert counts[1] == 2 * counts[0] > 0
 
 
 def test_a_network_without_the_photograph_has_no_strength(tmp_path: Path) -> None:

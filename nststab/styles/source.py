@@ -184,7 +184,7 @@ def load_for(path: Path, text: str, method: str) -> Checkpoint:
     checkpoint = load_checkpoint(path)
     if checkpoint.network.config.recurrent != (method == "recurrent"):
         kind = "recurrent" if checkpoint.network.config.recurrent else "independent"
-        raise SettingError(f"{text} is a network for the method {kind}, not {method}")
+        raise SettingError(f"{text} is a network for the method {kind}, not {method}; choose the method {kind}")
     return checkpoint
 
 

@@ -17,7 +17,8 @@ from nststab.frames import Frame, as_frames
 from nststab.methods.build import Machine, build, frame_settings, later_iterations
 from nststab.methods.deflicker import Deflicker
 from nststab.methods.enlarge import enlarge
-from nststab.methods.settings import FEED_FORWARD, DeflickerSettings, MethodSettings
+from nststab.methods.settings import FEED_FORWARD, FULL_STRENGTH, DeflickerSettings, MethodSettings
+from nststab.settings import Curve
 from nststab.shots import split_shots
 from nststab.styles.source import Style
 from nststab.tasks.plan import Seconds, Step, Work, added, noise, sized_like
@@ -34,6 +35,7 @@ _ENCODED = {".mp4": 275, ".mkv": 275, ".webm": 230, ".gif": 230}  # a pixel: wha
 _STEADIED = 750  # bytes a pixel that `Deflicker` comes to keep after its first frames, measured
 _MOVED, _LEAST_MOVED, _MEGAPIXEL = 16, 4, 1_000_000  # frames of the clip that are read and written, of that size
 _LOOKAHEAD = 50  # frames after which an encoder holds all that
+_MOST_WORK: Curve = ((0.0, 0.5),)  # a strength between 0 and 1, where the network runs twice
 
 
 def clip_work(
@@ -96,7 +98,7 @@ def clip_work(
         bound=where.memory,
         device=where.device,
         working=working,
-        outer=_enlarging_step(len(methods)) if side < longest else None,
+        outer=_enlarging_step(len(methods), settings.strength != FULL_STRENGTH) if side < longest else None,
     )
 
 
@@ -154,6 +156,8 @@ def frame_seconds(
     """Of a whole frame, without its flow: two frames of a network, or as many iterations as the settings allow."""
     longest = max(width, height)
     if method in FEED_FORWARD:
+        if len(settings.strength) > 1:  # over time, which noise has not
+            settings = replace(settings, strength=_MOST_WORK)
         network = build(method, style, settings, longest_side=longest, machine=where)
         marks = [time.monotonic()]
         marks += [time.monotonic() for _ in network(as_frames(noise(width, height, 1 + _REPEATED)))]
@@ -214,14 +218,14 @@ def _deflicker_step(clips: int) -> Step:
     return steadied
 
 
-def _enlarging_step(clips: int) -> Step:
-    """A frame of so many clips from a quarter of its sides to the whole."""
+def _enlarging_step(clips: int, is_weakened: bool) -> Step:
+    """A frame of so many clips from a quarter of its sides to the whole, at full strength or less."""
 
     def enlarged(width: int, height: int) -> Seconds:
         (content,) = noise(width, height)
         started = time.monotonic()
         small = resize(content, max(1, max(width, height) // 4))
-        enlarge(small, small, content)
+        enlarge(small, small, content, 0.5 if is_weakened else 0.0)
         return Seconds.of([clips * (time.monotonic() - started)])
 
     return enlarged
