@@ -14,8 +14,9 @@ from torch import Tensor
 from nststab.cli import group
 from nststab.errors import NststabError, SettingError
 from nststab.measure.settings import ScoreSettings
-from nststab.tasks.score_sequences import SequenceScores, holds_sequences, score_sequences
+from nststab.tasks.score_sequences import SequenceScores, score_sequences
 from nststab.video.images import write_picture
+from nststab.video.sequences import sequence_clip, sequences
 from tests.conftest import tiny_state_dict
 
 NAMES = ("bear", "camel", "dog")
@@ -90,9 +91,22 @@ def test_a_sequence_that_one_folder_lacks_is_named(davis: Path) -> None:
         score_sequences(davis / "davis", ["mine"], html="a.html")
 
 
-def test_the_command_takes_folders_of_sequences(davis: Path) -> None:
-    assert holds_sequences(davis / "davis")
-    assert not holds_sequences("davis/bear")
+def test_a_sequence_is_a_folder_of_pictures_or_a_video_by_its_name(davis: Path) -> None:
+    assert sequences(davis / "davis") == list(NAMES)
+    assert sequences(davis / "davis/bear") == sequences(davis / "nowhere") == []
+    for name in ("dog.json", "fox.mp4", "cat.avi", "cat.mkv", ".hidden.mp4"):
+        (davis / "mine" / name).touch()
+    (davis / "mine/dog.unfinished").mkdir()
+    assert sequences(davis / "mine") == ["bear", "camel", "cat", "dog", "fox"]
+    assert sequence_clip(davis / "mine", "dog") == davis / "mine/dog"
+    assert sequence_clip(davis / "mine", "fox") == davis / "mine/fox.mp4"
+    assert sequence_clip(davis / "mine", "cow") is None
+    with pytest.raises(NststabError, match=r"expected one clip of the sequence cat, got .*cat\.avi and .*cat\.mkv"):
+        sequence_clip(davis / "mine", "cat")
+
+
+@pytest.mark.usefixtures("davis")
+def test_the_command_takes_folders_of_sequences() -> None:
     line = "score davis mine theirs --gaps 1 --vgg-weights vgg.safetensors --json out.json --csv out.csv --latex t.tex"
     result = CliRunner().invoke(group, line.split())
     assert result.exit_code == 0, result.stderr

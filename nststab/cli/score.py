@@ -146,7 +146,8 @@ def command(original: Path, stylized: tuple[Path, ...], json_file: str | None, *
     from nststab.methods.plugin import load_callable
     from nststab.storage.durable import write_durably
     from nststab.tasks.score import draw, score
-    from nststab.tasks.score_sequences import holds_sequences, score_sequences
+    from nststab.tasks.score_sequences import score_sequences
+    from nststab.video.sequences import sequences
 
     def show(scores: "Scores | SequenceScores") -> None:
         click.echo(scores.table(), err=json_file == STANDARD)
@@ -172,7 +173,7 @@ def command(original: Path, stylized: tuple[Path, ...], json_file: str | None, *
         "progress": console_listener(),
     }
     scores: Scores | SequenceScores
-    if holds_sequences(original):
+    if sequences(original):
         scores = score_sequences(original, stylized, **passed)
         show(scores)
     else:

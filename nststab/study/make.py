@@ -23,7 +23,8 @@ from nststab.study.design import FILE, MEDIA, Scene, Study, make_sheets, make_tr
 from nststab.study.settings import QUESTIONS, StudySettings
 from nststab.styles.source import style_name, style_source
 from nststab.video.clip import Clip, open_clip
-from nststab.video.images import STILL_SUFFIXES, read_picture, resize
+from nststab.video.images import read_picture, resize
+from nststab.video.sequences import sequence_clip, sequences
 from nststab.video.timing import Timed
 
 log = logging.getLogger(__name__)
@@ -122,37 +123,24 @@ def _style(text: str) -> dict[str, Any]:
 
 
 def _sequences(input: Path, clips: Mapping[str, str | Path], styles: Sequence[str]) -> Iterator[_Sequence]:
-    several = _is_folder_of_sequences(input)
+    inputs = {name: _clip_of(name, input) for name in sequences(input)}
+    several = bool(inputs)
     if len(styles) > 1 and (unstyled := [str(path) for path in clips.values() if "{style}" not in str(path)]):
         raise SettingError(f"clips: of several styles, expected {{style}} in each path, got {', '.join(unstyled)}")
-    inputs = {_stem(path): path for path in _children(input)} if several else {_stem(input): input}
+    if not several:
+        inputs = {input.name if input.is_dir() else input.stem: input}
     for style, name in enumerate(styles) if styles else [(None, "")]:
         paths = {clip: Path(str(path).replace("{style}", name)) for clip, path in clips.items()}
         for sequence, path in inputs.items():
-            found = {clip: _child(folder, sequence) if several else folder for clip, folder in paths.items()}
+            found = {clip: _clip_of(sequence, folder) if several else folder for clip, folder in paths.items()}
             yield _Sequence(sequence, style, path, found)
 
 
-def _is_folder_of_sequences(path: Path) -> bool:
-    children = _children(path) if path.is_dir() else []
-    return bool(children) and not any(child.suffix.lower() in STILL_SUFFIXES for child in children)
-
-
-def _children(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-
-
-def _stem(path: Path) -> str:
-    return path.name if path.is_dir() else path.stem
-
-
-def _child(folder: Path, sequence: str) -> Path:
-    if not folder.is_dir():
-        raise NststabError(f"{folder}: expected a folder of sequences, as the input is")
-    found = [path for path in _children(folder) if _stem(path) == sequence]
-    if len(found) != 1:
-        raise NststabError(f"{folder}: expected one clip of the sequence {sequence}, got {len(found)}")
-    return found[0]
+def _clip_of(sequence: str, folder: Path) -> Path:
+    clip = sequence_clip(folder, sequence)
+    if clip is None:
+        raise NststabError(f"{folder}: expected one clip of the sequence {sequence}, got none")
+    return clip
 
 
 def _flickering(sequences: Sequence[_Sequence], seed: int) -> dict[int, str]:

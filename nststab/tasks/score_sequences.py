@@ -19,7 +19,7 @@ from nststab.report.html import clip_names
 from nststab.storage.durable import write_durably
 from nststab.storage.tables import Json, Row, Table, csv_text
 from nststab.tasks.score import score
-from nststab.video.picture_files import is_picture
+from nststab.video.sequences import sequence_clip, sequences
 
 log = logging.getLogger(__name__)
 
@@ -115,14 +115,6 @@ class SequenceScores:
         write_durably(Path(file), self.json_text().encode())
 
 
-def holds_sequences(folder: str | Path) -> bool:
-    """Whether a folder holds no pictures itself, but folders of pictures."""
-    path = Path(folder)
-    if not path.is_dir() or any(map(is_picture, path.iterdir())):
-        return False
-    return any(_is_sequence(one) for one in path.iterdir())
-
-
 def score_sequences(
     originals: str | Path,
     stylized: Sequence[str | Path],
@@ -133,8 +125,8 @@ def score_sequences(
 ) -> SequenceScores:
     """Scores folders of sequences, such as DAVIS/JPEGImages/480p, results/mine and results/theirs.
 
-    Each of `stylized` holds for a sequence a folder, or a video or other clip, of its name. Those sequences are scored
-    that the first holds; `masks` and `flow` hold one folder for each.
+    `originals` and each of `stylized` hold for a sequence a folder of pictures, or a video, of its name. Those
+    sequences are scored that the first of `stylized` holds; `masks` and `flow` hold one folder for each.
 
     Args:
         options: of `score`, but for `html`.
@@ -146,10 +138,10 @@ def score_sequences(
         raise SettingError("html: a report is of one clip, not of folders of sequences")
     settings = ScoreSettings.of(options.pop("settings", None))
     folders, source = [Path(folder) for folder in stylized], Path(originals)
-    names = sorted(path.name for path in source.iterdir() if _is_sequence(path))
+    names = sequences(source)
     if not names or not folders:
-        raise NststabError(f"{source}: expected folders of pictures, and a folder of clips to score")
-    found = [{name: clip for name in names if (clip := _clip(folder, name)) is not None} for folder in folders]
+        raise NststabError(f"{source}: expected folders of pictures or videos, and a folder of clips to score")
+    found = [{name: clip for name in names if (clip := sequence_clip(folder, name))} for folder in folders]
     for folder, clips in zip(folders, found, strict=True):
         if missing := [name for name in found[0] if name not in clips] or [n for n in clips if n not in found[0]]:
             raise NststabError(f"{folder}: expected the same sequences as in {folders[0]}, {missing[0]} differs")
@@ -161,7 +153,7 @@ def score_sequences(
     for name in found[0]:
         log.info(f"sequence {name}")
         scores = score(
-            source / name,
+            sequence_clip(source, name) or source,
             [clips[name] for clips in found],
             masks=None if masks is None else Path(masks) / name,
             flow=None if flow is None else Path(flow) / name,
@@ -171,20 +163,6 @@ def score_sequences(
         named = zip(scores.clips, clip_names(folders), strict=True)
         scored[name] = replace(scores, clips=tuple(replace(clip, name=own) for clip, own in named))
     return SequenceScores(scored)
-
-
-def _is_sequence(path: Path) -> bool:
-    return path.is_dir() and any(map(is_picture, path.iterdir()))
-
-
-def _clip(folder: Path, name: str) -> Path | None:
-    """The clip of a sequence: the folder of its name, or the one file of that stem that is no record of it."""
-    if (folder / name).is_dir():
-        return folder / name
-    files = [path for path in sorted(folder.glob(f"{name}.*")) if path.suffix.lower() not in (".json", ".txt", ".csv")]
-    if len(files) > 1:
-        raise NststabError(f"{folder}: expected one clip of the sequence {name}, got {' and '.join(map(str, files))}")
-    return files[0] if files else None
 
 
 def _mean(scores: Sequence[ClipScore]) -> ClipScore:
