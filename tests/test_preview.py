@@ -11,6 +11,7 @@ from nststab.cli import group
 from nststab.errors import SettingError
 from nststab.methods.settings import OptimizationSettings
 from nststab.tasks import preview as task
+from nststab.tasks.settings import StylizeSettings
 from nststab.video.images import read_opaque, write_picture
 
 
@@ -57,6 +58,16 @@ def test_the_middle_of_a_clip_is_shown_and_a_picture_has_one_frame(clip: Path, t
     assert torch.equal(made.rgb, read_opaque(clip / "1.png"))
     with pytest.raises(SettingError, match=r"at: .*0.png is a picture, which has one frame"):
         nststab.preview(clip / "0.png", tmp_path / "one.png", styles=["mosaic"], at=1)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [StylizeSettings(work_size=32), StylizeSettings(mask_styles=("mosaic=a.png",)), StylizeSettings(memory=2**30)],
+)
+def test_a_setting_without_an_effect_is_refused(clip: Path, tmp_path: Path, settings: StylizeSettings) -> None:
+    (name,) = (one.name for one in settings.given())
+    with pytest.raises(SettingError, match=f"{name} has no effect on preview"):
+        nststab.preview(clip, tmp_path / "sheet.png", styles=["mosaic"], settings=settings)
 
 
 @pytest.mark.parametrize(

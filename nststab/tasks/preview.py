@@ -32,6 +32,10 @@ _TIMES = 3  # that a network sees the frame: its first result is drawn without a
 _STAND_IN = OptimizationSettings(iterations=(30,), scales=2, coarse_iterations=60)  # of a painting without a network
 _MOMENT = Fraction(1, 1000)  # in which no second frame begins: so it is the frame that is shown then
 _SHEET = 960  # longest side of a panel on the sheet
+_READ = (  # the settings, and groups of them, that have an effect
+    *("size", "start", "duration", "fps", "preserve_color", "protect", "stroke"),
+    *("loss", "device", "precision", "engine"),
+)
 
 WorkSize = int | Literal["full"]
 
@@ -117,11 +121,14 @@ def preview(
         at: seconds; by default the middle of the clip, where its length is known, else its beginning.
         work_sizes, strengths: see `StylizeSettings`; of each pair there is a panel.
         html: a page with a wipe to write.
-        settings: all else of `stylize`.
+        settings: of `stylize`; those that say something of several frames, or of what the arguments say, are refused.
 
-    Raises SettingError for a style, a size or an output that cannot be, NststabError and OSError as `stylize` does.
+    Raises SettingError for a style, a setting or an output that cannot be, NststabError and OSError as `stylize` does.
     """
     settings = StylizeSettings.of(settings)
+    for one in settings.given():
+        if one.name.partition(".")[0] not in _READ:
+            raise SettingError(f"{one.name} has no effect on preview")
     if output is None and html is None:
         raise SettingError("output: expected a picture for the sheet, or html")
     _check_outputs(output, html, Path(source), overwrite)
