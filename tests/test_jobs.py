@@ -137,6 +137,14 @@ def test_differences_name_what_is_nested_and_what_is_gone() -> None:
     assert differences(now, now) == ""
 
 
+def test_what_an_older_job_lacks_counts_as_its_default(folder: Path) -> None:
+    now = {**IDENTITY, "tv_weight": 0.5}
+    with pytest.raises(OtherSettings, match=r"tv_weight was 0, is 0\.5"):
+        open_job(folder, now, defaults={"tv_weight": 0.0})
+    with open_job(folder, now, defaults={"tv_weight": 0.5}) as job:
+        assert (job.resumed, job.frames) == (True, 3)
+
+
 def test_a_damaged_identity_is_other_work(folder: Path) -> None:
     (folder / "job.json").write_bytes(b"{")
     with pytest.raises(OtherSettings, match=r"other settings: job.json is damaged$"):

@@ -21,6 +21,7 @@ from nststab.losses import LossSettings, style_target, temporal_loss
 from nststab.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from nststab.networks.rows import PHOTOGRAPH
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork, make_recurrent
+from nststab.storage.jobs import OtherSettings
 from nststab.styles import shipped
 from nststab.tasks import train_network
 from nststab.train.loop import SKIPPED_IN_A_ROW, TrainingDiverged, TrainingStopped
@@ -304,15 +305,40 @@ def test_crops_grow_and_rates_fall_at_the_end() -> None:
 
 
 PROCESSES = """
-import sys, torch
+import sys, time, torch
 from pathlib import Path
 import torch.distributed as distributed
 from nststab.datasets.folders import PhotoFolder
-from tests.test_train_network import fitted_with_terms
+from nststab.styles import shipped
+from nststab.tasks import train_network as task
+from tests.test_train_network import fitted_with_terms, trained
 rank, folder = int(sys.argv[1]), Path(sys.argv[2])
 distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
 torch.save(fitted_with_terms(PhotoFolder(folder / "photos"), folder / "two"), folder / f"{rank}.pt")
+shipped._PACKAGE = folder / "package"
+opened = task.open_job
+task.open_job = lambda *arguments: (time.sleep(1), opened(*arguments))[1]
+trained("b.png", folder, restart=True)
 """
+
+
+@pytest.fixture
+def shelf(photos: PhotoFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with photographs, two paintings and a perceptual network of a few channels."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "package/weights").mkdir(parents=True)
+    save_file(tiny_state_dict(), tmp_path / "package/weights/vgg16-conv4_3.safetensors")
+    monkeypatch.setattr(shipped, "_PACKAGE", tmp_path / "package")
+    for name in ("b", "a"):
+        write_picture(Path(f"{name}.png"), torch.rand(1, 3, 40, 40))
+    assert len(photos) == 4
+    return tmp_path
+
+
+def trained(style: str, folder: Path, **options: Any) -> train_network.TrainedMany:
+    settings = replace(SETTINGS, pictures=4, strokes=(32,), width=8, blocks=1)
+    files: dict[str, Any] = {"photos": folder / "photos", "output": folder / "net.safetensors"}
+    return train_network.train_network([folder / style], settings=settings, device="cpu", **files, **options)
 
 
 def fitted_with_terms(photos: PhotoFolder, folder: Path) -> tuple[list[Any], dict[str, Tensor]]:
@@ -330,15 +356,18 @@ def fitted_with_terms(photos: PhotoFolder, folder: Path) -> tuple[list[Any], dic
         return found, fitted(photos, folder)[0].network.state_dict()
 
 
-def test_two_processes_take_the_steps_of_one(photos: PhotoFolder, tmp_path: Path) -> None:
-    terms, _ = fitted_with_terms(photos, tmp_path / "one")
+def test_two_processes_take_the_steps_of_one(photos: PhotoFolder, shelf: Path) -> None:
+    """Then they begin afresh where another run was stopped, whose state none of them may go on from."""
+    terms, _ = fitted_with_terms(photos, shelf / "one")
+    with pytest.raises(TrainingStopped):
+        trained("a.png", shelf, stop=lambda: True)
     running = [
-        subprocess.Popen([sys.executable, "-c", PROCESSES, str(rank), str(tmp_path)], stderr=subprocess.PIPE, text=True)
+        subprocess.Popen([sys.executable, "-c", PROCESSES, str(rank), str(shelf)], stderr=subprocess.PIPE, text=True)
         for rank in range(2)
     ]
     for process in running:
         assert process.wait(300) == 0, process.communicate()[1]
-    (first, weights), (second, others) = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    (first, weights), (second, others) = (torch.load(shelf / f"{rank}.pt", weights_only=True) for rank in range(2))
     assert first == second
     assert all(torch.equal(value, others[name]) for name, value in weights.items())
     assert len(terms) == len(first) == SETTINGS.pictures // SETTINGS.batch
@@ -358,14 +387,24 @@ def test_the_names_of_its_weights_stay() -> None:
     assert network().state_dict()["decoder.0.normalization.scale"].shape == (4, 4)
 
 
-@pytest.mark.usefixtures("photos")
-def test_the_command_trains_and_writes_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "package/weights").mkdir(parents=True)
-    save_file(tiny_state_dict(), tmp_path / "package/weights/vgg16-conv4_3.safetensors")
-    monkeypatch.setattr(shipped, "_PACKAGE", tmp_path / "package")
-    for name in ("b", "a"):
-        write_picture(Path(f"{name}.png"), torch.rand(1, 3, 40, 40))
+def test_a_run_of_an_older_version_goes_on_and_one_from_another_start_does_not(shelf: Path) -> None:
+    """The older version did not have `length`, nor did it note what a run began with."""
+    trained("a.png", shelf)
+    (shelf / "net.safetensors").rename(shelf / "start.safetensors")
+    with pytest.raises(TrainingStopped):
+        trained("a.png", shelf, stop=lambda: True, start_from="start.safetensors")
+    with pytest.raises(OtherSettings, match=r"start_from was start.safetensors \(\w+\), is not given"):
+        trained("a.png", shelf)
+    job = shelf / "net.safetensors.unfinished/job.json"
+    identity = json.loads(job.read_text())
+    del identity["settings"]["length"], identity["start_from"]
+    job.write_text(json.dumps(identity))
+    made = trained("a.png", shelf, start_from="start.safetensors")
+    assert load_checkpoint(made.output).training["steps"] == 2
+
+
+@pytest.mark.usefixtures("shelf")
+def test_the_command_trains_and_writes_one_file() -> None:
     small = "--photos photos --crops 32 --strokes 32,48 --set width=8 --set blocks=1 --precision float32"
 
     def run(arguments: str) -> str:
@@ -376,8 +415,8 @@ def test_the_command_trains_and_writes_one_file(tmp_path: Path, monkeypatch: pyt
     said = run(f"b.png a.png {small} --pictures 8 -o net.safetensors")
     assert said.splitlines()[-1].startswith("net.safetensors: 2 styles, trained on 8 pictures, validation content ")
     made: Checkpoint = load_checkpoint(Path("net.safetensors"))
-    trained, record = made.network, made.training
-    assert trained.config.styles == ("a@32", "a@48", "b@32", "b@48", PHOTOGRAPH)
+    first, record = made.network, made.training
+    assert first.config.styles == ("a@32", "a@48", "b@32", "b@48", PHOTOGRAPH)
     assert (record["pictures"], record["settings"]["batch"], record["photos"]) == (8, 4, 2)
     assert not list(Path().glob("*.unfinished"))
     run(
@@ -385,9 +424,9 @@ def test_the_command_trains_and_writes_one_file(tmp_path: Path, monkeypatch: pyt
     )
     further = load_checkpoint(Path("further.safetensors")).network
     name = "blocks.0.first.convolution.weight"
-    torch.testing.assert_close(further.state_dict()[name], trained.state_dict()[name], atol=1e-3, rtol=0)
+    torch.testing.assert_close(further.state_dict()[name], first.state_dict()[name], atol=1e-3, rtol=0)
     run(f"a.png b.png {small} --batch 2 --pictures 2 --length 2 --start-from net.safetensors -o recurrent.safetensors")
-    assert load_checkpoint(Path("recurrent.safetensors")).network.config == replace(trained.config, recurrent=True)
+    assert load_checkpoint(Path("recurrent.safetensors")).network.config == replace(first.config, recurrent=True)
     refused = cli(f"train network a.png {small} --style-weights 1,2 -o x.safetensors")
     assert (refused.exit_code, len(refused.stderr.splitlines())) == (2, 1)
     assert "expected one for each style, got 2 for 1 styles" in refused.stderr

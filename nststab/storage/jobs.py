@@ -133,24 +133,27 @@ def overwrites(output: Path) -> bool:
     return (unfinished(output) / _OVERWRITES).exists() and (unfinished(output) / _IDENTITY).exists()
 
 
-def open_job(folder: Path, identity: Mapping[str, Any], restart: bool = False) -> Job:
+def open_job(
+    folder: Path, identity: Mapping[str, Any], restart: bool = False, defaults: Mapping[str, Any] | None = None
+) -> Job:
     """Begin a job in `folder`, or go on with the one that has this `identity`: JSON values, all that the result is of.
 
-    With `restart` an unfinished job of another identity is removed, and one of the same goes on.
+    With `restart` an unfinished job of another identity is removed, and one of the same goes on. `defaults` counts for
+    what the unfinished job lacks, as settings that an older version did not have.
 
     Raises:
         OtherSettings: the unfinished job has another identity. ValueError: another process is at work on it, or the
             folder is none of ours. OSError: it cannot be made.
     """
-    wanted = json.loads(json.dumps(identity))
+    wanted, usual = json.loads(json.dumps([identity, defaults or {}]))
     folder.mkdir(exist_ok=True)
     lock = _lock(folder)
     try:
         stored = _identity(folder)
-        if stored is not None and stored != wanted and not restart:
-            what = differences(stored, wanted) if isinstance(stored, dict) else f"{_IDENTITY} is damaged"
+        what = differences(stored, wanted, usual) if isinstance(stored, dict) else f"{_IDENTITY} is damaged"
+        if stored is not None and what and not restart:
             raise OtherSettings(f"{folder} holds unfinished work of other settings: {what}")
-        resumed = stored == wanted
+        resumed = not what
         if not resumed:
             _clear(folder)
             write_durably(folder / _IDENTITY, json.dumps(wanted, indent=1).encode())
@@ -233,11 +236,11 @@ def identity_of(settings: Settings, **others: Any) -> dict[str, Any]:
     given = {one.name for one in settings.given()}
     said = settings.identity()
     for name in said:
-        said[name] = _by_content(settings.value(name), said[name]) if name in given else None
+        said[name] = by_content(settings.value(name), said[name]) if name in given else None
     return {**others, **said, "nststab": nststab.__version__}
 
 
-def _by_content(value: Any, said: Any) -> Any:
+def by_content(value: Any, said: Any) -> Any:
     """`said`, or the name and content of the file that it names: by itself or, of a style, after `style:`."""
     prefix, text = ("style:", str(value)[6:]) if str(value).startswith("style:") else ("", str(value))
     path = Path(text)
@@ -292,11 +295,15 @@ def _clear(folder: Path, but: str | None = None) -> None:
             path.unlink()
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """The settings that differ between two identities, with both values, in one line."""
-    old, new = dict(_flat(before)), dict(_flat(now))
-    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-    return ", ".join(f"{name} was {_said(old.get(name))}, is {_said(new.get(name))}" for name in names)
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], usual: Mapping[str, Any] | None = None) -> str:
+    """The settings that differ between two identities, with both values, in one line; `usual` counts where one lacks.
+
+    Empty where they are the same.
+    """
+    default, old, new = (dict(_flat(one)) for one in (usual or {}, before, now))
+    pairs = {name: [one.get(name, default.get(name)) for one in (old, new)] for name in (*old, *new)}
+    differ = {name: map(_said, pair) for name, pair in pairs.items() if pair[0] != pair[1]}
+    return ", ".join("{} was {}, is {}".format(name, *pair) for name, pair in differ.items())
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -20,12 +20,12 @@ from nststab.networks.perceptual import perceptual_network
 from nststab.networks.rows import PHOTOGRAPH, row_name, with_rows
 from nststab.networks.transformation import MARGIN, NetworkConfig, TransformationNetwork, make_recurrent
 from nststab.settings import LossSettings
-from nststab.storage.jobs import content_hash, open_job, unfinished
+from nststab.storage.jobs import by_content, content_hash, open_job, unfinished
 from nststab.styles.shipped import LIGHT, light_network
 from nststab.styles.source import picture_target, style_name, style_source
 from nststab.tasks.train import checked_output, never
 from nststab.train.loop import PHOTOS, STATE
-from nststab.train.network import NetworkLoss, NetworkTrainer, fit_network, place
+from nststab.train.network import NetworkLoss, NetworkTrainer, fit_network, place, wait_for_all
 from nststab.train.settings import NetworkSettings
 from nststab.train.training import named, training_machine, training_photos
 from nststab.vgg import PerceptualNetwork
@@ -104,7 +104,9 @@ def train_network(
         "styles": [f"{style_name(text)} ({content_hash(_picture(text))})" for text, _ in order],
         "perceptual": vgg.fingerprint,
         "settings": settings.identity(),
+        "start_from": None if start_from is None else by_content(start_from, str(start_from)),
     }
+    usual = {"settings": NetworkSettings().identity(), "start_from": identity["start_from"]}
     record = {"styles": list(names), "photos": len(seen), "perceptual": vgg.fingerprint, "version": nststab.__version__}
 
     def fitted(state: Path) -> dict[str, float]:
@@ -116,11 +118,14 @@ def train_network(
         network.load_state_dict(trainer.average)
         return losses
 
+    wait_for_all()  # each has read which photographs a run that is resumed was on
     if place()[0]:  # the first process keeps the work and writes
+        wait_for_all()  # it has removed what another run left
         return TrainedMany(network, fitted(unfinished(output) / STATE), output)
-    with open_job(unfinished(output), identity, restart) as job:
+    with open_job(unfinished(output), identity, restart, usual) as job:
         try:
             seen.keep_list(job.folder / PHOTOS)
+            wait_for_all()
             losses = fitted(job.folder / STATE)
             save_checkpoint(output, Checkpoint(network, {}, _recorded(record, trainer, losses)))
         except BaseException:

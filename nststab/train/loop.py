@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from nststab.datasets.folders import PhotoFolder
+from nststab.datasets.synthetic import SyntheticSettings
 from nststab.engines.torch_engine import autocast
 from nststab.errors import NststabError
-from nststab.losses import StyleTarget
+from nststab.losses import LossSettings, StyleTarget
 from nststab.networks.transformation import TransformationNetwork
 from nststab.storage.durable import write_durably
 from nststab.storage.jobs import Job
@@ -139,6 +140,15 @@ def training_identity(
         "style_content": _digest(target.values()),
         "start_network": _digest(network.state_dict().values()),
         "photo_files": _names(photos),
+    }
+
+
+def usual_identity(settings: type[TrainingSettings]) -> dict[str, Any]:
+    """The parts of an identity that are settings, with their defaults: what a run counts by that was begun without."""
+    return {
+        "settings": settings().identity(),
+        "loss": asdict(LossSettings()),
+        "synthetic": asdict(SyntheticSettings()),
     }
 
 

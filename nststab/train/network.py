@@ -442,6 +442,12 @@ def place() -> tuple[int, int]:
     return distributed.get_rank(), distributed.get_world_size()
 
 
+def wait_for_all() -> None:
+    """Goes on when every process of torchrun has come here."""
+    if place()[1] > 1:
+        distributed.barrier()
+
+
 def _mean_of_processes(value: Tensor) -> None:
     if place()[1] > 1:
         distributed.all_reduce(value)

@@ -228,8 +228,8 @@ class StyleTraining:
         if isinstance(stage, ImageSettings):
             told = {"style": self.name, "style_size": stage.style_size, "start_from": self.start.name}
             return self.training.image(stage, told)
-        # without its validation, of which another number of threads may change the last digit
-        began = {key: value for key, value in before[-1].record.items() if key != "validation"}
+        # without its validation, of which another number of threads may change the last digit, and its version
+        began = {key: value for key, value in before[-1].record.items() if key not in ("validation", "version")}
         return self.training.video(stage, None, {"style": self.name, "from": began})
 
     def _begun(self, stage: TrainingSettings, network: TransformationNetwork) -> TransformationNetwork:

@@ -20,7 +20,7 @@ from nststab.networks.transformation import TransformationNetwork
 from nststab.report.sheet import contact_sheet
 from nststab.storage.durable import write_durably
 from nststab.storage.jobs import open_job, unfinished
-from nststab.train.loop import PHOTOS, STATE, Stage, TrainingStopped, Validation, fit, training_identity
+from nststab.train.loop import PHOTOS, STATE, Stage, TrainingStopped, Validation, fit, training_identity, usual_identity
 from nststab.train.settings import ImageSettings, Precision, TrainingSettings, VideoSettings
 from nststab.train.stages import ImageStage, VideoData, VideoStage
 from nststab.vgg import PerceptualNetwork
@@ -111,7 +111,9 @@ class Training:
         settings = work.settings
         identity = training_identity(work.record, network, self.target, self.vgg, self.photos)
         identity["settings"] = settings.identity()
-        with open_job(unfinished(output), identity, restart) as job:
+        usual = usual_identity(type(settings)) | {"from": usual_identity(ImageSettings)}
+        usual["network"] = asdict(type(network.config)())
+        with open_job(unfinished(output), identity, restart, usual) as job:
             state = job.folder / STATE
             try:
                 self.photos.keep_list(job.folder / PHOTOS)
