@@ -29,9 +29,10 @@ from nststab.cli import group
 from nststab.cli.evaluate import EXPERIMENTS
 from nststab.flow.files import write_flo
 from nststab.losses import LossSettings
+from nststab.methods.settings import OptimizationSettings
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
-from nststab.tasks import plan, train_network
+from nststab.tasks import plan, preview, train_network
 from nststab.tasks.plan import Measured, Seconds
 from nststab.video.images import PICTURE_SUFFIXES, to_uint8, write_picture
 
@@ -145,8 +146,9 @@ def save_network(path: Path, recurrent: bool) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder in which nothing is measured for a plan, and experiments end where they begin."""
+    """A folder in which nothing is measured for a plan, and optimisations and experiments end where they begin."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(preview, "_STAND_IN", OptimizationSettings(iterations=(1,)))
     monkeypatch.setattr(
         plan, "measured", lambda _step, width, height, **_: Measured(Seconds(1, 1), 0, 0, width, height)
     )

@@ -11,14 +11,17 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from matplotlib.figure import Figure
+from safetensors.torch import save_file
 from torch import Tensor
 
 from nststab.cli import group
 from nststab.experiments.long_runs import draw, foreign, measure, noisy, parts, passing, row, slope_errors, table
 from nststab.experiments.settings import DriftSettings
+from nststab.losses import LossSettings, style_target
 from nststab.metrics import DriftSlopes, drift_slopes
+from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
-from tests.conftest import on_pictures, save_networks
+from tests.conftest import on_pictures, save_networks, tiny_state_dict
 
 SHORT = DriftSettings(frames=80, noise=0.01, limit=5)
 
@@ -285,14 +288,12 @@ def test_a_picture_has_no_loop() -> None:
 
 @pytest.fixture(scope="module")
 def style(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two tiny networks and the Gram targets of a real style."""
-    from nststab.networks.checkpoints import load_target
-    from nststab.styles.shipped import find_style
-
+    """A folder with two tiny networks and their Gram targets, beside the perceptual network of those."""
     folder = tmp_path_factory.mktemp("styles") / "tiny"
     folder.mkdir()
-    targets, _ = load_target(find_style("the_great_wave").target)
-    save_networks(folder, targets)
+    target = style_target(PerceptualNetwork(tiny_state_dict()), pictures()[0], LossSettings().style_layers)
+    save_networks(folder, target)
+    save_file(tiny_state_dict(), folder.with_name("vgg.safetensors"))
     return folder
 
 
@@ -311,7 +312,7 @@ def run(*arguments: object) -> Result:
 
 def test_the_command_measures(tmp_path: Path, style: Path, clip: Path) -> None:
     arguments = (clip, "--styles", style, "--frames", 24, "--size", 40, "--limit", 3, "--precision", "float32")
-    done = run(*arguments, "-o", tmp_path / "out")
+    done = run(*arguments, "--vgg-weights", style.with_name("vgg.safetensors"), "-o", tmp_path / "out")
     assert done.exit_code == 0, done.stderr
     assert "400 frames of 40x32 to stylize" in done.stderr
     results = json.loads((tmp_path / "out/results.json").read_text())

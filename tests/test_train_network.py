@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as distributed
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
@@ -21,7 +23,7 @@ from nststab.losses import LossSettings, style_target, temporal_loss
 from nststab.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from nststab.networks.rows import PHOTOGRAPH
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork, make_recurrent
-from nststab.storage.jobs import OtherSettings
+from nststab.storage.jobs import Job, OtherSettings, open_job
 from nststab.styles import shipped
 from nststab.tasks import train_network
 from nststab.train.loop import SKIPPED_IN_A_ROW, TrainingDiverged, TrainingStopped
@@ -31,7 +33,9 @@ from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
 from tests.conftest import cli, tiny_state_dict
 
+ROOT = Path(__file__).parents[1]
 STYLES = ("wave@32", "wave@48", "scream@32", PHOTOGRAPH)
+QUICK: Any = {"learning_rate": 0.05, "adam_rate": 0.01}
 SETTINGS = NetworkSettings(
     pictures=16, batch=2, crops=(32,), precision="float32", validate_every=1000, cooldown=0, save_seconds=1e9
 )
@@ -93,29 +97,27 @@ def same(one: NetworkTrainer, other: NetworkTrainer) -> bool:
     return all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
-def test_the_losses_fall_and_are_logged(photos: PhotoFolder, tmp_path: Path) -> None:
+def test_the_losses_fall_and_are_logged(photos: PhotoFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nststab.train.network._LOGGED", 25)
     before = fitted(photos, tmp_path / "short", replace(SETTINGS, pictures=2))[1]
-    trainer, after = fitted(photos, tmp_path / "long", replace(SETTINGS, pictures=240, crops=(32, 40)))
-    assert (trainer.step, trainer.pictures) == (120, 240)
+    settings = replace(SETTINGS, pictures=120, crops=(32, 40), averaging=0.9, **QUICK)
+    trainer, after = fitted(photos, tmp_path / "long", settings)
+    assert (trainer.step, trainer.pictures) == (60, 120)
     assert set(after) == {"content", "style"}
     assert sum(after.values()) < 0.8 * sum(before.values())
     lines = [json.loads(line) for line in (tmp_path / "long/net.jsonl").read_text().splitlines()]
-    assert [(line["step"], line["pictures"], line["size"]) for line in lines] == [(50, 100, 32), (100, 200, 40)]
+    assert [(line["step"], line["pictures"], line["size"]) for line in lines] == [(25, 50, 32), (50, 100, 40)]
     assert set(lines[1]) == {"step", "pictures", "size", "content", "style", "photograph", "shift"}
-    assert [path.name for path in (tmp_path / "long/net.validation").iterdir()] == ["0000120.png"]
+    assert [path.name for path in (tmp_path / "long/net.validation").iterdir()] == ["0000060.png"]
 
 
 def test_the_shift_term_makes_it_move_with_its_content(photos: PhotoFolder, tmp_path: Path) -> None:
-    def change(weight: float) -> float:
-        settings = replace(
-            SETTINGS, pictures=160, content_weight=0.0, style_weight=0.0, photograph_weight=0.0, shift_weight=weight
-        )
-        trainer, _ = fitted(photos, tmp_path / str(weight), settings)
-        batch = NetworkData(photos, 4).batch(8, 32, torch.Generator().manual_seed(3))
-        with torch.no_grad():
-            return float(make_loss(replace(SETTINGS, shift_weight=1.0))(trainer.network, batch)["shift"])
-
-    assert change(30.0) < 0.7 * change(1e-9)
+    settings = replace(SETTINGS, pictures=60, content_weight=0.0, style_weight=0.0, photograph_weight=0.0, **QUICK)
+    trained = fitted(photos, tmp_path / "run", settings)[0].network
+    batch = NetworkData(photos, 4).batch(8, 32, torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        change, before = (float(make_loss(SETTINGS)(one, batch)["shift"]) for one in (trained, network()))
+    assert change < 0.7 * before
 
 
 def test_a_stopped_run_resumes_and_ends_with_the_same_weights(photos: PhotoFolder, tmp_path: Path) -> None:
@@ -221,7 +223,7 @@ def test_the_row_of_the_photograph_learns_to_give_it_back(photos: PhotoFolder, t
 
 
 def test_only_rows_leaves_what_the_styles_share(photos: PhotoFolder, tmp_path: Path) -> None:
-    settings = replace(SETTINGS, pictures=160, only_rows=True, adam_rate=0.02)
+    settings = replace(SETTINGS, pictures=80, only_rows=True, adam_rate=0.05)
     before = network().state_dict()
     begun = fitted(photos, tmp_path / "short", replace(settings, pictures=2))[1]
     trainer, after = fitted(photos, tmp_path / "long", settings)
@@ -261,18 +263,15 @@ def test_many_readers_make_the_batches_of_one(
 
 
 def test_of_clips_it_is_recurrent_and_grows_steady(photos: PhotoFolder, tmp_path: Path) -> None:
-    def trained(weight: float) -> tuple[TransformationNetwork, float]:
-        settings = replace(
-            SETTINGS, pictures=80, length=3, temporal_weight=weight, style_weight=0.0, content_weight=0.1
+    settings = replace(SETTINGS, pictures=40, length=3, temporal_weight=300.0, style_weight=0.0, content_weight=0.1)
+    settings = replace(settings, photograph_weight=0.0, **QUICK)
+    steady = fitted(photos, tmp_path / "run", settings, begun=make_recurrent(network()))[0].network
+    clips = NetworkData(photos, 4).clips(4, 32, 3, torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        change, before = (
+            float(make_loss(settings)(one, clips)["temporal"]) for one in (steady, make_recurrent(network()))
         )
-        settings = replace(settings, photograph_weight=0.0)
-        made = fitted(photos, tmp_path / str(weight), settings, begun=make_recurrent(network()))[0].network
-        clips = NetworkData(photos, 4).clips(4, 32, 3, torch.Generator().manual_seed(3))
-        with torch.no_grad():
-            return made, float(make_loss(replace(settings, temporal_weight=1.0))(made, clips)["temporal"])
-
-    (steady, change), (_, without) = trained(300.0), trained(0.0)
-    assert change < 0.8 * without
+    assert change < 0.8 * before
     first = steady.state_dict()["encoder.0.convolution.weight"]
     assert first[:, 3:].abs().sum() > 0  # it looks at what it drew
 
@@ -304,21 +303,14 @@ def test_crops_grow_and_rates_fall_at_the_end() -> None:
     assert settings.rate(810, 100) == pytest.approx(0.5)
 
 
-PROCESSES = """
-import sys, time, torch
+SECOND = """
+import sys, torch
 from pathlib import Path
-import torch.distributed as distributed
-from nststab.datasets.folders import PhotoFolder
 from nststab.styles import shipped
-from nststab.tasks import train_network as task
-from tests.test_train_network import fitted_with_terms, trained
-rank, folder = int(sys.argv[1]), Path(sys.argv[2])
-distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-torch.save(fitted_with_terms(PhotoFolder(folder / "photos"), folder / "two"), folder / f"{rank}.pt")
+from tests.test_train_network import as_one_of_two
+folder = Path(sys.argv[1])
 shipped._PACKAGE = folder / "package"
-opened = task.open_job
-task.open_job = lambda *arguments: (time.sleep(1), opened(*arguments))[1]
-trained("b.png", folder, restart=True)
+torch.save(as_one_of_two(1, folder), folder / "second.pt")
 """
 
 
@@ -356,18 +348,32 @@ def fitted_with_terms(photos: PhotoFolder, folder: Path) -> tuple[list[Any], dic
         return found, fitted(photos, folder)[0].network.state_dict()
 
 
-def test_two_processes_take_the_steps_of_one(photos: PhotoFolder, shelf: Path) -> None:
+def as_one_of_two(rank: int, folder: Path) -> tuple[list[Any], dict[str, Tensor]]:
+    """What one of two processes makes of a training, after which both begin another one afresh."""
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    try:
+        found = fitted_with_terms(PhotoFolder(folder / "photos"), folder / "two")
+        trained("b.png", folder, restart=True)
+    finally:
+        distributed.destroy_process_group()
+    return found
+
+
+def test_two_processes_take_the_steps_of_one(photos: PhotoFolder, shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then they begin afresh where another run was stopped, whose state none of them may go on from."""
     terms, _ = fitted_with_terms(photos, shelf / "one")
     with pytest.raises(TrainingStopped):
         trained("a.png", shelf, stop=lambda: True)
-    running = [
-        subprocess.Popen([sys.executable, "-c", PROCESSES, str(rank), str(shelf)], stderr=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
-    for process in running:
+
+    def opened_late(*given: Any) -> Job:
+        time.sleep(1)
+        return open_job(*given)
+
+    monkeypatch.setattr(train_network, "open_job", opened_late)
+    with subprocess.Popen([sys.executable, "-c", SECOND, str(shelf)], cwd=ROOT, stderr=subprocess.PIPE) as process:
+        first, weights = as_one_of_two(0, shelf)
         assert process.wait(300) == 0, process.communicate()[1]
-    (first, weights), (second, others) = (torch.load(shelf / f"{rank}.pt", weights_only=True) for rank in range(2))
+    second, others = torch.load(shelf / "second.pt", weights_only=True)
     assert first == second
     assert all(torch.equal(value, others[name]) for name, value in weights.items())
     assert len(terms) == len(first) == SETTINGS.pictures // SETTINGS.batch

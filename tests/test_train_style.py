@@ -193,8 +193,7 @@ def test_effort_multiplies_the_steps() -> None:
     assert [stage.steps for stage in least] == [1, 1]
 
 
-@pytest.mark.parametrize("stage", [ImageStage, VideoStage])
-@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize(("stage", "killed"), [(ImageStage, True), (VideoStage, False)])
 def test_a_stopped_run_resumes_and_ends_with_the_same_bytes(
     stage: type[ImageStage | VideoStage], killed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,14 +203,14 @@ def test_a_stopped_run_resumes_and_ends_with_the_same_bytes(
         with pytest.raises(KeyboardInterrupt if killed else TrainingStopped) as stopped:
             train(stop=stop)
     if not killed:
-        job = f"own/training/{'1_image' if stage is ImageStage else '2_video'}.safetensors.unfinished"
+        job = "own/training/2_video.safetensors.unfinished"
         assert str(stopped.value) == f"stopped after 1 steps, which {job} keeps; the same command goes on"
     assert not Path("own/card.json").exists()
     assert Path("own/independent.safetensors").exists() == (stage is VideoStage)
     left = [line[11:].split(" on ")[0] for line in plan()[1:3]]
-    image = "2 steps: done" if stage is VideoStage else "2 steps" if killed else "the last 1 of 2 steps"
-    video = "the last 1 of 2 steps" if (stage, killed) == (VideoStage, False) else "2 steps"
-    assert left == [f"image, {image}", f"video, {video}"]
+    assert left == (
+        ["image, 2 steps", "video, 2 steps"] if killed else ["image, 2 steps: done", "video, the last 1 of 2 steps"]
+    )
     own = train()
     for name in ("independent.safetensors", "recurrent.safetensors", "target.safetensors", "sheet.jpg", "image.jpg"):
         assert Path("own", name).read_bytes() == Path("whole", name).read_bytes()
@@ -239,44 +238,32 @@ def stop_in_the_first_step(
     return lambda: bool(asked)
 
 
-@pytest.mark.parametrize("gone", [0, 1])  # held out, and trained on
-def test_a_photograph_that_goes_between_two_runs_does_not_begin_it_afresh(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, gone: int
+def test_a_photograph_that_goes_between_two_runs_does_not_begin_it_afresh_and_other_settings_do(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with monkeypatch.context() as patched, pytest.raises(TrainingStopped):
-        train(stop=stop_in_the_first_step(VideoStage, patched))
-    Path(f"photos/{gone}.png").unlink()
-    caplog.clear()
-    assert train().figures is not None  # a run of other photographs would be refused
-    assert caplog.messages.count(f"left out, gone or changed since the training began: photos/{gone}.png") == 1
-
-
-def test_a_finished_style_is_written_over_only_when_asked() -> None:
-    train()
-    before = Path("own/recurrent.safetensors").read_bytes()
-    with pytest.raises(SettingError, match=r"^own exists; say restart=True to overwrite it$"):
-        train()
-    assert train(settings=seeded(1), restart=True).card["seed"] == 1
-    assert Path("own/recurrent.safetensors").read_bytes() != before
-
-
-def test_a_folder_of_something_else_is_left_alone() -> None:
-    Path("own/training").mkdir(parents=True)
-    Path("own/training/notes.txt").write_text("mine")
-    with pytest.raises(SettingError, match=r"^own exists; say restart=True to overwrite it$"):
-        train()
-    train(restart=True)
-    assert Path("own/training/notes.txt").read_text() == "mine"
-
-
-def test_other_settings_begin_afresh_only_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched, pytest.raises(TrainingStopped):
         train(stop=stop_in_the_first_step(VideoStage, patched))
     with pytest.raises(OtherSettings, match="style_weight was 2, is 5"):
         train(settings=weighted(5))
-    train(settings=weighted(5), restart=True)
-    train("new", settings=weighted(5))
-    assert Path("own/recurrent.safetensors").read_bytes() == Path("new/recurrent.safetensors").read_bytes()
+    Path("photos/0.png").unlink()  # it is held out
+    caplog.clear()
+    assert train().figures is not None  # a run of other photographs would be refused
+    assert caplog.messages.count("left out, gone or changed since the training began: photos/0.png") == 1
+
+
+def test_what_stands_there_is_written_over_only_when_asked() -> None:
+    Path("own/training").mkdir(parents=True)
+    Path("own/training/notes.txt").write_text("mine")
+    exists = pytest.raises(SettingError, match=r"^own exists; say restart=True to overwrite it$")
+    with exists:
+        train()
+    train(restart=True)
+    before = Path("own/recurrent.safetensors").read_bytes()
+    with exists:
+        train()
+    assert train(settings=seeded(1), restart=True).card["seed"] == 1
+    assert Path("own/recurrent.safetensors").read_bytes() != before
+    assert Path("own/training/notes.txt").read_text() == "mine"
 
 
 def test_it_begins_with_the_nearest_style() -> None:
