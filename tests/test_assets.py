@@ -124,7 +124,7 @@ def test_shipped_targets_serve_the_losses_and_without_a_picture_the_traces(style
 @pytest.mark.parametrize("style", styles(), ids=lambda style: style.name)
 def test_a_shipped_checkpoint_draws(style: Style, method: str) -> None:
     path = style.checkpoint(method)
-    assert path.stat().st_size <= 3.5e6
+    assert path.stat().st_size <= 1.8e6  # 8 bits a weight
     checkpoint = load_checkpoint(path)
     assert checkpoint.network.config.recurrent == (method == "recurrent")
     assert not checkpoint.style  # both networks share target.safetensors

@@ -18,10 +18,12 @@ from nststab.methods.feed_forward import Painting, paint
 from nststab.methods.painter import Painter
 from nststab.methods.settings import MethodSettings
 from nststab.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from nststab.networks.perceptual import perceptual_network
 from nststab.networks.rows import PHOTOGRAPH, Look
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.settings import at, curve
-from nststab.styles.shipped import find_style, light_network, light_styles
+from nststab.styles.card import light_card_of
+from nststab.styles.shipped import find_style, light_network, light_picture, light_styles, styles
 from nststab.styles.source import chosen_style, style_source
 from nststab.tasks.settings import StylizeSettings
 from nststab.tasks.stylize import plan_stylize
@@ -234,6 +236,16 @@ def test_a_painter_of_one_style_says_what_it_has_not() -> None:
     painter = Painter("the_great_wave", device="cpu", precision="float32", strength=0.5)
     with pytest.raises(SettingError, match="stroke and strength have no effect on the_great_wave"):
         painter(np.zeros((24, 24, 3), np.uint8))
+
+
+@pytest.mark.parametrize("name", light_styles())
+def test_every_light_style_that_may_be_shipped_has_its_picture_and_so_gram_targets(name: str) -> None:
+    source, facts = style_source(f"light/{name}"), dict(light_card_of(name).facts)
+    free = facts["rights"].startswith("public domain")
+    assert (light_picture(name) is not None) == free == source.scalable
+    if free or name in [one.name for one in styles()]:
+        target = source.target(perceptual_network(torch.device("cpu")), ("relu1_2",), 64)
+        assert target["relu1_2"].shape == (1, 64, 64)
 
 
 def test_the_command_shows_the_card_of_every_light_style() -> None:

@@ -30,7 +30,7 @@ from nststab.networks.checkpoints import (
 from nststab.networks.perceptual import load_perceptual
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.vgg import Normalization, PerceptualNetwork, Pooling
-from tests.conftest import stylized, tiny_state_dict
+from tests.conftest import psnr, stylized, tiny_state_dict
 
 TINY = NetworkConfig(widths=(4, 6, 8), blocks=2)
 TINY_RECURRENT = NetworkConfig(recurrent=True, widths=(4, 6, 8), blocks=1)
@@ -167,6 +167,28 @@ def test_a_checkpoint_is_float16_and_says_what_it_is(tmp_path: Path) -> None:
         metadata = file.metadata()
     assert metadata["format"] == FORMAT
     assert json.loads(metadata["network"]) == {**asdict(TINY), "widths": [4, 6, 8], "styles": []}
+
+
+def test_in_8_bits_each_weight_is_within_half_a_step_and_the_picture_the_same_to_the_eye(tmp_path: Path) -> None:
+    trained = network()
+    state = trained.state_dict()
+    state["encoder.0.convolution.weight"][1] *= 100  # a step of its own
+    state["encoder.0.convolution.weight"][2] = 0
+    trained.load_state_dict(state)
+    save_checkpoint(tmp_path / "a.safetensors", Checkpoint(trained), torch.int8)
+    save_checkpoint(tmp_path / "b.safetensors", Checkpoint(trained))
+    read = load_checkpoint(tmp_path / "a.safetensors").network
+    for name, value in trained.named_parameters():
+        step = value.abs().amax((1, 2, 3), keepdim=True) / 127 if value.ndim == 4 else value.abs() / 500
+        assert bool(((read.state_dict()[name] - value).abs() <= 0.51 * step + 1e-9).all()), name
+    weight = read.state_dict()["encoder.0.convolution.weight"]
+    assert bool((weight[2] == 0).all())
+    save_checkpoint(tmp_path / "c.safetensors", Checkpoint(read), torch.int8)
+    again = load_checkpoint(tmp_path / "c.safetensors").network.state_dict()
+    assert all(torch.allclose(again[name], value, rtol=1e-3) for name, value in read.state_dict().items())
+    frame = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert psnr(read(frame), trained(frame)) > 45
 
 
 def test_a_pth_of_the_same_tensors_is_the_same_network(tmp_path: Path) -> None:

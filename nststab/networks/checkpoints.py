@@ -19,6 +19,7 @@ from nststab.storage.durable import write_durably
 
 FORMAT = "nststab-network-1"
 TARGET_FORMAT = "nststab-target-1"
+_STEP = ".step"  # of the 8 bits of a convolution's output channels
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Checkpoint:
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, dtype: torch.dtype = torch.float16) -> None:
     """Writes a `.safetensors` file, whole or not at all, with the network's settings in its metadata.
+
+    In `torch.int8` the convolutions have 8 bits, in steps of each output channel, and all else 16.
 
     Raises:
         ValueError: another suffix, or weights that are not finite. OSError: the file cannot be written.
@@ -69,7 +72,12 @@ def _write(
     if path.suffix != ".safetensors":
         raise NststabError(f"networks and targets are kept in .safetensors files, got {path.name}")
     require_finite(tensors, "what was trained is not written")
-    narrow = {name: _narrowed(value.detach().cpu(), dtype) for name, value in tensors.items()}
+    narrow: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        if dtype is torch.int8 and value.ndim == 4:
+            narrow[name], narrow[name + _STEP] = _rounded(value.detach().cpu())
+        else:
+            narrow[name] = _narrowed(value.detach().cpu(), torch.float16 if dtype is torch.int8 else dtype)
     write_durably(path, _in_order(save(narrow, {**metadata, "training": json.dumps(dict(training))})))
 
 
@@ -81,7 +89,13 @@ def _named(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _part(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The float32 tensors of a file's `part`, by their own names."""
     prefix = f"{part}."
-    return {name.removeprefix(prefix): value.float() for name, value in tensors.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): value.float() * tensors[name + _STEP].float()
+        if name + _STEP in tensors
+        else value.float()
+        for name, value in tensors.items()
+        if name.startswith(prefix) and not name.endswith(_STEP)
+    }
 
 
 def _in_order(file: bytes) -> bytes:
@@ -93,6 +107,13 @@ def _in_order(file: bytes) -> bytes:
     header = json.dumps(json.loads(file[8:end]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)  # aligned, as the format asks for
     return len(header).to_bytes(8, "little") + header + file[end:]
+
+
+def _rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The weight (O, I, h, w) of a convolution as int8, and the step of each output channel."""
+    step = (weight.abs().amax((1, 2, 3), keepdim=True) / 127).half()
+    step[step == 0] = 1
+    return (weight / step.float()).round().clamp(-127, 127).to(torch.int8), step
 
 
 def _narrowed(value: Tensor, dtype: torch.dtype) -> Tensor:

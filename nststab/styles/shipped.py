@@ -89,6 +89,12 @@ def light_network(method: str) -> Path:
     return _PACKAGE / "weights" / f"{LIGHT}_{method}.safetensors"
 
 
+def light_picture(name: str) -> Path | None:
+    """The picture of a style of the networks of many styles, None where it may not be shipped."""
+    path = _PACKAGE / "styles" / LIGHT / f"{name}.jpg"
+    return path if path.is_file() else next((one.image for one in styles() if one.name == name), None)
+
+
 def light_styles() -> tuple[str, ...]:
     """The names of the styles in the shipped networks of many styles, of which all hold the same."""
     path = light_network("independent")

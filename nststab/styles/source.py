@@ -20,6 +20,7 @@ from nststab.styles.shipped import (
     UnknownStyle,
     find_style,
     light_network,
+    light_picture,
     light_styles,
     style_in,
     style_names,
@@ -318,7 +319,8 @@ def style_source(named: str | Path) -> StyleSource:
     style = style_in(path) if path.is_dir() else None
     light = text.removeprefix(f"{LIGHT}/")
     if style is None and light in light_styles() and (light != text or light not in [one.name for one in styles()]):
-        return StyleSource(text, many=light_network, name=light)
+        kept = next((_existing(one.target) for one in styles() if one.name == light), None)
+        return StyleSource(text, many=light_network, name=light, shipped=light_picture(light), targets=kept)
     if style is None and (path.suffix or "/" in text) and light == text:
         fault = "is a folder that holds no trained style" if path.is_dir() else "does not exist"
         raise SettingError(f"the style {text} {fault}")
