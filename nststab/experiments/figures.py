@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLORS = {name: SERIES[number] for name, number in METHOD_SERIES.items()}
-OTHERS = ("#E69F00", "#56B4E9", "#F0E442", "#666666")  # for what is no method
+_WARM = ("#E69F00", "#F0E442", "#882255", "#AA4499", "#661100")
+_COLD = ("#56B4E9", "#44AA99", "#332288", "#999933", "#117733")
+OTHERS = (*chain.from_iterable(zip(_WARM, _COLD, strict=True)), "#666666")  # for what is no method
 
 
 def color_of(method: str, place: int = 0) -> str:
