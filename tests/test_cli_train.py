@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from nststab.networks.checkpoints import load_checkpoint
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.tasks import train as tasks
 from nststab.train.loop import TrainingStopped
-from nststab.train.settings import ImageSettings
+from nststab.train.settings import ADDED_STYLE, ImageSettings, NetworkSettings
 from nststab.train.stages import ImageStage
 from nststab.video.images import read_picture, write_picture
 from tests.conftest import Run, cli, refused_in_one_line, tiny_state_dict
@@ -292,3 +293,14 @@ def test_a_run_is_resumed_without_the_photographs_that_are_gone(caplog: pytest.L
         "left out, new since the training began: photos/7.png",
     ]
     assert [line["step"] for line in log("net.jsonl") if "validation" not in line] == [1, 2, 3, 4, 5, 6]
+
+
+def test_only_rows_takes_what_suits_one_painting_unless_told_otherwise(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[NetworkSettings] = []
+    monkeypatch.setattr("nststab.tasks.train_network.train_network", lambda *_, settings, **__: taken.append(settings))
+    for more in ("", "--start-from light --only-rows", "--only-rows --batch 4 --set adam_rate=0.002"):
+        assert run(f"network style.png --photos photos -o own.safetensors {more}").exit_code == 0
+    plain = NetworkSettings()
+    assert taken == [plain, ADDED_STYLE, replace(ADDED_STYLE, batch=plain.batch, adam_rate=plain.adam_rate)]

@@ -145,9 +145,10 @@ def _metavar(setting: Setting) -> str:
     return f"{one},..." if setting.is_sequence else one
 
 
-def gathered(settings: type[S], options: Mapping[str, Any], texts: Mapping[str, str] = {}) -> S:
-    """The settings that options of `settings_options` and the `texts` of --set gave; the rest has its defaults."""
-    made = settings()
+def gathered(settings: type[S], options: Mapping[str, Any], texts: Mapping[str, str] = {}, base: S | None = None) -> S:
+    """The settings that options of `settings_options` and the `texts` of --set gave; the rest is as in `base`, or has
+    its defaults."""
+    made = base or settings()
     for one in settings_of(settings):
         value = options.get(_key(one.name))
         if value is not None:

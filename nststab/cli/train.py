@@ -30,7 +30,14 @@ from nststab.cli.common import (
 from nststab.cli.options import SettingsCommand, gathered, set_options, settings_options
 from nststab.errors import SettingError
 from nststab.networks.settings import PerceptualSettings
-from nststab.train.settings import ImageSettings, NetworkSettings, StyleSettings, TrainingSettings, VideoSettings
+from nststab.train.settings import (
+    ADDED_STYLE,
+    ImageSettings,
+    NetworkSettings,
+    StyleSettings,
+    TrainingSettings,
+    VideoSettings,
+)
 
 _CHECKPOINT = click.Path(exists=True, dir_okay=False, path_type=Path)
 _PHOTOS = click.option("--photos", required=True, type=EXISTING_FOLDER, metavar="DIR", help="Folder of photographs.")
@@ -224,14 +231,15 @@ def network(styles: tuple[str, ...], assignments: Mapping[str, str], yes: bool, 
     nststab train network painting.jpg --photos PHOTOS -o painting.safetensors --start-from light --only-rows
 
     It is lighter than those of single styles, moves what it draws with the scene, and mixes its styles. The second line
-    is a matter of minutes: the shipped network with scales and shifts of the painting's own. A killed run
-    goes on when the same command is given again, also with other rates, crops or --pictures. Under torchrun each
-    process takes its part of every batch.
+    is a matter of minutes: the shipped network with scales and shifts of the painting's own, for `--method
+    independent`. A killed run goes on when the same command is given again, also with other rates, crops or --pictures.
+    Under torchrun each process takes its part of every batch.
     """
     refuse_early(options["output"], yes)
     from nststab.tasks.train_network import train_network
 
-    settings = gathered(NetworkSettings, options, dict(assignments))
+    base = ADDED_STYLE if options["only_rows"] else None
+    settings = gathered(NetworkSettings, options, dict(assignments), base)
     with _stoppable() as stop:
         train_network(
             styles,

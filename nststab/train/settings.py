@@ -139,7 +139,10 @@ class NetworkSettings(_Computed):
         100.0, "Weight of what the row that draws a photograph as it is changes of it.", least=0, decides=False
     )
     only_rows: bool = setting(
-        False, "Train nothing but each style's own scales and shifts, to add styles to a network.", decides=True
+        False,
+        "Train nothing but each style's own scales and shifts, to add styles to a network; by default of one stroke, "
+        "on 320 crops of 128 pixels, one a step.",
+        decides=True,
     )
     averaging: float = setting(0.999, "Part of the averaged weights that a step keeps.", least=0, most=1, decides=False)
     seed: int = setting(0, "Seed of everything random.", least=0, most=2**32 - 1, decides=False)
@@ -157,6 +160,12 @@ class NetworkSettings(_Computed):
         """What both learning rates are multiplied by after so many pictures, in so many steps."""
         left = 1 - pictures / self.pictures
         return min(1.0, (step + 1) / 50) * (min(1.0, left / self.cooldown) if self.cooldown else 1.0)
+
+
+ADDED_STYLE = NetworkSettings(
+    pictures=320, batch=1, crops=(128,), strokes=(700,), adam_rate=0.01, shift_weight=0.0, only_rows=True
+)
+"""What adds a painting to a network in minutes: as many steps as there are pictures, all of one row."""
 
 
 def _scaled(stage: Stage, effort: float) -> Stage:
