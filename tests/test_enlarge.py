@@ -112,3 +112,11 @@ def test_a_painter_works_at_its_size() -> None:
     assert small.shape == full.shape == frame.shape
     assert not np.array_equal(small, full)
     assert np.array_equal(full, as_it_is)
+
+
+def test_strips_make_no_difference(generator: torch.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = torch.rand(1, 3, 90, 160, generator=generator)
+    small = resize(content, 40)
+    whole = enlarge(1 - small, small, content)
+    monkeypatch.setattr("nststab.methods.enlarge._STRIP", 1600)
+    assert torch.equal(enlarge(1 - small, small, content), whole)
