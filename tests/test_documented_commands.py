@@ -31,6 +31,7 @@ from nststab.flow.files import write_flo
 from nststab.losses import LossSettings
 from nststab.methods.settings import OptimizationSettings
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint
+from nststab.networks.rows import PHOTOGRAPH
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.tasks import plan, preview, train_network
 from nststab.tasks.plan import Measured, Seconds
@@ -136,7 +137,8 @@ def provide(name: str) -> None:
 
 
 def save_network(path: Path, recurrent: bool) -> None:
-    network = TransformationNetwork(NetworkConfig(recurrent, (4, 6, 8), 1))
+    own: Any = {"kind": "light", "styles": ("own@700", PHOTOGRAPH)} if path.stem == "own" else {}  # of `train network`
+    network = TransformationNetwork(NetworkConfig(recurrent, (4, 6, 8), 1, **own))
     layers = LossSettings().style_layers
     sides = (64, 128, 256, 512)  # of the bundled network
     save_checkpoint(
