@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -241,15 +241,52 @@ def test_an_output_that_exists_is_refused_before_torch_is_imported(tmp_path: Pat
     names["folder"].mkdir()
     for path in (names["file"], names["page.html"], names["folder"] / "results.json"):
         path.write_text("mine")
+    given = [one.format(file=names["file"], folder=names["folder"], page=names["page.html"]) for one in commands]
+    said = told_without_torch(given)
+    told = re.findall(rf"Error: {tmp_path}/\S+ exists; say -y to overwrite it\n False\n", said)
+    assert "".join(told) == said
+    assert len(told) == len(commands)
+
+
+def told_without_torch(commands: Sequence[str]) -> str:
+    """What each says on stderr, and whether torch was imported by then."""
     script = (
         "import sys; from click.testing import CliRunner; from nststab.cli import group\n"
         "for command in sys.argv[1:]: print(CliRunner().invoke(group, command.split()).stderr, 'torch' in sys.modules)"
     )
-    given = [one.format(file=names["file"], folder=names["folder"], page=names["page.html"]) for one in commands]
-    said = subprocess.run([sys.executable, "-c", script, *given], capture_output=True, text=True, check=True).stdout
-    told = re.findall(rf"Error: {tmp_path}/\S+ exists; say -y to overwrite it\n False\n", said)
-    assert "".join(told) == said
-    assert len(told) == len(commands)
+    return subprocess.run([sys.executable, "-c", script, *commands], capture_output=True, text=True, check=True).stdout
+
+
+def test_a_style_or_a_folder_that_is_not_there_is_told_before_torch_is_imported(tmp_path: Path) -> None:
+    file = tmp_path / "painting.png"
+    file.write_text("a picture, as far as the name says")
+    style, folder = "'mosaik'; did you mean mosaic", "nowhere: the folder to write to does not exist"
+    picture = f"the style {tmp_path}/paintin.png does not exist; did you mean {file}?"
+    commands = {
+        "stylize {file} --style mosaik -o out.mp4": style,
+        "stylize {file} --style light/mosaic,mosaik -o out.mp4": style,
+        "stylize {file} --style mosaic -o {file}s/../nowhere/out.mp4": folder,
+        "optimize {file} {wrong} -o out.png": picture,
+        "compare {file} --style {wrong} -o out.mp4": picture,
+        "preview {file} --styles mosaic,{wrong} -o out.png": picture,
+        "preview {file} --styles mosaic --html nowhere/out.html": folder,
+        "score {file} {file} --style {wrong}": picture,
+        "live {file} --style {wrong}": picture,
+        "web mosaic {wrong} --serve": picture,
+        "export mosaik -o out.onnx": style,
+        "export mosaic -o nowhere/out.onnx": folder,
+        "train network {file} mosaik --photos . -o out.safetensors": style,
+        "train image {file} --photos . -o out.safetensors --start-from mosaik": style,
+        "evaluate stability --davis . --styles mosaic,mosaik -o out": style,
+        "styles mosaik": style,
+        "study make --input {file} --clips ours={file} theirs={wrong} -o out": f"did you mean {file}?",
+    }
+    said = told_without_torch([one.format(file=file, wrong=tmp_path / "paintin.png") for one in commands])
+    lines = [line for line in said.splitlines() if line != " False"]
+    assert said.splitlines()[1::2] == [" False"] * len(commands)
+    for line, message in zip(lines, commands.values(), strict=True):
+        assert line.startswith("Error: ")
+        assert message in line
 
 
 def test_a_long_job_tells_a_pipe_now_and_then_what_is_done(

@@ -222,8 +222,8 @@ def test_every_shipped_card_can_be_told() -> None:
     [
         (["udni"], "no style is named 'udni'; did you mean udnie?"),
         (["xyzzy"], "there are: candy, udnie (a picture's path or that of a style's folder works too)"),
-        (["phto.png"], "Path 'phto.png' does not exist; did you mean photo.png?"),
-        (["clip/"], "Path 'clip/' holds no trained style"),
+        (["phto.png"], "the style phto.png does not exist; did you mean photo.png?"),
+        (["clip/"], "the style clip/ is a folder that holds no trained style"),
         (["clip"], "the folder clip holds no trained style, and no style is named 'clip'"),
         (["candy", "udni"], "no style is named 'udni'"),
         (["--size", "64"], "--size has no effect without --sheet"),

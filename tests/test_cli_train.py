@@ -241,7 +241,7 @@ def test_a_style_begins_with_the_network_of_another(run: Run) -> None:
         (f"{IMAGE} -o net.safetensors --start-from style.png", 2, "start from: expected a trained style"),
         (f"{IMAGE} -o net.safetensors --start-from nobody", 2, "no style is named 'nobody'"),
         (f"{IMAGE} -o net.pth", 2, "-o: expected a .safetensors file, got net.pth"),
-        (f"{IMAGE} -o out/net.safetensors", 1, "out: the folder to write to does not exist"),
+        (f"{IMAGE} -o out/net.safetensors", 2, "out: the folder to write to does not exist"),
         (f"{IMAGE} -o net.safetensors --photos nothing", 2, "'nothing' does not exist"),
         (f"{IMAGE} -o net.safetensors --photos style.png", 2, "'style.png' is a file"),
         (f"{IMAGE} -o net.safetensors --photos empty", 1, "empty: no pictures found"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -255,22 +256,18 @@ def test_frames_of_another_size_are_scaled_to_the_first(tmp_path: Path, style: s
 
 
 @pytest.fixture
-def running(monkeypatch: pytest.MonkeyPatch, style: str) -> Iterator[str]:
+def running(style: str) -> Iterator[str]:
     """The address of a page that shows a source which gives a frame and then, until the end, one that stands."""
     address: list[str] = []
-    enter, ended = LivePage.__enter__, threading.Event()
-
-    def entered(page: LivePage) -> LivePage:
-        address.append(page.address)
-        return enter(page)
+    ended = threading.Event()
 
     def source() -> Frames:
         while not ended.wait(0.05):
             yield pictures(1)[0]
 
-    monkeypatch.setattr(LivePage, "__enter__", entered)
     settings = QUIET.changed(show="page", port=0)
-    run = threading.Thread(target=lambda: nststab.live(source, style=[style, "mosaic"], settings=settings))
+    names = [style, "mosaic"]
+    run = threading.Thread(target=lambda: nststab.live(source, style=names, settings=settings, on_page=address.append))
     run.start()
     wait(lambda: address, "a page")
     yield address[0]
@@ -428,6 +425,9 @@ def test_the_command_says_what_was_done(tmp_path: Path, style: str) -> None:
     assert result.exit_code == 0, result.output
     assert "latency, arrival to painted: median" in result.stderr
     assert CliRunner().invoke(group, words).exit_code == 2
+    shown = CliRunner().invoke(group, [*words[:4], "--show", "page", "--port", "0", "-q"])
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\S+/  \(Ctrl-C ends it\)\n", shown.stdout)
+    assert shown.stderr == ""
     missing = CliRunner().invoke(group, ["live", "clip.mp3", "--style", style])
     assert "does not exist" in missing.stderr
 

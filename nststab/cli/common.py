@@ -19,6 +19,7 @@ import click
 from nststab.listener import Listener, Progress, silent
 from nststab.listener import named as named
 from nststab.methods.settings import METHODS
+from nststab.settings import nearest_file
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -214,11 +215,14 @@ def refuse_overwriting(output: Path, yes: bool) -> None:
 
 
 def refuse_early(output: str | Path, yes: bool, begun: Path | None = None) -> None:
-    """The same before torch is imported, which takes seconds.
+    """The same before torch is imported, which takes seconds; and where the folder it would stand in is not there.
 
-    Where `begun`, by default OUTPUT.unfinished, is there, the job judges: it may be its own work.
+    Where `begun`, by default OUTPUT.unfinished, is there, the job judges: it may be its own work. Who names it makes
+    the folder.
     """
     path = Path(output)
+    if begun is None and not path.parent.is_dir():
+        raise click.UsageError(f"{path.parent}: the folder to write to does not exist")
     if str(output) != STANDARD and path.name and not (begun or path.with_name(f"{path.name}.unfinished")).exists():
         refuse_overwriting(path, yes)
 
@@ -302,7 +306,6 @@ def frames_of(count: int) -> str:
 
 STANDARD = "-"  # standard input, or standard output
 _PATTERN = re.compile(r"%\d*d|[*?\[]")
-_NAMES = 1000  # files of a folder that a misspelt name is compared with
 
 
 class ClipPath(click.ParamType):  # type: ignore[type-arg]
@@ -323,18 +326,22 @@ class ClipPath(click.ParamType):  # type: ignore[type-arg]
         return path
 
 
-def nearest_file(path: Path) -> str:
-    """A hint at a name beside `path` that may have been meant."""
-    try:
-        with os.scandir(path.parent) as entries:
-            names = [entry.name for entry, _ in zip(entries, range(_NAMES), strict=False)]
-    except OSError:
-        return ""
-    nearest = difflib.get_close_matches(path.name, names, n=1, cutoff=0.75)
-    return f"; did you mean {path.with_name(nearest[0])}?" if nearest else ""
-
-
 CLIP_PATH = ClipPath()
+
+
+class StyleName(click.ParamType):  # type: ignore[type-arg]
+    """A style, or several with commas between, each of which must be there: torch need not be waited for to say so."""
+
+    name = "style"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ARG002
+        from nststab.styles.shipped import require_styles
+
+        require_styles(str(value))
+        return str(value)
+
+
+STYLE = StyleName()
 
 
 def name_of(output: str) -> str:

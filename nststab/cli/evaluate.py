@@ -9,6 +9,7 @@ import click
 from nststab.cli.common import (
     CLIP_PATH,
     EXISTING_FOLDER,
+    STYLE,
     NearestGroup,
     console_listener,
     device_options,
@@ -38,15 +39,18 @@ _OPTIMIZING = ("iterations", "flow_method", "flow_cache", "network", "vgg_weight
 
 
 class List(click.ParamType):  # type: ignore[type-arg]
-    """Values separated by commas, each once."""
+    """Values of a kind separated by commas, each once."""
 
     name = "list"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:  # noqa: ARG002
+    def __init__(self, kind: click.ParamType = click.STRING) -> None:  # type: ignore[type-arg]
+        self._kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
         if isinstance(value, tuple):
             return value
         parts = (part.strip() for part in str(value).split(","))
-        return tuple(dict.fromkeys(part for part in parts if part))
+        return tuple(dict.fromkeys(self._kind.convert(part, param, ctx) for part in parts if part))
 
 
 class StyledClip(click.ParamType):  # type: ignore[type-arg]
@@ -60,7 +64,7 @@ class StyledClip(click.ParamType):  # type: ignore[type-arg]
         image, _, path = str(value).partition("=")
         if not (image and path):
             self.fail(f"{value!r}: expected STYLE_IMAGE=PATH, the style's picture and its stylized clip", param, ctx)
-        return image, CLIP_PATH.convert(path, param, ctx)
+        return STYLE.convert(image, param, ctx), CLIP_PATH.convert(path, param, ctx)
 
 
 _FILES: tuple[Decorator, ...] = (output_option, overwrite_option)
@@ -69,7 +73,7 @@ _ALL: tuple[Decorator, ...] = (*_FILES, workers_options, *_MACHINE)
 _METHODS = methods_option("independent,recurrent", plugins=True)
 _STYLES = click.option(
     "--styles",
-    type=List(),
+    type=List(STYLE),
     metavar="STYLE,...",
     help="Styles, separated by commas: names, pictures, checkpoints, folders with a checkpoint of each method.  "
     "[default: all that are shipped]",
@@ -118,7 +122,7 @@ EXPERIMENTS = {
         (
             click.option(
                 "--styles",
-                type=List(),
+                type=List(STYLE),
                 metavar="STYLE",
                 help="One style; all that are shipped take the same time.  [default: the first that is shipped]",
             ),

@@ -6,6 +6,7 @@ import click
 
 from nststab.cli.common import (
     CLIP_PATH,
+    STANDARD,
     NearestChoice,
     console_listener,
     overwrite_option,
@@ -69,6 +70,7 @@ def command(source: str, styles: tuple[str, ...], output: str | None, method: st
         settings=gathered(LiveSettings, options),
         overwrite=yes,
         progress=console_listener(),
+        on_page=lambda address: click.echo(f"{address}  (Ctrl-C ends it)", err=output == STANDARD),
     )
     for note in made.notes:
         say(f"note: {note}")

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from nststab.cli.common import CLIP_PATH, refuse_early, workers_options
+from nststab.cli.common import CLIP_PATH, STYLE, refuse_early, workers_options
 from nststab.cli.options import SettingsCommand
 from nststab.cli.stylize import stylize_options, stylized
 
@@ -17,7 +17,7 @@ _COMMON = (
 
 @click.command("optimize", cls=SettingsCommand, common=_COMMON, short_help="Stylize by optimisation.")
 @click.argument("content", type=CLIP_PATH)
-@click.argument("style_images", nargs=-1, required=True, metavar="STYLE_IMAGE...")
+@click.argument("style_images", nargs=-1, required=True, type=STYLE, metavar="STYLE_IMAGE...")
 @click.option("--no-temporal", is_flag=True, help="Stylize each frame of a clip on its own.")
 @workers_options
 @stylize_options()

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from nststab.cli.common import CLIP_PATH, console_listener, overwrite_option, verbosity_options
+from nststab.cli.common import CLIP_PATH, STYLE, console_listener, overwrite_option, refuse_early, verbosity_options
 from nststab.cli.options import SettingsCommand, gathered, settings_options
 from nststab.tasks.settings import StylizeSettings
 from nststab.video.settings import parse_time, parse_work_size
@@ -32,7 +32,7 @@ class _Parsed(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--styles",
     required=True,
-    type=_Parsed("styles", str, several=True),
+    type=_Parsed("styles", STYLE, several=True),
     metavar="NAME|IMAGE,...",
     help="Shipped styles, folders of `train style` and paintings, separated by commas.",
 )
@@ -79,6 +79,9 @@ def command(
     A painting that no network was trained for is drawn by a short optimisation, and marked: its strokes and colours are
     near to what `nststab train style` would make of it.
     """
+    for written in (output, html):
+        if written is not None:
+            refuse_early(written, yes)
     from nststab.tasks.preview import preview
 
     settings = gathered(StylizeSettings, options)

@@ -10,6 +10,7 @@ import click
 from nststab.cli.common import (
     CLIP_PATH,
     STANDARD,
+    STYLE,
     FiniteRange,
     NearestChoice,
     console_listener,
@@ -81,7 +82,7 @@ def merged(limits: Sequence[dict[str, float]]) -> dict[str, float]:
 @click.command("score", cls=SettingsCommand, short_help="Measure the stability of clips.")
 @click.argument("original", metavar="ORIGINAL", type=CLIP_PATH)
 @click.argument("stylized", metavar="STYLIZED...", type=CLIP_PATH, nargs=-1, required=True)
-@click.option("--style", metavar="STYLE", help="The style they were given: name, picture or checkpoint.")
+@click.option("--style", type=STYLE, metavar="STYLE", help="The style they were given: name, picture or checkpoint.")
 @click.option(
     "--masks", type=CLIP_PATH, metavar="DIR", help="Foreground of ORIGINAL (above 0), where no patch may lie."
 )

@@ -8,6 +8,7 @@ import click
 from nststab.cli.common import (
     CLIP_PATH,
     EXISTING_FOLDER,
+    STYLE,
     NearestGroup,
     console_listener,
     output_option,
@@ -47,7 +48,7 @@ class _NamedClip(click.ParamType):  # type: ignore[type-arg]
         name, found, path = str(value).partition("=")
         if not (name and found and path):
             self.fail(f"{value!r}: expected NAME=PATH, as in ours=a.mp4", param, ctx)
-        return name, path
+        return name, path if "{style}" in path else str(CLIP_PATH.convert(path, param, ctx))
 
 
 @click.group("study", cls=NearestGroup)
@@ -76,6 +77,7 @@ def command() -> None:
 @click.option(
     "--style",
     "styles",
+    type=STYLE,
     multiple=True,
     metavar="STYLE",
     help="The style they were given: name or picture; once for each style, whose name is {style} in the paths.",

@@ -15,7 +15,6 @@ from nststab.cli.common import (
     COUNT,
     console_listener,
     device_options,
-    nearest_file,
     overwrite_option,
     refuse_early,
     verbosity_options,
@@ -100,26 +99,14 @@ def _refuse_of_sheets() -> None:
 
 
 def _subject(text: str) -> "StyleCard | Path":
-    """The picture, or the card of the style, that `text` names; a usage error where there is none."""
+    """The picture, or the card of the style, that `text` names; SettingError where there is none."""
     from nststab.styles.card import light_card_of, style_card_of
-    from nststab.styles.shipped import LIGHT, UnknownStyle, find_style, light_styles, style_in, styles
+    from nststab.styles.shipped import LIGHT, named_style
 
-    path, light = Path(text), text.removeprefix(f"{LIGHT}/")
-    if path.is_file():
-        return path
-    if style := style_in(path):
-        return style_card_of(style)
-    if light in light_styles() and (light != text or light not in [one.name for one in styles()]):
-        return light_card_of(light)
-    if path.suffix or ("/" in text and light == text):
-        fault = "holds no trained style" if path.is_dir() else f"does not exist{nearest_file(path)}"
-        raise click.UsageError(f"Path {text!r} {fault}")
-    try:
-        return style_card_of(find_style(text))
-    except UnknownStyle as error:
-        if path.is_dir():
-            raise click.UsageError(f"the folder {text} holds no trained style, and {error}") from error
-        raise click.UsageError(f"{error} (a picture's path or that of a style's folder works too)") from error
+    if Path(text).is_file():
+        return Path(text)
+    style = named_style(text)
+    return light_card_of(text.removeprefix(f"{LIGHT}/")) if style is None else style_card_of(style)
 
 
 def _show_card(card: "StyleCard") -> None:

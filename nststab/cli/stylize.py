@@ -8,6 +8,7 @@ import click
 
 from nststab.cli.common import (
     CLIP_PATH,
+    STYLE,
     NearestChoice,
     console_listener,
     name_of,
@@ -36,6 +37,7 @@ def style_option(command: Command) -> Command:
     return click.option(
         "--style",
         "styles",
+        type=STYLE,
         multiple=True,
         metavar="NAME|IMAGE|WEIGHTS[,...]",
         help="A shipped style, a folder of `train style`, a picture or a checkpoint; several are mixed.",

@@ -14,6 +14,7 @@ import click
 from nststab.cli.common import (
     EXISTING,
     EXISTING_FOLDER,
+    STYLE,
     FiniteRange,
     NearestGroup,
     console_listener,
@@ -90,7 +91,7 @@ def command() -> None:
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="NAME", help="Folder of the style."
 )
-@click.option("--start-from", metavar="STYLE", help=f"{_START}  [default: the nearest shipped style]")
+@click.option("--start-from", type=STYLE, metavar="STYLE", help=f"{_START}  [default: the nearest shipped style]")
 @settings_options(StyleSettings, "effort", "image.style_weight", "image.style_size")
 @click.option(
     "--davis",
@@ -158,6 +159,7 @@ def style(
 @click.argument("style_image", type=EXISTING)
 @click.option(
     "--start-from",
+    type=STYLE,
     metavar="STYLE",
     help="Begin with the network of this style: name or checkpoint.  [default: random weights]",
 )
@@ -202,7 +204,7 @@ def video(image_checkpoint: Path, assignments: Mapping[str, str], **options: Any
 
 
 @command.command("network", cls=SettingsCommand, short_help="Train one network of many styles.")
-@click.argument("styles", nargs=-1, required=True, metavar="STYLE...")
+@click.argument("styles", nargs=-1, required=True, type=STYLE, metavar="STYLE...")
 @_PHOTOS
 @output_option
 @click.option("--start-from", metavar="FILE|light", help="State of the same styles, or a network; light is shipped.")

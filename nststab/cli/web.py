@@ -6,14 +6,14 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from nststab.cli.common import NearestChoice, console_listener, overwrite_option, say, verbosity_options
+from nststab.cli.common import STYLE, NearestChoice, console_listener, overwrite_option, say, verbosity_options
 from nststab.cli.options import SettingsCommand
 from nststab.methods.settings import FEED_FORWARD
 from nststab.tasks.settings import PORT
 
 
 @click.command("web", cls=SettingsCommand, short_help="A page that stylizes the camera in the browser.")
-@click.argument("style", metavar="[STYLE[,STYLE...]]...", nargs=-1)
+@click.argument("style", metavar="[STYLE[,STYLE...]]...", nargs=-1, type=STYLE)
 @click.option("-o", "--output", metavar="FOLDER", help="Write the page there, for any web server.")
 @click.option("--serve", is_flag=True, help="Serve the page to this machine alone, until Ctrl-C.")
 @click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="Where to serve it.")

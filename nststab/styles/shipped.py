@@ -1,4 +1,7 @@
-"""What the wheel carries: perceptual weights, trained styles with their cards, their instability, the demo's clip."""
+"""What the wheel carries: perceptual weights, trained styles with their cards, their instability, the demo's clip.
+
+And what a name stands for, which must not wait for torch.
+"""
 
 import difflib
 import json
@@ -7,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nststab.errors import NststabError
+from nststab.errors import NststabError, SettingError
+from nststab.settings import nearest_file
 
 NETWORKS = ("independent", "recurrent")
 LIGHT = "light"
 """What the networks of many styles are called: `light/candy` is theirs."""
 
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
 _PACKAGE = Path(__file__).parents[1]
 
 
@@ -123,6 +128,48 @@ def find_style(name: str) -> Style:
     nearest = difflib.get_close_matches(name, alike, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"there are: {', '.join(alike)}"
     raise UnknownStyle(f"no style is named {name!r}; {hint}")
+
+
+def named_style(text: str) -> Style | None:
+    """The folder of the style, trained or shipped, that a text names; None where it is `light`'s.
+
+    Raises SettingError, with what may have been meant, where there is none.
+    """
+    path, light = Path(text), text.removeprefix(f"{LIGHT}/")
+    if path.is_dir() and (style := style_in(path)):
+        return style
+    if light in light_styles() and (light != text or light not in [one.name for one in styles()]):
+        return None
+    if (path.suffix or "/" in text) and light == text:
+        fault = "is a folder that holds no trained style" if path.is_dir() else f"does not exist{nearest_file(path)}"
+        raise SettingError(f"the style {text} {fault}")
+    try:
+        return find_style(text)
+    except UnknownStyle as error:
+        if path.is_dir():
+            raise SettingError(f"the folder {text} holds no trained style, and {error}") from error
+        raise SettingError(
+            f"{error} (nststab styles shows them; a picture's or checkpoint's path works too)"
+        ) from error
+
+
+def parted(text: str) -> list[str]:
+    """The styles that a text names: several with commas between, unless it is the path of one."""
+    return [part.strip() for part in text.split(",")] if "," in text and not Path(text).exists() else [text]
+
+
+def row_in_file(text: str) -> tuple[Path, str] | None:
+    """The checkpoint and the name of one of its styles, of a text FILE:NAME."""
+    file, found, name = text.rpartition(":")
+    is_one = found and Path(file).suffix.lower() in WEIGHT_SUFFIXES and Path(file).is_file()
+    return (Path(file), name) if is_one else None
+
+
+def require_styles(text: str) -> None:
+    """Raises SettingError where one of the styles that a text names is not there; what files hold is not looked at."""
+    for one in parted(text):
+        if not (Path(one).is_file() or row_in_file(one)):
+            named_style(one)
 
 
 def perceptual_weights() -> Path:

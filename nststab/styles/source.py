@@ -17,12 +17,13 @@ from nststab.storage.jobs import content_hash
 from nststab.styles.shipped import (
     LIGHT,
     NETWORKS,
-    UnknownStyle,
-    find_style,
+    WEIGHT_SUFFIXES,
     light_network,
     light_picture,
     light_styles,
-    style_in,
+    named_style,
+    parted,
+    row_in_file,
     style_names,
     styles,
 )
@@ -30,8 +31,6 @@ from nststab.vgg import PerceptualNetwork, TooSmall
 from nststab.video.images import READABLE_SUFFIXES, read_opaque, resize
 
 log = logging.getLogger(__name__)
-
-_WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
 
 
 @dataclass(frozen=True)
@@ -288,7 +287,9 @@ def chosen_style(
     """
     several = isinstance(chosen, Sequence) and not isinstance(chosen, str)
     texts: Sequence[str | Path] = chosen if several else [chosen]  # type: ignore[assignment,list-item]
-    sources = tuple(style_source(part) for text in texts for part in _parts(text))
+    sources = tuple(
+        style_source(part) for text in texts for part in (parted(text) if isinstance(text, str) else [text])
+    )
     if not sources:
         there = ", ".join(style_names())
         raise SettingError(f"style: none was given; there are {there}, and ruder and gatys follow any picture")
@@ -299,13 +300,6 @@ def chosen_style(
     return StyleBlend(sources, tuple(weights or (1.0,) * len(sources)))
 
 
-def _parts(text: str | Path) -> list[str | Path]:
-    """The styles that a text names: several with commas between, unless it is the path of one."""
-    if isinstance(text, str) and "," in text and not Path(text).exists():
-        return [part.strip() for part in text.split(",")]
-    return [text]
-
-
 def style_source(named: str | Path) -> StyleSource:
     """What a text or path names; raises SettingError for a file that is missing and for an unknown name."""
     if not isinstance(named, str | Path):
@@ -313,25 +307,14 @@ def style_source(named: str | Path) -> StyleSource:
     text, path = str(named), Path(named)
     if path.is_file():
         return _of_file(text, path)
-    file, found, name = text.rpartition(":")
-    if found and Path(file).suffix.lower() in _WEIGHT_SUFFIXES and Path(file).is_file():
-        return StyleSource(text, many=lambda _method: Path(file), name=name)
-    style = style_in(path) if path.is_dir() else None
-    light = text.removeprefix(f"{LIGHT}/")
-    if style is None and light in light_styles() and (light != text or light not in [one.name for one in styles()]):
+    if row := row_in_file(text):
+        file, name = row
+        return StyleSource(text, many=lambda _method: file, name=name)
+    style = named_style(text)
+    if style is None:
+        light = text.removeprefix(f"{LIGHT}/")
         kept = next((_existing(one.target) for one in styles() if one.name == light), None)
         return StyleSource(text, many=light_network, name=light, shipped=light_picture(light), targets=kept)
-    if style is None and (path.suffix or "/" in text) and light == text:
-        fault = "is a folder that holds no trained style" if path.is_dir() else "does not exist"
-        raise SettingError(f"the style {text} {fault}")
-    try:
-        style = style or find_style(text)
-    except UnknownStyle as error:
-        if path.is_dir():
-            raise SettingError(f"the folder {text} holds no trained style, and {error}") from error
-        raise SettingError(
-            f"{error} (nststab styles shows them; a picture's or checkpoint's path works too)"
-        ) from error
     if text in style_names() and path.is_dir() and path.samefile(style.folder):
         log.warning(f"the style {text} is the folder of that name here, not the shipped one")
     shipped = style.name in light_styles() and style.folder in [one.folder for one in styles()]
@@ -351,8 +334,8 @@ def _of_file(text: str, path: Path) -> StyleSource:
     suffix = path.suffix.lower()
     if suffix in READABLE_SUFFIXES:
         return StyleSource(text, picture=path)
-    if suffix not in _WEIGHT_SUFFIXES:
-        raise SettingError(f"the style {text} is neither a picture nor weights ({', '.join(_WEIGHT_SUFFIXES)})")
+    if suffix not in WEIGHT_SUFFIXES:
+        raise SettingError(f"the style {text} is neither a picture nor weights ({', '.join(WEIGHT_SUFFIXES)})")
     if holds_many(path):
         return StyleSource(text, many=lambda _method: path)
     beside = path.with_name("target.safetensors") if path.stem in NETWORKS else None

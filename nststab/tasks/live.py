@@ -118,6 +118,7 @@ def live(
     settings: LiveSettings | None = None,
     overwrite: bool = False,
     progress: Listener = silent,
+    on_page: Callable[[str], None] | None = None,
 ) -> LiveResult:
     """Stylizes frames as they arrive until they end, `settings.duration` is over, the window is closed, or Ctrl-C.
 
@@ -132,6 +133,7 @@ def live(
         output: a video file, a folder of PNGs (ends in /), or - for standard output.
         style: those that can be changed between while it runs, each as for `nststab.Painter`; those of the light
             network where none is given.
+        on_page: is told the address of the page, where one is shown; else the log is.
 
     Raises:
         SettingError: a setting is wrong, or the output exists. NststabError: an unknown style, or what `settings` asks
@@ -167,7 +169,7 @@ def live(
         if show == "page":
             page = stack.enter_context(LivePage(chosen.port, run.status, easel.change))
             sinks.append(_Sink("page", lambda painted: page.show(painted.picture)))
-            log.info(f"{page.address}  (Ctrl-C ends it)")
+            (on_page or log.info)(page.address)
         look = stack.enter_context(window("nststab live")) if show == "window" else None
         for sink in sinks:
             stack.enter_context(sink)
