@@ -20,11 +20,14 @@ from nststab.errors import NststabError
 from nststab.frames import Frame, as_frames
 from nststab.listener import Progress
 from nststab.methods.deflicker import Deflicker, steadied
-from nststab.methods.settings import DeflickerSettings, strength_curve
+from nststab.methods.settings import FEED_FORWARD, DeflickerSettings, strength_curve
+from nststab.settings import Settings, at, settings_of
 from nststab.shots import split_shots
 from nststab.styles.shipped import LIGHT, light_styles, styles
+from nststab.tasks.settings import LiveSettings
 
 _NONE = "none"
+_LARGEST = 8192  # of a number that has no bound: ComfyUI's page needs one
 _STYLE = "A shipped style; those of one network (light/...) can be mixed and know stroke and strength."
 _OWN_STYLE = "A style that you trained: a folder or a checkpoint. It goes before the one above."
 Inputs = dict[str, dict[str, Any]]
@@ -47,33 +50,12 @@ class StylizeNode:
                 "images": ("IMAGE", {"tooltip": "The frames of a clip, in order."}),
                 "style": (names, {"default": "the_great_wave", "tooltip": _STYLE}),
                 "method": (
-                    ["recurrent", "independent"],
+                    list(FEED_FORWARD),
                     {"tooltip": "recurrent is steady; independent draws each frame by itself."},
                 ),
-                "strength": (
-                    "FLOAT",
-                    {
-                        "default": 1.0,
-                        "min": 0.0,
-                        "max": 1.0,
-                        "step": 0.05,
-                        "tooltip": "From 0, the frames as they are.",
-                    },
-                ),
-                "stroke": (
-                    "FLOAT",
-                    {"default": 1.0, "min": 0.5, "max": 2.0, "step": 0.05, "tooltip": "Size of the strokes."},
-                ),
-                "work_size": (
-                    "INT",
-                    {
-                        "default": 640,
-                        "min": 64,
-                        "max": 8192,
-                        "step": 8,
-                        "tooltip": "Longest side at which it paints; larger frames are enlarged along their own edges.",
-                    },
-                ),
+                "strength": _number(LiveSettings, "strength", 0.05),
+                "stroke": _number(LiveSettings, "stroke", 0.05),
+                "work_size": _number(LiveSettings, "work_size", 8),
             },
             "optional": {
                 "second_style": ([_NONE, *names], {"tooltip": "Another style of the same network, to mix with."}),
@@ -136,10 +118,7 @@ class DeflickerNode:
         return {
             "required": {
                 "processed": ("IMAGE", {"tooltip": "The frames that flicker."}),
-                "strength": (
-                    "FLOAT",
-                    {"default": 1.0, "min": 0.0, "max": 1.0, "step": 0.05, "tooltip": "From 0, as they are, to 1."},
-                ),
+                "strength": _number(DeflickerSettings, "strength", 0.05),
             },
             "optional": {
                 "original": (
@@ -216,6 +195,16 @@ class ScoreNode:
 def _painting_styles() -> list[str]:
     """The shipped styles that have a network."""
     return [*(style.name for style in styles() if style.methods), *(f"{LIGHT}/{name}" for name in light_styles())]
+
+
+def _number(settings: type[Settings], name: str, step: float) -> tuple[str, dict[str, Any]]:
+    """A setting of the library as an input: its default, its range, and the first clause of its help."""
+    one = next(one for one in settings_of(settings) if one.name == name)
+    default = at(one.default, 0) if isinstance(one.default, tuple) else one.default
+    most = _LARGEST if one.spec.most is None else one.spec.most
+    told = one.spec.help.partition(";")[0].rstrip(".") + "."
+    kind = "INT" if one.item is int else "FLOAT"
+    return kind, {"default": default, "min": one.spec.least, "max": most, "step": step, "tooltip": told}
 
 
 class _Steps:
