@@ -19,7 +19,7 @@ from torch import Tensor
 from nststab.frames import Frame, Stylizer
 from nststab.video.clip import Clip, check_output, convert_clip, open_clip
 from nststab.video.images import read_picture, write_picture
-from nststab.video.threads import BackgroundWriter, Prefetcher
+from nststab.video.threads import BackgroundWriter, Prefetcher, Waiting
 from tests.conftest import moving_picture as picture
 from tests.conftest import psnr
 
@@ -398,7 +398,7 @@ def test_what_waits_to_be_written_is_dropped_on_an_error() -> None:
         written.append(item)
 
     def fail() -> None:
-        with BackgroundWriter(write, 3) as writer:
+        with BackgroundWriter(write, Waiting[int](3)) as writer:
             for item in range(3):
                 writer.put(item)
             assert begun.wait(5)

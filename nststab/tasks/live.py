@@ -33,7 +33,7 @@ from nststab.video.live import (
     window,
     window_missing,
 )
-from nststab.video.threads import Newest
+from nststab.video.threads import BackgroundWriter, Newest
 from nststab.video.timing import LiveTimes
 
 log = logging.getLogger(__name__)
@@ -250,62 +250,42 @@ class _Arrivals:
         return self.lost or (f"no frame for {waited:.0f} s" if waited > _STALLED and not self.newest.closed else "")
 
 
-class _Sink:
+class _Sink(BackgroundWriter[_Painted]):
     """Hands the newest painted frame on in a thread of its own: a slow sink delays no other, and misses are counted.
 
     rate: frames a second, for what has a clock of its own: then a frame is repeated where no newer one has come.
     """
 
     def __init__(self, name: str, write: Callable[[_Painted], None], rate: Fraction | None = None) -> None:
-        self._name, self._write, self._rate = name, write, rate
-        self.newest: Newest[_Painted] = Newest()
-        self._error: BaseException | None = None
+        self._newest: Newest[_Painted] = Newest()
+        super().__init__(write, self._newest, name)
+        self._name, self._rate = name, rate
         self._meter = _Meter()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.newest.close()
-        self._thread.join()
-        if kind is None and self._error is not None:
-            raise self._error
-
-    def put(self, painted: _Painted) -> None:
-        """Hands a frame over; raises what the sink raised."""
-        if self._error is not None:
-            raise self._error
-        self.newest.put(painted)
 
     @property
     def result(self) -> SinkResult:
         """What it did so far."""
-        return SinkResult(self._name, self._meter.count, self.newest.dropped, self._meter.latency)
+        return SinkResult(self._name, self._meter.count, self._newest.dropped, self._meter.latency)
 
-    def _run(self) -> None:
-        try:
-            for painted, is_new in self._due():
-                self._write(painted)
-                if is_new:
-                    self._meter.add(painted.arrived)
-        except BaseException as error:
-            self._error = error
+    def _write_all(self) -> None:
+        for painted, is_new in self._due():
+            self._write(painted)
+            if is_new:
+                self._meter.add(painted.arrived)
 
     def _due(self) -> Iterator[tuple[_Painted, bool]]:
-        painted = self.newest.take()
+        painted = self._newest.take()
         began, ticks = time.monotonic(), 0
         while painted is not None:
             yield painted, True
             if self._rate is None:
-                painted = self.newest.take()
+                painted = self._newest.take()
                 continue
             while True:
                 # ticks that a slow reader missed are left out: a repeated frame would only delay it more
                 ticks = max(ticks + 1, math.floor((time.monotonic() - began) * self._rate))
                 time.sleep(max(0.0, began + float(ticks / self._rate) - time.monotonic()))
-                if (newer := self.newest.take(0)) is not None or self.newest.closed:
+                if (newer := self._newest.take(0)) is not None or self._newest.closed:
                     break
                 yield painted, False
             painted = newer

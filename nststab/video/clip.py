@@ -39,7 +39,7 @@ from nststab.video.images import (
 from nststab.video.picture_files import folder_pictures, is_pattern, one_size, pattern_pictures, shown
 from nststab.video.pipes import RawFormat as RawFormat
 from nststab.video.streams import STANDARD, STDOUT, PipedVideo, is_pipe, standard_output, y4m_file
-from nststab.video.threads import BackgroundWriter, Prefetcher
+from nststab.video.threads import BackgroundWriter, Prefetcher, Waiting
 from nststab.video.timing import PICTURE_RATE, WHOLE, Excerpt, PictureTimes, Reader, Seconds, Source, excerpt
 
 Kind = Literal["video", "picture", "folder"]
@@ -324,7 +324,7 @@ def convert_clip(
     done, transparent = 0, False
     with (
         open_writer(kind, source.source, path, notes, audio=audio, raw=raw, parts=parts) as write,
-        BackgroundWriter(write, _QUEUE) as encoding,
+        BackgroundWriter(write, Waiting[Frame](_QUEUE)) as encoding,
         Prefetcher(source.frames(), _QUEUE) as decoded,
         _closed(stylize(taken := _Counted(decoded))) as stylized,
     ):

@@ -1,18 +1,60 @@
-"""Threads around a loop: one that reads ahead of it, one that writes behind it, and the newest item between two."""
+"""Threads around a loop: one that reads ahead of it, one that writes behind it, and what is on the way between two."""
 
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
-from types import TracebackType
-from typing import Generic, NamedTuple, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 T = TypeVar("T")
 
 
-class _End(NamedTuple):
-    """The last thing in a queue, with what ended it if that was an error."""
+class Waiting(Generic[T]):
+    """Items on their way from one thread to another, `depth` at most: where there is no room `put` waits."""
 
-    error: BaseException | None = None
+    def __init__(self, depth: int) -> None:
+        self._depth = depth
+        self._items: deque[T] = deque()
+        self._changed = threading.Condition()
+        self.closed = False
+
+    def put(self, item: T) -> None:
+        """Hand an item over; after `close` it is dropped."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._items) < self._depth or self.closed)
+            if not self.closed:
+                self._items.append(item)
+            self._changed.notify_all()
+
+    def take(self, timeout: float | None = None) -> T | None:
+        """The oldest item; None if none came within `timeout` seconds, or none is left after `close`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._items or self.closed, timeout)
+            item = self._items.popleft() if self._items else None
+            self._changed.notify_all()
+            return item
+
+    def close(self, drop: bool = False) -> None:
+        """Let nobody wait any longer; `drop` what is on its way."""
+        with self._changed:
+            self.closed = True
+            if drop:
+                self._items.clear()
+            self._changed.notify_all()
+
+
+class Newest(Waiting[T]):
+    """Hands the newest item alone over; `dropped` counts those that a newer one replaced before."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.dropped = 0
+
+    def put(self, item: T) -> None:
+        """Replace what waits."""
+        with self._changed:
+            self.dropped += len(self._items)
+            self._items.clear()
+            super().put(item)
 
 
 class Prefetcher(Iterator[T]):
@@ -23,126 +65,75 @@ class Prefetcher(Iterator[T]):
 
     def __init__(self, items: Iterator[T], depth: int) -> None:
         self._items = items
-        self._queue: queue.Queue[T | _End] = queue.Queue(depth)
-        self._stopped = threading.Event()
-        self._ended = False
+        self._waiting: Waiting[T] = Waiting(depth)
+        self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._read, name="read ahead", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopped.set()
-        while self._thread.is_alive():  # it may be waiting for room
-            self._drain()
-            self._thread.join(0.02)
-        self._drain()
-        self._queue.put(_End())  # somebody in another thread may still be waiting for an item
+    def __exit__(self, *_: object) -> None:
+        self._waiting.close(drop=True)
+        self._thread.join()
 
     def __next__(self) -> T:
-        if self._ended:
-            raise StopIteration
-        item = self._queue.get()
-        if not isinstance(item, _End):
+        item = self._waiting.take()
+        if item is not None:
             return item
-        self._ended = True
-        if item.error is not None:
-            raise item.error
-        raise StopIteration
+        error, self._error = self._error, None
+        raise StopIteration if error is None else error
 
     def _read(self) -> None:
-        end = _End()
         try:
             try:
                 for item in self._items:
-                    if self._stopped.is_set():
+                    if self._waiting.closed:
                         break
-                    self._queue.put(item)
+                    self._waiting.put(item)
             finally:
                 close = getattr(self._items, "close", None)
                 if close is not None:
                     close()
         except BaseException as error:
-            end = _End(error)
-        self._queue.put(end)  # whatever happened, or the reader would wait for ever
-
-    def _drain(self) -> None:
-        try:
-            while True:
-                self._queue.get_nowait()
-        except queue.Empty:
-            pass
+            self._error = error
+        self._waiting.close()  # whatever happened, or the reader would wait for ever
 
 
 class BackgroundWriter(Generic[T]):
-    """Calls `write` in another thread, up to `depth` items behind; its error is raised at the next `put` or at the end.
+    """Calls `write` in another thread, as items come; its error is raised at the next `put` or at the end.
 
     Leaving the `with` block by an exception drops what is still waiting.
     """
 
-    def __init__(self, write: Callable[[T], None], depth: int) -> None:
-        self._write = write
-        self._queue: queue.Queue[T | _End] = queue.Queue(depth)
+    def __init__(self, write: Callable[[T], None], waiting: Waiting[T], name: str = "write behind") -> None:
+        self._write, self._waiting = write, waiting
         self._error: BaseException | None = None
-        self._dropping = False
-        self._thread = threading.Thread(target=self._run, name="write behind", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._dropping = self._dropping or kind is not None
-        self._queue.put(_End())
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._waiting.close(drop=kind is not None)
         self._thread.join()
         if kind is None and self._error is not None:
             raise self._error
 
     def put(self, item: T) -> None:
-        """Hand an item over; waits while `depth` items are waiting, and raises what `write` raised."""
+        """Hand an item over; raises what `write` raised."""
         if self._error is not None:
             raise self._error
-        self._queue.put(item)
+        self._waiting.put(item)
+
+    def _write_all(self) -> None:
+        while (item := self._waiting.take()) is not None:
+            self._write(item)
 
     def _run(self) -> None:
-        while not isinstance(item := self._queue.get(), _End):
-            if self._dropping:
-                continue  # the queue must keep moving, or `put` would wait for ever
-            try:
-                self._write(item)
-            except BaseException as error:
-                self._error, self._dropping = error, True
-
-
-class Newest(Generic[T]):
-    """Hands the newest item to another thread; `dropped` counts those that a newer one replaced before."""
-
-    def __init__(self) -> None:
-        self._condition = threading.Condition()
-        self._items: list[T] = []
-        self.dropped = 0
-        self.closed = False
-
-    def put(self, item: T) -> None:
-        """Replace what waits."""
-        with self._condition:
-            self.dropped += len(self._items)
-            self._items = [item]
-            self._condition.notify()
-
-    def close(self) -> None:
-        """Let `take` wait no longer."""
-        with self._condition:
-            self.closed = True
-            self._condition.notify()
-
-    def take(self, timeout: float | None = None) -> T | None:
-        """The newest item; None if none came within `timeout` seconds, or none is left after `close`."""
-        with self._condition:
-            self._condition.wait_for(lambda: self._items or self.closed, timeout)
-            return self._items.pop() if self._items else None
+        try:
+            self._write_all()
+        except BaseException as error:
+            self._error = error
+            self._waiting.close(drop=True)  # or `put` would wait for ever
