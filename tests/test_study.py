@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import pytest
 import torch
@@ -304,6 +305,15 @@ def test_many_people_at_once_lose_nothing(server: StudyServer) -> None:
     for thread in threads:
         thread.join()
     assert len(server.answers.all()) == 6 * places
+
+
+def test_a_server_for_all_tells_an_address_that_browsers_reach(study: tuple[Path, Study]) -> None:
+    with StudyServer(study[0], "0.0.0.0", 0) as server:
+        assert "//0.0.0.0:" not in server.address
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        with urlopen(server.address, timeout=10) as answer:
+            assert answer.status == 200
+        server.shutdown()
 
 
 def test_a_port_that_is_taken_is_named(server: StudyServer) -> None:

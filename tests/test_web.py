@@ -207,6 +207,14 @@ def test_the_server_sends_what_threads_need_to_this_machine_alone(folder: Path) 
     assert "MIT License" in (folder / "site/runtime/LICENSE").read_text()
 
 
+def test_a_site_that_is_overwritten_keeps_no_network_of_the_one_before(folder: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    for count in (2, 1):
+        write_site(site, style=[folder / "net.safetensors"] * count, overwrite=True)
+        assert len(json.loads((site / "models.json").read_text())) == count
+        assert sorted(path.name for path in (site / "models").iterdir()) == [f"{one}.onnx" for one in range(count)]
+
+
 def test_what_cannot_be_is_told(folder: Path) -> None:
     for arguments, message in (
         (["web"], "say --serve to see the page, or -o FOLDER"),

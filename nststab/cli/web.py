@@ -6,7 +6,15 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from nststab.cli.common import STYLE, NearestChoice, console_listener, overwrite_option, say, verbosity_options
+from nststab.cli.common import (
+    STYLE,
+    NearestChoice,
+    console_listener,
+    overwrite_option,
+    refuse_overwriting,
+    say,
+    verbosity_options,
+)
 from nststab.cli.options import SettingsCommand
 from nststab.methods.settings import FEED_FORWARD
 from nststab.tasks.settings import PORT
@@ -36,6 +44,8 @@ def command(style: tuple[str, ...], output: str | None, serve: bool, port: int, 
     """
     if output is None and not serve:
         raise click.UsageError("say --serve to see the page, or -o FOLDER to write it, or both")
+    if output is not None:
+        refuse_overwriting(Path(output), yes)
     from nststab.tasks.web import site_server, write_site
 
     with TemporaryDirectory(prefix="nststab_") if output is None else nullcontext(output) as folder:

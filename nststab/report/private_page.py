@@ -3,6 +3,7 @@
 import hmac
 import json
 import logging
+import socket
 from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,11 +28,23 @@ class PrivateServer(ThreadingHTTPServer):
             super().__init__((host, port), handler)
         except OSError as error:
             raise SettingError(f"port: {host}:{port} cannot be used ({error.strerror}); name another") from None
-        self.address = f"http://{host}:{self.server_port}/{token}/"
+        self.address = f"http://{_reached(host)}:{self.server_port}/{token}/"
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         """A browser that goes away is no error; others are logged."""
         log.debug("a request failed", exc_info=True)
+
+
+def _reached(host: str) -> str:
+    """What browsers ask for: of a server that listens to all of the machine's addresses the one that others reach."""
+    if host not in ("", "0.0.0.0"):
+        return host
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # of RFC 5737: it sends nothing, and the system says by which way it would
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])
 
 
 class PrivateHandler(BaseHTTPRequestHandler):

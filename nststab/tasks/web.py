@@ -59,6 +59,9 @@ def write_site(
             advance(number + 1)
     _unpack(files("nststab").joinpath("web"), folder)
     write_durably(folder / "models.json", json.dumps(models).encode())
+    for path in (folder / "models").glob("*.onnx"):
+        if f"models/{path.name}" not in [model["file"] for model in models]:
+            path.unlink()  # of the site that stood here before
     return folder
 
 
