@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,7 +39,7 @@ from nststab.tasks.live_page import LivePage
 from nststab.tasks.settings import LiveSettings
 from nststab.video.clip import open_clip
 from nststab.video.images import to_uint8
-from nststab.video.live import Frames, Picture, camera_frames, stream_frames
+from nststab.video.live import Frames, Picture, camera_frames, stream_frames, window_missing
 from nststab.video.threads import Newest
 from tests.conftest import moving_picture
 
@@ -378,6 +379,31 @@ def test_keys_of_the_window_change_what_is_painted(monkeypatch: pytest.MonkeyPat
     assert made.frames == len(shown)
     assert "strength 0.70, stroke 1.07" in titles[-1]
     assert "frames/s" in titles[-1]
+
+
+@pytest.mark.skipif(not shutil.which("Xvfb"), reason="Xvfb is not installed, which stands for a display")
+def test_a_clip_is_shown_in_a_window(tmp_path: Path, style: str) -> None:
+    """Of a display that is there; where PyAV came before OpenCV the window would hang."""
+    read, write = os.pipe()
+    command = ["Xvfb", "-displayfd", str(write), "-screen", "0", "320x240x24"]
+    with subprocess.Popen(command, pass_fds=[write], stderr=subprocess.DEVNULL) as server, open(read) as answer:
+        display = f":{answer.readline().strip()}"
+        words = ["live", str(saved_clip(tmp_path / "clip.mp4", 10)), "--style", style, "--show", "window"]
+        environment = {**os.environ, "DISPLAY": display, "PYTHONPATH": str(ROOT)}
+        shown = subprocess.run(
+            [sys.executable, str(ROOT / "cli.py"), *words], env=environment, capture_output=True, text=True, timeout=120
+        )
+        server.terminate()
+    assert shown.returncode == 0, shown.stderr
+    assert "painted in" in shown.stderr
+
+
+def test_a_window_that_would_hang_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.delitem(sys.modules, "cv2")
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert "av" in sys.modules
+    assert window_missing() == "PyAV was imported before OpenCV, whose windows hang then; import cv2 first"
 
 
 @pytest.mark.parametrize(("keys", "expected"), [("n", 1), ("nn", 0), ("p", 1), ("2", 1), ("27n1", 0)])

@@ -140,18 +140,13 @@ def live(
         for is not there. OSError: there is no such source, or the output cannot be written.
     """
     chosen = LiveSettings.of(settings)
+    show = _shown(chosen.show)  # before a source is opened: see `window_missing`
     clip, opened = _opened(source, chosen)
     kind = None
     if output is not None:
         kind = check_output(clip, output)
         refuse_overwriting(Path(output), overwrite or str(output) == "-")
     easel = _Easel([style] if isinstance(style, str) else list(style), method, chosen)
-    show = chosen.show
-    if show == "auto" and (missing := window_missing()):
-        log.info(f"{missing}, so a page is shown instead of a window")
-    show = ("page" if window_missing() else "window") if show == "auto" else show
-    if show == "window" and (missing := window_missing()):
-        raise NststabError(f"no window can be opened: {missing}; a page can be shown")
     notes: list[str] = []
     arrivals = _Arrivals(opened)
     with ExitStack() as stack:
@@ -180,6 +175,16 @@ def live(
     if arrivals.error is not None:  # what there was before is written
         raise arrivals.error
     return run.result(notes)
+
+
+def _shown(asked: str) -> str:
+    """Where it is shown; raises NststabError where a window was asked for and there can be none."""
+    missing = window_missing() if asked in ("auto", "window") else None
+    if missing and asked == "window":
+        raise NststabError(f"no window can be opened: {missing}; a page can be shown")
+    if missing:
+        log.info(f"{missing}, so a page is shown instead of a window")
+    return ("page" if missing else "window") if asked == "auto" else asked
 
 
 def _opened(source: str | Path | LiveSource, settings: LiveSettings) -> tuple[Clip, LiveSource]:

@@ -100,9 +100,14 @@ def _paced(frames: Iterator[tuple[float | None, Picture]]) -> Iterator[Picture]:
 
 
 def window_missing() -> str | None:
-    """Why no window can be opened here; None where one can."""
+    """Why no window can be opened here; None where one can.
+
+    It imports OpenCV: after PyAV, whose wheel has an xcb library of its own, its windows hang on Linux.
+    """
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return "there is no display"
+    if sys.platform.startswith("linux") and "av" in sys.modules and "cv2" not in sys.modules:
+        return "PyAV was imported before OpenCV, whose windows hang then; import cv2 first"
     try:
         import cv2
     except ImportError as error:
