@@ -221,7 +221,7 @@ def test_every_shipped_card_can_be_told() -> None:
     ("arguments", "message"),
     [
         (["udni"], "no style is named 'udni'; did you mean udnie?"),
-        (["xyzzy"], "there are: candy, udnie (a picture's path or that of a style's folder works too)"),
+        (["xyzzy"], "there are: candy, udnie (nststab styles shows them; a picture's or checkpoint's path works too)"),
         (["phto.png"], "the style phto.png does not exist; did you mean photo.png?"),
         (["clip/"], "the style clip/ is a folder that holds no trained style"),
         (["clip"], "the folder clip holds no trained style, and no style is named 'clip'"),

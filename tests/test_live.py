@@ -361,7 +361,7 @@ def test_keys_of_the_window_change_what_is_painted(monkeypatch: pytest.MonkeyPat
     shown: list[Picture] = []
     titles: list[str] = []
     keys = iter("+---]")
-    for name in ("namedWindow", "destroyAllWindows"):
+    for name in ("namedWindow", "resizeWindow", "destroyAllWindows"):
         monkeypatch.setattr(cv2, name, lambda *_: None)
     monkeypatch.setattr(cv2, "imshow", lambda _name, picture: shown.append(picture))
     monkeypatch.setattr(cv2, "setWindowTitle", lambda _name, title: titles.append(title))

@@ -25,6 +25,7 @@ Picture = NDArray[np.uint8]
 Frames = Generator[Picture, None, None]
 LiveSource = Callable[[], Frames]
 _CAMERA = re.compile(r"(?:/dev/video)?(\d+)")
+_WINDOW = 1280  # pixels of a window's longest side at first
 _PATIENCE = 10.0  # seconds without a word after which a stream is lost
 
 
@@ -125,10 +126,17 @@ def window(name: str) -> Iterator[Callable[[Picture | None, str], str | None]]:
     """
     import cv2
 
-    cv2.namedWindow(name, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+    cv2.namedWindow(name, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+    is_empty = True
 
     def show(picture: Picture | None, title: str) -> str | None:
+        nonlocal is_empty
         if picture is not None:
+            if is_empty:  # else it has a size of its own, whatever it shows
+                height, width, _ = picture.shape
+                scale = min(1.0, _WINDOW / max(height, width))
+                cv2.resizeWindow(name, round(scale * width), round(scale * height))
+                is_empty = False
             cv2.imshow(name, np.ascontiguousarray(picture[..., ::-1]))
         cv2.setWindowTitle(name, title)
         key = cv2.waitKey(1)
