@@ -420,7 +420,9 @@ def test_styles_of_the_light_network_share_one_painter_and_each_is_painted_as_al
     assert set(easel.names) == {f"light/{name}" for name in light_styles()}
     for style in (0, 3, 0):
         easel.change({"style": style, "strength": 0.5})
-        alone = nststab.Painter(easel.names[style], strength=0.5, engine="torch", device="cpu", precision="float32")
+        alone = nststab.Painter(
+            easel.names[style], stroke=1, strength=0.5, engine="torch", device="cpu", precision="float32"
+        )
         assert np.abs(easel.paint(frame, anew=False).astype(int) - alone(frame)).max() <= 1
     assert len(easel._painters) == 1
 
