@@ -7,7 +7,6 @@ checkpoints are all made from these fields. No torch: `--help` must not wait for
 import dataclasses
 import difflib
 import math
-import os
 import types
 import typing
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +22,6 @@ from nststab.errors import SettingError
 
 S = TypeVar("S", bound="Settings")
 _KEY = "setting"
-_NAMES = 1000  # files of a folder that a misspelt name is compared with
 Precision = Literal["float32", "bfloat16", "float16"]
 Pooling = Literal["max", "average"]
 LAYERS = tuple(f"relu{block}_{layer}" for block in range(1, 6) for layer in range(1, 3 if block < 3 else 5))
@@ -299,17 +297,6 @@ def did_you_mean(name: object, known: Sequence[str]) -> str:
     """A hint at the nearest of `known`, or all of them."""
     nearest = difflib.get_close_matches(str(name), known, n=2)
     return f"did you mean {' or '.join(nearest)}?" if nearest else f"choose from {', '.join(known)}"
-
-
-def nearest_file(path: Path) -> str:
-    """A hint at a name beside `path` that may have been meant."""
-    try:
-        with os.scandir(path.parent) as entries:
-            names = [entry.name for entry, _ in zip(entries, range(_NAMES), strict=False)]
-    except OSError:
-        return ""
-    nearest = difflib.get_close_matches(path.name, names, n=1, cutoff=0.75)
-    return f"; did you mean {path.with_name(nearest[0])}?" if nearest else ""
 
 
 def _alternatives(kind: Any) -> tuple[Any, ...]:

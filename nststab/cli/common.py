@@ -19,7 +19,6 @@ import click
 from nststab.listener import Listener, Progress, silent
 from nststab.listener import named as named
 from nststab.methods.settings import METHODS
-from nststab.settings import nearest_file
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -320,6 +319,8 @@ class ClipPath(click.ParamType):  # type: ignore[type-arg]
         if str(path) == STANDARD:  # ./- is a file of this name
             path = path.absolute()
         if not path.exists() and not _PATTERN.search(str(path)):
+            from nststab.storage.folders import nearest_file
+
             self.fail(f"Path {str(value)!r} does not exist{nearest_file(path)}", param, ctx)
         if path.exists() and not os.access(path, os.R_OK):
             self.fail(f"Path {str(value)!r} is not readable.", param, ctx)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nststab.errors import NststabError, SettingError
-from nststab.settings import nearest_file
+from nststab.storage.folders import nearest_file
 
 NETWORKS = ("independent", "recurrent")
 LIGHT = "light"
