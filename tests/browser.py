@@ -16,17 +16,24 @@ BITS = 6  # of a frame's number
 BROWSER, DRIVER = shutil.which("chromium") or shutil.which("chromium-browser"), shutil.which("chromedriver")
 MISSING = "" if BROWSER and DRIVER else "needs chromium and chromedriver"
 _FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--headless=new --no-sandbox --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --hide-scrollbars"
 )
 
 
+_NO_GPU = ("--disable-gpu",)
+SOFTWARE_GPU = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan")
+
+
 @contextmanager
-def browser(*flags: str) -> Iterator[Chrome]:
-    """A headless Chromium that keeps what the console and the network say; `flags` are of its own."""
+def browser(*flags: str, gpu: Sequence[str] = _NO_GPU) -> Iterator[Chrome]:
+    """A headless Chromium that keeps what the console and the network say; `flags` are of its own.
+
+    gpu: flags that say whether it has one; SOFTWARE_GPU is SwiftShader, by which WebGPU runs anywhere, slowly.
+    """
     options = ChromeOptions()
     options.binary_location = BROWSER or ""
-    for flag in (*_FLAGS.split(), *flags):
+    for flag in (*_FLAGS.split(), *gpu, *flags):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = Chrome(options, Service(DRIVER))

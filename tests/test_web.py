@@ -152,6 +152,25 @@ def test_a_picture_is_painted_as_torch_does_and_the_controls_work(driver: Chrome
 
 
 @needs_browser
+def test_by_webgpu_a_picture_is_painted_as_torch_does(folder: Path) -> None:
+    """By a processor, slowly. Six channels, of a frame and the one before, are where a wrong convolution shows."""
+    with site_server(folder / "site", 0) as server, tools.browser(gpu=tools.SOFTWARE_GPU) as chrome:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        chrome.get(f"http://localhost:{server.server_port}/")
+        if not chrome.execute_async_script(
+            "navigator.gpu?.requestAdapter().then(arguments[0], () => arguments[0](null)) ?? arguments[0](null)"
+        ):
+            pytest.skip("this browser has no WebGPU by software")
+        tools.wait(lambda: status(chrome) == "Runs by WebGPU.", "the network is loaded", 120)
+        chrome.find_element(By.ID, "file").send_keys(str(folder / "still.png"))
+        tools.wait(lambda: painted(chrome) >= 1, "a picture is painted", 240)
+        pause(chrome)
+        frames, made = shown(chrome)
+        server.shutdown()
+    assert psnr(made, drawn(folder, moving_picture(0, HEIGHT, WIDTH), frames, {"waves": 1})) > 35
+
+
+@needs_browser
 def test_the_camera_is_steady_and_the_page_keeps_to_itself(driver: Chrome, folder: Path) -> None:
     driver.find_element(By.ID, "camera").click()
     tools.wait(lambda: painted(driver) >= 30, "the camera is painted", 180)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -174,8 +175,13 @@ class _Graph:
         return self._op("Relu", x) if block.relu else x
 
     def _convolution(self, x: str, convolution: nn.Conv2d, padding: int, *bias: str) -> str:
+        weight, channels = convolution.weight, convolution.in_channels
+        # ONNX Runtime Web 1.30 by WebGPU convolves 6 channels wrongly: beyond 3 their number is a multiple of 4
+        if missing := -channels % 4 if channels > 3 else 0:
+            x = self._op("Pad", x, _ints(0, 0, 0, 0, 0, missing, 0, 0))
+            weight = F.pad(weight, (0, 0, 0, 0, 0, missing))
         padded = self._op("Pad", x, _ints(0, 0, padding, padding, 0, 0, padding, padding), mode="reflect")
-        return self._op("Conv", padded, self._weight(convolution.weight), *bias, strides=list(convolution.stride))
+        return self._op("Conv", padded, self._weight(weight), *bias, strides=list(convolution.stride))
 
     def _normalized(self, x: str, norm: InstanceNorm) -> str:
         if self._network.config.rows == 1:
