@@ -192,7 +192,7 @@ def test_a_source_that_goes_away_is_waited_for_and_begins_anew(
     assert not torch.equal(first[0], first[1])
     for before, after in zip(first[:3], first[3:], strict=True):
         assert torch.equal(before, after)  # a recurrent network that remembered the third frame paints another
-    assert "came back 1 times" in made.table()
+    assert "came back 1 time" in made.table()
 
 
 def test_a_source_that_is_not_there_is_refused_and_another_error_ends_it(tmp_path: Path, style: str) -> None:

@@ -93,7 +93,9 @@ class LiveResult:
             f"{sink.name}: {_frames(sink.frames)}, {sink.dropped} dropped, arrival to done: {_told(sink.latency)}"
             for sink in self.sinks
         ]
-        return "\n".join(lines + [f"the source went away and came back {self.returns} times"] * bool(self.returns))
+        if self.returns:
+            lines.append(f"the source went away and came back {self.returns} time{'s' * (self.returns != 1)}")
+        return "\n".join(lines)
 
 
 def _frames(count: int) -> str:
