@@ -137,14 +137,6 @@ def test_the_command_gives_the_same_results_twice(
     assert rows[-1]["sphere_distance"] < 1e-6 * rows[-1]["radius"]
 
 
-def test_what_all_experiments_take_has_no_effect_here(tmp_path: Path) -> None:
-    (tmp_path / "none.txt").touch()
-    noted = call("--methods", "recurrent", "--limit", "2", "-o", tmp_path / "a", "--styles", tmp_path / "none.txt")
-    assert noted.exit_code == 2
-    assert "note: --methods has no effect" in noted.stderr
-    assert "note: --limit" in noted.stderr
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [("--starts 1", "--starts"), ("--styles nothing", "no style is named")],

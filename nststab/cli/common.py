@@ -117,18 +117,30 @@ class NearestChoice(click.Choice):  # type: ignore[type-arg]
         self.fail(f"{value!r} is not one of its values; {hint}", param, ctx)
 
 
-class Names(click.ParamType):  # type: ignore[type-arg]
-    """Names separated by commas, each as `NearestChoice` takes it."""
+class Parsed(click.ParamType):  # type: ignore[type-arg]
+    """What a function makes of a text; its ValueError says what was expected."""
 
-    name = "names"
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name, self._parse = name, parse
 
-    def __init__(self, choices: Sequence[str], plugins: bool = False) -> None:
-        self._choice = NearestChoice(choices, plugins)
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return self._parse(value) if isinstance(value, str) else value
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+
+class Commas(click.ParamType):  # type: ignore[type-arg]
+    """Values of another type separated by commas, each once."""
+
+    def __init__(self, each: "click.ParamType[Any]" = click.STRING) -> None:
+        self.name, self._each = each.name, each
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
         if isinstance(value, tuple):
             return value
-        return tuple(dict.fromkeys(self._choice.convert(part.strip(), param, ctx) for part in str(value).split(",")))
+        parts = (self._each.convert(part.strip(), param, ctx) for part in str(value).split(","))
+        return tuple(dict.fromkeys(part for part in parts if part != ""))
 
 
 def methods_option(default: str, plugins: bool = False) -> Callable[[Command], Command]:
@@ -136,7 +148,7 @@ def methods_option(default: str, plugins: bool = False) -> Callable[[Command], C
     own = ", or your own as module:callable" if plugins else ""
     return click.option(
         "--methods",
-        type=Names(METHODS, plugins),
+        type=Commas(NearestChoice(METHODS, plugins)),
         metavar="METHOD,...",
         default=default,
         show_default=True,

@@ -10,6 +10,7 @@ from nststab.cli.common import (
     CLIP_PATH,
     EXISTING_FOLDER,
     STYLE,
+    Commas,
     NearestGroup,
     console_listener,
     device_options,
@@ -17,7 +18,6 @@ from nststab.cli.common import (
     output_option,
     overwrite_option,
     refuse_early,
-    say,
     verbosity_options,
     workers_options,
 )
@@ -36,21 +36,6 @@ from nststab.experiments.settings import (
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 _OPTIMIZING = ("iterations", "flow_method", "flow_cache", "network", "vgg_weights")
-
-
-class List(click.ParamType):  # type: ignore[type-arg]
-    """Values of a kind separated by commas, each once."""
-
-    name = "list"
-
-    def __init__(self, kind: click.ParamType = click.STRING) -> None:  # type: ignore[type-arg]
-        self._kind = kind
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        if isinstance(value, tuple):
-            return value
-        parts = (part.strip() for part in str(value).split(","))
-        return tuple(dict.fromkeys(self._kind.convert(part, param, ctx) for part in parts if part))
 
 
 class StyledClip(click.ParamType):  # type: ignore[type-arg]
@@ -73,7 +58,7 @@ _ALL: tuple[Decorator, ...] = (*_FILES, workers_options, *_MACHINE)
 _METHODS = methods_option("independent,recurrent", plugins=True)
 _STYLES = click.option(
     "--styles",
-    type=List(STYLE),
+    type=Commas(STYLE),
     metavar="STYLE,...",
     help="Styles, separated by commas: names, pictures, checkpoints, folders with a checkpoint of each method.  "
     "[default: all that are shipped]",
@@ -88,7 +73,7 @@ _DAVIS: tuple[Decorator, ...] = (
     ),
     click.option(
         "--sequences",
-        type=List(),
+        type=Commas(),
         metavar="SEQUENCE,...",
         help="Sequences of DAVIS, separated by commas.  [default: all]",
     ),
@@ -122,7 +107,7 @@ EXPERIMENTS = {
         (
             click.option(
                 "--styles",
-                type=List(STYLE),
+                type=Commas(STYLE),
                 metavar="STYLE",
                 help="One style; all that are shipped take the same time.  [default: the first that is shipped]",
             ),
@@ -161,11 +146,7 @@ EXPERIMENTS = {
         "theorem",
         TheoremSettings,
         ("starts", "size", "seed"),
-        (
-            _STYLES,
-            click.option("--methods", hidden=True, help="As all experiments take it; nothing is stylized here."),
-            click.option("--limit", hidden=True, help="As all experiments take it; nothing is stylized here."),
-        ),
+        (_STYLES,),
         (*_FILES, workers_options, verbosity_options),
     ),
     "drift": Recipe(
@@ -198,10 +179,6 @@ def _command(name: str, recipe: Recipe) -> click.Command:
         given = {key: value for key, value in options.items() if key not in recipe.options}
         if recipe.function == "speed":
             given["style"] = _one_style(given.pop("styles"))
-        if recipe.function == "theorem":
-            for flag in ("methods", "limit"):
-                if given.pop(flag) is not None:
-                    say(f"note: --{flag} has no effect, nothing is stylized")
         if "html" in given:
             check_html({**given, "yes": yes}, made=Path(output))
         jobs, cluster = given.pop("jobs", None), given.pop("cluster", None)

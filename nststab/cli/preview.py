@@ -6,25 +6,19 @@ from typing import Any
 
 import click
 
-from nststab.cli.common import CLIP_PATH, STYLE, console_listener, overwrite_option, refuse_early, verbosity_options
+from nststab.cli.common import (
+    CLIP_PATH,
+    STYLE,
+    Commas,
+    Parsed,
+    console_listener,
+    overwrite_option,
+    refuse_early,
+    verbosity_options,
+)
 from nststab.cli.options import SettingsCommand, gathered, settings_options
 from nststab.tasks.settings import StylizeSettings
 from nststab.video.settings import parse_time, parse_work_size
-
-
-class _Parsed(click.ParamType):  # type: ignore[type-arg]
-    """Values that a function of the settings makes of parts between commas, or of one text."""
-
-    def __init__(self, name: str, parse: Any, several: bool = False) -> None:
-        self.name, self._parse, self._several = name, parse, several
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        try:
-            if not self._several:
-                return self._parse(value)
-            return tuple(self._parse(part.strip()) for part in str(value).split(","))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
 
 
 @click.command("preview", cls=SettingsCommand, short_help="One frame in several styles and strokes.")
@@ -32,15 +26,15 @@ class _Parsed(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--styles",
     required=True,
-    type=_Parsed("styles", STYLE, several=True),
+    type=Commas(STYLE),
     metavar="NAME|IMAGE,...",
     help="Shipped styles, folders of `train style` and paintings, separated by commas.",
 )
 @click.option("-o", "--output", metavar="OUT", default=None, help="The sheet, a picture.")
-@click.option("--at", type=_Parsed("time", parse_time), metavar="TIME", help="Which frame.  [default: the middle]")
+@click.option("--at", type=Parsed("time", parse_time), metavar="TIME", help="Which frame.  [default: the middle]")
 @click.option(
     "--work-sizes",
-    type=_Parsed("sizes", parse_work_size, several=True),
+    type=Commas(Parsed("size", parse_work_size)),
     metavar="PIXELS|full,...",
     default=str(StylizeSettings().work_size),
     show_default=True,
@@ -48,7 +42,7 @@ class _Parsed(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option(
     "--strengths",
-    type=_Parsed("strengths", float, several=True),
+    type=Commas(click.FLOAT),
     metavar="X,...",
     default="1",
     show_default=True,
