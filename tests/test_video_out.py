@@ -76,9 +76,8 @@ def times_of(path: Path) -> list[tuple[Fraction, Fraction]]:
 
 
 @pytest.mark.parametrize(("suffix", "least"), [(".mp4", 38.0), (".mkv", 38.0), (".webm", 38.0), (".gif", 36.0)])
-@pytest.mark.parametrize(("height", "width"), [(48, 64), (47, 63)])
-def test_every_frame_comes_back(tmp_path: Path, suffix: str, least: float, height: int, width: int) -> None:
-    frames = [picture(index, height, width) for index in range(10)]
+def test_every_frame_comes_back_at_odd_sizes(tmp_path: Path, suffix: str, least: float) -> None:
+    frames = [picture(index, 47, 63) for index in range(10)]
     write(tmp_path / f"a{suffix}", frames, [Fraction(t, 1000) for t in UNEVEN], Told())
     back = decoded(tmp_path / f"a{suffix}")
     assert len(back) == 10
