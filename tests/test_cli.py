@@ -82,7 +82,7 @@ def test_the_commands_are_those_of_the_manual() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_command_has_the_common_options_and_helps(name: str) -> None:
+def test_every_command_has_the_common_options_and_an_example_and_helps(name: str) -> None:
     command = COMMANDS[tuple(name.split())]
     options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
     flags = {flag for option in options for flag in option.opts}
@@ -95,6 +95,8 @@ def test_every_command_has_the_common_options_and_helps(name: str) -> None:
         shown = run(*name.split(), flag)
         assert shown.exit_code == 0
         assert shown.stdout.startswith(f"Usage: {' '.join(['nststab', *name.split()])} [OPTIONS]")
+    if not isinstance(command, click.Group) and not name.startswith(("evaluate", "study", "export")):
+        assert f"\n  nststab {name}" in shown.stdout
 
 
 @pytest.mark.parametrize("name", ["stylize", "optimize", "compare"])
@@ -103,13 +105,6 @@ def test_help_shows_the_fifteen_options_that_people_use(name: str) -> None:
     options = shown[shown.index("Options") :].splitlines()
     assert len([line for line in options if line.startswith("  -")]) == 15 + 1  # and --help-all
     assert "--precision" not in shown
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_command_has_an_example(name: str) -> None:
-    is_group = isinstance(COMMANDS[tuple(name.split())], click.Group)
-    if not is_group and not name.startswith(("evaluate", "study", "export")):
-        assert f"\n  nststab {name}" in run(*name.split(), "--help").stdout
 
 
 @pytest.mark.parametrize("name", NAMES)

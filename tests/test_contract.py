@@ -96,14 +96,7 @@ def test_an_empty_stream_gives_an_empty_stream(stylizer: Stylizer) -> None:
     assert list(stylizer([])) == []
 
 
-def test_a_second_call_starts_afresh(stylizer: Stylizer) -> None:
-    frames = clip(3)
-    first = list(stylizer(frames))
-    again = list(stylizer(frames))
-    assert all(torch.equal(a.rgb, b.rgb) for a, b in zip(first, again, strict=True))
-
-
-def test_two_calls_at_a_time_do_not_disturb_each_other(stylizer: Stylizer) -> None:
+def test_a_call_starts_afresh_and_two_at_a_time_do_not_disturb_each_other(stylizer: Stylizer) -> None:
     frames = clip(3)
     alone = list(stylizer(frames))
     both = list(zip(stylizer(frames), stylizer(frames[::-1]), strict=True))

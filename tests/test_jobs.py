@@ -392,16 +392,6 @@ def test_a_default_that_is_given_is_no_other_setting(run: Run, monkeypatch: pyte
     assert "going on: 2 frames" in run(f"{command} {defaults}").stderr
 
 
-def test_a_comma_in_the_name_of_a_style_does_not_hide_its_content(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    command = COMMANDS["ruder into a file"][0].replace("style1", "a,b")
-    shutil.copy("style1.png", "a,b.png")
-    with monkeypatch.context() as patched:
-        fail_at(2, full(), patched)
-        run(command)
-    shutil.copy("style2.png", "a,b.png")
-    assert "other settings: style was a,b.png (" in run(command).stderr
-
-
 def test_a_style_that_was_trained_anew_is_another_style(
     run: Run, monkeypatch: pytest.MonkeyPatch, tiny_vgg: PerceptualNetwork
 ) -> None:

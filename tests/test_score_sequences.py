@@ -9,23 +9,15 @@ import torch
 import torch.nn.functional as F
 from click.testing import CliRunner
 from safetensors.torch import save_file
-from torch import Tensor
 
 from nststab.cli import group
 from nststab.errors import NststabError, SettingError
 from nststab.measure.settings import ScoreSettings
 from nststab.tasks.score_sequences import SequenceScores, score_sequences
-from nststab.video.images import write_picture
 from nststab.video.sequences import sequence_clip, sequences
-from tests.conftest import tiny_state_dict
+from tests.conftest import save_frames, tiny_state_dict
 
 NAMES = ("bear", "camel", "dog")
-
-
-def save(folder: Path, frames: list[Tensor]) -> None:
-    folder.mkdir(parents=True)
-    for number, frame in enumerate(frames):
-        write_picture(folder / f"{number:05d}.png", frame)
 
 
 @pytest.fixture
@@ -37,10 +29,10 @@ def davis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for place, name in enumerate(NAMES):
         scene = F.interpolate(torch.rand(1, 3, 8, 14, generator=generator), (24, 40), mode="bicubic").clamp(0, 1)
         frames = [scene[..., t : t + 32] for t in range(4 + place)]
-        save(tmp_path / "davis" / name, frames)
+        save_frames(tmp_path / "davis" / name, frames)
         for method, sigma in (("mine", 0.02 * (place + 1)), ("theirs", 0.1)):
             noise = [sigma * torch.randn(frame.shape, generator=generator) for frame in frames]
-            save(
+            save_frames(
                 tmp_path / method / name, [(0.5 * a + 0.25 + b).clamp(0, 1) for a, b in zip(frames, noise, strict=True)]
             )
         (tmp_path / "mine" / f"{name}.json").write_text("{}")  # a record beside a clip is none

@@ -21,7 +21,6 @@ from nststab.study.design import MEDIA, Study, make_sheets, make_trials, read_st
 from nststab.study.make import make_study, with_flicker
 from nststab.study.page import pack_study, sheet_trials, study_page
 from nststab.study.serve import StudyServer
-from nststab.study.settings import StudySettings
 from nststab.video.clip import open_clip
 from tests.study_samples import COLORS, FRAMES, HOSTILE, small_study, write_clip
 
@@ -330,12 +329,6 @@ def test_what_is_no_study_is_named(tmp_path: Path) -> None:
     (tmp_path / "study.json").write_text('{"schema": 99}')
     with pytest.raises(NststabError, match="another version"):
         read_study(tmp_path)
-
-
-def test_settings_have_bounds() -> None:
-    for wrong in ({"pairs": 0}, {"size": 8}, {"seconds": Fraction(0)}, {"seed": -1}):
-        with pytest.raises(SettingError):
-            StudySettings(**wrong)
 
 
 @pytest.mark.parametrize("name", ["a#b", "a?b", "50%20"])
