@@ -12,14 +12,16 @@ from typing import NamedTuple
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
+from torch import Tensor
 
 from nststab.losses import LossSettings, style_target
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
-from tests.conftest import texture, tiny_state_dict
+from tests.conftest import tiny_state_dict
 
 ROOT = Path(__file__).resolve().parents[1]
 KILLS = {"network": 20}  # of each of nine commands, else 4
@@ -116,6 +118,11 @@ class Commands:
         status = int(self._server.stdout.readline())
         killed = os.WIFSIGNALED(status)
         return Run(killed, -1 if killed else os.WEXITSTATUS(status), log.read_text(), time.monotonic() - started)
+
+
+def texture(height: int, width: int, seed: int) -> Tensor:
+    coarse = torch.rand(1, 3, 6, 8, generator=torch.Generator().manual_seed(seed))
+    return F.interpolate(coarse, (height, width), mode="bicubic", align_corners=False).clamp(0, 1)
 
 
 @pytest.fixture(scope="module")
