@@ -81,6 +81,7 @@ def test_a_narrow_terminal_breaks_no_line(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_missing_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
+    monkeypatch.setattr(checks, "CHECKS", only(checks._deepflow, checks._dis, checks._weights))
     result = run()
     assert result.exit_code == 1
     said = lines(result)
@@ -109,6 +110,7 @@ def test_an_opencv_without_the_contributed_modules(monkeypatch: pytest.MonkeyPat
 def test_a_missing_av(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     monkeypatch.delitem(sys.modules, "nststab.video.reader", raising=False)
+    monkeypatch.setattr(checks, "CHECKS", only(checks._deepflow, checks._video, checks._codecs))
     result = run()
     assert result.exit_code == 1
     said = lines(result)

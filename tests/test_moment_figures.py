@@ -1,27 +1,18 @@
 """Figures 7, 8 and 9 of the paper, of clips whose moments are known."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from click.testing import CliRunner
-from torch import Tensor
 
 from nststab.cli import group
 from nststab.errors import NststabError, SettingError
 from nststab.experiments.moment_figures import paper_figure
-from nststab.video.images import write_picture
+from tests.conftest import save_frames
 
 HEIGHT, WIDTH = 64, 96
-
-
-def save(folder: Path, frames: Sequence[Tensor]) -> Path:
-    folder.mkdir()
-    for number, frame in enumerate(frames):
-        write_picture(folder / f"{number:05d}.png", frame.clamp(0, 1))
-    return folder
 
 
 @pytest.fixture
@@ -35,7 +26,7 @@ def clips(tmp_path: Path) -> tuple[Path, Path]:
         frame[..., 24:40, max(0, 6 * t) : 6 * t + 16] = torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1)
     noise = [0.05 * torch.randn(frame.shape, generator=generator) for frame in frames]
     made = [0.8 * frame + own for frame, own in zip(frames, noise, strict=True)]
-    return save(tmp_path / "film", frames), save(tmp_path / "made", made)
+    return save_frames(tmp_path / "film", frames), save_frames(tmp_path / "made", made)
 
 
 @pytest.mark.parametrize("number", [7, 9])
@@ -51,7 +42,7 @@ def test_a_figure_is_drawn_as_png_and_svg(clips: tuple[Path, Path], tmp_path: Pa
 
 def test_no_such_moment_and_no_such_figure_are_said(clips: tuple[Path, Path], tmp_path: Path) -> None:
     film, made = clips
-    still = save(tmp_path / "still", [torch.full((1, 3, HEIGHT, WIDTH), 0.5)] * 3)
+    still = save_frames(tmp_path / "still", [torch.full((1, 3, HEIGHT, WIDTH), 0.5)] * 3)
     with pytest.raises(NststabError, match="trusted and wrong, found none: no Figure 8 of these clips"):
         paper_figure(8, still, [still], tmp_path / "figure")
     with pytest.raises(SettingError, match="expected one of 7, 8, 9, got 6"):

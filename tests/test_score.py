@@ -33,8 +33,7 @@ from nststab.shots import split_shots
 from nststab.styles.shipped import demo_clip, find_style, perceptual_weights
 from nststab.vgg import PerceptualNetwork
 from nststab.video.clip import Clip, convert_clip, open_clip
-from nststab.video.images import write_picture
-from tests.conftest import stylized
+from tests.conftest import save_frames, stylized
 
 Clips = Sequence[Sequence[Tensor]]
 
@@ -352,10 +351,7 @@ def test_the_content_loss_alone_is_that_of_the_perceptual_loss(tiny_vgg: Percept
 
 
 def save(folder: Path, frames: Iterable[Tensor]) -> Clip:
-    folder.mkdir()
-    for number, frame in enumerate(frames):
-        write_picture(folder / f"{number}.png", frame)
-    return open_clip(folder)
+    return open_clip(save_frames(folder, frames))
 
 
 def film(path: Path, frames: Iterable[Tensor], fps: int) -> Clip:
