@@ -350,7 +350,8 @@ class StyleName(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ARG002
         from nststab.styles.shipped import require_styles
 
-        require_styles(str(value))
+        if value:  # between two commas nothing may stand
+            require_styles(str(value))
         return str(value)
 
 
