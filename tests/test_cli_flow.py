@@ -126,7 +126,7 @@ def bad_flows() -> None:
         (bad_flows, "mask a.flo b.flo -o out.pgm", 1, "two flows of one shape"),
         (bad_flows, "mask a.flo text.flo -o out.pgm", 1, "text.flo is no .flo file"),
         (bad_flows, "mask a.flo a.flo -o out.png", 2, "ends in .pgm"),
-        (bad_flows, "mask a.flo a.flo -o out/mask.pgm", 1, "out"),
+        (bad_flows, "mask a.flo a.flo -o out/mask.pgm", 2, "out: the folder to write to does not exist"),
     ],
 )
 def test_bad_input_ends_in_one_line(
