@@ -103,14 +103,11 @@ def provide(name: str) -> None:
     """Makes what a word of a command names, by its looks, where it is not there."""
     path = Path(name)
     suffix = path.suffix.lower()
+    is_style = name == "painting" or path.parent.name.lower() == "styles"
     if re.match(r"DAVIS/|results/", name):  # a folder of sequences
         path = path / "camel"
         name = f"{path}/"
-    if (
-        path.exists()
-        or name.startswith("-")
-        or not (suffix or name.endswith("/") or name.isupper() or name == "painting")
-    ):
+    if path.exists() or name.startswith("-") or not (suffix or name.endswith("/") or name.isupper() or is_style):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     if suffix in PICTURE_SUFFIXES and "%" not in name:
@@ -125,7 +122,7 @@ def provide(name: str) -> None:
         save_network(path, "recurrent" in path.stem)
     elif suffix == ".flo":
         write_flo(path, torch.zeros(1, 2, 48, 64))
-    elif name == "painting":
+    elif is_style:
         path.mkdir()
         for method in ("independent", "recurrent"):
             save_network(path / f"{method}.safetensors", method == "recurrent")
