@@ -85,7 +85,11 @@ def disoccluded(flow: Tensor, opposite: Tensor) -> Tensor:
     2016, section 4.1; the equality as in his program). Both flows are (N, 2, H, W). Meaningless where `leaves_frame`
     holds: nothing is known there.
     """
-    back = warp(opposite, flow)
+    return not_brought_back(flow, warp(opposite, flow))
+
+
+def not_brought_back(flow: Tensor, back: Tensor) -> Tensor:
+    """`disoccluded`, of the opposite flow where `flow` arrives."""
     return _squared_norm(flow + back) >= (
         CONSISTENCY_FACTOR * (_squared_norm(flow) + _squared_norm(back)) + CONSISTENCY_OFFSET
     )

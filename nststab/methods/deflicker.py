@@ -29,7 +29,7 @@ from nststab.flow.estimators import dis, require_estimator
 from nststab.frames import Frame, Stylizer
 from nststab.methods.settings import DeflickerSettings, strength_at
 from nststab.shots import by_shot
-from nststab.warp import disoccluded, scaled_flow
+from nststab.warp import not_brought_back, scaled_flow
 
 Estimator = Callable[[Tensor, Tensor], Tensor]
 Plane = NDArray[np.float32]  # (H, W) or (H, W, C)
@@ -261,8 +261,9 @@ class _Shot:
         assert one.forward is not None
         assert one.backward is not None
         self._number += 1
-        guide, backward = _plane(one.guide), _plane(one.backward)
-        trusted = self._carry(backward) & ~disoccluded(one.backward, one.forward)[0, 0].numpy()
+        guide, backward, forward = _plane(one.guide), _plane(one.backward), _plane(one.forward)
+        back = torch.from_numpy(_moved(self._cv2, forward, backward, self._cv2.INTER_LINEAR)).permute(2, 0, 1)[None]
+        trusted = self._carry(backward) & ~not_brought_back(one.backward, back)[0, 0].numpy()
         trusted &= self._looks_as_before(guide, trusted) & ~self._is_torn()
         # As most around it, or the lines of two renderings lie beside each other in speckles.
         trusted = self._cv2.blur(trusted.astype(np.float32), (self._small, self._small)) > 0.5
@@ -276,7 +277,7 @@ class _Shot:
         self._keep(fresh, guide)
         soft = self._cv2.GaussianBlur(trust, (0, 0), 1.0)
         shown = np.where(anew[..., None], fresh, held)
-        return _Step(one.frame, shown, tone, (2 * soft - 1).clip(0, 1), backward, _plane(one.forward))
+        return _Step(one.frame, shown, tone, (2 * soft - 1).clip(0, 1), backward, forward)
 
     def _keep(self, picture: Plane, guide: Plane) -> None:
         levels: Plane = (picture + np.float32(0.5)).clip(0, 2) * np.float32(_RANGE)
@@ -292,25 +293,29 @@ class _Shot:
         x, y = self._x + backward[..., 0], self._y + backward[..., 1]
         inside = (x > -0.5) & (x < self.width - 0.5) & (y > -0.5) & (y < self.height - 0.5)
         x, y = x.clip(0, self.width - 1), y.clip(0, self.height - 1)
-        left = np.minimum(x.astype(np.int32), max(0, self.width - 2))
-        top = np.minimum(y.astype(np.int32), max(0, self.height - 2))
-        right, below = x - left, y - top
+        left = np.minimum(x.astype(np.intp), max(0, self.width - 2))
+        top = np.minimum(y.astype(np.intp), max(0, self.height - 2))
+        right, below = x - left.astype(np.float32), y - top.astype(np.float32)
         across, down = min(1, self.width - 1), self.width * min(1, self.height - 1)
         corner = top * self.width + left
         nearest = corner + across * (right > 0.5) + down * (below > 0.5)
         drawn, u, v = self._drawn.ravel(), self._u.ravel(), self._v.ravel()
-        own = drawn[corner]
-        one = (own == drawn[corner + across]) & (own == drawn[corner + down]) & (own == drawn[corner + across + down])
+        # of each pixel, whether it and the three right of it, below, and both are of one frame
+        block = np.ones(self._drawn.shape, bool)
+        block[:, :-1] &= self._drawn[:, :-1] == self._drawn[:, 1:]
+        block[:-1] &= (self._drawn[:-1] == self._drawn[1:]) & block[1:]
+        one = block.ravel()[corner]
 
         def between(values: Plane) -> Plane:
-            above = values[corner] * (1 - right) + values[corner + across] * right
-            under = values[corner + down] * (1 - right) + values[corner + across + down] * right
+            above, under = (
+                values[corner + step] * (1 - right) + values[corner + step + across] * right for step in (0, down)
+            )
             mixed: Plane = above * (1 - below) + under * below
             return mixed
 
         self._drawn = drawn[nearest]
-        self._u = np.where(one, between(u), u[nearest] + x - nearest % self.width).astype(np.float32)
-        self._v = np.where(one, between(v), v[nearest] + y - nearest // self.width).astype(np.float32)
+        self._u = np.where(one, between(u), u[nearest] + x - (nearest % self.width).astype(np.float32))
+        self._v = np.where(one, between(v), v[nearest] + y - (nearest // self.width).astype(np.float32))
         known: NDArray[np.bool_] = inside & (self._number - self._drawn < self._settings.lifetime)
         return known
 
@@ -321,8 +326,8 @@ class _Shot:
         light = self._tone(change, trusted.astype(np.float32))
         change -= _resized(self._cv2, light, self.height, self.width)
         size = (self._small, self._small)
-        different = self._cv2.blur(np.abs(change).mean(2), size)
-        luma = guide.mean(2)
+        different = self._cv2.blur(_mean(self._cv2, np.abs(change)), size)
+        luma = _mean(self._cv2, guide)
         variance = self._cv2.blur(luma * luma, size) - self._cv2.blur(luma, size) ** 2
         same: NDArray[np.bool_] = different < self._change + self._share * np.sqrt(variance.clip(0))
         return same
@@ -344,7 +349,7 @@ class _Shot:
     def _tone(self, difference: Plane, trust: Plane) -> Plane:
         """The smooth part of a difference (H, W, 3) where it is trusted, on the coarse grid (h, w, 3)."""
         shape = (max(1, self.width // self._cell), max(1, self.height // self._cell))
-        both = np.concatenate([difference * trust[..., None], trust[..., None]], 2)
+        both = np.dstack([difference * trust[..., None], trust])
         grid = self._cv2.resize(both, shape, interpolation=self._cv2.INTER_AREA).reshape(shape[1], shape[0], 4)
         mean = grid.mean((0, 1))
         grid = self._cv2.GaussianBlur(grid, (0, 0), 2.0).reshape(grid.shape)
@@ -356,8 +361,8 @@ class _Shot:
         """Where a texture has reached its age, or is old enough for how little the new one differs."""
         age = (self._number - self._drawn) / self._lifetime
         size = (self._wide, self._wide)
-        difference = self._cv2.blur(((fresh - held) ** 2).mean(2), size)
-        variance = (self._cv2.blur(fresh * fresh, size) - self._cv2.blur(fresh, size) ** 2).mean(2)
+        difference = self._cv2.blur(_mean(self._cv2, (fresh - held) ** 2), size)
+        variance = _mean(self._cv2, self._cv2.blur(fresh * fresh, size) - self._cv2.blur(fresh, size) ** 2)
         due: NDArray[np.bool_] = difference / (2 * variance.clip(0) + 2e-4) < np.maximum(age**2, _SAME)
         due |= age >= 1
         return due
@@ -377,9 +382,10 @@ class _Store:
 
     def write(self, number: int, levels: Plane) -> None:
         row, column = divmod(number % self._count, self._columns)
-        padded = np.pad(levels.round().astype(self._sheet.dtype), ((_PAD, _PAD), (_PAD, _PAD), (0, 0)), mode="edge")
         top, left = row * self._tall, column * self._broad
-        self._sheet[top : top + self._tall, left : left + self._broad] = padded
+        place = self._sheet[top : top + self._tall, left : left + self._broad]
+        whole = np.rint(levels, out=levels).astype(self._sheet.dtype)
+        place[...] = self._cv2.copyMakeBorder(whole, *(_PAD,) * 4, self._cv2.BORDER_REPLICATE)
 
     def read(self, number: NDArray[np.int32], u: Plane, v: Plane, interpolation: int) -> Plane:
         """The pixels (u, v) (H, W) of the pictures `number` (H, W), in levels of 1: (H, W, 3)."""
@@ -449,12 +455,18 @@ def _contrasted(cv2: Any, picture: Plane, target: Plane) -> Plane:
 
     def spread(one: Plane) -> tuple[Plane, Plane]:
         mean = cv2.blur(one, size)
-        return mean, (cv2.blur(one * one, size) - mean**2).mean(2, keepdims=True).clip(0)
+        return mean, _mean(cv2, cv2.blur(one * one, size) - mean**2).clip(0)
 
     (mean, own), (_, wanted) = spread(picture), spread(target)
-    gain = np.sqrt((wanted + 1e-4) / (own + 1e-4)).clip(0.5, 2)
+    gain = np.sqrt((wanted + 1e-4) / (own + 1e-4)).clip(0.5, 2)[..., None]
     contrasted: Plane = mean + gain * (picture - mean)
     return contrasted
+
+
+def _mean(cv2: Any, picture: Plane) -> Plane:
+    """The mean (H, W) of the channels of (H, W, 3)."""
+    mean: Plane = cv2.transform(picture, np.full((1, 3), 1 / 3, np.float32)).reshape(picture.shape[:2])
+    return mean
 
 
 def _resized(cv2: Any, grid: Plane, height: int, width: int) -> Plane:

@@ -218,4 +218,4 @@ class DeflickerSettings(Settings):
         told="8, and 0 from a pipe",
         metavar="N",
     )
-    flow_side: int = setting(640, "Longest side in pixels at which the flow is estimated.", least=64)
+    flow_side: int = setting(384, "Longest side in pixels at which the flow is estimated.", least=64)
