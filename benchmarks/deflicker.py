@@ -65,6 +65,7 @@ def main() -> None:
     parser.add_argument("--iterations", default="100,50", help="of gatys and ruder")
     parser.add_argument("--frames", type=int, default=24)
     parser.add_argument("--size", type=int, default=432)
+    parser.add_argument("--flow-sides", default="", help="more rows: deflicker with its flow at these longest sides")
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.output.mkdir(parents=True, exist_ok=True)
@@ -124,6 +125,12 @@ def stylized(sequence: DavisSequence, name: str, options: argparse.Namespace) ->
         "deflicker": lambda: steadied(processed, content, DeflickerSettings()),
         "deflicker, causal": lambda: steadied(processed, content, DeflickerSettings(look_ahead=0)),
         "deflicker, no original": lambda: steadied(processed, None, DeflickerSettings()),
+        **{
+            f"deflicker, flow of {side}": lambda side=side: steadied(  # type: ignore[misc]
+                processed, content, DeflickerSettings(flow_side=int(side))
+            )
+            for side in filter(None, options.flow_sides.split(","))
+        },
     }
     clips = {first: processed}
     for row, make in rows.items():
