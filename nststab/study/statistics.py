@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.special import softmax
 from scipy.stats import binomtest
 
 from nststab.measure.intervals import Interval
 
 FIRST, SECOND, SAME = range(3)
 RESAMPLES = 200
+_STEPS, _STILL = 100, 1e-9  # of Newton's method at most, and a step that ends it
 _PRIOR = 0.01  # keeps the strength of a clip finite that won each time: a normal one of a standard deviation of ten
 
 Votes = tuple[int, int, int]
@@ -82,37 +83,39 @@ def strengths(judgements: Sequence[Judgement], clips: Sequence[str], seed: int =
     counts = np.zeros((len(people), len(clips), len(clips), 3))
     for one in judgements:
         counts[people.index(one.person), clips.index(one.first), clips.index(one.second), one.choice] += 1
-    best = _davidson(counts.sum(0), np.zeros(len(clips)))
+    best = dict(zip(clips, _davidson(counts.sum(0)[None])[0].tolist(), strict=True))
     if len(people) < 2:
-        return Strengths(
-            dict(zip(clips, best.tolist(), strict=True)), dict.fromkeys(clips, Interval(math.nan, math.nan))
-        )
+        return Strengths(best, dict.fromkeys(clips, Interval(math.nan, math.nan)))
     draw = np.random.default_rng(seed)
-    drawn = [_davidson(counts[draw.integers(len(people), size=len(people))].sum(0), best) for _ in range(RESAMPLES)]
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    drawn = [counts[draw.integers(len(people), size=len(people))].sum(0) for _ in range(RESAMPLES)]
+    low, high = np.quantile(_davidson(np.stack(drawn)), [0.025, 0.975], axis=0)
     intervals = (Interval(float(one), float(other)) for one, other in zip(low, high, strict=True))
-    return Strengths(dict(zip(clips, best.tolist(), strict=True)), dict(zip(clips, intervals, strict=True)))
+    return Strengths(best, dict(zip(clips, intervals, strict=True)))
 
 
-def _davidson(counts: NDArray[np.float64], start: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The strengths that make counts (clips, clips, 3) of first, second and same the likeliest, sought from `start`."""
-    pairs = np.argwhere(counts.sum(2) > 0)
-    first, second, chosen = pairs[:, 0], pairs[:, 1], counts[pairs[:, 0], pairs[:, 1]]
-    size = len(counts)
+def _davidson(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The strengths (K, clips) that make counts (K, clips, clips, 3) of first, second and same the likeliest.
 
-    def loss(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        logits = np.stack([values[first], values[second], values[-1] + (values[first] + values[second]) / 2], 1)
-        shares = np.exp(logits - logits.max(1, keepdims=True))
-        shares /= shares.sum(1, keepdims=True)
-        off = chosen.sum(1, keepdims=True) * shares - chosen  # of the logits
-        slope = _PRIOR * values
-        np.add.at(slope, first, off[:, 0] + off[:, 2] / 2)
-        np.add.at(slope, second, off[:, 1] + off[:, 2] / 2)
-        slope[-1] += off[:, 2].sum()
-        return float(-(chosen * np.log(shares + 1e-300)).sum() + _PRIOR / 2 * (values**2).sum()), slope
-
-    best = minimize(loss, [*start, 0.0], jac=True, method="BFGS", options={"gtol": 1e-3}).x
-    found: NDArray[np.float64] = best[:size] - best[:size].mean()
+    The log odds of the answers are linear in the strengths and log v, so Newton's method finds the one maximum.
+    """
+    size = counts.shape[1]
+    unit, pairs = np.eye(size + 1), np.argwhere(counts.sum((0, 3)) > 0)
+    first, second = unit[pairs[:, 0]], unit[pairs[:, 1]]
+    odds = np.stack([first, second, (first + second) / 2 + unit[-1]], 1)  # (P, 3, size + 1): of a pair's answers
+    chosen = counts[:, pairs[:, 0], pairs[:, 1]]  # (K, P, 3)
+    values = np.zeros((len(counts), size + 1))
+    for _ in range(_STEPS):
+        shares = softmax(np.einsum("pcd,kd->kpc", odds, values), -1)
+        expected = chosen.sum(-1, keepdims=True) * shares
+        mean = np.einsum("kpc,pcd->kpd", shares, odds)
+        slope = np.einsum("kpc,pcd->kd", expected - chosen, odds) + _PRIOR * values
+        curvature = np.einsum("kpc,pcd,pce->kde", expected, odds, odds) + _PRIOR * unit
+        curvature -= np.einsum("kp,kpd,kpe->kde", chosen.sum(-1), mean, mean)
+        step = np.linalg.solve(curvature, slope[..., None])[..., 0]
+        values -= step / np.maximum(1, np.abs(step).max(1, keepdims=True))  # a longer one may overshoot
+        if np.abs(step).max() < _STILL:
+            break
+    found: NDArray[np.float64] = values[:, :size] - values[:, :size].mean(1, keepdims=True)
     return found
 
 
