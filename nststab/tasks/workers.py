@@ -1,5 +1,6 @@
 """Where independent pieces of work run: in this process, in several, or on a cluster, all as `concurrent.futures`."""
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
@@ -40,7 +41,10 @@ class Processes(Executor):
         self._ends = False
 
     def _new(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(self._count, get_context("spawn"))  # a forked process inherits torch's locks
+        context = get_context("forkserver" if sys.platform == "linux" else "spawn")  # a fork would inherit our locks
+        # One import for all of them; an optimiser's first step imports the second, for seconds.
+        context.set_forkserver_preload(["nststab.tasks.stylize", "torch._dynamo"])
+        return ProcessPoolExecutor(self._count, context)
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> "Future[T]":
         """Begins `fn(*args, **kwargs)` in one of the processes."""
