@@ -173,9 +173,9 @@ TRAIN = "--photos photos --vgg-weights vgg.safetensors --height 32 --width 32 --
 OPTIMIZE = "--vgg-weights vgg.safetensors --iterations"
 METHODS = "recurrent,slow:blend"
 JOBS = {
-    "gatys": (f"stylize film --style style.png --method gatys {OPTIMIZE} 20 -o OUT/", ""),
-    "ruder": (f"optimize film style.png {OPTIMIZE} 20,20 --set ruder.long_term=1,2 -o OUT.mp4", ".mp4"),
-    "passes": (f"optimize film style.png {OPTIMIZE} 10,10 --passes 3 -o OUT/", ""),
+    "gatys": (f"stylize film --style style.png --method gatys {OPTIMIZE} 9 -o OUT/", ""),
+    "ruder": (f"optimize film style.png {OPTIMIZE} 9,9 --set ruder.long_term=1,2 -o OUT.mp4", ".mp4"),
+    "passes": (f"optimize film style.png {OPTIMIZE} 5,5 --passes 3 -o OUT/", ""),
     "network": ("stylize long --style shots.safetensors -o OUT.mp4", ".mp4"),
     "own": ("stylize long --method slow:blend -o OUT.mp4", ".mp4"),
     "compare": (
@@ -183,8 +183,8 @@ JOBS = {
         ".mp4",
     ),
     "flow": ("flow estimate film -o OUT --distances 1,2", ""),
-    "image": (f"train image style.png {TRAIN} --steps 25 -o OUT.safetensors", ".safetensors"),
-    "video": (f"train video image.safetensors {TRAIN} --steps 15 --length 2 -o OUT.safetensors", ".safetensors"),
+    "image": (f"train image style.png {TRAIN} --steps 12 -o OUT.safetensors", ".safetensors"),
+    "video": (f"train video image.safetensors {TRAIN} --steps 8 --length 2 -o OUT.safetensors", ".safetensors"),
 }
 
 
