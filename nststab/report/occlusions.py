@@ -125,6 +125,8 @@ def _search(frames: tuple[int, int, int], small: Callable[[int], Tensor], flow: 
     to_second, back = flow(after, between), flow(between, after)
     # a pixel is not hidden because things move apart beside it, as reliability has it
     in_second = ~disoccluded(to_second, back) & (_difference(after, warp(between, to_second)) < _ALIKE)
+    if (in_first & ~in_second).float().mean() < _SMALLEST:
+        return None
     known = in_first & in_second & (reliability(to_second, back) > _FULL_TRUST)
     if known.float().mean() < _FOLLOWED:
         return None

@@ -75,10 +75,10 @@ class Dither:
     def _learn(self, cells: Tensor, pixels: Tensor) -> None:
         """Choose the colours of the cells which come for the first time, for the mean of the pixels in each."""
         new = self.pairs[cells, 0] < 0
-        counts = torch.bincount(cells[new], minlength=len(self.pairs))
-        sums = torch.zeros(len(self.pairs), 3).index_add_(0, cells[new], pixels[new].float())
-        for part in torch.split(counts.nonzero().squeeze(1), _CHUNK):
-            self.pairs[part] = _mixtures(sums[part] / counts[part].unsqueeze(1), self.colours).to(torch.int16)
+        found, places, counts = torch.unique(cells[new], return_inverse=True, return_counts=True)
+        means = torch.zeros(len(found), 3).index_add_(0, places, pixels[new].float()) / counts.unsqueeze(1)
+        for part, colours in zip(found.split(_CHUNK), means.split(_CHUNK), strict=True):
+            self.pairs[part] = _mixtures(colours, self.colours).to(torch.int16)
 
 
 def _mixtures(pixels: Tensor, colours: Tensor) -> Tensor:
