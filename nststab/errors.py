@@ -11,3 +11,7 @@ class SettingError(NststabError):
 
 class MissingFile(NststabError, FileNotFoundError):
     """A file or folder that was named and is not there."""
+
+
+class MissingFolder(SettingError, MissingFile):
+    """The folder in which an output would stand is not there."""

@@ -144,7 +144,7 @@ def test_what_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
         ("net.pt", {}, r"expected a name that ends in \.onnx, got net\.pt"),
         ("net.onnx", {"openvino": True}, r"ends in \.xml"),
         ("there.onnx", {}, "exists; say overwrite=True"),
-        ("no/net.onnx", {}, "there is no folder"),
+        ("no/net.onnx", {}, "no: the folder to write to does not exist"),
         ("net.xml", {"openvino": True, "precision": "float16"}, "precision has no effect with openvino"),
     ):
         with pytest.raises(SettingError, match=message):

@@ -19,6 +19,7 @@ import click
 from nststab.listener import Listener, Progress, silent
 from nststab.listener import named as named
 from nststab.methods.settings import METHODS
+from nststab.storage.folders import nearest_file, refuse_overwriting, require_parent
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -218,22 +219,15 @@ def given(**values: object) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def refuse_overwriting(output: Path, yes: bool) -> None:
-    """Raises a usage error if `output` is a file, or a folder with something in it, and -y was not said."""
-    taken = any(output.iterdir()) if output.is_dir() else output.exists()
-    if taken and not yes:
-        raise click.UsageError(f"{output} exists; say -y to overwrite it")
-
-
 def refuse_early(output: str | Path, yes: bool, begun: Path | None = None) -> None:
-    """The same before torch is imported, which takes seconds; and where the folder it would stand in is not there.
+    """Raises what speaks against an output before torch is imported, which takes seconds.
 
     Where `begun`, by default OUTPUT.unfinished, is there, the job judges: it may be its own work. Who names it makes
     the folder.
     """
     path = Path(output)
-    if begun is None and not path.parent.is_dir():
-        raise click.UsageError(f"{path.parent}: the folder to write to does not exist")
+    if begun is None:
+        require_parent(path)
     if str(output) != STANDARD and path.name and not (begun or path.with_name(f"{path.name}.unfinished")).exists():
         refuse_overwriting(path, yes)
 
@@ -331,8 +325,6 @@ class ClipPath(click.ParamType):  # type: ignore[type-arg]
         if str(path) == STANDARD:  # ./- is a file of this name
             path = path.absolute()
         if not path.exists() and not _PATTERN.search(str(path)):
-            from nststab.storage.folders import nearest_file
-
             self.fail(f"Path {str(value)!r} does not exist{nearest_file(path)}", param, ctx)
         if path.exists() and not os.access(path, os.R_OK):
             self.fail(f"Path {str(value)!r} is not readable.", param, ctx)

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import click
 
-from nststab.cli.common import CLIP_PATH, overwrite_option, refuse_overwriting, say, verbosity_options
+from nststab.cli.common import CLIP_PATH, overwrite_option, say, verbosity_options
+from nststab.cli.options import SettingsCommand
+from nststab.storage.folders import refuse_overwriting
 
 
-@click.command("figure", short_help="The paper's Figures 7, 8 and 9, of your clips.")
+@click.command("figure", cls=SettingsCommand, short_help="The paper's Figures 7, 8 and 9, of your clips.")
 @click.argument("number", metavar="7|8|9", type=click.Choice(["7", "8", "9"]))
 @click.argument("original", metavar="ORIGINAL", type=CLIP_PATH)
 @click.argument("clips", metavar="STYLIZED...", type=CLIP_PATH, nargs=-1, required=True)

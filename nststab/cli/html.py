@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 import click
 
-from nststab.cli.common import refuse_overwriting
 from nststab.cli.options import gathered, settings_options
 from nststab.report.settings import ReportSettings, check_report
 from nststab.settings import Settings, group
+from nststab.storage.folders import refuse_overwriting
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -17,7 +17,6 @@ from nststab.cli.common import (
     device_option,
     flow_option,
     overwrite_option,
-    refuse_overwriting,
     say,
     verbosity_options,
 )
@@ -25,6 +24,7 @@ from nststab.cli.html import check_html, html_options, report_settings
 from nststab.cli.options import SettingsCommand, gathered, settings_options
 from nststab.measure.settings import HIGHER_IS_BETTER, LOWER_IS_BETTER, ScoreSettings
 from nststab.report.settings import check_written
+from nststab.storage.folders import refuse_overwriting
 from nststab.video.settings import ClipSettings
 
 if TYPE_CHECKING:

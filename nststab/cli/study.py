@@ -13,11 +13,11 @@ from nststab.cli.common import (
     console_listener,
     output_option,
     overwrite_option,
-    refuse_overwriting,
     say,
     verbosity_options,
 )
 from nststab.cli.options import SettingsCommand, gathered, settings_options
+from nststab.storage.folders import refuse_overwriting
 from nststab.study.settings import LOOPBACK, PORT, StudySettings
 
 _FOLDER = click.argument("folder", metavar="STUDY", type=EXISTING_FOLDER)

@@ -11,12 +11,12 @@ from nststab.cli.common import (
     NearestChoice,
     console_listener,
     overwrite_option,
-    refuse_overwriting,
     say,
     verbosity_options,
 )
 from nststab.cli.options import SettingsCommand
 from nststab.methods.settings import FEED_FORWARD
+from nststab.storage.folders import refuse_overwriting
 from nststab.tasks.settings import PORT
 
 

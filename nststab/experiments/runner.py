@@ -21,6 +21,7 @@ from nststab.experiments.figures import drawing
 from nststab.experiments.settings import ExperimentSettings
 from nststab.listener import Advance, Listener, reported, silent
 from nststab.storage.durable import write_durably
+from nststab.storage.folders import refuse_overwriting
 from nststab.storage.jobs import Job, OtherSettings, begun, open_job
 from nststab.storage.tables import Json, Row, Table, versions, without_nan
 
@@ -322,8 +323,7 @@ def _opened(name: str, identity: Mapping[str, Json], output: str | Path, overwri
         raise SettingError("output: expected a folder, got an empty name")
     folder = Path(output)
     # unfinished parts beside results are those of a run that went wrong after them, with its report
-    if (folder / "results.json").exists() and not begun(folder / _UNFINISHED) and not overwrite:
-        raise SettingError(f"{folder / 'results.json'} exists; say overwrite=True to overwrite it")
+    refuse_overwriting(folder / "results.json", overwrite or begun(folder / _UNFINISHED))
     if folder.exists() and not folder.is_dir():
         raise SettingError(f"output: {folder}: expected a folder, a file stands there")
     folder.mkdir(parents=True, exist_ok=True)

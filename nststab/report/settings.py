@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nststab.errors import SettingError
 from nststab.settings import Settings, setting
+from nststab.storage.folders import refuse_inputs
 from nststab.video.settings import parse_time
 
 
@@ -46,5 +47,4 @@ def check_written(file: str | Path, read: Iterable[Path] = (), made: Path | None
         raise SettingError(f"{path.parent} is no folder")
     if not os.access(path.parent, os.W_OK):
         raise SettingError(f"{path.parent} may not be written to")
-    if any(source.is_file() and path.exists() and path.samefile(source) for source in read):
-        raise SettingError(f"{path} is read by this command; write to another name")
+    refuse_inputs(path, read)

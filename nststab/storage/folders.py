@@ -1,12 +1,14 @@
-"""A folder that is made whole or not at all, and what one may hold; no torch, as a server starts with it."""
+"""What speaks against an output, said before torch is imported; and a folder that is made whole or not at all."""
 
 import difflib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
+
+from nststab.errors import MissingFolder, SettingError
 
 _NAMES = 1000  # files of a folder that a misspelt name is compared with
 
@@ -25,6 +27,25 @@ def whole_folder(output: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise
+
+
+def require_parent(output: Path) -> None:
+    """Raises MissingFolder where the folder is not there in which `output` would stand."""
+    if not output.parent.is_dir():
+        raise MissingFolder(f"{output.parent}: the folder to write to does not exist")
+
+
+def refuse_overwriting(output: Path, overwrite: bool, said: str = "overwrite=True") -> None:
+    """Raises SettingError where `output` is a file, or a folder with something in it, that may not be replaced."""
+    taken = any(output.iterdir()) if output.is_dir() else output.exists()
+    if taken and not overwrite:
+        raise SettingError(f"{output} exists; say {said} to overwrite it")
+
+
+def refuse_inputs(output: Path, read: Iterable[Path]) -> None:
+    """Raises SettingError where `output` is one of the files that are read."""
+    if output.is_file() and any(path.is_file() and output.samefile(path) for path in read):
+        raise SettingError(f"{output} is read by this command; write to another name")
 
 
 def nearest_file(path: Path) -> str:

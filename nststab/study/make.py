@@ -17,7 +17,7 @@ from nststab.listener import Advance, Listener, reported, silent
 from nststab.measure.pairing import Pairing
 from nststab.report.recorder import shown_times
 from nststab.report.scene import Atlas, data_uri
-from nststab.storage.folders import whole_folder
+from nststab.storage.folders import refuse_overwriting, whole_folder
 from nststab.study.answers import count_people
 from nststab.study.design import FILE, MEDIA, Scene, Study, make_sheets, make_trials
 from nststab.study.settings import QUESTIONS, StudySettings
@@ -105,8 +105,7 @@ def _check_output(output: Path, overwrite: bool) -> None:
         raise SettingError(f"{output} exists, and is no study")
     if people := count_people(output):
         raise SettingError(f"{output} holds answers of {people} people: name another folder, or remove it")
-    if any(output.iterdir()) and not overwrite:
-        raise SettingError(f"{output} exists; say overwrite=True to overwrite it")
+    refuse_overwriting(output, overwrite)
 
 
 def _style(text: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from nststab.errors import SettingError
 from nststab.report.document import document, part
-from nststab.storage.folders import whole_folder
+from nststab.storage.folders import refuse_overwriting, whole_folder
 from nststab.study.design import MEDIA, Sheet, Study, read_study
 from nststab.study.settings import QUESTIONS
 
@@ -67,8 +67,7 @@ def pack_study(folder: str | Path, output: str | Path, *, overwrite: bool = Fals
     """
     study, output = read_study(folder), Path(output)
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        if not overwrite:
-            raise SettingError(f"{output} exists; say overwrite=True to overwrite it")
+        refuse_overwriting(output, overwrite)
         if not (output / "index.html").is_file():
             raise SettingError(f"{output} exists, and is no packed study")
     with whole_folder(output) as made:

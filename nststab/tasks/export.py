@@ -17,6 +17,7 @@ from nststab.errors import NststabError, SettingError
 from nststab.networks.rows import PHOTOGRAPH, Look, styles_of, with_rows
 from nststab.networks.transformation import TransformationNetwork
 from nststab.storage.durable import write_durably
+from nststab.storage.folders import refuse_overwriting, require_parent
 from nststab.styles.shipped import light_network, styles
 from nststab.styles.source import Style, StyleBlend, StyleSource, chosen_style, load_for, style_name
 
@@ -76,10 +77,8 @@ def export(
     path, suffix = Path(output), ".xml" if openvino else ".onnx"
     if path.suffix != suffix:
         raise SettingError(f"output: expected a name that ends in {suffix}, got {path.name}")
-    if path.exists() and not overwrite:
-        raise SettingError(f"{path} exists; say overwrite=True to overwrite it")
-    if not path.parent.is_dir():
-        raise SettingError(f"output: there is no folder {path.parent}")
+    refuse_overwriting(path, overwrite)
+    require_parent(path)
     if openvino and precision != "float32":
         raise SettingError("precision has no effect with openvino, whose weights are float16 and arithmetic its own")
     imported_runtime()

@@ -18,11 +18,12 @@ from nststab.flow.settings import FlowSettings
 from nststab.flow.source import flow_source
 from nststab.listener import Listener, reported, silent
 from nststab.storage.durable import sync
+from nststab.storage.folders import refuse_overwriting
 from nststab.storage.jobs import content_hash, identity_of, overwrites, resumable
 from nststab.tasks.clip_plan import flow_seconds, source_size
 from nststab.tasks.plan import Plan, Seconds, Work, check, plan, sized_like
 from nststab.tasks.settings import FlowTaskSettings
-from nststab.tasks.stylize import opened, refuse_overwriting
+from nststab.tasks.stylize import opened
 from nststab.video.clip import Clip
 from nststab.video.images import PICTURE_SUFFIXES, write_picture
 from nststab.warp import reliability

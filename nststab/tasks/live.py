@@ -17,11 +17,11 @@ from nststab.errors import NststabError, SettingError
 from nststab.frames import Frame
 from nststab.listener import Listener, reported, silent
 from nststab.methods.painter import Painter
+from nststab.storage.folders import refuse_overwriting
 from nststab.styles.shipped import LIGHT, light_styles
 from nststab.styles.source import chosen_style
 from nststab.tasks.live_page import LivePage
 from nststab.tasks.settings import LiveSettings
-from nststab.tasks.stylize import refuse_overwriting
 from nststab.video.clip import Clip, RawFormat, check_output, open_clip, open_writer
 from nststab.video.images import from_uint8, resized_shape, scaled, to_uint8
 from nststab.video.live import (

@@ -19,10 +19,11 @@ from nststab.methods.settings import FULL_STRENGTH, OptimizationSettings, streng
 from nststab.report.preview import preview_page
 from nststab.report.sheet import contact_sheet
 from nststab.storage.durable import write_durably
+from nststab.storage.folders import refuse_inputs, refuse_overwriting, require_parent
 from nststab.styles.source import StyleSource, style_name, style_source
 from nststab.tasks.plan import duration
 from nststab.tasks.settings import StylizeSettings
-from nststab.tasks.stylize import dressed, opened, refuse_overwriting
+from nststab.tasks.stylize import dressed, opened
 from nststab.video.clip import Clip
 from nststab.video.images import PICTURE_SUFFIXES, resize, write_picture
 
@@ -163,10 +164,8 @@ def preview(
 def _check_outputs(output: str | Path | None, html: str | Path | None, source: Path, overwrite: bool) -> None:
     """Raises what speaks against writing there, before anything is computed."""
     for path in (Path(one) for one in (output, html) if one is not None):
-        if not path.parent.is_dir():
-            raise FileNotFoundError(f"{path.parent}: the folder to write to does not exist")
-        if path.exists() and source.exists() and path.samefile(source):
-            raise SettingError(f"{path} is read by this command; write to another name")
+        require_parent(path)
+        refuse_inputs(path, [source])
         refuse_overwriting(path, overwrite)
     if output is not None and Path(output).suffix.lower() not in PICTURE_SUFFIXES:
         raise SettingError(f"{output}: expected a picture ({', '.join(sorted(PICTURE_SUFFIXES))}) for the sheet")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from nststab.errors import MissingFile, NststabError, SettingError
+from nststab.errors import NststabError, SettingError
 from nststab.frames import Frame
 from nststab.listener import Listener, reported, silent
 from nststab.methods.build import Machine, machine
@@ -16,6 +16,7 @@ from nststab.methods.feed_forward import FeedForward
 from nststab.networks.checkpoints import load_checkpoint
 from nststab.report.sheet import contact_sheet
 from nststab.shots import split_shots
+from nststab.storage.folders import refuse_inputs, refuse_overwriting, require_parent
 from nststab.styles.shipped import styles
 from nststab.video.clip import open_clip
 from nststab.video.images import PICTURE_SUFFIXES, resize, write_picture
@@ -73,12 +74,9 @@ def _check_output(source: Path, output: Path, restart: bool) -> None:
     if output.suffix.lower() not in PICTURE_SUFFIXES:
         known = ", ".join(sorted(PICTURE_SUFFIXES))
         raise SettingError(f"{output}: expected a picture ({known}) to draw on")
-    if not output.parent.is_dir():
-        raise MissingFile(f"{output.parent}: the folder to write to does not exist")
-    if output.exists() and not restart:
-        raise SettingError(f"{output} exists; say restart=True to overwrite it")
-    if output.exists() and source.exists() and output.samefile(source):
-        raise SettingError(f"{output} is read by this command; write to another name")
+    require_parent(output)
+    refuse_overwriting(output, restart, "restart=True")
+    refuse_inputs(output, [source])
 
 
 def _frames(source: Path, size: int) -> list[Frame]:

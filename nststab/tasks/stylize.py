@@ -35,6 +35,7 @@ from nststab.methods.settings import (
 )
 from nststab.shots import split_shots
 from nststab.storage.durable import sync
+from nststab.storage.folders import refuse_inputs, refuse_overwriting
 from nststab.storage.jobs import Job, claimed, content_hash, identity_of, overwrites, resumable
 from nststab.storage.parts import Parts, State
 from nststab.styles.shipped import demo_clip
@@ -221,16 +222,7 @@ def checked_output(output: str | Path, read: Iterable[object], *, raw: bool, ove
     if path == STANDARD:
         return
     refuse_overwriting(path, overwrite)
-    for name in read:
-        if isinstance(name, str | Path) and path.is_file() and Path(name).is_file() and path.samefile(name):
-            raise SettingError(f"{path} is read by this command; write to another name")
-
-
-def refuse_overwriting(output: Path, overwrite: bool) -> None:
-    """Raises SettingError where `output` is a file, or a folder with something in it, that may not be replaced."""
-    taken = any(output.iterdir()) if output.is_dir() else output.exists()
-    if taken and not overwrite:
-        raise SettingError(f"{output} exists; say overwrite=True to overwrite it")
+    refuse_inputs(path, (Path(name) for name in read if isinstance(name, str | Path)))
 
 
 def chosen_settings(options: ClipOptions) -> StylizeSettings:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nststab.datasets.folders import SintelClips
-from nststab.errors import MissingFile, NststabError, SettingError
+from nststab.errors import NststabError, SettingError
 from nststab.listener import Listener, silent
 from nststab.losses import LossSettings, StyleTarget
 from nststab.methods.build import Machine
@@ -24,6 +24,7 @@ from nststab.networks.transformation import (
     make_recurrent,
     with_margin,
 )
+from nststab.storage.folders import refuse_overwriting, require_parent
 from nststab.styles.source import picture_target
 from nststab.tasks.plan import Work as PlannedWork
 from nststab.tasks.plan import check
@@ -258,8 +259,6 @@ def checked_output(output: str | Path, restart: bool = False) -> Path:
     output = Path(output)
     if output.suffix != ".safetensors":
         raise SettingError(f"output: expected a .safetensors file, got {output.name}")
-    if not output.parent.is_dir():
-        raise MissingFile(f"{output.parent}: the folder to write to does not exist")
-    if output.exists() and not restart:
-        raise SettingError(f"{output} exists; say restart=True to overwrite it")
+    require_parent(output)
+    refuse_overwriting(output, restart, "restart=True")
     return output

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from nststab.errors import SettingError
 from nststab.listener import Listener, reported, silent
 from nststab.storage.durable import write_durably
+from nststab.storage.folders import refuse_overwriting
 from nststab.styles.shipped import LIGHT, light_network, light_styles, styles
 from nststab.styles.source import chosen_style
 from nststab.tasks.export import export
@@ -43,8 +44,7 @@ def write_site(
         SettingError: the folder holds something else, or a style has no such network. OSError: it cannot be written.
     """
     folder = Path(output)
-    if folder.exists() and not (folder.is_dir() and (overwrite or not any(folder.iterdir()))):
-        raise SettingError(f"{folder} exists; say overwrite=True to overwrite it")
+    refuse_overwriting(folder, overwrite and folder.is_dir())
     chosen = list(style) or _shipped(method)
     for source in (source for one in chosen for source in chosen_style(one).sources):
         if not source.has(method):

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from nststab.datasets.synthetic import SyntheticSettings
-from nststab.errors import MissingFile, SettingError
+from nststab.errors import SettingError
 from nststab.listener import Listener
 from nststab.losses import StyleTarget, style_loss
 from nststab.methods.build import Machine
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint, save_target
 from nststab.networks.transformation import TransformationNetwork, make_recurrent, transfer_recurrence, with_margin
 from nststab.storage.durable import write_durably
+from nststab.storage.folders import refuse_overwriting, require_parent
 from nststab.styles.shipped import NETWORKS, Style, styles
 from nststab.styles.source import StyleSource, style_name, style_source
 from nststab.train.settings import ImageSettings, Stage, TrainingSettings, VideoSettings
@@ -141,10 +142,8 @@ class StyleFolder:
         """Raises SettingError for what stands there already and is no unfinished run, unless `restart`, and OSError."""
         if self.folder.is_file() or self.folder.suffix in _FILES:
             raise SettingError(f"output: expected a folder's name, got the file {self.folder}")
-        if not self.folder.parent.is_dir():
-            raise MissingFile(f"{self.folder.parent}: the folder to write to does not exist")
-        if self.folder.is_dir() and any(self.folder.iterdir()) and not self.unfinished and not restart:
-            raise SettingError(f"{self.folder} exists; say restart=True to overwrite it")
+        require_parent(self.folder)
+        refuse_overwriting(self.folder, restart or self.unfinished, "restart=True")
         place = self.folder if self.folder.is_dir() else self.folder.parent
         if not os.access(place, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))

@@ -17,9 +17,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from nststab.errors import MissingFile, NststabError
+from nststab.errors import NststabError
 from nststab.frames import Frame, Stylizer, as_frames
 from nststab.storage.durable import sync
+from nststab.storage.folders import require_parent
 from nststab.storage.parts import Parts
 from nststab.video.animation import AnimationReader
 from nststab.video.images import (
@@ -267,8 +268,7 @@ def check_output(source: Clip, output: str | Path) -> Kind:
             raise NststabError(f"{STDOUT} is a terminal: expected a pipe or a file to write video to")
         return "video"
     kind = _output_kind(path, str(output).endswith(("/", os.sep)))
-    if not path.parent.is_dir():
-        raise MissingFile(f"{path.parent}: the folder to write to does not exist")
+    require_parent(path)
     if kind == "folder" and path.exists() and not path.is_dir():
         raise NotADirectoryError(f"{path}: expected a folder, and it is a file")
     folder = path if path.is_dir() else path.parent
