@@ -5,8 +5,9 @@ textures that have little in common. So nothing is averaged here. Each pixel rem
 it, its texture was drawn, and the optical flow carries this address, not the colour: a texture is resampled once,
 however long it is held. It is drawn anew where its surface was hidden, where the original no longer looks as it did
 there, where neighbours come from places torn apart, and at the latest after `lifetime` frames; earlier where the new
-texture is much the same. What does average well, the smooth difference of tone between the new frame and what is held,
-is smoothed along the flow (cf. Bonneel et al. 2015), also over the frames after it if there is a look-ahead.
+texture is much the same. Of detail that is the original's own nothing is held but the tone. What does average well, the
+smooth difference of tone between the new frame and what is held, is smoothed along the flow (cf. Bonneel et al. 2015),
+also over the frames after it if there is a look-ahead.
 """
 
 import importlib
@@ -45,6 +46,9 @@ _RANGE = 32767.0  # stored levels of 1.0; the tone that was taken off may lead o
 # plus a share of the local contrast. Without an original the clip's own flicker is in the difference.
 _CHANGE, _CHANGE_SHARE = 0.04, 0.3
 _OWN_CHANGE, _OWN_CHANGE_SHARE = 0.06, 0.5
+_INVENTED = 0.05  # share of its variance by which detail may differ from the original's, and is taken for its own
+_BEGUN = 0.9  # change of that, from 0 to 1, by which a style has begun or ended, as at the edge of a mask
+_HELD_REST = 0.8  # share of the frame before in what the original does not explain of detail that is its own
 _TORN = 0.7  # mean square of pixels by which neighbours' textures lie apart, of a longest side of 384
 
 
@@ -74,12 +78,18 @@ class Deflicker:
         cv2 = importlib.import_module("cv2")
         held = _held(_with_flow(frames, self._flow), self._settings, cv2)
         previous: Plane | None = None
-        for step, tone in _toned(held, self._look_ahead, cv2):
+        rest: Plane | None = None
+        for step, tone, light in _smoothed(held, self._look_ahead, cv2):
             target = step.picture + _resized(cv2, tone, *step.picture.shape[:2])
+            fading = (1 - _FADE) * step.trust
+            if step.own is not None:
+                lit, rest = _relit(cv2, step, light, rest)
+                target += step.own[..., None] * (lit - target)
+                fading *= 1 - step.own
             picture = target
             if previous is not None and step.backward is not None:
-                fading = ((1 - _FADE) * step.trust)[..., None]
-                picture = target + fading * (_moved(cv2, previous, step.backward, cv2.INTER_LANCZOS4) - target)
+                moved = _moved(cv2, previous, step.backward, cv2.INTER_LANCZOS4)
+                picture = target + fading[..., None] * (moved - target)
             previous = picture
             rgb = torch.from_numpy(_contrasted(cv2, picture, target)).permute(2, 0, 1)[None]
             share = strength_at(strength, step.frame)
@@ -201,6 +211,10 @@ class _Step:
     Attributes:
         picture: (H, W, 3), in the tone of what is held.
         tone: (h, w, 3), how the tone of the new frame differs from that, on the coarse grid.
+        own: (H, W), 1 where the detail is the original's own, which is not held; None without an original.
+        guide: the original (1, 3, H, W).
+        light: (h, w, 7), contrast and brightness by which the frame is made of the original there, times their weight,
+            and the weight.
         trust: (H, W), 1 where the picture goes on from the one before.
         backward, forward: flows (H, W, 2) to the frame before and from it, None at the first.
     """
@@ -208,6 +222,9 @@ class _Step:
     frame: Frame
     picture: Plane
     tone: Plane
+    own: Plane | None
+    guide: Tensor
+    light: Plane
     trust: Plane
     backward: Plane | None
     forward: Plane | None
@@ -234,7 +251,7 @@ class _Shot:
 
     def __init__(self, height: int, width: int, settings: DeflickerSettings, alone: bool, cv2: Any) -> None:
         self.height, self.width, self._cv2 = height, width, cv2
-        self._settings = settings
+        self._settings, self._alone = settings, alone
         self._change, self._share = (_OWN_CHANGE, _OWN_CHANGE_SHARE) if alone else (_CHANGE, _CHANGE_SHARE)
         scale = max(height, width) / 384
         self._small, self._wide = _odd(5 * scale), _odd(9 * scale)
@@ -247,15 +264,19 @@ class _Shot:
         self._number = 0
         self._drawn = np.zeros((height, width), np.int32)  # number of the frame where a texture was drawn
         self._u, self._v = self._x, self._y  # and where in it
+        self._was_own = self._x * 0  # how far it was the original's own there
         # Textures end at different times, in patches, so that a frame never changes as a whole.
         random = np.random.default_rng(0).random((8, 12), np.float32)
         spread = cv2.resize(random, (width, height), interpolation=cv2.INTER_CUBIC).clip(0, 1)
         self._lifetime = settings.lifetime * (1 - 0.5 * spread)
 
     def first(self, one: _Moving, picture: Plane) -> _Step:
-        self._keep(picture, _plane(one.guide))
-        shape = (max(1, self.height // self._cell), max(1, self.width // self._cell), 3)
-        return _Step(one.frame, picture, np.zeros(shape, np.float32), self._x * 0, None, None)
+        guide = _plane(one.guide)
+        self._keep(picture, guide)
+        own, light = self._own(picture, guide)
+        if own is not None:
+            self._was_own = own
+        return _Step(one.frame, picture, np.zeros_like(light[..., :3]), own, one.guide, light, self._x * 0, None, None)
 
     def next(self, one: _Moving, picture: Plane) -> _Step:
         assert one.forward is not None
@@ -265,6 +286,9 @@ class _Shot:
         back = torch.from_numpy(_moved(self._cv2, forward, backward, self._cv2.INTER_LINEAR)).permute(2, 0, 1)[None]
         trusted = self._carry(backward) & ~not_brought_back(one.backward, back)[0, 0].numpy()
         trusted &= self._looks_as_before(guide, trusted) & ~self._is_torn()
+        own, light = self._own(picture, guide)
+        if own is not None:
+            trusted &= np.abs(own - self._was_own) < _BEGUN
         # As most around it, or the lines of two renderings lie beside each other in speckles.
         trusted = self._cv2.blur(trusted.astype(np.float32), (self._small, self._small)) > 0.5
         held = self._pictures.read(self._drawn, self._u, self._v, self._cv2.INTER_LANCZOS4)
@@ -274,10 +298,12 @@ class _Shot:
         anew = ~trusted | self._is_due(fresh, held)
         self._drawn = np.where(anew, np.int32(self._number), self._drawn)
         self._u, self._v = np.where(anew, self._x, self._u), np.where(anew, self._y, self._v)
+        if own is not None:
+            self._was_own = np.where(anew, own, self._was_own)
         self._keep(fresh, guide)
-        soft = self._cv2.GaussianBlur(trust, (0, 0), 1.0)
+        soft = (2 * self._cv2.GaussianBlur(trust, (0, 0), 1.0) - 1).clip(0, 1)
         shown = np.where(anew[..., None], fresh, held)
-        return _Step(one.frame, shown, tone, (2 * soft - 1).clip(0, 1), backward, forward)
+        return _Step(one.frame, shown, tone, own, one.guide, light, soft, backward, forward)
 
     def _keep(self, picture: Plane, guide: Plane) -> None:
         levels: Plane = (picture + np.float32(0.5)).clip(0, 2) * np.float32(_RANGE)
@@ -313,7 +339,7 @@ class _Shot:
             mixed: Plane = above * (1 - below) + under * below
             return mixed
 
-        self._drawn = drawn[nearest]
+        self._drawn, self._was_own = drawn[nearest], self._was_own.ravel()[nearest]
         self._u = np.where(one, between(u), u[nearest] + x - (nearest % self.width).astype(np.float32))
         self._v = np.where(one, between(v), v[nearest] + y - (nearest // self.width).astype(np.float32))
         known: NDArray[np.bool_] = inside & (self._number - self._drawn < self._settings.lifetime)
@@ -348,14 +374,17 @@ class _Shot:
 
     def _tone(self, difference: Plane, trust: Plane) -> Plane:
         """The smooth part of a difference (H, W, 3) where it is trusted, on the coarse grid (h, w, 3)."""
-        shape = (max(1, self.width // self._cell), max(1, self.height // self._cell))
-        both = np.dstack([difference * trust[..., None], trust])
-        grid = self._cv2.resize(both, shape, interpolation=self._cv2.INTER_AREA).reshape(shape[1], shape[0], 4)
+        grid = self._on_grid(difference * trust[..., None], trust)
         mean = grid.mean((0, 1))
         grid = self._cv2.GaussianBlur(grid, (0, 0), 2.0).reshape(grid.shape)
         whole = mean[:3] / (mean[3] + 1e-3)  # for cells without anything to be trusted around
         tone: Plane = (grid[..., :3] + 1e-2 * whole) / (grid[..., 3:] + 1e-2)
         return tone
+
+    def _on_grid(self, *planes: Plane) -> Plane:
+        """Means (h, w, C) of planes (H, W) or (H, W, 3), side by side, over the cells of the coarse grid."""
+        size = max(1, self.width // self._cell), max(1, self.height // self._cell)
+        return np.dstack([self._cv2.resize(one, size, interpolation=self._cv2.INTER_AREA) for one in planes])
 
     def _is_due(self, fresh: Plane, held: Plane) -> NDArray[np.bool_]:
         """Where a texture has reached its age, or is old enough for how little the new one differs."""
@@ -366,6 +395,34 @@ class _Shot:
         due: NDArray[np.bool_] = difference / (2 * variance.clip(0) + 2e-4) < np.maximum(age**2, _SAME)
         due |= age >= 1
         return due
+
+    def _own(self, picture: Plane, guide: Plane) -> tuple[Plane | None, Plane]:
+        """Where the detail is the original's own but for light, and the light: a step's `own` and `light`.
+
+        Both are regressions of the picture on the original: around each pixel, where the share of what it does not
+        explain says how much was invented, and in wider surroundings of what is the original's own.
+        """
+        if self._alone:
+            return None, np.zeros((*self._on_grid(self._x).shape[:2], 7), np.float32)
+        size = (self._wide, self._wide)
+        drawn, given = _mean(self._cv2, picture), _mean(self._cv2, guide)
+        mean, original = self._cv2.blur(drawn, size), self._cv2.blur(given, size)
+        variance = (self._cv2.blur(drawn * drawn, size) - mean * mean).clip(0)
+        contrast = (self._cv2.blur(given * given, size) - original * original).clip(0)
+        common = self._cv2.blur(drawn * given, size) - mean * original
+        share = (variance - common * common / (contrast + 1e-5)) / (variance + 2e-4)
+        own: Plane = (1.5 - share / _INVENTED).clip(0, 1)
+
+        half = max(1, self.width // 2), max(1, self.height // 2)
+        small = [self._cv2.resize(one, half, interpolation=self._cv2.INTER_AREA) for one in (picture, guide, own)]
+        picture, guide, weight = (one.reshape(half[1], half[0], -1) for one in small)
+        weighted = [weight * one for one in (picture, guide, guide * guide, picture * guide)]
+        grid = self._on_grid(*weighted, weight)
+        grid = self._cv2.GaussianBlur(grid, (0, 0), 2.0).reshape(grid.shape)
+        weight = grid[..., 12:]
+        mean, original, squares, products = np.split(grid[..., :12] / (weight + 1e-6), 4, axis=2)
+        slope = (products - mean * original + 1e-4) / ((squares - original * original).clip(0) + 1e-4)
+        return own, np.dstack([weight * slope, weight * (mean - slope * original), weight])
 
 
 class _Store:
@@ -397,29 +454,30 @@ class _Store:
         return unit
 
 
-def _toned(steps: Iterable[_Step], look_ahead: int, cv2: Any) -> Iterator[tuple[_Step, Plane]]:
-    """Each step with its tone (h, w, 3) smoothed along the flow, over the frames before it and `look_ahead` after."""
+def _smoothed(steps: Iterable[_Step], look_ahead: int, cv2: Any) -> Iterator[tuple[_Step, Plane, Plane]]:
+    """Each step with its tone and light smoothed along the flow, over the frames before it and `look_ahead` after."""
     waiting: deque[_Step] = deque()
     past: Plane | None = None
     weight = 0.0
 
-    def smoothed() -> tuple[_Step, Plane]:
+    def smoothed() -> tuple[_Step, Plane, Plane]:
         nonlocal past, weight
         step = waiting.popleft()
+        own = np.dstack([step.tone, step.light])
         if past is None or step.backward is None:
-            past, weight = step.tone, 1.0
+            past, weight = own, 1.0
         else:
-            past = step.tone + (1 - _TONE) * _moved(cv2, past, _coarse(cv2, step.backward, step.tone), cv2.INTER_LINEAR)
+            past = own + (1 - _TONE) * _moved(cv2, past, _coarse(cv2, step.backward, own), cv2.INTER_LINEAR)
             weight = 1 + (1 - _TONE) * weight
         later, later_weight = np.zeros_like(past), 0.0
         for after in reversed(waiting):
             assert after.forward is not None
-            gathered = after.tone + (1 - _TONE) * later
-            later = _moved(cv2, gathered, _coarse(cv2, after.forward, step.tone), cv2.INTER_LINEAR)
+            gathered = np.dstack([after.tone, after.light]) + (1 - _TONE) * later
+            later = _moved(cv2, gathered, _coarse(cv2, after.forward, own), cv2.INTER_LINEAR)
             later_weight = 1 + (1 - _TONE) * later_weight
         share = 1 - _TONE
-        tone: Plane = ((past + share * later) / (weight + share * later_weight)).astype(np.float32)
-        return step, tone
+        mean: Plane = ((past + share * later) / (weight + share * later_weight)).astype(np.float32)
+        return step, mean[..., :3], mean[..., 3:]
 
     for step in steps:
         waiting.append(step)
@@ -429,8 +487,25 @@ def _toned(steps: Iterable[_Step], look_ahead: int, cv2: Any) -> Iterator[tuple[
         yield smoothed()
 
 
+def _relit(cv2: Any, step: _Step, light: Plane, before: Plane | None) -> tuple[Plane, Plane]:
+    """The frame in steady light, where it shows the original, and the rest in it that the original does not explain.
+
+    There is little of this where the detail is the original's own, so here its mean along the flow is good enough;
+    `before` is that of the frame before.
+    """
+    wanted, found = (
+        _resized(cv2, one[..., :6] / (one[..., 6:] + 1e-6), *step.picture.shape[:2]) for one in (light, step.light)
+    )
+    original = _plane(step.guide)
+    rest = _plane(step.frame.rgb) - found[..., :3] * original - found[..., 3:]
+    if before is not None and step.backward is not None:
+        held = _HELD_REST * step.trust[..., None]
+        rest += held * (_moved(cv2, before, step.backward, cv2.INTER_LINEAR) - rest)
+    return wanted[..., :3] * original + wanted[..., 3:] + rest, rest
+
+
 def _coarse(cv2: Any, flow: Plane, like: Plane) -> Plane:
-    """A flow (H, W, 2) on the grid of `like` (h, w, 3), in its cells."""
+    """A flow (H, W, 2) on the grid of `like` (h, w, C), in its cells."""
     height, width = like.shape[:2]
     small = cv2.resize(flow, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, 2)
     scaled: Plane = small * np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
