@@ -84,6 +84,13 @@ def torch_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "best_engine", lambda *_: "torch")
 
 
+@pytest.fixture
+def unrendered(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are drawn but, save for tests marked `rendered`, not rendered, which takes longer than experiments."""
+    if request.node.get_closest_marker("rendered") is None:
+        monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda _, file, **__: file.write(b"rendered"))
+
+
 def done(result: Result) -> Result:
     """The result of a command that went well."""
     assert result.exit_code == 0, result.stderr

@@ -25,6 +25,8 @@ from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
 from tests.conftest import Run, done, stylized, texture, tiny_state_dict
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 FRAMES = 5
 METHODS = ("independent", "recurrent")
 OPTIMIZE = gatys.optimize
@@ -110,6 +112,7 @@ def test_the_table_of_two_networks(run: Run) -> None:
     assert "the paper's gains 0.48 dB and 0.09" in Path("out/table.md").read_text()
 
 
+@pytest.mark.rendered
 def test_two_runs_give_the_same_results_and_figures(run: Run) -> None:
     for folder in ("a", "b"):
         done(run(f"-o {folder} --seed 3"))
@@ -164,6 +167,7 @@ class Interrupted:
         return OPTIMIZE(*arguments)
 
 
+@pytest.mark.rendered
 def test_a_killed_run_goes_on_frame_by_frame(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     command = "--methods independent,gatys --iterations 2 --limit 4 -o"
     done(run(f"{command} undisturbed"))

@@ -23,6 +23,8 @@ from nststab.video.clip import convert_clip, open_clip
 from nststab.video.images import read_picture, write_picture
 from tests.conftest import Run, cli, done, save_frames, save_networks, texture, tiny_state_dict
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 COUNT, HEIGHT, WIDTH = 7, 48, 64
 COMPARE = "compare film.mp4 -o out.mp4 --style wave --precision float32 --vgg-weights vgg.safetensors"
 SCORE = "score film.mp4 loud.mp4 quiet.mp4 --vgg-weights vgg.safetensors"
@@ -307,6 +309,7 @@ def test_what_a_report_needs_is_missed_before_the_work(
     assert not Path("out").exists()
 
 
+@pytest.mark.rendered
 @pytest.mark.usefixtures("run")
 def test_nothing_is_told_of_where_files_lie(tmp_path: Path) -> None:
     home = tmp_path / "of alice"

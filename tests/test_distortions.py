@@ -31,6 +31,8 @@ from nststab.experiments.settings import DistortionSettings
 from nststab.video.images import write_picture
 from tests.conftest import on_pictures
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 SIZE = 32
 REGION = Region("swan", 0, 9, 11)
 

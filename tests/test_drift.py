@@ -23,6 +23,8 @@ from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
 from tests.conftest import on_pictures, save_networks, tiny_state_dict
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 SHORT = DriftSettings(frames=80, noise=0.01, limit=5)
 
 

@@ -316,7 +316,7 @@ def save_style(folder: Path, seed: int, vgg: PerceptualNetwork, picture: bool = 
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_vgg: PerceptualNetwork) -> Run:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_vgg: PerceptualNetwork, unrendered: None) -> Run:  # noqa: ARG001
     """Run `nststab ...` beside three styles, two videos and weights."""
     monkeypatch.chdir(tmp_path)
     save_file(tiny_state_dict(), "vgg.safetensors")

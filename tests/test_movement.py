@@ -14,6 +14,8 @@ from nststab.experiments.settings import ShiftSettings
 from nststab.video.images import write_picture
 from tests.conftest import on_pictures
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 STEPS = [("pan", float(pixels)) for pixels in (1, 2, 3, 4)]
 
 

@@ -27,6 +27,8 @@ from nststab.tasks.workers import Processes, workers
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 FILES = {"results.json", "table.md", "figure.png", "figure.svg"}
 
 
@@ -164,6 +166,7 @@ def test_a_part_is_kept_as_it_is_and_a_damaged_one_is_none(tmp_path: Path) -> No
 # other processes
 
 
+@pytest.mark.rendered
 def test_a_process_that_is_killed_and_a_part_that_fails_lose_nothing(toy: Toy, tmp_path: Path) -> None:
     alone = run(toy, tmp_path / "alone")
     for marks in ("again", "failed"):
@@ -209,6 +212,7 @@ def test_jobs_and_a_cluster_exclude_each_other_and_none_is_here() -> None:
 # figures, means, styles
 
 
+@pytest.mark.rendered
 def test_a_figure_is_the_same_every_time(tmp_path: Path) -> None:
     for name in ("a", "b"):
         with drawing(tmp_path, name) as figure:

@@ -60,6 +60,8 @@ from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
 from tests.conftest import save_networks, tiny_state_dict
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 CPU = torch.device("cpu")
 
 

@@ -386,7 +386,7 @@ def test_the_command_trains_and_says_what_it_does(run: Run) -> None:
         (STYLE.replace("-o own", "-o text.png"), 2, "-o: expected a folder's name, got the file text.png"),
         (STYLE.replace("-o own", "-o own.safetensors"), 2, "-o: expected a folder's name"),
         (STYLE.replace("-o own", "-o one"), 2, "one exists; say -y to overwrite it"),
-        (STYLE.replace("-o own", "-o nowhere/own"), 1, "nowhere: the folder to write to does not exist"),
+        (STYLE.replace("-o own", "-o nowhere/own"), 2, "nowhere: the folder to write to does not exist"),
         (f"{STYLE} --start-from nobody", 2, "no style is named 'nobody'"),
         (f"{STYLE} --start-from my_picture.png", 2, "start from: expected a trained style"),
         (f"{STYLE} --effort 0", 2, "'--effort'"),
