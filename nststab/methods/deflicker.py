@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -29,11 +29,13 @@ from nststab.errors import NststabError
 from nststab.flow.estimators import dis, require_estimator
 from nststab.frames import Frame, Stylizer
 from nststab.methods.settings import DeflickerSettings, strength_at
+from nststab.settings import Curve
 from nststab.shots import by_shot
 from nststab.warp import not_brought_back, scaled_flow
 
 Estimator = Callable[[Tensor, Tensor], Tensor]
 Plane = NDArray[np.float32]  # (H, W) or (H, W, C)
+T = TypeVar("T")
 
 LOOK_AHEAD = 8
 _CELLS = 48  # of the grid on which tone is smoothed, along the longest side
@@ -77,24 +79,7 @@ class Deflicker:
         require_estimator("dis")
         cv2 = importlib.import_module("cv2")
         held = _held(_with_flow(frames, self._flow), self._settings, cv2)
-        previous: Plane | None = None
-        rest: Plane | None = None
-        for step, tone, light in _smoothed(held, self._look_ahead, cv2):
-            target = step.picture + _resized(cv2, tone, *step.picture.shape[:2])
-            fading = (1 - _FADE) * step.trust
-            if step.own is not None:
-                lit, rest = _relit(cv2, step, light, rest)
-                target += step.own[..., None] * (lit - target)
-                fading *= 1 - step.own
-            picture = target
-            if previous is not None and step.backward is not None:
-                moved = _moved(cv2, previous, step.backward, cv2.INTER_LANCZOS4)
-                picture = target + fading[..., None] * (moved - target)
-            previous = picture
-            rgb = torch.from_numpy(_contrasted(cv2, picture, target)).permute(2, 0, 1)[None]
-            share = strength_at(strength, step.frame)
-            mixed = step.frame.rgb + share * (rgb.to(step.frame.rgb) - step.frame.rgb)
-            yield step.frame.with_rgb(mixed.clamp(0, 1)) if share else step.frame
+        yield from _in_thread(_Finish(strength, cv2), _smoothed(held, self._look_ahead, cv2))
 
     def _flow(self, first: Tensor, second: Tensor) -> Tensor:
         """Flow at no more than `flow_side` pixels, brought to the pictures' size."""
@@ -487,21 +472,62 @@ def _smoothed(steps: Iterable[_Step], look_ahead: int, cv2: Any) -> Iterator[tup
         yield smoothed()
 
 
-def _relit(cv2: Any, step: _Step, light: Plane, before: Plane | None) -> tuple[Plane, Plane]:
-    """The frame in steady light, where it shows the original, and the rest in it that the original does not explain.
+class _Finish:
+    """Fades in what was drawn anew, in the tone that was asked for."""
 
-    There is little of this where the detail is the original's own, so here its mean along the flow is good enough;
-    `before` is that of the frame before.
-    """
-    wanted, found = (
-        _resized(cv2, one[..., :6] / (one[..., 6:] + 1e-6), *step.picture.shape[:2]) for one in (light, step.light)
-    )
-    original = _plane(step.guide)
-    rest = _plane(step.frame.rgb) - found[..., :3] * original - found[..., 3:]
-    if before is not None and step.backward is not None:
-        held = _HELD_REST * step.trust[..., None]
-        rest += held * (_moved(cv2, before, step.backward, cv2.INTER_LINEAR) - rest)
-    return wanted[..., :3] * original + wanted[..., 3:] + rest, rest
+    def __init__(self, strength: Curve, cv2: Any) -> None:
+        self._strength, self._cv2 = strength, cv2
+        self._before: Plane | None = None
+        self._rest: Plane | None = None
+
+    def __call__(self, smoothed: tuple[_Step, Plane, Plane]) -> Frame:
+        step, tone, light = smoothed
+        target = step.picture + _resized(self._cv2, tone, *step.picture.shape[:2])
+        fading = (1 - _FADE) * step.trust
+        if step.own is not None:
+            target += step.own[..., None] * (self._relit(step, light) - target)
+            fading *= 1 - step.own
+        picture = target
+        if self._before is not None and step.backward is not None:
+            moved = _moved(self._cv2, self._before, step.backward, self._cv2.INTER_LANCZOS4)
+            picture = target + fading[..., None] * (moved - target)
+        self._before = picture
+        share = strength_at(self._strength, step.frame)
+        if not share:
+            return step.frame
+        rgb = torch.from_numpy(_contrasted(self._cv2, picture, target)).permute(2, 0, 1)[None]
+        mixed = step.frame.rgb + share * (rgb.to(step.frame.rgb) - step.frame.rgb)
+        return step.frame.with_rgb(mixed.clamp(0, 1))
+
+    def _relit(self, step: _Step, light: Plane) -> Plane:
+        """The frame in steady light where it shows the original, and the rest in it, which the original does not explain.
+
+        There is little of this where the detail is the original's own, so here its mean along the flow is good enough.
+        """
+        wanted, found = (
+            _resized(self._cv2, one[..., :6] / (one[..., 6:] + 1e-6), *step.picture.shape[:2])
+            for one in (light, step.light)
+        )
+        original = _plane(step.guide)
+        rest = _plane(step.frame.rgb) - found[..., :3] * original - found[..., 3:]
+        if self._rest is not None and step.backward is not None:
+            moved = _moved(self._cv2, self._rest, step.backward, self._cv2.INTER_LINEAR)
+            rest += _HELD_REST * step.trust[..., None] * (moved - rest)
+        self._rest = rest
+        lit: Plane = wanted[..., :3] * original + wanted[..., 3:] + rest
+        return lit
+
+
+def _in_thread(function: Callable[[T], Frame], items: Iterable[T]) -> Iterator[Frame]:
+    """`function` of each item, computed beside the making of the next."""
+    with ThreadPoolExecutor(1, thread_name_prefix="finish") as pool:
+        last: Future[Frame] | None = None
+        for item in items:
+            made, last = last, pool.submit(function, item)
+            if made is not None:
+                yield made.result()
+        if last is not None:
+            yield last.result()
 
 
 def _coarse(cv2: Any, flow: Plane, like: Plane) -> Plane:
