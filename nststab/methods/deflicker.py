@@ -500,9 +500,9 @@ class _Finish:
         return step.frame.with_rgb(mixed.clamp(0, 1))
 
     def _relit(self, step: _Step, light: Plane) -> Plane:
-        """The frame in steady light where it shows the original, and the rest in it, which the original does not explain.
+        """The frame in steady light where it shows the original, and in it what the original does not explain.
 
-        There is little of this where the detail is the original's own, so here its mean along the flow is good enough.
+        There is little of that where the detail is the original's own, so here its mean along the flow is good enough.
         """
         wanted, found = (
             _resized(self._cv2, one[..., :6] / (one[..., 6:] + 1e-6), *step.picture.shape[:2])
