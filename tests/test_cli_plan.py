@@ -174,11 +174,11 @@ print(json.dumps([status, usage.ru_maxrss * 1024, said]))
 @pytest.mark.parametrize(
     ("command", "size"),
     [
-        ("stylize in.png -o o.png --style the_great_wave --method independent --precision float32", (1024, 576)),
+        ("stylize in.png -o o.png --style the_great_wave --method independent --precision float32", (768, 432)),
         ("optimize in.png the_great_wave -o o.png --iterations 3", (192, 144)),
         (
-            "train image in.png --photos . -o o.safetensors --steps 1 --height 160 --width 160 --precision float32",
-            (192, 192),
+            "train image in.png --photos . -o o.safetensors --steps 1 --height 128 --width 128 --precision float32",
+            (160, 160),
         ),
     ],
     ids=["independent", "gatys", "training"],
