@@ -30,6 +30,8 @@ from nststab.video.images import write_picture
 from tests.conftest import frames_of
 from tests.test_train_style import two_seconds_a_step
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 STYLE = "the_great_wave"

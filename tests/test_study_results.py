@@ -14,6 +14,8 @@ from nststab.study.results import results
 from nststab.study.statistics import exact_interval
 from tests.study_samples import HOSTILE, small_study
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 TRUTH = {HOSTILE: -0.6, "theirs": 0.9, "third": -0.3}  # how much each flickers
 
 
@@ -80,6 +82,7 @@ def test_two_hundred_simulated_people_are_recovered_within_the_interval(
     assert sum(not one["counts"] for one in told["answers"]) == 10 * len(study.sheets[0])
 
 
+@pytest.mark.rendered
 def test_a_hostile_name_breaks_no_output(made: tuple[Path, Study], folder: Path) -> None:
     judge(folder, made[1], people=3, seed=1)
     found = results(folder, folder / "out", measures=False)
