@@ -26,6 +26,7 @@ from nststab.video.images import write_picture
 
 Run = Callable[..., Result]
 NETWORKS = ("independent", "recurrent")
+LONGEST = ("test_kill", "test_fuzz", "test_web", "test_cli_plan")
 _PLAN = {
     "0": (3, 4),
     "2": (4, 4),
@@ -50,6 +51,11 @@ def tiny_state_dict(seed: int = 0) -> dict[str, Tensor]:
         )
         state[f"features.{index}.bias"] = torch.randn(outputs, generator=generator) * 0.1
     return state
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files come first: at the end one worker would have such a file, and the others nothing."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
 @pytest.fixture

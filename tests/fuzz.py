@@ -23,10 +23,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process with other threads ca
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import av
+import av.subtitles.stream
+import cv2  # noqa: F401
 import numpy as np
+import rich.progress  # noqa: F401
 import torch
 import torch._dynamo  # which the first step of an optimiser imports, for seconds
+from PIL import Image
 from safetensors.torch import save_file
 
 import nststab.cli.compare
@@ -34,7 +37,10 @@ import nststab.cli.optimize
 import nststab.cli.score
 import nststab.cli.stylize
 import nststab.tasks.compare
-import nststab.tasks.score  # noqa: F401  what a child would else import each time
+import nststab.tasks.score_sequences
+import nststab.tasks.workers
+import nststab.video.reader
+import nststab.video.writer  # noqa: F401  what a child would else import each time
 from nststab.cli import group
 from nststab.flow.files import write_flo
 from nststab.losses import LossSettings, style_target
@@ -61,13 +67,13 @@ class Case(NamedTuple):
 
 def cases() -> list[Case]:
     """Every kind of file with every command that reads it."""
-    network = "--style net.safetensors --method independent --precision float32"
+    network = "--style net.safetensors --method independent --precision float32 --engine torch"
     vgg = "--vgg-weights vgg.safetensors"
     optimizing = f"-o OUT {vgg} --iterations"
     flow = "flow/forward_1_2.flo"
     found = [Case(f"clip.{kind}", f"stylize IN -o OUT {network}", "out.mp4") for kind in CLIPS]
     found += [Case(f"clip.{kind}", "stylize IN -o OUT --method fuzz_own:same", "out.webm") for kind in CLIPS]
-    found += [Case(f"clip.{kind}", f"score IN IN --json OUT {vgg}", "out.json") for kind in CLIPS]
+    found += [Case(f"clip.{kind}", f"score IN IN --json OUT --patches 1 {vgg}", "out.json") for kind in CLIPS]
     found += [Case(f"picture.{kind}", f"stylize IN -o OUT {network}", "out.png") for kind in PICTURES]
     found += [Case(f"picture.{kind}", f"optimize whole.png IN {optimizing} 1", "out.png") for kind in PICTURES]
     found += [Case(flow, f"optimize film whole.png {optimizing} 1,1 --flow flow", "out/")]
@@ -214,6 +220,7 @@ def _is_readable(output: Path) -> bool:
 @contextmanager
 def forked_from() -> Iterator[Path]:
     """A folder with all files, in a process that has no other threads."""
+    Image.init()
     with tempfile.TemporaryDirectory(prefix="nststab_fuzz_") as name:
         made = Path(name) / "files"
         made.mkdir()
