@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -49,6 +49,7 @@ class Diverged(NststabError):
     """The loss was not finite, or grew, before any iterate was better than the start."""
 
 
+@dataclass(frozen=True, eq=False)
 class Gatys:
     """Minimises eq. (1) of Gupta et al. 2017 for each frame on its own, as Gatys et al. 2016: a `Stylizer`.
 
@@ -70,23 +71,13 @@ class Gatys:
         ValueError: `start` gives another size than the frame's. Diverged: no picture better than the start was found.
     """
 
-    def __init__(
-        self,
-        loss: PerceptualLoss,
-        settings: GatysSettings,
-        callback: Callback | None = None,
-        device: torch.device | str = "cpu",
-        start: Callable[[Tensor], Tensor] | None = None,
-        keep: Keep | None = None,
-        coarse: Sequence[PerceptualLoss] = (),
-    ) -> None:
-        self._loss = loss
-        self._settings = settings
-        self._callback = callback
-        self._device = device
-        self._start = start
-        self._keep = keep or (lambda compute: compute())
-        self._coarse = tuple(coarse)
+    loss: PerceptualLoss
+    settings: GatysSettings
+    callback: Callback | None = None
+    device: torch.device | str = "cpu"
+    start: Callable[[Tensor], Tensor] | None = None
+    keep: Keep | None = None
+    coarse: Sequence[PerceptualLoss] = ()
 
     def __call__(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         for frame in frames:
@@ -94,13 +85,13 @@ class Gatys:
 
     def stylize(self, frame: Tensor, regions: Tensor | None = None) -> Tensor:
         """The picture (1, 3, H, W) of one frame; `regions` (1, R, H', W') are the masks of its styles."""
-        scaled = replace(self._settings, iterations=self._settings.coarse_iterations)
+        scaled = replace(self.settings, iterations=self.settings.coarse_iterations)
         result: Tensor | None = None
-        for scale, loss in zip(range(len(self._coarse), 0, -1), self._coarse, strict=True):
+        for scale, loss in zip(range(len(self.coarse), 0, -1), self.coarse, strict=True):
             size = _scaled_size(frame, scale)
             if min(size) >= SMALLEST_SCALE:
                 result = self._optimize(loss, _resized(frame, size), scaled, frame, result, regions)
-        return self._optimize(self._loss, frame, self._settings, frame, result, regions)
+        return self._optimize(self.loss, frame, self.settings, frame, result, regions)
 
     def _optimize(
         self,
@@ -115,22 +106,22 @@ class Gatys:
 
         def compute() -> Tensor:
             initial = self._initial(frame, content) if coarser is None else _resized(coarser, content.shape[-2:])
-            perceptual = objective(loss, content.to(self._device), regions, settings.chroma_weight)
-            return optimize(initial.to(self._device), perceptual, settings, self._callback).cpu()
+            perceptual = objective(loss, content.to(self.device), regions, settings.chroma_weight)
+            return optimize(initial.to(self.device), perceptual, settings, self.callback).cpu()
 
-        return self._keep(compute)
+        return self.keep(compute) if self.keep else compute()
 
     def _initial(self, frame: Tensor, content: Tensor) -> Tensor:
         """What the first scale begins with, in the size of `content`, which is `frame` or smaller."""
-        if self._start is not None:
-            start = self._start(frame)
+        if self.start is not None:
+            start = self.start(frame)
             if start.shape != frame.shape:
                 expected, got = ("x".join(map(str, x.shape[:-3:-1])) for x in (frame, start))
                 raise NststabError(f"expected a start picture of the frame's size {expected}, got {got}")
             return _resized(start, content.shape[-2:])
-        if self._settings.init == "content":
+        if self.settings.init == "content":
             return content
-        generator = torch.Generator().manual_seed(self._settings.seed)
+        generator = torch.Generator().manual_seed(self.settings.seed)
         return (0.5 + _NOISE * torch.randn(content.shape, generator=generator)).to(content)
 
 

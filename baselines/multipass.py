@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
-from itertools import islice
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import count, islice
 from pathlib import Path
 
 import torch
@@ -24,6 +25,7 @@ from .settings import MultiPassSettings
 _RESULT = re.compile(r"result_(\d+)_pass_(\d+)\.npy")
 
 
+@dataclass(frozen=True, eq=False)
 class MultiPass:
     """Ruder et al. 2016 in several passes: a `Stylizer` that reads its shot to the end before it yields a frame.
 
@@ -45,35 +47,29 @@ class MultiPass:
         ValueError: `start` gives another size than a frame's, or `folder` holds other frames. Diverged: as for `Gatys`.
     """
 
-    def __init__(
-        self,
-        loss: PerceptualLoss,
-        flow: FlowFunction,
-        settings: MultiPassSettings,
-        folder: Path,
-        callback: Callback | None = None,
-        device: torch.device | str = "cpu",
-        start: Callable[[Tensor], Tensor] | None = None,
-        coarse: Sequence[PerceptualLoss] = (),
-    ) -> None:
-        self._loss = loss
-        self._flow = flow
-        self._settings = settings
-        self._folder = folder
-        self._callback = callback
-        self._device = device
-        self._gatys = Gatys(loss, settings.gatys, callback, device, start, coarse=coarse)
-        self._calls = 0
+    loss: PerceptualLoss
+    flow: FlowFunction
+    settings: MultiPassSettings
+    folder: Path
+    callback: Callback | None = None
+    device: torch.device | str = "cpu"
+    start: Callable[[Tensor], Tensor] | None = None
+    coarse: Sequence[PerceptualLoss] = ()
+    _calls: Iterator[int] = field(default_factory=lambda: count(1), init=False)
+
+    @cached_property
+    def _gatys(self) -> Gatys:
+        gatys = self.settings.gatys
+        return Gatys(self.loss, gatys, self.callback, self.device, self.start, coarse=self.coarse)
 
     def __call__(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        self._calls += 1
-        return self._stylize(frames, self._folder / f"shot_{self._calls:04d}")
+        return self._stylize(frames, self.folder / f"shot_{next(self._calls):04d}")
 
     def _stylize(self, frames: Iterable[Frame], folder: Path) -> Iterator[Frame]:
         shot = _Shot(folder)
         taken = self._first_pass(frames, shot)
         count = len(taken)
-        for number in range(2, self._settings.passes + 1):
+        for number in range(2, self.settings.passes + 1):
             for index in range(count) if _forward(number) else reversed(range(count)):
                 if shot.passes[index] < number:
                     shot.keep_result(index, number, self._improve(shot, index, number))
@@ -89,7 +85,7 @@ class MultiPass:
         for frame in islice(stream, max(0, done - 1)):
             shot.expect(len(taken), frame)
             taken.append(_without_pictures(frame))
-        for frame, pairs in flow_ahead(stream, self._flow):
+        for frame, pairs in flow_ahead(stream, self.flow):
             index = len(taken)
             taken.append(_without_pictures(frame))
             if index < done:  # the last of an earlier run, read for the flow to the next
@@ -103,21 +99,19 @@ class MultiPass:
 
     def _improve(self, shot: "_Shot", index: int, number: int) -> Tensor:
         """The result of pass `number` for the frame `index`."""
-        settings = replace(self._settings.gatys, iterations=self._settings.later_iterations)
-        own = shot.result(index).to(self._device)
-        terms = objective(
-            self._loss, shot.frame(index).to(self._device), chroma_weight=self._settings.gatys.chroma_weight
-        )
+        settings = replace(self.settings.gatys, iterations=self.settings.later_iterations)
+        own = shot.result(index).to(self.device)
+        terms = objective(self.loss, shot.frame(index).to(self.device), chroma_weight=self.settings.gatys.chroma_weight)
         neighbour = index - 1 if _forward(number) else index + 1
         if neighbour not in shot.passes:  # this frame is the first of the pass
-            return optimize(own, terms, settings, self._callback).cpu()
+            return optimize(own, terms, settings, self.callback).cpu()
         pair = shot.flows(max(index, neighbour))
         there = (pair.backward, pair.backward_mask) if _forward(number) else (pair.forward, pair.forward_mask)
-        flow, mask = (part.to(self._device) for part in there)
-        warped = warp(shot.result(neighbour).to(self._device), flow)
-        if self._settings.has_temporal_loss(number):
-            terms = tied(terms, [warped], [mask], self._settings.temporal_weight)
-        return optimize(blended(own, warped, mask, self._settings.blend), terms, settings, self._callback).cpu()
+        flow, mask = (part.to(self.device) for part in there)
+        warped = warp(shot.result(neighbour).to(self.device), flow)
+        if self.settings.has_temporal_loss(number):
+            terms = tied(terms, [warped], [mask], self.settings.temporal_weight)
+        return optimize(blended(own, warped, mask, self.settings.blend), terms, settings, self.callback).cpu()
 
 
 def _without_pictures(frame: Frame) -> Frame:

@@ -2,7 +2,8 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from .gatys import Callback, Gatys, Keep, Objective, objective, optimize
 from .settings import RuderSettings
 
 
+@dataclass(frozen=True, eq=False)
 class Ruder:
     """Ruder et al. 2016 in a single pass: a `Stylizer`.
 
@@ -34,28 +36,23 @@ class Ruder:
         ValueError: `start` gives another size than the first frame's. Diverged: as for `Gatys`.
     """
 
-    def __init__(
-        self,
-        loss: PerceptualLoss,
-        flow: FlowFunction,
-        settings: RuderSettings,
-        callback: Callback | None = None,
-        device: torch.device | str = "cpu",
-        start: Callable[[Tensor], Tensor] | None = None,
-        keep: Keep | None = None,
-        coarse: Sequence[PerceptualLoss] = (),
-    ) -> None:
-        self._loss = loss
-        self._flow = flow
-        self._settings = settings
-        self._callback = callback
-        self._device = device
-        self._keep = keep or (lambda compute: compute())
-        self._gatys = Gatys(loss, settings.gatys, callback, device, start, keep, coarse)
+    loss: PerceptualLoss
+    flow: FlowFunction
+    settings: RuderSettings
+    callback: Callback | None = None
+    device: torch.device | str = "cpu"
+    start: Callable[[Tensor], Tensor] | None = None
+    keep: Keep | None = None
+    coarse: Sequence[PerceptualLoss] = ()
+
+    @cached_property
+    def _gatys(self) -> Gatys:
+        gatys = self.settings.gatys
+        return Gatys(self.loss, gatys, self.callback, self.device, self.start, self.keep, self.coarse)
 
     def __call__(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        before: deque[Tensor] = deque(maxlen=max(self._settings.long_term))
-        for frame, pairs in flow_ahead(frames, self._flow, self._settings.long_term):
+        before: deque[Tensor] = deque(maxlen=max(self.settings.long_term))
+        for frame, pairs in flow_ahead(frames, self.flow, self.settings.long_term):
             result = self._follow(frame, before, pairs) if before else self._gatys.stylize(frame.rgb, frame.mask)
             before.append(result)
             yield frame.with_rgb(result)
@@ -64,16 +61,14 @@ class Ruder:
         """The result for `frame` after the results `before`, the last of which is the previous one."""
 
         def compute() -> Tensor:
-            warped = [warp(before[-distance], pair.backward).to(self._device) for distance, pair in pairs.items()]
-            masks = long_term_masks([pair.backward_mask.to(self._device) for pair in pairs.values()])
-            perceptual = objective(
-                self._loss, frame.rgb.to(self._device), frame.mask, self._settings.gatys.chroma_weight
-            )
-            terms = tied(perceptual, warped, masks, self._settings.temporal_weight)
-            settings = replace(self._settings.gatys, iterations=self._settings.later_iterations)
-            return optimize(warped[0], terms, settings, self._callback).cpu()
+            warped = [warp(before[-distance], pair.backward).to(self.device) for distance, pair in pairs.items()]
+            masks = long_term_masks([pair.backward_mask.to(self.device) for pair in pairs.values()])
+            perceptual = objective(self.loss, frame.rgb.to(self.device), frame.mask, self.settings.gatys.chroma_weight)
+            terms = tied(perceptual, warped, masks, self.settings.temporal_weight)
+            settings = replace(self.settings.gatys, iterations=self.settings.later_iterations)
+            return optimize(warped[0], terms, settings, self.callback).cpu()
 
-        return self._keep(compute)
+        return self.keep(compute) if self.keep else compute()
 
 
 def long_term_masks(masks: Sequence[Tensor]) -> list[Tensor]:

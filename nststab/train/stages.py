@@ -14,38 +14,31 @@ from nststab.train.loop import Validation
 from nststab.train.settings import TrainingSettings, VideoSettings
 
 
+@dataclass(frozen=True, eq=False)
 class ImageStage:
     """Photographs, content and style loss: Johnson et al. 2016.
 
     `held_out` (N, 3, H, W) are the pictures of the validation.
     """
 
-    def __init__(
-        self,
-        photos: PhotoFolder,
-        loss: PerceptualLoss,
-        settings: TrainingSettings,
-        device: torch.device,
-        held_out: Tensor,
-    ) -> None:
-        self._photos = photos
-        self._loss = loss
-        self._settings = settings
-        self._device = device
-        self._held_out = held_out
+    photos: PhotoFolder
+    perceptual: PerceptualLoss
+    settings: TrainingSettings
+    device: torch.device
+    held_out: Tensor
 
     def batch(self, generator: torch.Generator) -> Tensor:
-        return self._photos.crops(self._settings.batch, self._settings.height, self._settings.width, generator)
+        return self.photos.crops(self.settings.batch, self.settings.height, self.settings.width, generator)
 
     def loss(self, network: TransformationNetwork, batch: Tensor) -> dict[str, Tensor]:
-        photos = batch.to(self._device)
-        return self._loss(network(photos), self._loss.content_targets(photos))
+        photos = batch.to(self.device)
+        return self.perceptual(network(photos), self.perceptual.content_targets(photos))
 
     def validate(self, network: TransformationNetwork) -> Validation:
         terms, rows = [], []
-        for photo in torch.split(self._held_out.to(self._device), 1):
+        for photo in torch.split(self.held_out.to(self.device), 1):
             output = network(photo)
-            terms.append(self._loss(output, self._loss.content_targets(photo)))
+            terms.append(self.perceptual(output, self.perceptual.content_targets(photo)))
             rows.append([photo.cpu(), output.float().cpu()])
         return Validation(_mean(terms), rows)
 
@@ -73,6 +66,7 @@ class VideoData:
         return make_clip([self.photos.readable(index, generator) for index in indices], size, generator)
 
 
+@dataclass(frozen=True, eq=False)
 class VideoStage:
     """Clips, content, style and temporal loss, back-propagated through all the frames: Gupta et al. 2017, eq. (5)-(7).
 
@@ -81,46 +75,38 @@ class VideoStage:
     pairs that have flow.
     """
 
-    def __init__(
-        self,
-        data: VideoData,
-        loss: PerceptualLoss,
-        settings: VideoSettings,
-        device: torch.device,
-        held_out: FlowClip,
-    ) -> None:
-        self._data = data
-        self._loss = loss
-        self._settings = settings
-        self._device = device
-        self._held_out = held_out
+    data: VideoData
+    perceptual: PerceptualLoss
+    settings: VideoSettings
+    device: torch.device
+    held_out: FlowClip
 
     def batch(self, generator: torch.Generator) -> FlowClip:
-        return self._data.clips(self._settings.batch, generator)
+        return self.data.clips(self.settings.batch, generator)
 
     def loss(self, network: TransformationNetwork, batch: FlowClip) -> dict[str, Tensor]:
         return self._unrolled(network, batch)[0]
 
     def validate(self, network: TransformationNetwork) -> Validation:
         terms, rows = [], []
-        for index in range(len(self._held_out.frames)):
-            clip = FlowClip(*(part[index : index + 1] for part in self._held_out))
+        for index in range(len(self.held_out.frames)):
+            clip = FlowClip(*(part[index : index + 1] for part in self.held_out))
             term, pictures = self._unrolled(network, clip)
             terms.append(term)
             rows.append([*torch.split(clip.frames[0], 1)] + [picture.float().cpu() for picture in pictures])
         return Validation(_mean(terms), rows)
 
     def _unrolled(self, network: TransformationNetwork, clip: FlowClip) -> tuple[dict[str, Tensor], list[Tensor]]:
-        frames, forward, mask = (part.to(self._device) for part in clip)  # (N, T, 3, H, W), (N, T-1, 2 | 1, H, W)
+        frames, forward, mask = (part.to(self.device) for part in clip)  # (N, T, 3, H, W), (N, T-1, 2 | 1, H, W)
         pictures: list[Tensor] = []
         for frame in frames.unbind(1):
             pictures.append(network(frame, pictures[-1] if pictures else None))
         stacked = torch.stack(pictures, dim=1)  # (N, T, 3, H, W)
-        terms = self._loss(stacked.flatten(0, 1), self._loss.content_targets(frames.flatten(0, 1)))
+        terms = self.perceptual(stacked.flatten(0, 1), self.perceptual.content_targets(frames.flatten(0, 1)))
         pairs = (stacked[:, 1:], stacked[:, :-1], forward, mask)
         change = temporal_loss(*(part.flatten(0, 1) for part in pairs))
         with_flow = mask.flatten(2).any(dim=2).float().mean().clamp_min(0.01)  # of Sintel's pairs not every one has
-        return terms | {"temporal": self._settings.temporal_weight * change / with_flow}, pictures
+        return terms | {"temporal": self.settings.temporal_weight * change / with_flow}, pictures
 
 
 def _mean(terms: list[dict[str, Tensor]]) -> dict[str, float]:
