@@ -5,10 +5,9 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Unpack
 
 from torch import Tensor
 
@@ -42,11 +41,13 @@ from nststab.tasks.clip_plan import between, clip_work
 from nststab.tasks.plan import Plan, Seconds, check, plan
 from nststab.tasks.settings import CompareSettings
 from nststab.tasks.stylize import (
+    SingleSettings,
     Styles,
     by_units,
     check_clip,
     check_engine,
     checked_output,
+    chosen_settings,
     dressed,
     files_read,
     kept_output,
@@ -56,7 +57,6 @@ from nststab.tasks.stylize import (
     styled,
     with_masks,
 )
-from nststab.video import timing
 from nststab.video.clip import Clip, check_output, convert_clip
 from nststab.video.streams import STANDARD
 
@@ -173,24 +173,13 @@ class Panels:
         return [unexplained_change(old, new, flow.backward, flow.trusted) for old, new in pairs]
 
 
-class CompareOptions(TypedDict, total=False):
+class CompareOptions(SingleSettings, total=False):
     """The settings of `compare` that are given by themselves, and all others together."""
 
-    size: int | None
-    work_size: int | Literal["full"] | None
-    start: timing.Seconds | None
-    duration: timing.Seconds | None
-    fps: timing.Seconds | None
     raw_size: tuple[int, int] | None
     patches: int | None
     differences: bool | None
-    preserve_color: bool | None
-    deflicker: float | None
-    cuts: bool | None
-    audio: bool | None
     raw: bool | None
-    device: str
-    precision: str
     settings: CompareSettings | None
 
 
@@ -231,7 +220,7 @@ def compare(
         SettingError: settings contradict each other, or a method has no name of its own. NststabError, OSError:
             something cannot be read or written, or there is not enough memory.
     """
-    settings, report = _settings(options), report or ReportSettings()
+    settings, report = chosen_settings(CompareSettings, options), report or ReportSettings()
     plugins = {**{name: load_stylizer(name) for name in methods if ":" in name}}
     plugins |= {name: checked(name, one) for name, one in stylizers.items()}
     own = tuple(name for name in methods if name not in plugins)
@@ -333,7 +322,7 @@ def plan_compare(
     **options: Unpack[CompareOptions],
 ) -> Plan:
     """What a comparison will take; of methods of one's own nothing is known."""
-    settings, own = _settings(options), tuple(name for name in methods if ":" not in name)
+    settings, own = chosen_settings(CompareSettings, options), tuple(name for name in methods if ":" not in name)
     if others := [name for name in methods if name not in own]:
         unknown = f"of {', '.join(others)} nothing is known that could be planned"
         if not own:
@@ -366,14 +355,6 @@ def _measuring(
     losses = measuring_losses(style, settings.gatys, side, where, settings.gatys.style_scale)
     meter = StabilityMeter(StabilitySettings(settings.patches, seed=settings.gatys.seed), losses)
     return meter, ComparisonLayout(shown, series_of(shown), clip.frame_count, settings.differences)
-
-
-def _settings(options: CompareOptions) -> CompareSettings:
-    single: dict[str, Any] = {name: value for name, value in options.items() if name != "settings"}
-    single |= {
-        name: Fraction(str(single[name])) for name in ("start", "duration", "fps") if single.get(name) is not None
-    }
-    return CompareSettings.of(options.get("settings")).changed(**single)
 
 
 def _identity(

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, as_completed
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from fractions import Fraction
 from itertools import chain, count, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, TypeVar, Unpack
 
 import torch
 
@@ -47,6 +47,7 @@ from nststab.video.clip import Clip, RawFormat, check_output, convert_clip, kind
 from nststab.video.settings import ClipSettings
 from nststab.video.streams import STANDARD
 
+S = TypeVar("S", bound=StylizeSettings)
 log = logging.getLogger(__name__)
 
 _BLOCK = 16  # frames, each stylized on its own, that one of several processes takes at a time
@@ -59,10 +60,9 @@ Split = Callable[[Iterable[Frame]], Iterable[Iterator[Frame]]]
 """Divides a stream into what is stylized by itself: shots, or blocks of frames that need no others."""
 
 
-class ClipOptions(TypedDict, total=False):
+class SingleSettings(TypedDict, total=False):
     """What is set most often: fields of `StylizeSettings`, which say what they are; None leaves the setting's own."""
 
-    settings: StylizeSettings | None
     size: int | None
     work_size: int | Literal["full"] | None
     start: Fraction | int | float | None
@@ -79,6 +79,12 @@ class ClipOptions(TypedDict, total=False):
     device: str | None
     precision: str | None
     engine: str | None
+
+
+class ClipOptions(SingleSettings, total=False):
+    """Single settings, and all others together."""
+
+    settings: StylizeSettings | None
 
 
 @dataclass(frozen=True)
@@ -225,8 +231,8 @@ def checked_output(output: str | Path, read: Iterable[object], *, raw: bool, ove
     refuse_inputs(path, (Path(name) for name in read if isinstance(name, str | Path)))
 
 
-def chosen_settings(options: ClipOptions) -> StylizeSettings:
-    """The settings, with those that were given by themselves."""
+def chosen_settings(kind: type[S], options: Mapping[str, Any]) -> S:
+    """The settings of a kind, with those that were given by themselves."""
     single: dict[str, Any] = {name: value for name, value in options.items() if name != "settings"}
     single |= {
         name: Fraction(str(single[name])) for name in ("start", "duration", "fps") if single.get(name) is not None
@@ -235,7 +241,7 @@ def chosen_settings(options: ClipOptions) -> StylizeSettings:
         single["strength"] = strength_curve(single["strength"])
     if single.get("style_weights") is not None:
         single["style_weights"] = tuple(single["style_weights"])
-    return StylizeSettings.of(options.get("settings")).changed(**single)
+    return kind.of(options.get("settings")).changed(**single)
 
 
 def check_engine(settings: StylizeSettings, methods: Collection[str]) -> None:
@@ -278,7 +284,7 @@ class _ClipJob:
         options: ClipOptions,
         stylizer: Stylizer | None = None,
     ) -> "_ClipJob":
-        settings = chosen_settings(options)
+        settings = chosen_settings(StylizeSettings, options)
         own = load_stylizer(method) if stylizer is None and ":" in method else None
         if stylizer is not None:
             method = getattr(stylizer, "__name__", type(stylizer).__name__)
