@@ -48,7 +48,9 @@ _RANGE = 32767.0  # stored levels of 1.0; the tone that was taken off may lead o
 # plus a share of the local contrast. Without an original the clip's own flicker is in the difference.
 _CHANGE, _CHANGE_SHARE = 0.04, 0.3
 _OWN_CHANGE, _OWN_CHANGE_SHARE = 0.06, 0.5
-_INVENTED = 0.05  # share of its variance by which detail may differ from the original's, and is taken for its own
+# Share of its variance by which detail may differ from the original's, and is taken for its own; without an original
+# from the frame before, along the flow.
+_INVENTED, _OWN_INVENTED = 0.05, 0.2
 _BEGUN = 0.9  # change of that, from 0 to 1, by which a style has begun or ended, as at the edge of a mask
 _HELD_REST = 0.8  # share of the frame before in what the original does not explain of detail that is its own
 _TORN = 0.7  # mean square of pixels by which neighbours' textures lie apart, of a longest side of 384
@@ -196,10 +198,10 @@ class _Step:
     Attributes:
         picture: (H, W, 3), in the tone of what is held.
         tone: (h, w, 3), how the tone of the new frame differs from that, on the coarse grid.
-        own: (H, W), 1 where the detail is the original's own, which is not held; None without an original.
+        own: (H, W), 1 where the detail is the original's own, or steady, and not held.
         guide: the original (1, 3, H, W).
         light: (h, w, 7), contrast and brightness by which the frame is made of the original there, times their weight,
-            and the weight.
+            and the weight; (h, w, 0) without an original.
         trust: (H, W), 1 where the picture goes on from the one before.
         backward, forward: flows (H, W, 2) to the frame before and from it, None at the first.
     """
@@ -207,7 +209,7 @@ class _Step:
     frame: Frame
     picture: Plane
     tone: Plane
-    own: Plane | None
+    own: Plane
     guide: Tensor
     light: Plane
     trust: Plane
@@ -258,10 +260,10 @@ class _Shot:
     def first(self, one: _Moving, picture: Plane) -> _Step:
         guide = _plane(one.guide)
         self._keep(picture, guide)
-        own, light = self._own(picture, guide)
-        if own is not None:
-            self._was_own = own
-        return _Step(one.frame, picture, np.zeros_like(light[..., :3]), own, one.guide, light, self._x * 0, None, None)
+        self._last = picture
+        own = self._was_own = self._own(picture, picture if self._alone else guide)
+        tone = np.zeros((*self._on_grid(self._x).shape[:2], 3), np.float32)
+        return _Step(one.frame, picture, tone, own, one.guide, self._light(picture, guide, own), own * 0, None, None)
 
     def next(self, one: _Moving, picture: Plane) -> _Step:
         assert one.forward is not None
@@ -271,8 +273,9 @@ class _Shot:
         back = torch.from_numpy(_moved(self._cv2, forward, backward, self._cv2.INTER_LINEAR)).permute(2, 0, 1)[None]
         trusted = self._carry(backward) & ~not_brought_back(one.backward, back)[0, 0].numpy()
         trusted &= self._looks_as_before(guide, trusted) & ~self._is_torn()
-        own, light = self._own(picture, guide)
-        if own is not None:
+        moved = _moved(self._cv2, self._last, backward, self._cv2.INTER_LANCZOS4) if self._alone else guide
+        own, self._last = self._own(picture, moved), picture
+        if not self._alone:
             trusted &= np.abs(own - self._was_own) < _BEGUN
         # As most around it, or the lines of two renderings lie beside each other in speckles.
         trusted = self._cv2.blur(trusted.astype(np.float32), (self._small, self._small)) > 0.5
@@ -283,11 +286,12 @@ class _Shot:
         anew = ~trusted | self._is_due(fresh, held)
         self._drawn = np.where(anew, np.int32(self._number), self._drawn)
         self._u, self._v = np.where(anew, self._x, self._u), np.where(anew, self._y, self._v)
-        if own is not None:
-            self._was_own = np.where(anew, own, self._was_own)
+        self._was_own = np.where(anew, own, self._was_own)
         self._keep(fresh, guide)
         soft = (2 * self._cv2.GaussianBlur(trust, (0, 0), 1.0) - 1).clip(0, 1)
         shown = np.where(anew[..., None], fresh, held)
+        shown += own[..., None] * (fresh - shown)
+        light = self._light(picture, guide, own)
         return _Step(one.frame, shown, tone, own, one.guide, light, soft, backward, forward)
 
     def _keep(self, picture: Plane, guide: Plane) -> None:
@@ -381,23 +385,26 @@ class _Shot:
         due |= age >= 1
         return due
 
-    def _own(self, picture: Plane, guide: Plane) -> tuple[Plane | None, Plane]:
-        """Where the detail is the original's own but for light, and the light: a step's `own` and `light`.
+    def _own(self, picture: Plane, source: Plane) -> Plane:
+        """Where the detail is the source's own, but for light (H, W): 1 there, 0 where it was invented.
 
-        Both are regressions of the picture on the original: around each pixel, where the share of what it does not
-        explain says how much was invented, and in wider surroundings of what is the original's own.
+        What a regression of the picture on the source around each pixel leaves over of the variance was invented. The
+        source (H, W, 3) is the original, or without one the frame before, moved here: what is steady needs no holding.
         """
-        if self._alone:
-            return None, np.zeros((*self._on_grid(self._x).shape[:2], 7), np.float32)
         size = (self._wide, self._wide)
-        drawn, given = _mean(self._cv2, picture), _mean(self._cv2, guide)
+        drawn, given = _mean(self._cv2, picture), _mean(self._cv2, source)
         mean, original = self._cv2.blur(drawn, size), self._cv2.blur(given, size)
         variance = (self._cv2.blur(drawn * drawn, size) - mean * mean).clip(0)
         contrast = (self._cv2.blur(given * given, size) - original * original).clip(0)
         common = self._cv2.blur(drawn * given, size) - mean * original
-        share = (variance - common * common / (contrast + 1e-5)) / (variance + 2e-4)
-        own: Plane = (1.5 - share / _INVENTED).clip(0, 1)
+        invented = (variance - common * common / (contrast + 1e-5)) / (variance + 2e-4)
+        own: Plane = (1.5 - invented / (_OWN_INVENTED if self._alone else _INVENTED)).clip(0, 1)
+        return own
 
+    def _light(self, picture: Plane, guide: Plane, own: Plane) -> Plane:
+        """How the original is lit where the picture shows it: the regression on it in wide surroundings."""
+        if self._alone:
+            return np.zeros((*self._on_grid(own).shape[:2], 0), np.float32)
         half = max(1, self.width // 2), max(1, self.height // 2)
         small = [self._cv2.resize(one, half, interpolation=self._cv2.INTER_AREA) for one in (picture, guide, own)]
         picture, guide, weight = (one.reshape(half[1], half[0], -1) for one in small)
@@ -407,7 +414,7 @@ class _Shot:
         weight = grid[..., 12:]
         mean, original, squares, products = np.split(grid[..., :12] / (weight + 1e-6), 4, axis=2)
         slope = (products - mean * original + 1e-4) / ((squares - original * original).clip(0) + 1e-4)
-        return own, np.dstack([weight * slope, weight * (mean - slope * original), weight])
+        return np.dstack([weight * slope, weight * (mean - slope * original), weight])
 
 
 class _Store:
@@ -483,10 +490,9 @@ class _Finish:
     def __call__(self, smoothed: tuple[_Step, Plane, Plane]) -> Frame:
         step, tone, light = smoothed
         target = step.picture + _resized(self._cv2, tone, *step.picture.shape[:2])
-        fading = (1 - _FADE) * step.trust
-        if step.own is not None:
+        fading = (1 - _FADE) * step.trust * (1 - step.own)
+        if light.size:
             target += step.own[..., None] * (self._relit(step, light) - target)
-            fading *= 1 - step.own
         picture = target
         if self._before is not None and step.backward is not None:
             moved = _moved(self._cv2, self._before, step.backward, self._cv2.INTER_LANCZOS4)
