@@ -26,6 +26,8 @@ from nststab.video.images import write_picture
 
 Run = Callable[..., Result]
 NETWORKS = ("independent", "recurrent")
+TINY = NetworkConfig(widths=(4, 6, 8), blocks=1)
+TINY_RECURRENT = NetworkConfig(recurrent=True, widths=(4, 6, 8), blocks=1)
 LONGEST = ("test_kill", "test_fuzz", "test_web", "test_cli_plan")
 _PLAN = {
     "0": (3, 4),
@@ -153,7 +155,7 @@ def random_network(config: NetworkConfig, seed: int = 0) -> TransformationNetwor
 def save_networks(folder: Path, style: Mapping[str, Tensor], methods: Iterable[str] = NETWORKS) -> None:
     """Random networks of a few channels, as a style's folder holds them."""
     for method in methods:
-        network = random_network(NetworkConfig(method == "recurrent", (4, 6, 8), 1))
+        network = random_network(TINY_RECURRENT if method == "recurrent" else TINY)
         save_checkpoint(folder / f"{method}.safetensors", Checkpoint(network, style))
 
 

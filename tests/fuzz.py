@@ -45,11 +45,11 @@ from nststab.cli import group
 from nststab.flow.files import write_flo
 from nststab.losses import LossSettings, style_target
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint
-from nststab.networks.transformation import NetworkConfig, TransformationNetwork
+from nststab.networks.transformation import TransformationNetwork
 from nststab.vgg import PerceptualNetwork
 from nststab.video.clip import open_clip
 from nststab.video.images import write_picture
-from tests.conftest import moving_picture, tiny_state_dict
+from tests.conftest import TINY, moving_picture, tiny_state_dict
 
 LIMIT = 120  # seconds after which a case is taken for a hang, also on a busy machine
 TRACEBACK, UNREADABLE = 99, 98  # exit codes of a child
@@ -99,7 +99,7 @@ def make_files(folder: Path) -> None:
     save_file(tiny_state_dict(), folder / "vgg.safetensors")
     target = style_target(PerceptualNetwork(tiny_state_dict()), pictures[0], LossSettings().style_layers)
     torch.manual_seed(0)
-    network = TransformationNetwork(NetworkConfig(widths=(4, 6, 8), blocks=1))
+    network = TransformationNetwork(TINY)
     save_checkpoint(folder / "net.safetensors", Checkpoint(network, target))
     (folder / "fuzz_own.py").write_text("def same(frames):\n    yield from frames\n")
 

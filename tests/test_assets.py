@@ -9,11 +9,12 @@ import torch
 from nststab.losses import LossSettings
 from nststab.networks.checkpoints import Checkpoint, load_checkpoint, load_target, save_checkpoint
 from nststab.networks.perceptual import perceptual_network
-from nststab.networks.transformation import NetworkConfig, TransformationNetwork
+from nststab.networks.transformation import TransformationNetwork
 from nststab.styles import shipped as assets
 from nststab.styles.shipped import Style, UnknownStyle, find_style, style_in, styles
 from nststab.styles.trace_line import LAYERS
 from nststab.video.images import read_picture
+from tests.conftest import TINY, TINY_RECURRENT
 
 CARD = {"artist", "year", "rights", "data", "settings", "command", "losses", "figures", "gram_trace"}
 
@@ -60,7 +61,7 @@ def test_a_style_knows_its_methods_and_picture(shelf: Path) -> None:
     assert not style.methods
     assert style.image is None
     for method in ("recurrent", "independent"):
-        config = NetworkConfig(method == "recurrent", (4, 6, 8), 1)
+        config = TINY_RECURRENT if method == "recurrent" else TINY
         save_checkpoint(style.checkpoint(method), Checkpoint(TransformationNetwork(config)))
         assert load_checkpoint(style.checkpoint(method)).network.config == config
     for name in ("image.jpg", "thumbnail.jpg"):

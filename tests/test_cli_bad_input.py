@@ -16,10 +16,10 @@ from safetensors.torch import save_file
 
 from nststab.losses import LossSettings, style_target
 from nststab.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from nststab.networks.transformation import NetworkConfig, TransformationNetwork
+from nststab.networks.transformation import TransformationNetwork
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
-from tests.conftest import Run, cli, tiny_state_dict
+from tests.conftest import TINY, TINY_RECURRENT, Run, cli, tiny_state_dict
 
 
 class Hostile:
@@ -82,7 +82,7 @@ def save_weights(perceptual: PerceptualNetwork) -> None:
         ("foreign", False, wide),
         ("gramless", False, {}),
     ):
-        network = TransformationNetwork(NetworkConfig(recurrent, (4, 6, 8), 1))
+        network = TransformationNetwork(TINY_RECURRENT if recurrent else TINY)
         save_checkpoint(Path(f"{name}.safetensors"), Checkpoint(network, grams))
     metadata = {"format": "nststab-network-1", "network": '{"recurrent": false, "widths": [9, 9, 9], "blocks": 2}'}
     save_file({"network.encoder.0.convolution.weight": torch.zeros(4, 3, 9, 9)}, "shapes.safetensors", metadata)

@@ -20,10 +20,10 @@ from nststab.measure.rows import CHEATS
 from nststab.measure.stability import CONTENT
 from nststab.methods.feed_forward import FeedForward
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint
-from nststab.networks.transformation import NetworkConfig, TransformationNetwork
+from nststab.networks.transformation import TransformationNetwork
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
-from tests.conftest import Run, done, stylized, texture, tiny_state_dict
+from tests.conftest import TINY, TINY_RECURRENT, Run, done, stylized, texture, tiny_state_dict
 
 pytestmark = pytest.mark.usefixtures("unrendered")
 
@@ -54,7 +54,7 @@ def write_style(folder: Path, seed: int) -> None:
     folder.mkdir()
     vgg = PerceptualNetwork(tiny_state_dict())
     torch.manual_seed(seed)
-    networks = {name: TransformationNetwork(NetworkConfig(name == "recurrent", (4, 6, 8), 1)) for name in METHODS}
+    networks = {name: TransformationNetwork(TINY_RECURRENT if name == "recurrent" else TINY) for name in METHODS}
     picture = next(stylized(FeedForward(networks["independent"], "cpu", "float32"), panning(0)))
     style = style_target(vgg, picture, LossSettings().style_layers)
     for name, network in networks.items():

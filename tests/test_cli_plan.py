@@ -18,7 +18,6 @@ from torch import Tensor
 from nststab.frames import Frame
 from nststab.losses import LossSettings, style_target
 from nststab.networks import transformation as networks
-from nststab.networks.transformation import NetworkConfig
 from nststab.tasks import clip_plan
 from nststab.tasks.plan import Seconds
 from nststab.tasks.settings import StylizeSettings
@@ -26,10 +25,9 @@ from nststab.tasks.stylize import opened
 from nststab.vgg import PerceptualNetwork
 from nststab.video.clip import Clip, open_clip
 from nststab.video.images import write_picture
-from tests.conftest import Run, cli, save_networks
+from tests.conftest import TINY, Run, cli, save_networks
 
 ROOT = Path(__file__).resolve().parents[1]
-TINY = NetworkConfig(widths=(4, 6, 8), blocks=1)
 VGG = "--vgg-weights vgg.safetensors"
 TRAINING = f"{VGG} --photos photos -o o.safetensors --steps 2 --precision float32"
 COMMANDS = {

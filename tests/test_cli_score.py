@@ -18,11 +18,11 @@ from nststab.cli import group
 from nststab.flow.files import write_flo
 from nststab.losses import LossSettings, style_target
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint
-from nststab.networks.transformation import NetworkConfig, TransformationNetwork
+from nststab.networks.transformation import TransformationNetwork
 from nststab.vgg import PerceptualNetwork
 from nststab.video.clip import convert_clip, open_clip
 from nststab.video.images import write_picture
-from tests.conftest import tiny_state_dict
+from tests.conftest import TINY, texture, tiny_state_dict
 
 Run = Callable[[str], Result]
 COUNT = 7
@@ -30,8 +30,7 @@ VGG = "--vgg-weights vgg.safetensors"
 
 
 def pan(count: int = COUNT, height: int = 36, width: int = 48) -> list[Tensor]:
-    coarse = torch.rand(1, 3, 12, 24, generator=torch.Generator().manual_seed(0))
-    scene = F.interpolate(coarse, (height, width + count), mode="bicubic").clamp(0, 1)
+    scene = texture(height, width + count, cells=(12, 24))
     return [scene[..., t : t + width] for t in range(count)]
 
 
@@ -134,8 +133,7 @@ def test_json_on_standard_output_stands_alone(run: Run) -> None:
 
 def test_style_is_measured_where_it_is_told(run: Run, tiny_vgg: PerceptualNetwork) -> None:
     style = style_target(tiny_vgg, pan(1)[0].flip(2), LossSettings().style_layers)
-    config = NetworkConfig(widths=(4, 6, 8), blocks=1)
-    save_checkpoint(Path("style.safetensors"), Checkpoint(TransformationNetwork(config), style))
+    save_checkpoint(Path("style.safetensors"), Checkpoint(TransformationNetwork(TINY), style))
     result = run("film quiet --style style.safetensors --json out.json")
     assert result.exit_code == 0, result.stderr
     assert "no style was named" not in result.stderr
@@ -161,8 +159,7 @@ def brightest(pair):
 
 def test_what_is_cited_is_written_as_csv_latex_and_figure(run: Run, tiny_vgg: PerceptualNetwork) -> None:
     style = style_target(tiny_vgg, pan(1)[0].flip(2), LossSettings().style_layers)
-    config = NetworkConfig(widths=(4, 6, 8), blocks=1)
-    save_checkpoint(Path("s.safetensors"), Checkpoint(TransformationNetwork(config), style))
+    save_checkpoint(Path("s.safetensors"), Checkpoint(TransformationNetwork(TINY), style))
     Path("own.py").write_text(OWN)
     result = run(
         "film loud quiet --style s.safetensors --csv out.csv --latex out.tex --figure plane --measure own:brightest "

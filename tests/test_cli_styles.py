@@ -22,11 +22,11 @@ from torch import Tensor
 from nststab.cli import group
 from nststab.methods.feed_forward import FeedForward
 from nststab.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from nststab.networks.transformation import NetworkConfig, TransformationNetwork
+from nststab.networks.transformation import TransformationNetwork
 from nststab.styles import shipped as assets
 from nststab.tasks.style_sheet import FRAMES, labelled
 from nststab.video.images import read_picture, resize, write_picture
-from tests.conftest import done, stylized
+from tests.conftest import TINY, TINY_RECURRENT, done, stylized
 
 ROOT = Path(__file__).resolve().parents[1]
 Run = Callable[..., Result]
@@ -47,7 +47,7 @@ CARD: dict[str, Any] = {
 
 def save_network(path: Path, recurrent: bool, seed: int) -> None:
     torch.manual_seed(seed)
-    network = TransformationNetwork(NetworkConfig(recurrent, (4, 6, 8), 1))
+    network = TransformationNetwork(TINY_RECURRENT if recurrent else TINY)
     save_checkpoint(path, Checkpoint(network))
 
 

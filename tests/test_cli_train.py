@@ -25,7 +25,7 @@ from nststab.train.loop import TrainingStopped
 from nststab.train.settings import ADDED_STYLE, ImageSettings, NetworkSettings
 from nststab.train.stages import ImageStage
 from nststab.video.images import read_picture, write_picture
-from tests.conftest import Run, cli, refused_in_one_line, tiny_state_dict
+from tests.conftest import TINY, Run, cli, refused_in_one_line, tiny_state_dict
 
 SMALL = "--photos photos --vgg-weights vgg.safetensors --height 32 --width 32 --steps 2 --precision float32"
 IMAGE = f"image style.png {SMALL}"
@@ -36,8 +36,7 @@ VIDEO = f"video image.safetensors {SMALL} --length 2"
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run `nststab train ...` beside a folder of photographs, with networks of a few channels."""
     monkeypatch.chdir(tmp_path)
-    tiny = NetworkConfig(widths=(4, 6, 8), blocks=1)
-    monkeypatch.setattr(tasks, "NetworkConfig", lambda: tiny)
+    monkeypatch.setattr(tasks, "NetworkConfig", lambda: TINY)
     generator = torch.Generator().manual_seed(0)
     Path("photos").mkdir()
     for name in ("style.png", *(f"photos/{number}.png" for number in range(4))):

@@ -18,8 +18,9 @@ from nststab.losses import LossSettings, PerceptualLoss, style_target
 from nststab.methods.deflicker import Deflicker, Steadied
 from nststab.methods.feed_forward import FeedForward
 from nststab.methods.settings import DeflickerSettings
-from nststab.networks.transformation import NetworkConfig, TransformationNetwork
+from nststab.networks.transformation import TransformationNetwork
 from nststab.vgg import PerceptualNetwork
+from tests.conftest import TINY, TINY_RECURRENT
 
 FEW = GatysSettings(iterations=2)
 Factory = Callable[[PerceptualNetwork, Path], Stylizer]
@@ -33,7 +34,7 @@ def loss(vgg: PerceptualNetwork) -> PerceptualLoss:
 
 def feed_forward(recurrent: bool) -> Stylizer:
     torch.manual_seed(0)
-    return FeedForward(TransformationNetwork(NetworkConfig(recurrent, widths=(4, 6, 8), blocks=1)))
+    return FeedForward(TransformationNetwork(TINY_RECURRENT if recurrent else TINY))
 
 
 def no_motion(first: Frame, _second: Frame) -> Tensor:

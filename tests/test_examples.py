@@ -27,7 +27,7 @@ from nststab.train import card as training_card
 from nststab.train.settings import ImageSettings, StyleSettings, VideoSettings
 from nststab.video.clip import open_clip
 from nststab.video.images import write_picture
-from tests.conftest import frames_of
+from tests.conftest import frames_of, texture
 from tests.test_train_style import two_seconds_a_step
 
 pytestmark = pytest.mark.usefixtures("unrendered")
@@ -222,6 +222,5 @@ def test_live_fastapi_paints_each_connection_by_itself() -> None:
 
 
 def frames_of_a_pan() -> list[Tensor]:
-    wide = torch.rand(1, 3, 12, 24, generator=torch.Generator().manual_seed(0))
-    scene = F.interpolate(wide, (48, 96), mode="bicubic").clamp(0, 1)
+    scene = texture(48, 96, cells=(12, 24))
     return [scene[..., 2 * t : 2 * t + 64] for t in range(2)]

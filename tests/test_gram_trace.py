@@ -39,7 +39,7 @@ from nststab.styles.trace_line import (
 )
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import read_picture, write_picture
-from tests.conftest import Run, cli, on_pictures, texture, tiny_state_dict
+from tests.conftest import TINY, Run, cli, on_pictures, texture, tiny_state_dict
 
 NO_LOSSES: dict[str, float] = {}
 
@@ -292,7 +292,6 @@ def test_names_hide_neither_each_other_nor_points(tmp_path: Path) -> None:
 # the command
 
 
-TINY = NetworkConfig(widths=(4, 6, 8), blocks=1)
 VGG = "--vgg-weights vgg.safetensors"
 OPTIONS = f"{VGG} --precision float32 --limit 3"
 

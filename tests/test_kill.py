@@ -12,16 +12,14 @@ from typing import NamedTuple
 
 import pytest
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save_file
-from torch import Tensor
 
 from nststab.losses import LossSettings, style_target
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint
-from nststab.networks.transformation import NetworkConfig, TransformationNetwork
+from nststab.networks.transformation import TransformationNetwork
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
-from tests.conftest import tiny_state_dict
+from tests.conftest import TINY, TINY_RECURRENT, texture, tiny_state_dict
 
 ROOT = Path(__file__).resolve().parents[1]
 KILLS = {"network": 20}  # of each of nine commands, else 4
@@ -120,11 +118,6 @@ class Commands:
         return Run(killed, -1 if killed else os.WEXITSTATUS(status), log.read_text(), time.monotonic() - started)
 
 
-def texture(height: int, width: int, seed: int) -> Tensor:
-    coarse = torch.rand(1, 3, 6, 8, generator=torch.Generator().manual_seed(seed))
-    return F.interpolate(coarse, (height, width), mode="bicubic", align_corners=False).clamp(0, 1)
-
-
 @pytest.fixture(scope="module")
 def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
     """A folder with a film of six frames, a style, photographs, a tiny VGG and an independent network."""
@@ -144,9 +137,9 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
     save_file(tiny_state_dict(), folder / "vgg.safetensors")
     style = style_target(PerceptualNetwork(tiny_state_dict()), texture(32, 32, 2), LossSettings().style_layers)
     torch.manual_seed(0)
-    network = TransformationNetwork(NetworkConfig(widths=(4, 6, 8), blocks=1))
+    network = TransformationNetwork(TINY)
     save_checkpoint(folder / "image.safetensors", Checkpoint(network, style))
-    recurrent = TransformationNetwork(NetworkConfig(recurrent=True, widths=(4, 6, 8), blocks=1))
+    recurrent = TransformationNetwork(TINY_RECURRENT)
     save_checkpoint(folder / "shots.safetensors", Checkpoint(recurrent, style))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     with subprocess.Popen(

@@ -10,7 +10,7 @@ from torch import Tensor
 from nststab import metrics
 from nststab.metrics import PatchSettings
 from nststab.warp import warp
-from tests.conftest import rand
+from tests.conftest import rand, texture
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -19,8 +19,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def textured(height: int, width: int, seed: int = 0) -> Tensor:
     """Smooth random content: neighbouring shifts look alike, as on film."""
-    coarse = rand(1, 3, height // 4 + 2, width // 4 + 2, seed=seed)
-    return torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
+    return texture(height, width, seed, (height // 4 + 2, width // 4 + 2))
 
 
 def as_bytes(image: Tensor) -> np.ndarray:

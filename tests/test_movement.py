@@ -12,7 +12,7 @@ from nststab.errors import NststabError
 from nststab.experiments.movement import changes, move
 from nststab.experiments.settings import ShiftSettings
 from nststab.video.images import write_picture
-from tests.conftest import on_pictures
+from tests.conftest import on_pictures, texture
 
 pytestmark = pytest.mark.usefixtures("unrendered")
 
@@ -20,8 +20,7 @@ STEPS = [("pan", float(pixels)) for pixels in (1, 2, 3, 4)]
 
 
 def smooth(height: int = 80, width: int = 96) -> Tensor:
-    noise = torch.rand(1, 3, height // 8, width // 8, generator=torch.Generator().manual_seed(0))
-    return F.interpolate(noise, (height, width), mode="bicubic").clamp(0, 1)
+    return texture(height, width, cells=(height // 8, width // 8))
 
 
 def losses(stylized: Tensor, content: Tensor) -> dict[str, float]:

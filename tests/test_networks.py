@@ -16,10 +16,7 @@ from nststab.networks.transformation import (
     transfer_recurrence,
     with_margin,
 )
-from tests.conftest import rand, random_network
-
-TINY = NetworkConfig(widths=(4, 6, 8), blocks=1)
-TINY_RECURRENT = NetworkConfig(recurrent=True, widths=(4, 6, 8), blocks=1)
+from tests.conftest import TINY, TINY_RECURRENT, rand, random_network
 
 
 def papers_parameters(inputs: int) -> int:

@@ -21,7 +21,7 @@ from nststab.measure.stability import StabilityMeter
 from nststab.methods.deflicker import Deflicker
 from nststab.methods.settings import OptimizationSettings
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint
-from nststab.networks.transformation import NetworkConfig, TransformationNetwork
+from nststab.networks.transformation import TransformationNetwork
 from nststab.storage.jobs import identity_of, unfinished
 from nststab.storage.parts import Parts
 from nststab.tasks.compare import Comparison
@@ -29,7 +29,7 @@ from nststab.tasks.settings import CompareSettings
 from nststab.tasks.stylize import Stylized
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
-from tests.conftest import moving_picture, rand, save_networks, tiny_state_dict
+from tests.conftest import TINY_RECURRENT, moving_picture, rand, save_networks, tiny_state_dict
 from tests.test_video import make_clip
 
 TIMES = [40 * n + (n % 3) * 9 for n in range(14)]  # milliseconds, uneven
@@ -66,7 +66,7 @@ def short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 def network(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     path = tmp_path / "net.safetensors"
-    made = TransformationNetwork(NetworkConfig(recurrent=True, widths=(4, 6, 8), blocks=1))
+    made = TransformationNetwork(TINY_RECURRENT)
     save_checkpoint(path, Checkpoint(made, {"relu1_2": torch.eye(4)}))
     return path
 

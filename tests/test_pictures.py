@@ -17,10 +17,10 @@ from safetensors.torch import save_file
 from nststab.datasets.folders import PhotoFolder
 from nststab.errors import NststabError
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint
-from nststab.networks.transformation import NetworkConfig, TransformationNetwork
+from nststab.networks.transformation import TransformationNetwork
 from nststab.video.clip import convert_clip, kind_of, open_clip
 from nststab.video.images import read_picture, write_picture
-from tests.conftest import Run, cli, moving_picture, tiny_state_dict
+from tests.conftest import TINY, Run, cli, moving_picture, tiny_state_dict
 
 LEVELS = (20, 90, 160, 230)
 DELAYS = (100, 250, 50, 400)  # ms
@@ -30,7 +30,7 @@ DELAYS = (100, 250, 50, 400)  # ms
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    save_checkpoint(Path("net.safetensors"), Checkpoint(TransformationNetwork(NetworkConfig(False, (4, 6, 8), 1))))
+    save_checkpoint(Path("net.safetensors"), Checkpoint(TransformationNetwork(TINY)))
     save_file(tiny_state_dict(), "vgg.safetensors")
     return cli
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +34,15 @@ from nststab.shots import split_shots
 from nststab.styles.shipped import demo_clip, find_style, perceptual_weights
 from nststab.vgg import PerceptualNetwork
 from nststab.video.clip import Clip, convert_clip, open_clip
-from tests.conftest import save_frames, stylized
+from tests.conftest import save_frames, stylized, texture
 
 Clips = Sequence[Sequence[Tensor]]
-
-
-def texture(height: int, width: int, seed: int = 0) -> Tensor:
-    coarse = torch.rand(1, 3, 12, 30, generator=torch.Generator().manual_seed(seed))
-    return F.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
+textured = partial(texture, cells=(12, 30))
 
 
 def panning(count: int, step: int = 1, height: int = 40, width: int = 56, seed: int = 0) -> list[Tensor]:
     """A camera that pans by `step` pixels a frame."""
-    scene = texture(height, width + step * count, seed)
+    scene = textured(height, width + step * count, seed)
     return [scene[..., step * t : step * t + width].clone() for t in range(count)]
 
 
@@ -102,7 +99,7 @@ def test_an_unchanged_clip_scores_perfectly() -> None:
 
 def moving_square(count: int, step: int = 2) -> tuple[list[Tensor], FlowFunction]:
     """A textured square over a textured background that stands still, with its exact flow."""
-    behind, square = texture(40, 56, 1), texture(16, 16, 2)
+    behind, square = textured(40, 56, 1), textured(16, 16, 2)
     frames = [behind.clone() for _ in range(count)]
     for t, frame in enumerate(frames):
         frame[..., 12:28, 4 + step * t : 20 + step * t] = square
@@ -339,7 +336,7 @@ def test_a_result_that_is_blurred_in_space_or_time_has_a_higher_style_loss(
 
 
 def test_the_content_loss_alone_is_that_of_the_perceptual_loss(tiny_vgg: PerceptualNetwork) -> None:
-    content, made = texture(24, 32), texture(24, 32, 1)
+    content, made = textured(24, 32), textured(24, 32, 1)
     found = perceptual_losses(ContentLoss(tiny_vgg, ("relu3_3",)))(made, content)
     expected = content_loss(tiny_vgg(made, ("relu3_3",))["relu3_3"], tiny_vgg(content, ("relu3_3",))["relu3_3"])
     assert found == {"content": pytest.approx(float(expected))}

@@ -4,17 +4,16 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from nststab.frames import Frame, as_frames
 from nststab.shots import by_shot, detect_cuts, split_shots
+from tests.conftest import texture
 
 
 def scene(seed: int, height: int = 48, width: int = 96) -> Tensor:
     """A random picture of smooth patches, wide enough to pan over."""
-    coarse = torch.rand(1, 3, 4, 8, generator=torch.Generator().manual_seed(seed))
-    return F.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
+    return texture(height, width, seed, (4, 8))
 
 
 def pan(picture: Tensor, count: int, step: int = 2) -> list[Tensor]:

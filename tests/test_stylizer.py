@@ -30,10 +30,9 @@ from nststab.networks.checkpoints import (
 from nststab.networks.perceptual import load_perceptual
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.vgg import Normalization, PerceptualNetwork, Pooling
-from tests.conftest import psnr, stylized, tiny_state_dict
+from tests.conftest import TINY_RECURRENT, psnr, stylized, tiny_state_dict
 
 TINY = NetworkConfig(widths=(4, 6, 8), blocks=2)
-TINY_RECURRENT = NetworkConfig(recurrent=True, widths=(4, 6, 8), blocks=1)
 
 
 def network(config: NetworkConfig = TINY) -> TransformationNetwork:

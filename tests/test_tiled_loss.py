@@ -15,14 +15,10 @@ from nststab.tasks.settings import StylizeSettings
 from nststab.tiled_loss import TiledLoss
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import read_picture, write_picture
-from tests.conftest import moving_picture
+from tests.conftest import moving_picture, rand
 
 SHORT = StylizeSettings(gatys=OptimizationSettings(iterations=(4,)))
 SETTINGS = LossSettings(content_weight=2.0, style_weight=3.0, tv_weight=0.5)
-
-
-def textured(height: int, width: int, seed: int) -> Tensor:
-    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
 def gradient(loss: PerceptualLoss, content: Tensor, picture: Tensor) -> tuple[dict[str, float], Tensor]:
@@ -38,8 +34,8 @@ def test_tiles_give_terms_and_gradient_of_the_whole(
     tiny_vgg: PerceptualNetwork, height: int, width: int, side: int, scaling: losses.Scaling
 ) -> None:
     settings = LossSettings(**{**vars(SETTINGS), "scaling": scaling})
-    content, picture = textured(height, width, 1), textured(height, width, 2)
-    style = style_target(tiny_vgg, textured(96, 80, 3), settings.style_layers)
+    content, picture = rand(1, 3, height, width, seed=1), rand(1, 3, height, width, seed=2)
+    style = style_target(tiny_vgg, rand(1, 3, 96, 80, seed=3), settings.style_layers)
     whole = gradient(PerceptualLoss(tiny_vgg, style, settings), content, picture)
     tiled = TiledLoss(tiny_vgg, style, settings, None, memory=1, pictures=0)
     tiled.side = side
@@ -51,7 +47,7 @@ def test_tiles_give_terms_and_gradient_of_the_whole(
 def test_a_large_style_picture_has_the_gram_matrices_of_the_whole(
     tiny_vgg: PerceptualNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    picture, layers = textured(150, 203, 1), ("relu1_2", "relu4_3")
+    picture, layers = rand(1, 3, 150, 203, seed=1), ("relu1_2", "relu4_3")
     monkeypatch.setattr(losses, "_TILE", 64)
     with torch.no_grad():
         features = tiny_vgg(picture, layers)
@@ -62,7 +58,7 @@ def test_a_large_style_picture_has_the_gram_matrices_of_the_whole(
 def test_a_feature_sees_no_further_than_it_reaches(tiny_vgg: PerceptualNetwork) -> None:
     step, around = tiny_vgg.reach(["relu4_3"])
     assert (step, around) == (8, 56)
-    picture = textured(160, 160, 1).requires_grad_()
+    picture = rand(1, 3, 160, 160, seed=1).requires_grad_()
     (seen,) = torch.autograd.grad(tiny_vgg(picture, ["relu4_3"])["relu4_3"][0, :, 10, 10].sum(), picture)
     rows = seen[0].abs().sum((0, 2)).nonzero().flatten()
     assert 80 - around <= int(rows[0])

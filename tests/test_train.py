@@ -31,10 +31,9 @@ from nststab.train.settings import TrainingSettings, VideoSettings
 from nststab.train.stages import ImageStage, VideoData, VideoStage
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
-from tests.conftest import rand, tiny_state_dict
+from tests.conftest import TINY, rand, tiny_state_dict
 
 CPU = torch.device("cpu")
-TINY = NetworkConfig(widths=(4, 6, 8), blocks=1)
 TINY_RECURRENT = replace(TINY, recurrent=True)
 SETTINGS = TrainingSettings(
     steps=6, batch=2, height=32, width=32, precision="float32", validate_every=4, save_seconds=1e9

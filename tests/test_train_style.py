@@ -19,7 +19,7 @@ from nststab.errors import SettingError
 from nststab.losses import LossSettings, style_target
 from nststab.memory import available_memory
 from nststab.networks.checkpoints import Checkpoint, load_checkpoint, load_target, save_checkpoint, save_target
-from nststab.networks.transformation import NetworkConfig, TransformationNetwork
+from nststab.networks.transformation import TransformationNetwork
 from nststab.storage.jobs import OtherSettings
 from nststab.styles import shipped as assets
 from nststab.tasks import train_style as task
@@ -33,9 +33,8 @@ from nststab.train.stages import ImageStage, VideoStage
 from nststab.train.style import distance
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import read_picture, resize, write_picture
-from tests.conftest import Run, cli, refused_in_one_line, tiny_state_dict
+from tests.conftest import TINY, Run, cli, refused_in_one_line, tiny_state_dict
 
-TINY = NetworkConfig(widths=(4, 6, 8), blocks=1)
 SIZES: Any = {"height": 32, "width": 32, "precision": "float32"}
 LOGS = {"1_image.jsonl", "2_video.jsonl"}
 SETTINGS = StyleSettings(
