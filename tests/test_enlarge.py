@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 import nststab
+from nststab.color import luminance
 from nststab.errors import SettingError
 from nststab.frames import Frame
 from nststab.methods.enlarge import Enlarged, enlarge
@@ -120,3 +122,37 @@ def test_strips_make_no_difference(generator: torch.Generator, monkeypatch: pyte
     whole = enlarge(1 - small, small, content)
     monkeypatch.setattr("nststab.methods.enlarge._STRIP", 1600)
     assert torch.equal(enlarge(1 - small, small, content), whole)
+
+
+def _plainly(stylized: torch.Tensor, small: torch.Tensor, content: torch.Tensor) -> torch.Tensor:
+    """`enlarge` as its docstring writes it, of whole pictures by torch's own functions."""
+
+    def scaled(image: torch.Tensor, mode: str) -> torch.Tensor:
+        return F.interpolate(image, tuple(content.shape[-2:]), mode=mode, antialias=True, align_corners=False)
+
+    def mean(image: torch.Tensor) -> torch.Tensor:
+        return F.avg_pool2d(image, 5, 1, 2, count_include_pad=False)
+
+    light, radius = luminance(small), round(2 / 3 * max(content.shape) / max(small.shape))
+    covariance = mean(light * stylized) - mean(light) * mean(stylized)
+    gain = mean(covariance / (mean(light.square()) - mean(light).square() + 1e-2))
+    lost = luminance(content) - scaled(light, "bicubic")
+    large = (scaled(stylized, "bicubic") + scaled(gain, "bilinear") * lost).clamp(0, 1)
+    padded = F.pad(large, (radius,) * 4, mode="replicate")
+    means, squares = (F.avg_pool2d(one, radius + 1, 1) for one in (padded, luminance(padded).square()))
+    weights = ((squares - luminance(means).square()).clamp_min(0) + 1e-4) ** -2
+    corners = [
+        (..., slice(top, top + content.shape[2]), slice(left, left + content.shape[3]))
+        for top in (0, radius)
+        for left in (0, radius)
+    ]
+    total: torch.Tensor = sum((weights[at] for at in corners), torch.zeros(()))
+    return sum((means[at] * weights[at] for at in corners), torch.zeros(())) / total
+
+
+@pytest.mark.parametrize("side", [37, 61, 90])
+def test_it_is_interpolation_and_edges_and_strokes_computed_faster(side: int, generator: torch.Generator) -> None:
+    content = torch.rand(1, 3, 91, 160, generator=generator)
+    small = resize(content, side)
+    stylized = torch.rand(small.shape, generator=generator)
+    assert torch.allclose(enlarge(stylized, small, content), _plainly(stylized, small, content), atol=2e-4)

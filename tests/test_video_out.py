@@ -159,6 +159,14 @@ def test_rates_which_are_no_whole_number_of_milliseconds(tmp_path: Path, suffix:
 # GIF
 
 
+@pytest.mark.parametrize(("width", "told"), [(64, b"subme=6"), (2112, b"subme=4")])  # x264's presets fast and faster
+def test_large_frames_are_coded_quickly_and_none_with_many_held_back(tmp_path: Path, width: int, told: bytes) -> None:
+    write(tmp_path / "out.mp4", [torch.zeros(1, 3, width // 2, width)])
+    settings = (tmp_path / "out.mp4").read_bytes()  # x264 writes its own into what it codes
+    assert told in settings
+    assert b"rc_lookahead=40" not in settings
+
+
 def in_hundredths(path: Path) -> list[tuple[int, int]]:
     return [(int(time * 100), int(duration * 100)) for time, duration in times_of(path)]
 

@@ -23,18 +23,17 @@ from nststab.shots import split_shots
 from nststab.styles.source import Style
 from nststab.tasks.plan import Seconds, Step, Work, added, noise, sized_like
 from nststab.tasks.settings import StylizeSettings
-from nststab.video.clip import Clip, convert_clip
+from nststab.video.clip import Clip, convert_clip, frames_under_way
 from nststab.video.images import picture_size, resize, resized_shape
 from nststab.video.streams import STANDARD
 
 _REPEATED = 2  # frames or iterations that are measured
 _PICTURE = 12  # bytes a pixel of a float32 RGB picture
-_WAITING = 11  # pictures that are read ahead, in work, and in the writer
 _DECODED = 75  # bytes a pixel of the source: a decoder's references, and the frame before it is scaled
-_ENCODED = {".mp4": 275, ".mkv": 275, ".webm": 230, ".gif": 230}  # a pixel: what the encoder looks ahead, measured
+_ENCODED = {".mp4": 100, ".mkv": 100, ".webm": 230, ".gif": 230}  # a pixel: what the encoder looks ahead, measured
 _STEADIED = 750  # bytes a pixel that `Deflicker` comes to keep after its first frames, measured
 _MOVED, _LEAST_MOVED, _MEGAPIXEL = 16, 4, 1_000_000  # frames of the clip that are read and written, of that size
-_LOOKAHEAD = 50  # frames after which an encoder holds all that
+_LOOKAHEAD = 50  # frames after which any encoder holds all that
 _MOST_WORK: Curve = ((0.0, 0.5),)  # a strength between 0 and 1, where the network runs twice
 
 
@@ -63,7 +62,6 @@ def clip_work(
     encoded = _ENCODED.get(Path(output).suffix.lower(), 5 * _PICTURE)
     if clip.frame_count is not None:
         encoded = round(encoded * min(1.0, (clip.frame_count + 5) / _LOOKAHEAD))
-    waiting = panels * ((3 if clip.kind == "picture" else _WAITING) * _PICTURE + encoded)
     at_work = len(methods) * _STEADIED if settings.deflicker else 0
     if set(methods) - set(FEED_FORWARD) and settings.gatys.optimizer == "lbfgs":
         at_work += 2 * _PICTURE * max(0, min(HISTORY, frame_settings(settings).iterations) - _REPEATED)
@@ -78,7 +76,8 @@ def clip_work(
 
     def held(width: int, height: int) -> float:
         across, down = working(width, height)
-        return decoded + waiting * width * height + at_work * across * down
+        frames = 3 if clip.kind == "picture" else frames_under_way(width, height)
+        return decoded + panels * (frames * _PICTURE + encoded) * width * height + at_work * across * down
 
     return Work(
         {

@@ -46,7 +46,9 @@ from nststab.video.timing import PICTURE_RATE, WHOLE, Excerpt, PictureTimes, Rea
 Kind = Literal["video", "picture", "folder"]
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".gif", ".y4m"})  # what can be written
 _VIDEOS = ", ".join(sorted(VIDEO_SUFFIXES))
-_QUEUE = 4  # frames between two threads: enough to smooth their pace, little memory at 4K
+_QUEUE = 4  # frames at most between two threads: enough to smooth their pace
+_QUEUED = _QUEUE * 1920 * 1080  # pixels there at most, or one frame: at 4K a frame takes 100 MB
+_AT_WORK = 3  # frames that are read, stylized and written at a time
 
 
 class Conversion(NamedTuple):
@@ -324,8 +326,8 @@ def convert_clip(
     done, transparent = 0, False
     with (
         open_writer(kind, source.source, path, notes, audio=audio, raw=raw, parts=parts) as write,
-        BackgroundWriter(write, Waiting[Frame](_QUEUE)) as encoding,
-        Prefetcher(source.frames(), _QUEUE) as decoded,
+        BackgroundWriter(write, Waiting[Frame](depth := _queue_depth(source.width, source.height))) as encoding,
+        Prefetcher(source.frames(), depth) as decoded,
         _closed(stylize(taken := _Counted(decoded))) as stylized,
     ):
         for frame in stylized:
@@ -344,6 +346,15 @@ def convert_clip(
     if transparent and kind != "folder" and path.suffix.lower() not in ALPHA_SUFFIXES:
         notes.append(f"{path.suffix or STDOUT} holds no transparency: it was dropped")
     return Conversion(done, notes + source.notes)
+
+
+def frames_under_way(width: int, height: int) -> int:
+    """How many frames of a size `convert_clip` holds at most, beside what a stylizer keeps."""
+    return 2 * _queue_depth(width, height) + _AT_WORK
+
+
+def _queue_depth(width: int, height: int) -> int:
+    return max(1, min(_QUEUE, _QUEUED // (width * height)))
 
 
 class _Counted(Iterator[Frame]):

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import av
@@ -17,6 +18,8 @@ from nststab.video.reader import SCALING, VideoReader
 from nststab.video.tags import carry_tags
 from nststab.video.timing import Source
 
+_LARGE = 1920 * 1088  # pixels
+
 
 class Format(NamedTuple):
     """How a kind of file is written: its container and FFmpeg's codecs, each with its options.
@@ -24,6 +27,7 @@ class Format(NamedTuple):
     Pixels are 4:2:0; a size that is odd is `odd_pixels`. `pixel_shape` says whether pixels that are not square can be
     told: FFmpeg, as PyAV lets us use it, leaves that to the codec in Matroska, and VP9 cannot. `copied_audio` are the
     codecs which may be copied, None for all that the container can name; other audio is encoded with `audio_codec`.
+    Frames of more than 1080p have `large_options` beside the codec's, and before them.
     """
 
     container: str
@@ -34,6 +38,7 @@ class Format(NamedTuple):
     pixel_shape: bool
     copied_audio: frozenset[str] | None
     audio_codec: str
+    large_options: Mapping[str, str] = MappingProxyType({})
 
 
 class VideoEncoder:
@@ -104,6 +109,8 @@ class VideoEncoder:
         context.pix_fmt = "yuv420p" if even else self._form.odd_pixels
         context.time_base, context.framerate = self._source.time_base, self._source.rate
         context.options = dict(self._form.codec_options)
+        if width * height > _LARGE:
+            context.options |= self._form.large_options
         context.flags |= Flags.frame_duration  # hands each frame's duration through, so that the last one keeps its own
         context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
         context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709

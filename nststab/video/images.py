@@ -50,6 +50,7 @@ warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 _ENDS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9", "MPO": b"\xff\xd9"}
 _BEHIND = 64  # bytes from a file's end in which that is looked for
 _COLOURS = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab ": "LAB"}  # Pillow's mode of what a profile is for
+_STRIP = 1 << 18  # pixels that are made bytes at a time
 _DISPLAY_GAMMA, _GAMMA_TOLERANCE = 2.2, 0.05  # libpng's: a gamma so near to the display's is its own
 _SAME_COLOUR = 2  # levels of 255 by which profiles that mean sRGB differ from it
 
@@ -264,8 +265,13 @@ def to_uint8(frame: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
         raise NststabError(f"expected one frame (1, C, H, W), got a tensor of shape {tuple(frame.shape)}")
     if not is_finite(frame):
         raise NststabError("the result holds NaN or infinity, and is not written")
-    scaled = frame.detach().to("cpu", torch.float32).clamp(0, 1).mul_(255).round_()
-    pixels: np.ndarray[Any, np.dtype[np.uint8]] = scaled[0].permute(1, 2, 0).to(torch.uint8).contiguous().numpy()
+    picture = frame[0].detach().to("cpu", torch.float32)
+    channels, height, width = picture.shape
+    pixels = np.empty((height, width, channels), np.uint8)
+    step = max(1, _STRIP // width)
+    for top in range(0, height, step):  # the picture may be large
+        strip = picture[:, top : top + step].clamp(0, 1).mul_(255).round_()
+        torch.from_numpy(pixels[top : top + step]).copy_(strip.permute(1, 2, 0))
     return pixels
 
 

@@ -18,7 +18,10 @@ from nststab.video.reader import av_errors
 from nststab.video.timing import PICTURE_RATE, PictureTimes, Source
 
 # no B-frames: with them an .mp4 can hold neither uneven times nor the last frame's duration exactly
-_H264 = {"crf": "17", "preset": "medium", "bf": "0"}
+# and a short look-ahead: the usual 40 frames give no better pictures and of 4K take half a gigabyte
+_H264 = {"crf": "17", "preset": "fast", "bf": "0", "rc-lookahead": "10"}
+# a stylized clip of 4K as good for 4 % more bytes, in half of the time
+_LARGE_H264 = {"preset": "faster", "rc-lookahead": "5"}
 _VP9 = {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"}
 # Matroska would else move every time by the encoder delay at which copied audio begins, before 0
 _MATROSKA = {"avoid_negative_ts": "disabled"}
@@ -26,8 +29,8 @@ _MATROSKA = {"avoid_negative_ts": "disabled"}
 _MP4_AUDIO = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"})
 _WEBM_AUDIO = frozenset({"opus", "vorbis"})
 _FORMATS = {
-    ".mp4": Format("mp4", {"movflags": "faststart"}, "libx264", _H264, "yuv444p", True, _MP4_AUDIO, "aac"),
-    ".mkv": Format("matroska", _MATROSKA, "libx264", _H264, "yuv444p", True, None, "aac"),
+    ".mp4": Format("mp4", {"movflags": "faststart"}, "libx264", _H264, "yuv444p", True, _MP4_AUDIO, "aac", _LARGE_H264),
+    ".mkv": Format("matroska", _MATROSKA, "libx264", _H264, "yuv444p", True, None, "aac", _LARGE_H264),
     ".webm": Format("webm", _MATROSKA, "libvpx-vp9", _VP9, "yuv420p", False, _WEBM_AUDIO, "libopus"),
 }
 
