@@ -79,7 +79,7 @@ def test_every_node_meets_the_contract(pack: ModuleType) -> None:
 
 def test_numbers_are_the_settings_of_the_library(pack: ModuleType) -> None:
     inputs = {name: node.INPUT_TYPES()["required"] for name, node in pack.NODE_CLASS_MAPPINGS.items()}
-    bounds = {"strength": ("FLOAT", 1, 0, 1), "stroke": ("FLOAT", 1, 0.5, 2), "work_size": ("INT", 640, 32, 8192)}
+    bounds = {"strength": ("FLOAT", 1, 0, 1), "stroke": ("FLOAT", 0, 0, 2), "work_size": ("INT", 640, 32, 8192)}
     numbers = [(inputs["NststabStylize"][name], *one) for name, one in bounds.items()]
     for (kind, told), *expected in [*numbers, (inputs["NststabDeflicker"]["strength"], "FLOAT", 1, 0, 1)]:
         assert [kind, told["default"], told["min"], told["max"]] == expected

@@ -38,7 +38,7 @@ from nststab.tasks import live as task
 from nststab.tasks.live_page import LivePage
 from nststab.tasks.settings import LiveSettings
 from nststab.video.clip import open_clip
-from nststab.video.images import to_uint8
+from nststab.video.images import from_uint8, to_uint8, write_picture
 from nststab.video.live import Frames, Picture, camera_frames, stream_frames, window_missing
 from nststab.video.threads import Newest
 from tests.conftest import moving_picture
@@ -292,7 +292,7 @@ def test_the_page_shows_and_changes_what_is_painted_to_who_knows_its_address(run
             urlopen(wrong, timeout=10)
     wait(lambda: asked(running, "status")["frames"], "a frame")
     told = asked(running, "status")
-    assert (told["style"], told["strength"], told["stroke"], told["adjustable"]) == (0, 1, 1, True)
+    assert (told["style"], told["strength"], told["stroke"], told["adjustable"]) == (0, 1, 0.5, True)
     told = asked(running, "look", {"strength": 0.3, "stroke": 9})
     assert (told["strength"], told["stroke"]) == (0.3, 2)
     asked(running, "look", {"style": 1})
@@ -377,7 +377,7 @@ def test_keys_of_the_window_change_what_is_painted(monkeypatch: pytest.MonkeyPat
     made = nststab.live(source, style=[style, style], settings=QUIET.changed(show="auto"))
     assert shown[0].shape == (HEIGHT, WIDTH, 3)
     assert made.frames == len(shown)
-    assert "strength 0.70, stroke 1.07" in titles[-1]
+    assert "strength 0.70, stroke 0.54" in titles[-1]
     assert "frames/s" in titles[-1]
 
 
@@ -420,9 +420,7 @@ def test_styles_of_the_light_network_share_one_painter_and_each_is_painted_as_al
     assert set(easel.names) == {f"light/{name}" for name in light_styles()}
     for style in (0, 3, 0):
         easel.change({"style": style, "strength": 0.5})
-        alone = nststab.Painter(
-            easel.names[style], stroke=1, strength=0.5, engine="torch", device="cpu", precision="float32"
-        )
+        alone = nststab.Painter(easel.names[style], strength=0.5, engine="torch", device="cpu", precision="float32")
         assert np.abs(easel.paint(frame, anew=False).astype(int) - alone(frame)).max() <= 1
     assert len(easel._painters) == 1
 
@@ -441,6 +439,9 @@ def test_what_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         nststab.live(source, style=["mosaic"], settings=QUIET.changed(strength=0.5))
     with pytest.raises(SettingError, match="no style is named"):
         nststab.live(source, style=["mosaik"], settings=QUIET)
+    write_picture(tmp_path / "painting.png", from_uint8(pictures(1)[0]))
+    with pytest.raises(SettingError, match=r"painting\.png is a picture; train one with train_style$"):
+        nststab.live(source, style=[str(tmp_path / "painting.png")], settings=QUIET)
     (tmp_path / "out.mp4").touch()
     with pytest.raises(SettingError, match=r"out\.mp4 exists; say overwrite=True"):
         nststab.live(source, tmp_path / "out.mp4", style=[style], settings=QUIET)

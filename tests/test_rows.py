@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nststab.errors import SettingError
-from nststab.networks.rows import PHOTOGRAPH, Look, styles_of, with_rows
+from nststab.networks.rows import PHOTOGRAPH, Look, stroke_at, styles_of, with_rows
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 
 ROWS = ("wave@512", "wave@1024", "scream@256", "scream@512", "scream@1024", "plain", PHOTOGRAPH)
@@ -27,6 +27,8 @@ def test_strokes_of_their_own_are_those_of_a_picture_as_large_as_the_frame(side:
     made = Look({"wave": 1}, None, side).weights(ROWS).tolist()
     assert made == pytest.approx([share, 1 - share, 0, 0, 0, 0, 0], abs=1e-3)
     assert Look({"wave": 1}, 2, side).weights(ROWS).tolist()[1] == 1
+    assert Look({"wave": 1}, stroke_at(side, ROWS, "wave")).weights(ROWS).tolist() == pytest.approx(made, abs=1e-6)
+    assert stroke_at(side, ROWS, "plain") == 1
 
 
 def test_parts_of_styles_are_proportions() -> None:

@@ -19,7 +19,7 @@ from nststab.cli import group
 from nststab.color import preserve_flat
 from nststab.errors import SettingError
 from nststab.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from nststab.networks.rows import PHOTOGRAPH, Look
+from nststab.networks.rows import PHOTOGRAPH, Look, stroke_at
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.tasks.web import HEADERS, site_server, write_site
 from nststab.video.images import write_picture
@@ -28,6 +28,7 @@ from tests.conftest import moving_picture, psnr
 
 needs_browser = pytest.mark.skipif(bool(tools.MISSING), reason=tools.MISSING or "there is one")
 ROWS = (PHOTOGRAPH, "waves@256", "waves@512", "tiles@256")
+PAGE_SIZE = 256  # at which the page paints until it is told another
 HEIGHT, WIDTH = 48, 64
 
 
@@ -115,7 +116,7 @@ def pause(driver: Chrome) -> None:
 def drawn(folder: Path, frame: Tensor, times: int, styles: dict[str, float]) -> Tensor:
     """What torch makes of a still after so many frames."""
     network = load_checkpoint(folder / "net.safetensors").network.eval()
-    weights, before = Look(styles).weights(ROWS)[None], None
+    weights, before = Look(styles, None, PAGE_SIZE).weights(ROWS)[None], None
     with torch.no_grad():
         for _ in range(times):
             before = network(frame, before, weights)
@@ -208,6 +209,13 @@ def test_the_page_weighs_rows_as_the_library_does(driver: Chrome) -> None:
             stroke,
         )
         np.testing.assert_allclose(made, Look(styles, stroke).weights(ROWS), atol=1e-6)
+    script = (
+        "import('./look.js').then(look => "
+        "arguments[2](arguments[1].map(side => look.strokeAt(side, arguments[0], 'waves'))))"
+    )
+    sides = [100, 300, 512, 1000]
+    made = driver.execute_async_script(script, list(ROWS), sides)
+    np.testing.assert_allclose(made, [stroke_at(side, ROWS, "waves") for side in sides])
 
 
 def test_the_server_sends_what_threads_need_to_this_machine_alone(folder: Path) -> None:

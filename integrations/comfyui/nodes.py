@@ -90,7 +90,7 @@ class StylizeNode:
             [first, second_style] if mixed else first,
             method,
             style_weights=[1 - mix, mix] if mixed else None,
-            stroke=stroke,
+            stroke=stroke or None,
             strength=strength,
             work_size=work_size,
         )
@@ -198,13 +198,15 @@ def _painting_styles() -> list[str]:
 
 
 def _number(settings: type[Settings], name: str, step: float) -> tuple[str, dict[str, Any]]:
-    """A setting of the library as an input: its default, its range, and the first clause of its help."""
+    """A setting of the library as an input: its default, which 0 stands for where it is no number, range and help."""
     one = next(one for one in settings_of(settings) if one.name == name)
     default = at(one.default, 0) if isinstance(one.default, tuple) else one.default
-    most = _LARGEST if one.spec.most is None else one.spec.most
+    least, most = one.spec.least, _LARGEST if one.spec.most is None else one.spec.most
     told = one.spec.help.partition(";")[0].rstrip(".") + "."
+    if default is None:
+        default, least, told = 0, 0, f"{told} 0 is {one.spec.told}."
     kind = "INT" if one.item is int else "FLOAT"
-    return kind, {"default": default, "min": one.spec.least, "max": most, "step": step, "tooltip": told}
+    return kind, {"default": default, "min": least, "max": most, "step": step, "tooltip": told}
 
 
 class _Steps:

@@ -18,7 +18,7 @@ from nststab.methods.enlarge import enlarge
 from nststab.methods.feed_forward import Painting, paint
 from nststab.methods.regions import feathered, mixed, shares
 from nststab.methods.settings import MethodSettings, strength_curve
-from nststab.networks.rows import Look
+from nststab.networks.rows import Look, stroke_at
 from nststab.settings import Precision
 from nststab.styles.source import StyleBlend, StyleSource, chosen_style, photograph_row
 from nststab.video.images import from_uint8, resize, to_uint8
@@ -161,6 +161,13 @@ class Painter:
     def is_adjustable(self) -> bool:
         """Whether `weights`, `stroke` and `strength` have an effect on its network."""
         return bool(self._rows)
+
+    @property
+    def drawn_stroke(self) -> float:
+        """The stroke of the frame before, where `stroke` is None the one that it came to; 1 before the first."""
+        if self.stroke is None and self._rows and self._asked is not None:
+            return stroke_at(self._asked[-1], self._rows, self._names[0])
+        return self.stroke or 1.0
 
     def _styles(self, side: int) -> Tensor | None:
         """Weights of the network's rows, as `paint` takes them, by what the attributes say now, at a longest side."""

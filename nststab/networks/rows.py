@@ -70,6 +70,15 @@ class Look:
         return low + (high - low) * (math.log2(self.stroke or 1) + 1) / 2
 
 
+def stroke_at(side: int, rows: Sequence[str], style: str) -> float:
+    """The stroke that a `Look` of a style without one draws frames of a longest side with."""
+    sizes = [math.log2(size) for name, size in map(_parted, rows) if name == style]
+    low, high = min(sizes), max(sizes)
+    if low == high:
+        return 1.0
+    return float(2 ** (2 * (min(max(math.log2(side), low), high) - low) / (high - low) - 1))
+
+
 def _by_size(sizes: Mapping[int, float], wanted: float) -> dict[int, float]:
     """Parts of the two rows whose sizes are next to the one that is wanted, on a scale of octaves."""
     order = sorted(sizes, key=sizes.__getitem__)

@@ -106,10 +106,11 @@ class StyleSource:
         if self.picture is None and count > 1:
             shared = ", ".join(f"{LIGHT}/{name}" for name in light_styles())
             return f"the method {method} mixes the styles of one network, as {shared}; {self.text} has its own"
-        return (
-            f"the method {method} needs a trained style, {self.text} is a picture; "
-            "train one with train_style, or use the method ruder or gatys"
-        )
+        return f"{self.is_no_network(method)}, or use the method ruder or gatys"
+
+    def is_no_network(self, method: str) -> str:
+        """Why a picture is not enough, and what it takes."""
+        return f"the method {method} needs a trained style, {self.text} is a picture; train one with train_style"
 
     def row_of(self, rows: Sequence[str]) -> str:
         """Its name among the rows of its network; SettingError where that has several and none was named."""

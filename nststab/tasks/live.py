@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from statistics import median
@@ -328,7 +328,7 @@ class _Meter:
 class _Look:
     style: int
     strength: float
-    stroke: float
+    stroke: float | None  # None: as of the painting at the size of the frame
 
 
 class _Easel:
@@ -340,13 +340,16 @@ class _Easel:
         self.look = _Look(0, settings.strength, settings.stroke)
         for name in self.names:
             for source in chosen_style(name).sources:
-                if not source.has(method):
-                    source.trained(method)  # raises
+                if source.has(method):
+                    continue
+                if source.picture is not None:
+                    raise SettingError(source.is_no_network(method))
+                source.trained(method)  # raises
         self._method, self._settings = method, settings
         self._painters: dict[int, Painter] = {}
         self._last: int | None = None
         adjustable = self._painter(0).is_adjustable  # it is made before a frame waits for it
-        if (settings.strength, settings.stroke) != (1, 1) and not adjustable:
+        if (settings.strength != 1 or settings.stroke not in (None, 1)) and not adjustable:
             raise SettingError(
                 f"strength and stroke have no effect on {self.names[0]}, whose network has no rows to mix"
             )
@@ -354,8 +357,20 @@ class _Easel:
     @property
     def is_adjustable(self) -> bool:
         """Whether strength and stroke have an effect on the style that is painted."""
-        painter = self._painters.get(0 if self._one_network else self.look.style)
+        painter = self._current
         return painter is not None and painter.is_adjustable
+
+    @property
+    def stroke(self) -> float:
+        """The size of the strokes that are painted."""
+        if self.look.stroke is not None:
+            return self.look.stroke
+        painter = self._current
+        return 1.0 if painter is None else painter.drawn_stroke
+
+    @property
+    def _current(self) -> Painter | None:
+        return self._painters.get(0 if self._one_network else self.look.style)
 
     def _painter(self, style: int) -> Painter:
         """What paints a style: those of the light network share one, which need not be loaded again for each."""
@@ -388,12 +403,16 @@ class _Easel:
 
     def change(self, asked: Mapping[str, Any]) -> None:
         """Takes style, strength and stroke as numbers, within their ranges; ValueError for anything else."""
-        style, strength, stroke = (float(asked.get(name, value)) for name, value in vars(self.look).items())
-        if not all(map(math.isfinite, (style, strength, stroke))):
+        given = {name: float(asked[name]) for name in vars(self.look) if name in asked}
+        if not all(map(math.isfinite, given.values())):
             raise ValueError("expected numbers")
-        self.look = _Look(
-            int(style) % len(self.names), min(max(round(strength, 3), 0.0), 1.0), min(max(round(stroke, 3), 0.5), 2.0)
-        )
+        changed: dict[str, Any] = {}
+        if "style" in given:
+            changed["style"] = int(given["style"]) % len(self.names)
+        for name, least, most in (("strength", 0.0, 1.0), ("stroke", 0.5, 2.0)):
+            if name in given:
+                changed[name] = min(max(round(given[name], 3), least), most)
+        self.look = replace(self.look, **changed)
 
     def press(self, key: str) -> None:
         """Changes what a key stands for."""
@@ -403,8 +422,8 @@ class _Easel:
             "p": {"style": look.style - 1},
             "+": {"strength": look.strength + _STEP},
             "-": {"strength": look.strength - _STEP},
-            "]": {"stroke": look.stroke * 2**_STEP},
-            "[": {"stroke": look.stroke / 2**_STEP},
+            "]": {"stroke": self.stroke * 2**_STEP},
+            "[": {"stroke": self.stroke / 2**_STEP},
         }
         if key.isdecimal() and 0 < int(key) <= len(self.names):
             self.change({"style": int(key) - 1})
@@ -486,6 +505,7 @@ class _Run:
             "styles": self._easel.names,
             "adjustable": self._easel.is_adjustable,
             **vars(self._easel.look),
+            "stroke": self._easel.stroke,
         }
 
     def result(self, notes: Sequence[str]) -> LiveResult:

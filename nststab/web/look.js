@@ -16,6 +16,13 @@ export function hasStrokes(rows) {
   return rows.filter(row => row !== PHOTOGRAPH).length > stylesOf(rows).length;
 }
 
+// The stroke that draws a style as its painting at a longest side of `side` does.
+export function strokeAt(side, rows, style) {
+  const sizes = rows.map(parted).filter(([name]) => name === style).map(([, size]) => Math.log2(size));
+  const low = Math.min(...sizes), high = Math.max(...sizes);
+  return low === high ? 1 : 2 ** (2 * (Math.min(Math.max(Math.log2(side), low), high) - low) / (high - low) - 1);
+}
+
 // styles: parts by name; stroke: from 0.5 to 2.
 export function weights(rows, styles, stroke = 1) {
   const result = new Float32Array(rows.length);

@@ -1,6 +1,6 @@
 // The page: where frames come from, what is shown of them, and the controls. The network runs in worker.js.
 
-import { PHOTOGRAPH, hasStrokes, stylesOf } from "./look.js";
+import { PHOTOGRAPH, hasStrokes, strokeAt, stylesOf } from "./look.js";
 
 const find = id => document.getElementById(id);
 const view = find("view"), pen = view.getContext("2d", { alpha: false });
@@ -10,6 +10,7 @@ const worker = new Worker("worker.js", { type: "module" });
 
 let models = [], model; // model: the one that is open
 let source; // { element, width, height, stop, mirrored }
+let strokeChosen = false;
 let ready = false, busy = false, paused = false, reset = false, fresh = false;
 let facing = "user", recorder, latest = null, measured = [];
 
@@ -202,6 +203,11 @@ function fill(select, names) {
   select.replaceChildren(...names.map(name => new Option(name)));
 }
 
+// Until the visitor chooses a stroke, it is that of the painting at the size of the frame, as everywhere in nststab.
+function fitStroke() {
+  if (!strokeChosen) find("stroke").value = Math.log2(strokeAt(Number(find("size").value), model.rows, chosen("style")));
+}
+
 // Opens the network of the chosen style, where it is another one, and shows the controls that it has.
 function choose() {
   const wanted = models[find("style").value];
@@ -214,6 +220,7 @@ function choose() {
     stroke: hasStrokes(model.rows),
     strength: model.rows.includes(PHOTOGRAPH),
   };
+  fitStroke();
   fill(find("other"), names);
   for (const [what, can] of Object.entries(able)) {
     for (const label of document.querySelectorAll(`[data-needs="${what}"]`)) {
@@ -239,7 +246,8 @@ find("pause").onclick = () => setPaused(!paused);
 find("record").onclick = record;
 find("stop").onclick = close;
 find("style").onchange = choose;
-find("size").onchange = () => take();
+find("size").onchange = () => { fitStroke(); take(); };
+find("stroke").oninput = () => { strokeChosen = true; };
 find("wipe").oninput = () => { if (latest) show(); };
 find("controls").onsubmit = event => event.preventDefault();
 view.onpointerdown = view.onpointermove = wipeTo;
