@@ -252,7 +252,7 @@ def told_without_torch(commands: Sequence[str]) -> str:
     return subprocess.run([sys.executable, "-c", script, *commands], capture_output=True, text=True, check=True).stdout
 
 
-def test_a_style_or_a_folder_that_is_not_there_is_told_before_torch_is_imported(tmp_path: Path) -> None:
+def test_what_is_not_there_or_cannot_be_written_is_told_before_torch_is_imported(tmp_path: Path) -> None:
     file = tmp_path / "painting.png"
     file.write_text("a picture, as far as the name says")
     style, folder = "'mosaik'; did you mean mosaic", "nowhere: the folder to write to does not exist"
@@ -266,6 +266,9 @@ def test_a_style_or_a_folder_that_is_not_there_is_told_before_torch_is_imported(
         "preview {file} --styles mosaic,{wrong} -o out.png": picture,
         "preview {file} --styles mosaic --html nowhere/out.html": folder,
         "score {file} {file} --style {wrong}": picture,
+        "stylize {file} --style mosaic -o out.mp5": "out.mp5: cannot write .mp5; expected .gif, .mkv,",
+        "demo -o out": "out: cannot write a name without a suffix",
+        **({"live 977 --style mosaic": "camera 977: there is none"} if sys.platform.startswith("linux") else {}),
         "live {file} --style {wrong}": picture,
         "web mosaic {wrong} --serve": picture,
         "export mosaik -o out.onnx": style,

@@ -16,7 +16,7 @@ from click.testing import Result
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from nststab.errors import NststabError
+from nststab.errors import NststabError, SettingError
 from nststab.losses import LossSettings
 from nststab.networks.checkpoints import load_checkpoint
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
@@ -303,3 +303,11 @@ def test_only_rows_takes_what_suits_one_painting_unless_told_otherwise(
         assert run(f"network style.png --photos photos -o own.safetensors {more}").exit_code == 0
     plain = NetworkSettings()
     assert taken == [plain, ADDED_STYLE, replace(ADDED_STYLE, batch=plain.batch, adam_rate=plain.adam_rate)]
+
+
+@pytest.mark.parametrize("train", [tasks.train_image, tasks.train_video])
+def test_an_option_that_there_is_not_is_refused_with_the_nearest(train: Any) -> None:
+    with pytest.raises(SettingError, match=r"no option 'restrat'; did you mean restart\?"):
+        train("style.png", photos="photos", output="net.safetensors", restrat=True)
+    with pytest.raises(SettingError, match="photos: none was given"):
+        train("style.png", output="net.safetensors")

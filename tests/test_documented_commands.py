@@ -35,7 +35,8 @@ from nststab.networks.rows import PHOTOGRAPH
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.tasks import plan, preview, train_network
 from nststab.tasks.plan import Measured, Seconds
-from nststab.video.images import PICTURE_SUFFIXES, to_uint8, write_picture
+from nststab.video.formats import PICTURE_SUFFIXES
+from nststab.video.images import to_uint8, write_picture
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))

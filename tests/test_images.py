@@ -12,9 +12,9 @@ import torch
 from PIL import Image, ImageCms, PngImagePlugin
 
 from nststab.errors import NststabError
+from nststab.video.formats import PICTURE_SUFFIXES
 from nststab.video.images import (
     ALPHA_SUFFIXES,
-    PICTURE_SUFFIXES,
     encode_picture,
     further_pictures,
     header_size,

@@ -132,7 +132,7 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]
 
 
 class Commas(click.ParamType):  # type: ignore[type-arg]
-    """Values of another type separated by commas, each once."""
+    """Values of another type separated by commas, each once; between two commas, and at the end, nothing may stand."""
 
     def __init__(self, each: "click.ParamType[Any]" = click.STRING) -> None:
         self.name, self._each = each.name, each
@@ -140,8 +140,10 @@ class Commas(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
         if isinstance(value, tuple):
             return value
-        parts = (self._each.convert(part.strip(), param, ctx) for part in str(value).split(","))
-        return tuple(dict.fromkeys(part for part in parts if part != ""))
+        parts = [part.strip() for part in str(value).split(",") if part.strip()]
+        if not parts:
+            self.fail("none was given", param, ctx)
+        return tuple(dict.fromkeys(self._each.convert(part, param, ctx) for part in parts))
 
 
 def methods_option(default: str, plugins: bool = False) -> Callable[[Command], Command]:
@@ -230,6 +232,15 @@ def refuse_early(output: str | Path, yes: bool, begun: Path | None = None) -> No
         require_parent(path)
     if str(output) != STANDARD and path.name and not (begun or path.with_name(f"{path.name}.unfinished")).exists():
         refuse_overwriting(path, yes)
+
+
+def refuse_clip_early(output: str | Path, yes: bool) -> None:
+    """`refuse_early` of a clip or a picture, for which its name must stand as well."""
+    from nststab.video.formats import output_kind
+
+    refuse_early(output, yes)
+    if str(output) != STANDARD:
+        output_kind(output)
 
 
 def console_listener() -> Listener:
@@ -342,8 +353,7 @@ class StyleName(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ARG002
         from nststab.styles.shipped import require_styles
 
-        if value:  # between two commas nothing may stand
-            require_styles(str(value))
+        require_styles(str(value))
         return str(value)
 
 

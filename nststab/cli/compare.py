@@ -12,7 +12,7 @@ from nststab.cli.common import (
     frames_of,
     methods_option,
     name_of,
-    refuse_early,
+    refuse_clip_early,
     say,
     show_plan,
 )
@@ -61,7 +61,7 @@ def command(
     --html writes a report that can be sent to anyone: the clips in step, their curves, what is steady and what is not.
     It and --differences follow the motion by the optical flow that ruder uses; without ruder by dis, which is faster.
     """
-    refuse_early(output, yes or plan)
+    refuse_clip_early(output, yes or plan)
     check_html({**options, "yes": yes}, [source])
     from nststab.tasks.compare import compare, plan_compare
 

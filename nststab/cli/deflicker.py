@@ -11,7 +11,7 @@ from nststab.cli.common import (
     console_listener,
     output_option,
     overwrite_option,
-    refuse_early,
+    refuse_clip_early,
     verbosity_options,
 )
 from nststab.cli.options import SettingsCommand, gathered, settings_options
@@ -44,7 +44,7 @@ def command(clips: tuple[Path, ...], output: str, no_cuts: bool, no_audio: bool,
     *original, processed = clips
     if original and str(original[0]) == STANDARD:
         raise click.UsageError("ORIGINAL cannot come from standard input; PROCESSED can")
-    refuse_early(output, yes)
+    refuse_clip_early(output, yes)
     from nststab.tasks.deflicker import deflicker
 
     made = deflicker(

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from nststab.cli.common import console_listener, overwrite_option, refuse_early, say, verbosity_options
+from nststab.cli.common import console_listener, overwrite_option, refuse_clip_early, say, verbosity_options
 from nststab.cli.options import SettingsCommand, gathered, settings_options
 from nststab.cli.stylize import told
 from nststab.tasks.settings import StylizeSettings
@@ -22,7 +22,7 @@ def command(output: str, yes: bool, **options: Any) -> None:
     \b
     nststab demo -o demo.mp4
     """
-    refuse_early(output, yes)
+    refuse_clip_early(output, yes)
     from nststab.tasks.stylize import stylize_demo
 
     settings = gathered(StylizeSettings, options)

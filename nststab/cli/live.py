@@ -1,5 +1,7 @@
 """nststab live."""
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,7 +12,7 @@ from nststab.cli.common import (
     NearestChoice,
     console_listener,
     overwrite_option,
-    refuse_early,
+    refuse_clip_early,
     say,
     verbosity_options,
 )
@@ -25,7 +27,9 @@ class _Source(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         text = str(value)
-        if not (text.isdecimal() or "://" in text or text.startswith("/dev/")):
+        if sys.platform.startswith("linux") and text.isdecimal() and not Path(f"/dev/video{text}").exists():
+            self.fail(f"camera {text}: there is none", param, ctx)
+        if not (text.isdecimal() or "://" in text or Path(text).is_char_device()):
             CLIP_PATH.convert(text, param, ctx)
         return text
 
@@ -59,7 +63,7 @@ def command(source: str, styles: tuple[str, ...], output: str | None, method: st
     q          end; so does closing the window, and Ctrl-C
     """
     if output is not None:
-        refuse_early(output, yes)
+        refuse_clip_early(output, yes)
     from nststab.tasks.live import live
 
     made = live(

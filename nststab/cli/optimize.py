@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from nststab.cli.common import CLIP_PATH, STYLE, refuse_early, workers_options
+from nststab.cli.common import CLIP_PATH, STYLE, refuse_clip_early, workers_options
 from nststab.cli.options import SettingsCommand
 from nststab.cli.stylize import stylize_options, stylized
 
@@ -32,7 +32,7 @@ def command(content: Path, style_images: tuple[str, ...], no_temporal: bool, out
     STYLE_IMAGE may also be the name of a shipped style, or a checkpoint; several are blended. After a kill the
     same command goes on.
     """
-    refuse_early(output, options["yes"] or options["plan"])
+    refuse_clip_early(output, options["yes"] or options["plan"])
     from nststab.tasks.stylize import optimisation_of
 
     stylized(content, output, style_images, optimisation_of(content, not no_temporal), **options)

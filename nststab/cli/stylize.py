@@ -15,7 +15,7 @@ from nststab.cli.common import (
     output_option,
     overwrite_option,
     plan_option,
-    refuse_early,
+    refuse_clip_early,
     say,
     show_plan,
     verbosity_options,
@@ -114,7 +114,7 @@ def command(source: Path, styles: tuple[str, ...], method: str, output: str, **o
     its size, timing and audio. After a kill the same command goes on. ruder and gatys can share a clip's shots and
     frames among several processes or machines.
     """
-    refuse_early(output, options["yes"] or options["plan"])
+    refuse_clip_early(output, options["yes"] or options["plan"])
     stylized(source, output, styles, method, **options)
 
 

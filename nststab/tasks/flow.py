@@ -25,7 +25,8 @@ from nststab.tasks.plan import Plan, Seconds, Work, check, plan, sized_like
 from nststab.tasks.settings import FlowTaskSettings
 from nststab.tasks.stylize import opened
 from nststab.video.clip import Clip
-from nststab.video.images import PICTURE_SUFFIXES, write_picture
+from nststab.video.formats import PICTURE_SUFFIXES
+from nststab.video.images import write_picture
 from nststab.warp import reliability
 
 log = logging.getLogger(__name__)

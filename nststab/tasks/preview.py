@@ -25,7 +25,8 @@ from nststab.tasks.plan import duration
 from nststab.tasks.settings import StylizeSettings
 from nststab.tasks.stylize import dressed, opened
 from nststab.video.clip import Clip
-from nststab.video.images import PICTURE_SUFFIXES, resize, write_picture
+from nststab.video.formats import PICTURE_SUFFIXES
+from nststab.video.images import resize, write_picture
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,8 @@ from nststab.shots import split_shots
 from nststab.storage.folders import refuse_inputs, refuse_overwriting, require_parent
 from nststab.styles.shipped import styles
 from nststab.video.clip import open_clip
-from nststab.video.images import PICTURE_SUFFIXES, resize, write_picture
+from nststab.video.formats import PICTURE_SUFFIXES
+from nststab.video.images import resize, write_picture
 
 log = logging.getLogger(__name__)
 

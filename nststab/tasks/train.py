@@ -24,6 +24,7 @@ from nststab.networks.transformation import (
     make_recurrent,
     with_margin,
 )
+from nststab.settings import did_you_mean
 from nststab.storage.folders import refuse_overwriting, require_parent
 from nststab.styles.source import picture_target
 from nststab.tasks.plan import Work as PlannedWork
@@ -74,6 +75,17 @@ class StageOptions(TypedDict, total=False):
     vgg_weights: str | Path | None
     device: str
     restart: bool
+
+
+def _checked(options: StageOptions) -> StageOptions:
+    """The options; SettingError for one that there is not, which would have no effect, and where one is missing."""
+    known = list(StageOptions.__annotations__)
+    for name in options:
+        if name not in known:
+            raise SettingError(f"there is no option {name!r}; {did_you_mean(name, known)}")
+    for name in sorted(StageOptions.__required_keys__ - options.keys()):
+        raise SettingError(f"{name}: none was given")
+    return options
 
 
 @dataclass(frozen=True)
@@ -156,7 +168,7 @@ def image_training(
     **options: Unpack[StageOptions],
 ) -> StageTraining:
     """What `train_image` trains, before the first step."""
-    painting, settings = Path(painting), ImageSettings.of(settings)
+    painting, settings, options = Path(painting), ImageSettings.of(settings), _checked(options)
     restart = options.get("restart", False)
     output = checked_output(options["output"], restart)
     where = training_machine(options.get("device", "auto"), settings.precision)
@@ -184,7 +196,7 @@ def video_training(
     **options: Unpack[StageOptions],
 ) -> StageTraining:
     """What `train_video` trains, before the first step."""
-    checkpoint, settings = Path(checkpoint), VideoSettings.of(settings)
+    checkpoint, settings, options = Path(checkpoint), VideoSettings.of(settings), _checked(options)
     restart = options.get("restart", False)
     output = checked_output(options["output"], restart)
     where = training_machine(options.get("device", "auto"), settings.precision)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import count, repeat, takewhile
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,9 +23,10 @@ from nststab.storage.durable import sync
 from nststab.storage.folders import require_parent
 from nststab.storage.parts import Parts
 from nststab.video.animation import AnimationReader
+from nststab.video.formats import VIDEO_SUFFIXES, output_kind
+from nststab.video.formats import Kind as Kind
 from nststab.video.images import (
     ALPHA_SUFFIXES,
-    PICTURE_SUFFIXES,
     READABLE_SUFFIXES,
     STILL_SUFFIXES,
     further_pictures,
@@ -43,8 +44,6 @@ from nststab.video.streams import STANDARD, STDOUT, PipedVideo, is_pipe, standar
 from nststab.video.threads import BackgroundWriter, Prefetcher, Waiting
 from nststab.video.timing import PICTURE_RATE, WHOLE, Excerpt, PictureTimes, Reader, Seconds, Source, excerpt
 
-Kind = Literal["video", "picture", "folder"]
-VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".gif", ".y4m"})  # what can be written
 _VIDEOS = ", ".join(sorted(VIDEO_SUFFIXES))
 _QUEUE = 4  # frames at most between two threads: enough to smooth their pace
 _QUEUED = _QUEUE * 1920 * 1080  # pixels there at most, or one frame: at 4K a frame takes 100 MB
@@ -269,7 +268,7 @@ def check_output(source: Clip, output: str | Path) -> Kind:
         if sys.stdout.isatty():
             raise NststabError(f"{STDOUT} is a terminal: expected a pipe or a file to write video to")
         return "video"
-    kind = _output_kind(path, str(output).endswith(("/", os.sep)))
+    kind = output_kind(output)
     require_parent(path)
     if kind == "folder" and path.exists() and not path.is_dir():
         raise NotADirectoryError(f"{path}: expected a folder, and it is a file")
@@ -282,18 +281,6 @@ def check_output(source: Clip, output: str | Path) -> Kind:
     if kind == "picture" and source.kind != "picture":
         raise NststabError(f"{path}: a clip does not fit into one picture; expected {_VIDEOS} or a folder (ends in /)")
     return kind
-
-
-def _output_kind(path: Path, slash: bool) -> Kind:
-    if slash or path.is_dir():
-        return "folder"
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        return "video"
-    if path.suffix.lower() in PICTURE_SUFFIXES:
-        return "picture"
-    known = ", ".join([*sorted(VIDEO_SUFFIXES), *sorted(PICTURE_SUFFIXES)])
-    got = path.suffix or "a name without a suffix"
-    raise NststabError(f"{path}: cannot write {got}; expected {known} or a folder (ends in /)")
 
 
 def convert_clip(

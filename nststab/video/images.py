@@ -22,20 +22,10 @@ from torch import Tensor
 
 from nststab.errors import MissingFile, NststabError
 from nststab.frames import is_finite
+from nststab.video.formats import PICTURE_FORMATS, PICTURE_SUFFIXES
 
 log = logging.getLogger(__name__)
 
-# the Pillow format behind each suffix, and how it is written
-_FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
-    ".png": ("PNG", {}),
-    ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),  # 0: full colour resolution, 4:4:4
-    ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
-    ".webp": ("WEBP", {"quality": 95}),
-    ".tif": ("TIFF", {"compression": "tiff_adobe_deflate"}),
-    ".tiff": ("TIFF", {"compression": "tiff_adobe_deflate"}),
-    ".bmp": ("BMP", {}),
-}
-PICTURE_SUFFIXES = frozenset(_FORMATS)  # what can be written
 STILL_SUFFIXES = PICTURE_SUFFIXES | {".avif", ".jp2", ".j2k", ".jpx", ".jfif", ".ppm", ".pgm", ".tga"}
 READABLE_SUFFIXES = STILL_SUFFIXES | {".gif"}  # among the pictures of a folder a GIF is a clip of its own
 ALPHA_SUFFIXES = frozenset({".png", ".webp", ".tif", ".tiff"})  # the formats which hold transparency
@@ -281,11 +271,13 @@ def encode_picture(suffix: str, rgb: Tensor, alpha: Tensor | None = None) -> byt
     JPEG is written with quality 95 and full colour resolution. Alpha is dropped where the format holds none
     (`ALPHA_SUFFIXES` do). Raises ValueError for an unknown suffix, another shape, or a picture the format cannot hold.
     """
-    if suffix.lower() not in _FORMATS:
-        raise NststabError(f"expected a picture format ({', '.join(sorted(_FORMATS))}), got {suffix or 'no suffix'!r}")
+    if suffix.lower() not in PICTURE_FORMATS:
+        raise NststabError(
+            f"expected a picture format ({', '.join(sorted(PICTURE_FORMATS))}), got {suffix or 'no suffix'!r}"
+        )
     if rgb.ndim != 4 or rgb.shape[1] != 3:
         raise NststabError(f"expected a picture (1, 3, H, W), got a tensor of shape {tuple(rgb.shape)}")
-    name, options = _FORMATS[suffix.lower()]
+    name, options = PICTURE_FORMATS[suffix.lower()]
     channels = (
         rgb if alpha is None or suffix.lower() not in ALPHA_SUFFIXES else torch.cat([rgb.cpu(), alpha.cpu()], dim=1)
     )
