@@ -8,6 +8,7 @@ from typing import Any
 
 # More threads gain nothing on 32x32 pixels, and wait for those of other workers. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
 import torch

@@ -35,11 +35,11 @@ def pan(seed: int = 0) -> list[Tensor]:
     return [scene[..., t : t + WIDTH] for t in range(COUNT)]
 
 
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run `nststab ...` beside a film of seven frames, two that were made of it, and a style of two networks."""
-    monkeypatch.chdir(tmp_path)
-    save_file(tiny_state_dict(), "vgg.safetensors")
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A film of seven frames, two that were made of it, and a style of two networks."""
+    folder = tmp_path_factory.mktemp("inputs")
+    save_file(tiny_state_dict(), folder / "vgg.safetensors")
     noise = torch.Generator().manual_seed(1)
     made = {
         "film": pan(),
@@ -47,11 +47,19 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         "quiet": [0.5 * frame + 0.25 for frame in pan()],
     }
     for name, frames in made.items():
-        save_frames(name, frames)
-        convert_clip(open_clip(name, fps=10), f"{name}.mp4", lambda stream: stream)
-    Path("wave").mkdir()
+        save_frames(folder / name, frames)
+        convert_clip(open_clip(folder / name, fps=10), folder / f"{name}.mp4", lambda stream: stream)
+    (folder / "wave").mkdir()
     style = style_target(PerceptualNetwork(tiny_state_dict()), pan(3)[0], LossSettings().style_layers)
-    save_networks(Path("wave"), style)
+    save_networks(folder / "wave", style)
+    return folder
+
+
+@pytest.fixture
+def run(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run `nststab ...` beside the inputs."""
+    shutil.copytree(inputs, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return cli
 
 
