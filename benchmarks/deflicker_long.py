@@ -41,8 +41,8 @@ def main() -> None:
         print(speed(scene, height, width))
 
 
-def film(scene: list[Tensor], count: int, height: int, width: int, means: list[Tensor]) -> Iterator[Frame]:
-    """Frames with their original; the mean colours of what flickers are put into `means`."""
+def film(scene: list[Tensor], count: int, height: int, width: int, means: Tensor) -> Iterator[Frame]:
+    """Frames with their original; the mean colours of what flickers are put into `means` (T, 3)."""
     generator = torch.Generator().manual_seed(0)
     small = [F.interpolate(one, (height, width), mode="area") for one in scene]
     there_and_back = itertools.cycle([*small, *small[-2:0:-1]])
@@ -50,19 +50,18 @@ def film(scene: list[Tensor], count: int, height: int, width: int, means: list[T
         light = 0.8 + 0.2 * torch.rand(1, 3, 1, 1, generator=generator)
         noise = 0.1 * torch.rand(original.shape, generator=generator)
         rgb = 0.9 * light * original + noise
-        means.append(rgb.mean((0, 2, 3)))
+        means[number] = rgb.mean((0, 2, 3))
         yield Frame(rgb, number, content=original)
 
 
 def long(scene: list[Tensor], count: int, width: int) -> str:
-    means: list[Tensor] = []
-    made: list[Tensor] = []
+    means, made = torch.zeros(2, count, 3).unbind()
     memory = {}
-    for frame in Deflicker()(film(scene, count, width * 9 // 16, width, means)):
-        made.append(frame.rgb.mean((0, 2, 3)))
-        if len(made) in (FIRST, count):
-            memory[len(made)] = resident().now / 2**20
-    drift = drift_slopes((torch.stack(made) - torch.stack(means)).double()).largest
+    for number, frame in enumerate(Deflicker()(film(scene, count, width * 9 // 16, width, means)), start=1):
+        made[number - 1] = frame.rgb.mean((0, 2, 3))
+        if number in (FIRST, count):
+            memory[number] = resident().now / 2**20
+    drift = drift_slopes((made - means).double()).largest
     told = ", ".join(f"{size:.0f} MB after {number} frames" for number, size in memory.items())
     return (
         f"{count} frames of {width}x{width * 9 // 16}: {told}; drift {1000 * drift:+.3f} levels of 255 in 1000 frames"
@@ -70,7 +69,7 @@ def long(scene: list[Tensor], count: int, width: int) -> str:
 
 
 def speed(scene: list[Tensor], height: int, width: int) -> str:
-    frames = list(film(scene, 12, height, width, []))
+    frames = list(film(scene, 12, height, width, torch.zeros(12, 3)))
     reset_peak()
     begun, worked = time.perf_counter(), time.process_time()
     count = sum(1 for _ in Deflicker()(frames))

@@ -1,10 +1,12 @@
 """Writes what `nststab evaluate stability` measured of the shipped styles into cards and docs/styles/README.md.
 
 python benchmarks/style_cards.py --stability FOLDER [--all-methods FOLDER] [--held-out FILE.json]
+python benchmarks/style_cards.py --light FOLDER
 
-FOLDER is what `nststab evaluate stability -o FOLDER` wrote, of the networks and of all four methods; FILE.json comes
-from benchmarks/held_out.py. A style that FOLDER does not have keeps its card, which `nststab train style --davis DIR`
-wrote. The page's text before its first style stays as it is.
+The second line writes the cards of the styles light/NAME alone. FOLDER is what `nststab evaluate stability -o FOLDER`
+wrote, of the networks and of all four methods; FILE.json comes from benchmarks/held_out.py. A style that FOLDER
+does not have keeps its card, which `nststab train style --davis DIR` wrote. The page's text before its first style
+stays as it is.
 """
 
 import argparse
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nststab.storage.durable import write_durably
-from nststab.styles.shipped import Style, styles
+from nststab.styles.shipped import Style, light_cards, styles
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "styles" / "README.md"
 MARK = "<!-- the styles: benchmarks/style_cards.py writes all that follows -->\n"
@@ -30,10 +32,15 @@ Row = Mapping[str, Any]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stability", type=Path, required=True)
+    measured = parser.add_mutually_exclusive_group(required=True)
+    measured.add_argument("--stability", type=Path)
+    measured.add_argument("--light", type=Path)
     parser.add_argument("--all-methods", type=Path)
     parser.add_argument("--held-out", type=Path)
     options = parser.parse_args()
+    if options.light:
+        write_light_cards(read(options.light / "results.json"))
+        return
     networks = read(options.stability / "results.json")
     every = read(options.all_methods / "results.json") if options.all_methods else {"rows": []}
     held_out = read(options.held_out) if options.held_out else {}
@@ -65,19 +72,32 @@ def of_card(style: Style) -> dict[str, Row]:
 
 
 def write_card(style: Style, rows: Mapping[str, Row], settings: Mapping[str, Any]) -> None:
+    card = {**style.card, "figures": figures_of(style.name, rows, settings)}
+    write_durably(style.folder / "card.json", (json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def write_light_cards(results: Mapping[str, Any]) -> None:
+    cards = read(light_cards())
+    for name, card in cards.items():
+        rows = of_style(results["rows"], f"light/{name}")
+        if rows:
+            card["figures"] = figures_of(f"light/{name}", rows, results["settings"])
+    write_durably(light_cards(), (json.dumps(cards, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def figures_of(style: str, rows: Mapping[str, Row], settings: Mapping[str, Any]) -> dict[str, Any]:
     limit = "" if settings["limit"] == "all" else f" --limit {settings['limit']}"
     frames = "all" if settings["limit"] == "all" else f"the first {settings['limit']}"
     named = {**settings, "count": len(settings["sequences"]), "frames": frames}
     figures: dict[str, Any] = {
-        "command": f"nststab evaluate stability --davis DAVIS --styles {style.name} --patches {settings['patches']}"
+        "command": f"nststab evaluate stability --davis DAVIS --styles {style} --patches {settings['patches']}"
         f"{limit} --seed {settings['seed']} -o FOLDER",
         "what": WHAT.format(**named),
     }
     for method, name in NAMES.items():
         row = rows[method]
         figures[name] = {"n": row["n"], **{key: round(row[key], 4) for key in FIGURES}}
-    card = {**style.card, "figures": figures}
-    write_durably(style.folder / "card.json", (json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode())
+    return figures
 
 
 def section(style: Style, rows: Mapping[str, Row], every: Mapping[str, Row], held_out: Row | None) -> str:

@@ -199,9 +199,9 @@ class _Step:
         picture: (H, W, 3), in the tone of what is held.
         tone: (h, w, 3), how the tone of the new frame differs from that, on the coarse grid.
         own: (H, W), 1 where the detail is the original's own, or steady, and not held.
-        guide: the original (1, 3, H, W).
-        light: (h, w, 7), contrast and brightness by which the frame is made of the original there, times their weight,
-            and the weight; (h, w, 0) without an original.
+        source: (H, W, 3), the original, or without one what is held.
+        light: (h, w, 7), contrast and brightness by which the frame is made of the source there, times their weight,
+            and the weight.
         trust: (H, W), 1 where the picture goes on from the one before.
         backward, forward: flows (H, W, 2) to the frame before and from it, None at the first.
     """
@@ -210,7 +210,7 @@ class _Step:
     picture: Plane
     tone: Plane
     own: Plane
-    guide: Tensor
+    source: Plane
     light: Plane
     trust: Plane
     backward: Plane | None
@@ -263,7 +263,8 @@ class _Shot:
         self._last = picture
         own = self._was_own = self._own(picture, picture if self._alone else guide)
         tone = np.zeros((*self._on_grid(self._x).shape[:2], 3), np.float32)
-        return _Step(one.frame, picture, tone, own, one.guide, self._light(picture, guide, own), own * 0, None, None)
+        source = picture if self._alone else guide
+        return _Step(one.frame, picture, tone, own, source, self._light(picture, source, own), own * 0, None, None)
 
     def next(self, one: _Moving, picture: Plane) -> _Step:
         assert one.forward is not None
@@ -290,9 +291,9 @@ class _Shot:
         self._keep(fresh, guide)
         soft = (2 * self._cv2.GaussianBlur(trust, (0, 0), 1.0) - 1).clip(0, 1)
         shown = np.where(anew[..., None], fresh, held)
-        shown += own[..., None] * (fresh - shown)
-        light = self._light(picture, guide, own)
-        return _Step(one.frame, shown, tone, own, one.guide, light, soft, backward, forward)
+        source, own = (held, own * soft) if self._alone else (guide, own)
+        light = self._light(picture, source, own)
+        return _Step(one.frame, shown, tone, own, source, light, soft, backward, forward)
 
     def _keep(self, picture: Plane, guide: Plane) -> None:
         levels: Plane = (picture + np.float32(0.5)).clip(0, 2) * np.float32(_RANGE)
@@ -401,20 +402,22 @@ class _Shot:
         own: Plane = (1.5 - invented / (_OWN_INVENTED if self._alone else _INVENTED)).clip(0, 1)
         return own
 
-    def _light(self, picture: Plane, guide: Plane, own: Plane) -> Plane:
-        """How the original is lit where the picture shows it: the regression on it in wide surroundings."""
-        if self._alone:
-            return np.zeros((*self._on_grid(own).shape[:2], 0), np.float32)
+    def _light(self, picture: Plane, source: Plane, own: Plane) -> Plane:
+        """How the source is lit where the picture shows it: contrast and brightness in wide surroundings."""
         half = max(1, self.width // 2), max(1, self.height // 2)
-        small = [self._cv2.resize(one, half, interpolation=self._cv2.INTER_AREA) for one in (picture, guide, own)]
-        picture, guide, weight = (one.reshape(half[1], half[0], -1) for one in small)
-        weighted = [weight * one for one in (picture, guide, guide * guide, picture * guide)]
+        small = [self._cv2.resize(one, half, interpolation=self._cv2.INTER_AREA) for one in (picture, source, own)]
+        picture, source, weight = (one.reshape(half[1], half[0], -1) for one in small)
+        weighted = [weight * one for one in (picture, source, picture * picture, source * source)]
         grid = self._on_grid(*weighted, weight)
         grid = self._cv2.GaussianBlur(grid, (0, 0), 2.0).reshape(grid.shape)
         weight = grid[..., 12:]
-        mean, original, squares, products = np.split(grid[..., :12] / (weight + 1e-6), 4, axis=2)
-        slope = (products - mean * original + 1e-4) / ((squares - original * original).clip(0) + 1e-4)
-        return np.dstack([weight * slope, weight * (mean - slope * original), weight])
+        drawn, given, *squares = np.split(grid[..., :12] / (weight + 1e-6), 4, axis=2)
+        # Not the slope of the regression, which a source that lies a part of a pixel beside its place makes smaller.
+        spread, spread_given = (
+            (square - mean * mean).clip(0) + 1e-4 for square, mean in zip(squares, (drawn, given), strict=True)
+        )
+        contrast = np.sqrt(spread / spread_given)
+        return np.dstack([weight * contrast, weight * (drawn - contrast * given), weight])
 
 
 class _Store:
@@ -491,8 +494,7 @@ class _Finish:
         step, tone, light = smoothed
         target = step.picture + _resized(self._cv2, tone, *step.picture.shape[:2])
         fading = (1 - _FADE) * step.trust * (1 - step.own)
-        if light.size:
-            target += step.own[..., None] * (self._relit(step, light) - target)
+        target += step.own[..., None] * (self._relit(step, light) - target)
         picture = target
         if self._before is not None and step.backward is not None:
             moved = _moved(self._cv2, self._before, step.backward, self._cv2.INTER_LANCZOS4)
@@ -506,7 +508,7 @@ class _Finish:
         return step.frame.with_rgb(mixed.clamp(0, 1))
 
     def _relit(self, step: _Step, light: Plane) -> Plane:
-        """The frame in steady light where it shows the original, and in it what the original does not explain.
+        """The frame in steady light where it shows its source, and in it what the source does not explain.
 
         There is little of that where the detail is the original's own, so here its mean along the flow is good enough.
         """
@@ -514,13 +516,12 @@ class _Finish:
             _resized(self._cv2, one[..., :6] / (one[..., 6:] + 1e-6), *step.picture.shape[:2])
             for one in (light, step.light)
         )
-        original = _plane(step.guide)
-        rest = _plane(step.frame.rgb) - found[..., :3] * original - found[..., 3:]
-        if self._rest is not None and step.backward is not None:
+        rest = _plane(step.frame.rgb) - found[..., :3] * step.source - found[..., 3:]
+        if self._rest is not None and step.backward is not None and step.frame.content is not None:
             moved = _moved(self._cv2, self._rest, step.backward, self._cv2.INTER_LINEAR)
             rest += _HELD_REST * step.trust[..., None] * (moved - rest)
         self._rest = rest
-        lit: Plane = wanted[..., :3] * original + wanted[..., 3:] + rest
+        lit: Plane = wanted[..., :3] * step.source + wanted[..., 3:] + rest
         return lit
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nststab.storage.tables import Table
-from nststab.styles.shipped import Style, light_network
+from nststab.styles.shipped import Style, light_cards, light_network
 
 _ELSEWHERE = ("name", "title", "artist", "year", "command", "figures")
 _NOTHING: tuple[object, ...] = (None, {}, [])
@@ -38,31 +38,35 @@ class StyleCard:
 
 def style_card_of(style: Style) -> StyleCard:
     """The card of a shipped style, or of one in a folder; raises NststabError where `card.json` is damaged."""
-    card = style.card
+    return _card_of(style.card, style.name, list(_files(style)))
+
+
+def light_card_of(name: str) -> StyleCard:
+    """The card of a style of the networks of many styles."""
+    files = [light_network(method) for method in ("independent", "recurrent")]
+    card = json.loads(light_cards().read_text("utf-8"))[name]
+    figures = card.pop("figures", None)
+    told = {key: value for key, value in card.items() if value != "unknown"}
+    told["painted by"] = "the light networks of many styles; strokes, strength, mixes"
+    told |= {"command": "nststab train network STYLE...", "figures": figures}
+    return _card_of(told, name, [(f"  {path.name}", f"{path.stat().st_size / 1e6:.1f} MB") for path in files])
+
+
+def _card_of(card: Mapping[str, Any], name: str, files: Sequence[Pair]) -> StyleCard:
     figures = card.get("figures")
     figures = figures if isinstance(figures, Mapping) else {}
     rows = {name: row for name, row in figures.items() if isinstance(row, Mapping)}
     notes = {key: value for key, value in figures.items() if key not in rows and key != "command"}
     made_by = _commands(card.get("command"))
     return StyleCard(
-        ", ".join(str(card[name]) for name in ("title", "artist", "year") if card.get(name)) or style.name,
-        [pair for name, value in card.items() if name not in _ELSEWHERE for pair in _said(name, value)],
+        ", ".join(str(card[key]) for key in ("title", "artist", "year") if card.get(key)) or name,
+        [pair for key, value in card.items() if key not in _ELSEWHERE for pair in _said(key, value)],
         made_by,
         _figures(rows) if rows else None,
         [pair for key, value in notes.items() for pair in _said("figures" if key == "what" else key, value)],
         [command for command in _commands(figures.get("command")) if command not in made_by],
-        list(_files(style)),
+        files,
     )
-
-
-def light_card_of(name: str) -> StyleCard:
-    """The card of a style of the networks of many styles."""
-    path = light_network("independent")
-    card = json.loads(path.parents[1].joinpath("styles", "light.json").read_text("utf-8"))[name]
-    title = ", ".join(str(card[key]) for key in ("title", "artist", "year") if card[key] != "unknown")
-    facts = [("rights", card["rights"]), ("painted by", "the light network of many styles; strokes, strength, mixes")]
-    size = f"{path.stat().st_size / 1e6:.1f} MB"
-    return StyleCard(title, facts, ["nststab train network STYLE..."], None, [], [], [(f"  {path.name}", size)])
 
 
 def _said(name: str, value: Any, depth: int = 0) -> Iterator[Pair]:

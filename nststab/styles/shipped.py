@@ -94,6 +94,11 @@ def light_network(method: str) -> Path:
     return _PACKAGE / "weights" / f"{LIGHT}_{method}.safetensors"
 
 
+def light_cards() -> Path:
+    """The cards of the styles of these networks: a JSON object by their names."""
+    return _PACKAGE / "styles" / f"{LIGHT}.json"
+
+
 def light_picture(name: str) -> Path | None:
     """The picture of a style of the networks of many styles, None where it may not be shipped."""
     path = _PACKAGE / "styles" / LIGHT / f"{name}.jpg"
