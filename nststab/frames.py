@@ -1,5 +1,6 @@
 """A frame, and what stylizes a stream of them."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -41,6 +42,27 @@ class Stylizer(Protocol):
     """
 
     def __call__(self, frames: Iterable[Frame], /) -> Iterator[Frame]: ...
+
+
+def copies(frames: Iterable[Frame], count: int) -> list[Iterator[Frame]]:
+    """`count` iterators of the same frames, which hold those alone that some have taken and others not.
+
+    `itertools.tee` holds up to 57 more, as it frees them in blocks.
+    """
+    stream = iter(frames)
+    waiting: list[deque[Frame]] = [deque() for _ in range(count)]
+
+    def copy(own: deque[Frame]) -> Iterator[Frame]:
+        while True:
+            if not own:
+                if (frame := next(stream, None)) is None:
+                    return
+                for one in waiting:
+                    one.append(frame)
+                del frame
+            yield own.popleft()
+
+    return [copy(own) for own in waiting]
 
 
 def as_frames(pictures: Iterable[Tensor]) -> Iterator[Frame]:

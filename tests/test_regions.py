@@ -1,5 +1,6 @@
 """Masks: what is stylized, and the style of each region."""
 
+import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -149,3 +150,16 @@ def test_a_mask_that_cannot_be_is_named(given: dict[str, object], error: type[Ex
     settings = StylizeSettings().changed(**given)
     with pytest.raises(error, match=message):
         nststab.stylize("clip", "out/", style="mosaic", settings=settings)
+
+
+@pytest.mark.parametrize("stylizer", [Masked(painting(0.5)), Blended((painting(0.2), painting(0.8)))])
+def test_memory_does_not_grow_with_the_clip(stylizer: Stylizer) -> None:
+    held: list[weakref.ref[Tensor]] = []
+
+    def frames() -> Iterator[Frame]:
+        for number in range(40):
+            rgb = torch.zeros(1, 3, 8, 8)
+            held.append(weakref.ref(rgb))
+            yield Frame(rgb, number)
+
+    assert max(sum(one() is not None for one in held) for _ in stylizer(frames())) <= 3

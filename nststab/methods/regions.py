@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import tee
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from nststab.errors import NststabError
-from nststab.frames import Frame, Stylizer
+from nststab.frames import Frame, Stylizer, copies
 from nststab.methods.faces import without_faces
 
 _FEATHER = 1 / 200  # of the longest side: radius of the soft edge of a mask
@@ -48,7 +47,7 @@ class Blended:
     stylizers: tuple[Stylizer, ...]
 
     def __call__(self, frames: Iterable[Frame], /) -> Iterator[Frame]:
-        streams = tee(frames, len(self.stylizers))
+        streams = copies(frames, len(self.stylizers))
         painted = [stylizer(stream) for stylizer, stream in zip(self.stylizers, streams, strict=True)]
         for results in zip(*painted, strict=True):
             first = results[0]
@@ -85,7 +84,7 @@ class Masked:
 
     def __call__(self, frames: Iterable[Frame], /) -> Iterator[Frame]:
         shared = (replace(frame, mask=self._shares(frame)) for frame in frames)
-        own, given = tee(without_faces(shared) if self.protects_faces else shared)
+        own, given = copies(without_faces(shared) if self.protects_faces else shared, 2)
         for frame, made in zip(own, self.stylizer(given), strict=True):
             assert frame.mask is not None
             yield made.with_rgb(torch.lerp(frame.rgb, made.rgb, frame.mask.sum(dim=1, keepdim=True)))

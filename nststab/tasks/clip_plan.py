@@ -29,6 +29,7 @@ from nststab.video.streams import STANDARD
 
 _REPEATED = 2  # frames or iterations that are measured
 _PICTURE = 12  # bytes a pixel of a float32 RGB picture
+_MASK = 4  # bytes a pixel of a mask
 _DECODED = 75  # bytes a pixel of the source: a decoder's references, and the frame before it is scaled
 _ENCODED = {".mp4": 100, ".mkv": 100, ".webm": 230, ".gif": 230}  # a pixel: what the encoder looks ahead, measured
 _STEADIED = 750  # bytes a pixel that `Deflicker` comes to keep after its first frames, measured
@@ -66,6 +67,7 @@ def clip_work(
     if set(methods) - set(FEED_FORWARD) and settings.gatys.optimizer == "lbfgs":
         at_work += 2 * _PICTURE * max(0, min(HISTORY, frame_settings(settings).iterations) - _REPEATED)
     decoded = width * height * _DECODED if clip.kind == "video" else 0
+    masks = len(settings.masks) + bool(settings.protect)
     told = "; ".join(_described(method, settings, where) for method in methods)
     told += "; steadied" if settings.deflicker else ""
     told += f"; painted at {side} pixels" if side < longest else ""
@@ -77,7 +79,10 @@ def clip_work(
     def held(width: int, height: int) -> float:
         across, down = working(width, height)
         frames = 3 if clip.kind == "picture" else frames_under_way(width, height)
-        return decoded + panels * (frames * _PICTURE + encoded) * width * height + at_work * across * down
+        each = panels * (frames * _PICTURE + encoded)
+        if masks:  # each frame comes with them, and is kept beside the painted one until it is mixed with it
+            each += frames * masks * _MASK + 2 * _PICTURE
+        return decoded + each * width * height + at_work * across * down
 
     return Work(
         {
