@@ -53,6 +53,7 @@ _OWN_CHANGE, _OWN_CHANGE_SHARE = 0.06, 0.5
 _INVENTED, _OWN_INVENTED = 0.05, 0.2
 _BEGUN = 0.9  # change of that, from 0 to 1, by which a style has begun or ended, as at the edge of a mask
 _HELD_REST = 0.8  # share of the frame before in what the original does not explain of detail that is its own
+_SEAMS = 0.3  # of a pixel, between textures of different frames, right of it and below
 _TORN = 0.7  # mean square of pixels by which neighbours' textures lie apart, of a longest side of 384
 
 
@@ -241,7 +242,7 @@ class _Shot:
         self._settings, self._alone = settings, alone
         self._change, self._share = (_OWN_CHANGE, _OWN_CHANGE_SHARE) if alone else (_CHANGE, _CHANGE_SHARE)
         scale = max(height, width) / 384
-        self._small, self._wide = _odd(5 * scale), _odd(9 * scale)
+        self._small, self._wide, self._patch = _odd(5 * scale), _odd(9 * scale), _odd(33 * scale)
         self._torn = _TORN * scale**2
         self._cell = max(1, round(max(height, width) / _CELLS))
         rows, columns = np.mgrid[:height, :width]
@@ -377,14 +378,21 @@ class _Shot:
         return np.dstack([self._cv2.resize(one, size, interpolation=self._cv2.INTER_AREA) for one in planes])
 
     def _is_due(self, fresh: Plane, held: Plane) -> NDArray[np.bool_]:
-        """Where a texture has reached its age, or is old enough for how little the new one differs."""
+        """Where a texture has reached its age, or is old enough for how little the new one differs, or is in pieces.
+
+        As most around it: what is drawn anew is drawn in patches, or a picture crumbles into pixels of many frames.
+        """
         age = (self._number - self._drawn) / self._lifetime
-        size = (self._wide, self._wide)
+        size = (self._patch, self._patch)
         difference = self._cv2.blur(_mean(self._cv2, (fresh - held) ** 2), size)
         variance = _mean(self._cv2, self._cv2.blur(fresh * fresh, size) - self._cv2.blur(fresh, size) ** 2)
         due: NDArray[np.bool_] = difference / (2 * variance.clip(0) + 2e-4) < np.maximum(age**2, _SAME)
-        due |= age >= 1
-        return due
+        seams = self._x * 0
+        seams[:, 1:] += self._drawn[:, 1:] != self._drawn[:, :-1]
+        seams[1:] += self._drawn[1:] != self._drawn[:-1]
+        due |= (age >= 1) | (self._cv2.blur(seams, (self._wide, self._wide)) > _SEAMS)
+        most: NDArray[np.bool_] = self._cv2.blur(due.astype(np.float32), size) > 0.5
+        return most
 
     def _own(self, picture: Plane, source: Plane) -> Plane:
         """Where the detail is the source's own, but for light (H, W): 1 there, 0 where it was invented.
