@@ -204,7 +204,7 @@ def test_changed_frames_and_masks_do_not_go_on(run: Run, monkeypatch: pytest.Mon
         ("--davis nowhere", 2, "'nowhere' does not exist"),
         ("--davis wave", 2, "--davis: wave: expected DAVIS, with sequences in JPEGImages/480p, found none"),
         ("--sequences swan,cat", 2, "davis has no DAVIS sequence 'cat'; there is: dog, swan"),
-        ("--sequences ,", 2, "--sequences names none"),
+        ("--sequences ,", 2, "'--sequences': none was given"),
         ("--styles nothing", 2, "no style is named 'nothing'"),
         ("--styles wave/recurrent.safetensors --methods independent", 2, "is a network for the method recurrent"),
         ("--sequences low --size 16", 1, "expected frames that hold a patch of 7x7 pixels, got 16x5"),
