@@ -5,9 +5,9 @@ textures that have little in common. So nothing is averaged here. Each pixel rem
 it, its texture was drawn, and the optical flow carries this address, not the colour: a texture is resampled once,
 however long it is held. It is drawn anew where its surface was hidden, where the original no longer looks as it did
 there, where neighbours come from places torn apart, and at the latest after `lifetime` frames; earlier where the new
-texture is much the same. Of detail that is the original's own nothing is held but the tone. What does average well, the
-smooth difference of tone between the new frame and what is held, is smoothed along the flow (cf. Bonneel et al. 2015),
-also over the frames after it if there is a look-ahead.
+texture is much the same, in whole patches. Detail that is the original's own is not held: there the light in which it
+is shown is averaged. What does average well, that and the smooth difference of tone between the new frame and what is
+held, is smoothed along the flow (cf. Bonneel et al. 2015), also over the frames after it if there is a look-ahead.
 """
 
 import importlib
@@ -275,8 +275,8 @@ class _Shot:
         back = torch.from_numpy(_moved(self._cv2, forward, backward, self._cv2.INTER_LINEAR)).permute(2, 0, 1)[None]
         trusted = self._carry(backward) & ~not_brought_back(one.backward, back)[0, 0].numpy()
         trusted &= self._looks_as_before(guide, trusted) & ~self._is_torn()
-        moved = _moved(self._cv2, self._last, backward, self._cv2.INTER_LANCZOS4) if self._alone else guide
-        own, self._last = self._own(picture, moved), picture
+        known = _moved(self._cv2, self._last, backward, self._cv2.INTER_LANCZOS4) if self._alone else guide
+        own, self._last = self._own(picture, known), picture
         if not self._alone:
             trusted &= np.abs(own - self._was_own) < _BEGUN
         # As most around it, or the lines of two renderings lie beside each other in speckles.
@@ -466,17 +466,17 @@ def _smoothed(steps: Iterable[_Step], look_ahead: int, cv2: Any) -> Iterator[tup
     def smoothed() -> tuple[_Step, Plane, Plane]:
         nonlocal past, weight
         step = waiting.popleft()
-        own = np.dstack([step.tone, step.light])
+        here = np.dstack([step.tone, step.light])
         if past is None or step.backward is None:
-            past, weight = own, 1.0
+            past, weight = here, 1.0
         else:
-            past = own + (1 - _TONE) * _moved(cv2, past, _coarse(cv2, step.backward, own), cv2.INTER_LINEAR)
+            past = here + (1 - _TONE) * _moved(cv2, past, _coarse(cv2, step.backward, here), cv2.INTER_LINEAR)
             weight = 1 + (1 - _TONE) * weight
         later, later_weight = np.zeros_like(past), 0.0
         for after in reversed(waiting):
             assert after.forward is not None
             gathered = np.dstack([after.tone, after.light]) + (1 - _TONE) * later
-            later = _moved(cv2, gathered, _coarse(cv2, after.forward, own), cv2.INTER_LINEAR)
+            later = _moved(cv2, gathered, _coarse(cv2, after.forward, here), cv2.INTER_LINEAR)
             later_weight = 1 + (1 - _TONE) * later_weight
         share = 1 - _TONE
         mean: Plane = ((past + share * later) / (weight + share * later_weight)).astype(np.float32)
