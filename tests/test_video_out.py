@@ -167,6 +167,14 @@ def test_large_frames_are_coded_quickly_and_none_with_many_held_back(tmp_path: P
     assert b"rc_lookahead=40" not in settings
 
 
+@pytest.mark.parametrize(("width", "told"), [(48, b"mbtree=0"), (128, b"mbtree=1")])
+def test_a_tiny_frame_is_coded_without_what_makes_its_bits_a_matter_of_chance(
+    tmp_path: Path, width: int, told: bytes
+) -> None:
+    write(tmp_path / "out.mkv", [torch.zeros(1, 3, width // 2, width)])
+    assert told in (tmp_path / "out.mkv").read_bytes()
+
+
 def in_hundredths(path: Path) -> list[tuple[int, int]]:
     return [(int(time * 100), int(duration * 100)) for time, duration in times_of(path)]
 

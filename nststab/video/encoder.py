@@ -18,7 +18,7 @@ from nststab.video.reader import SCALING, VideoReader
 from nststab.video.tags import carry_tags
 from nststab.video.timing import Source
 
-_LARGE = 1920 * 1088  # pixels
+_LARGE, _TINY = 1920 * 1088, 64 * 64  # pixels
 
 
 class Format(NamedTuple):
@@ -27,7 +27,7 @@ class Format(NamedTuple):
     Pixels are 4:2:0; a size that is odd is `odd_pixels`. `pixel_shape` says whether pixels that are not square can be
     told: FFmpeg, as PyAV lets us use it, leaves that to the codec in Matroska, and VP9 cannot. `copied_audio` are the
     codecs which may be copied, None for all that the container can name; other audio is encoded with `audio_codec`.
-    Frames of more than 1080p have `large_options` beside the codec's, and before them.
+    Frames of more than 1080p have `large_options` beside the codec's, and before them, tiny ones `tiny_options`.
     """
 
     container: str
@@ -39,6 +39,7 @@ class Format(NamedTuple):
     copied_audio: frozenset[str] | None
     audio_codec: str
     large_options: Mapping[str, str] = MappingProxyType({})
+    tiny_options: Mapping[str, str] = MappingProxyType({})
 
 
 class VideoEncoder:
@@ -111,6 +112,8 @@ class VideoEncoder:
         context.options = dict(self._form.codec_options)
         if width * height > _LARGE:
             context.options |= self._form.large_options
+        elif width * height < _TINY:
+            context.options |= self._form.tiny_options
         context.flags |= Flags.frame_duration  # hands each frame's duration through, so that the last one keeps its own
         context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
         context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
