@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 import click
 
+from nststab.errors import NststabError
 from nststab.listener import Listener, Progress, silent
 from nststab.listener import named as named
-from nststab.methods.settings import METHODS
+from nststab.methods.settings import FEED_FORWARD, METHODS
 from nststab.storage.folders import nearest_file, refuse_overwriting, require_parent
 
 if TYPE_CHECKING:
@@ -127,6 +128,8 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
             return self._parse(value) if isinstance(value, str) else value
+        except NststabError:  # which says itself what is wrong
+            raise
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
@@ -185,13 +188,15 @@ def workers_options(command: Command) -> Command:
     return click.option("--jobs", type=COUNT, metavar="N", help="Work in so many processes at a time.")(where(command))
 
 
+network_option = click.option(
+    "--method", type=NearestChoice(FEED_FORWARD), default="recurrent", show_default=True, help="Which networks."
+)
 output_option = click.option("-o", "--output", required=True, metavar="OUT", help="Where the result goes.")
 plan_option = click.option("--plan", is_flag=True, help="Only say what it will take: frames, memory, time.")
 overwrite_option = click.option("-y", "--yes", is_flag=True, help="Overwrite the output if it exists.")
 flow_option = click.option(
     "--flow",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    default=None,
+    type=EXISTING_FOLDER,
     metavar="FLODIR",
     help="Read the optical flow from .flo files, forward_1_2.flo and backward_2_1.flo and so on.",
 )
@@ -306,6 +311,12 @@ class _Lines:
             click.echo(f"{at.task}: {told}{f', {at.note}' if at.note else ''}", err=True)
 
 
+def say_notes(notes: Sequence[str]) -> None:
+    """What the user should know about a result, unless -q."""
+    for note in notes:
+        say(f"note: {note}")
+
+
 def show_plan(made: "Plan") -> None:
     """A plan on stdout; exit 1 where the job cannot fit."""
     context = click.get_current_context()
@@ -324,40 +335,32 @@ STANDARD = "-"  # standard input, or standard output
 _PATTERN = re.compile(r"%\d*d|[*?\[]")
 
 
-class ClipPath(click.ParamType):  # type: ignore[type-arg]
+def clip_path(text: str) -> Path:
     """A file or folder that exists, a pattern (frames/%05d.png) or glob of pictures, or - for standard input."""
-
-    name = "path"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        path = Path(value)
-        if value == STANDARD:
-            return path
-        if str(path) == STANDARD:  # ./- is a file of this name
-            path = path.absolute()
-        if not path.exists() and not _PATTERN.search(str(path)):
-            self.fail(f"Path {str(value)!r} does not exist{nearest_file(path)}", param, ctx)
-        if path.exists() and not os.access(path, os.R_OK):
-            self.fail(f"Path {str(value)!r} is not readable.", param, ctx)
+    path = Path(text)
+    if text == STANDARD:
         return path
+    if str(path) == STANDARD:  # ./- is a file of this name
+        path = path.absolute()
+    if not path.exists() and not _PATTERN.search(str(path)):
+        raise ValueError(f"Path {text!r} does not exist{nearest_file(path)}")
+    if path.exists() and not os.access(path, os.R_OK):
+        raise ValueError(f"Path {text!r} is not readable.")
+    return path
 
 
-CLIP_PATH = ClipPath()
+CLIP_PATH = Parsed("path", clip_path)
 
 
-class StyleName(click.ParamType):  # type: ignore[type-arg]
+def existing_styles(text: str) -> str:
     """A style, or several with commas between, each of which must be there: torch need not be waited for to say so."""
+    from nststab.styles.shipped import require_styles
 
-    name = "style"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ARG002
-        from nststab.styles.shipped import require_styles
-
-        require_styles(str(value))
-        return str(value)
+    require_styles(text)
+    return text
 
 
-STYLE = StyleName()
+STYLE = Parsed("style", existing_styles)
 
 
 def name_of(output: str) -> str:
@@ -383,7 +386,7 @@ class LazyGroup(NearestGroup):
     """Loads `PACKAGE.NAME.command` when NAME is asked for, so that its help answers without importing torch.
 
     Attributes:
-        package: whose modules hold the commands; a - in a name is a _ in its module's.
+        package: whose modules hold the commands.
         summaries: the short help of each command, in order; reading it from the commands would import them all.
         title: what the commands are called in the help.
     """
@@ -396,10 +399,11 @@ class LazyGroup(NearestGroup):
         return list(self.summaries)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in self.summaries:
-            return None
-        module = importlib.import_module(f"{self.package}.{cmd_name.replace('-', '_')}")
-        command: click.Command = module.command
+        return self.load(cmd_name) if cmd_name in self.summaries else None
+
+    def load(self, name: str) -> click.Command:
+        """The command of a name that `summaries` has."""
+        command: click.Command = importlib.import_module(f"{self.package}.{name}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

@@ -11,9 +11,12 @@ from nststab.cli.common import (
     EXISTING_FOLDER,
     STYLE,
     Commas,
-    NearestGroup,
+    LazyGroup,
+    Parsed,
+    clip_path,
     console_listener,
     device_options,
+    existing_styles,
     methods_option,
     output_option,
     overwrite_option,
@@ -38,18 +41,12 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 _OPTIMIZING = ("iterations", "flow_method", "flow_cache", "network", "vgg_weights")
 
 
-class StyledClip(click.ParamType):  # type: ignore[type-arg]
+def styled_clip(text: str) -> tuple[str, Path]:
     """A clip that another program stylized: STYLE_IMAGE=PATH."""
-
-    name = "clip"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Path]:
-        if isinstance(value, tuple):
-            return value
-        image, _, path = str(value).partition("=")
-        if not (image and path):
-            self.fail(f"{value!r}: expected STYLE_IMAGE=PATH, the style's picture and its stylized clip", param, ctx)
-        return STYLE.convert(image, param, ctx), CLIP_PATH.convert(path, param, ctx)
+    image, _, path = text.partition("=")
+    if not (image and path):
+        raise ValueError(f"{text!r}: expected STYLE_IMAGE=PATH, the style's picture and its stylized clip")
+    return existing_styles(image), clip_path(path)
 
 
 _FILES: tuple[Decorator, ...] = (output_option, overwrite_option)
@@ -126,7 +123,7 @@ EXPERIMENTS = {
             methods_option("independent", plugins=True),
             click.option(
                 "--clips",
-                type=StyledClip(),
+                type=Parsed("clip", styled_clip),
                 multiple=True,
                 metavar="STYLE_IMAGE=PATH",
                 help="A clip stylized by another program, measured as it is: a folder of frames or a video; "
@@ -215,18 +212,15 @@ def _one_style(styles: Sequence[str] | None) -> str | None:
     return styles[0] if styles else None
 
 
-class ExperimentGroup(NearestGroup):
+class ExperimentGroup(LazyGroup):
     """The experiments in the paper's order, then our own."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return list(EXPERIMENTS)
+    title = "Experiments"
+    summaries = {name: recipe.summary for name, recipe in EXPERIMENTS.items()}  # noqa: RUF012
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        return _command(cmd_name, EXPERIMENTS[cmd_name]) if cmd_name in EXPERIMENTS else None
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        with formatter.section("Experiments"):
-            formatter.write_dl([(name, recipe.summary) for name, recipe in EXPERIMENTS.items()])
+    def load(self, name: str) -> click.Command:
+        """The command that the recipe of an experiment makes."""
+        return _command(name, EXPERIMENTS[name])
 
 
 @click.group("evaluate", cls=ExperimentGroup, short_help="The paper's experiments.")

@@ -2,17 +2,22 @@
 
 import click
 
-from nststab.cli.common import STYLE, NearestChoice, overwrite_option, refuse_early, say, verbosity_options
+from nststab.cli.common import (
+    STYLE,
+    NearestChoice,
+    network_option,
+    overwrite_option,
+    refuse_early,
+    say,
+    verbosity_options,
+)
 from nststab.cli.options import SettingsCommand
-from nststab.methods.settings import FEED_FORWARD
 
 
 @click.command("export", cls=SettingsCommand, short_help="Write a network for other programs, as ONNX.")
 @click.argument("style", metavar="STYLE[,STYLE...]", type=STYLE)
 @click.option("-o", "--output", required=True, metavar="OUT", help="A .onnx file, or with --openvino an .xml file.")
-@click.option(
-    "--method", type=NearestChoice(FEED_FORWARD), default="recurrent", show_default=True, help="Which network."
-)
+@network_option
 @click.option(
     "--precision",
     type=NearestChoice(("float32", "float16")),

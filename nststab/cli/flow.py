@@ -16,6 +16,7 @@ from nststab.cli.common import (
     plan_option,
     refuse_early,
     say,
+    say_notes,
     show_plan,
     verbosity_options,
 )
@@ -54,8 +55,7 @@ def estimate(source: Path, output: str, yes: bool, plan: bool, **options: Any) -
         show_plan(plan_flow(source, output, settings=settings))
         return
     made = estimate_flow(source, output, settings=settings, overwrite=yes, progress=console_listener())
-    for note in made.notes:
-        say(f"note: {note}")
+    say_notes(made.notes)
     say(f"{made.folder}: flow between {made.frames} frames by {settings.method}")
 
 

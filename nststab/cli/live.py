@@ -7,40 +7,36 @@ from typing import Any
 import click
 
 from nststab.cli.common import (
-    CLIP_PATH,
     STANDARD,
-    NearestChoice,
+    Parsed,
+    clip_path,
     console_listener,
+    network_option,
     overwrite_option,
     refuse_clip_early,
     say,
+    say_notes,
     verbosity_options,
 )
 from nststab.cli.options import SettingsCommand, gathered, settings_options
 from nststab.cli.stylize import style_option
-from nststab.methods.settings import FEED_FORWARD
 from nststab.tasks.settings import LiveSettings
 
 
-class _Source(click.ParamType):  # type: ignore[type-arg]
-    name = "source"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        text = str(value)
-        if sys.platform.startswith("linux") and text.isdecimal() and not Path(f"/dev/video{text}").exists():
-            self.fail(f"camera {text}: there is none", param, ctx)
-        if not (text.isdecimal() or "://" in text or Path(text).is_char_device()):
-            CLIP_PATH.convert(text, param, ctx)
-        return text
+def live_source(text: str) -> str:
+    """A camera's number, a stream's address, or a clip."""
+    if sys.platform.startswith("linux") and text.isdecimal() and not Path(f"/dev/video{text}").exists():
+        raise ValueError(f"camera {text}: there is none")
+    if not (text.isdecimal() or "://" in text or Path(text).is_char_device()):
+        clip_path(text)
+    return text
 
 
 @click.command("live", cls=SettingsCommand, short_help="Stylize a camera or a stream as its frames arrive.")
-@click.argument("source", metavar="SOURCE", type=_Source())
+@click.argument("source", metavar="SOURCE", type=Parsed("source", live_source))
 @style_option
 @click.option("-o", "--output", metavar="OUT", help="Also write it: a video, a folder, or - for y4m.")
-@click.option(
-    "--method", type=NearestChoice(FEED_FORWARD), default="recurrent", show_default=True, help="Which networks."
-)
+@network_option
 @settings_options(LiveSettings)
 @overwrite_option
 @verbosity_options
@@ -76,6 +72,5 @@ def command(source: str, styles: tuple[str, ...], output: str | None, method: st
         progress=console_listener(),
         on_page=lambda address: click.echo(f"{address}  (Ctrl-C ends it)", err=output == STANDARD),
     )
-    for note in made.notes:
-        say(f"note: {note}")
+    say_notes(made.notes)
     say(made.table())

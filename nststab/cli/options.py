@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from nststab.cli.common import Parsed
 from nststab.errors import NststabError, SettingError
 from nststab.methods.settings import MethodSettings
 from nststab.settings import Setting, Settings, settings_of
@@ -23,20 +24,16 @@ _ALL = "nststab.all_options"
 _METHOD_GROUPS = {one.name.partition(".")[0] for one in settings_of(MethodSettings) if "." in one.name}
 
 
-class _Value(click.ParamType):  # type: ignore[type-arg]
-    """The value of a setting, parsed and checked as the settings do."""
+def _value(setting: Setting) -> Parsed:
+    """The value of a setting, parsed and checked as the settings do; the option says its name."""
 
-    def __init__(self, setting: Setting) -> None:
-        self._setting = setting
-        self.name = setting.item.__name__ if isinstance(setting.item, type) else "text"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not isinstance(value, str):
-            return value
+    def parse(text: str) -> Any:
         try:
-            return self._setting.parse(value)
+            return setting.parse(text)
         except SettingError as error:
-            self.fail(str(error).removeprefix(f"{self._setting.name}: "), param, ctx)
+            raise ValueError(str(error).removeprefix(f"{setting.name}: ")) from error
+
+    return Parsed(setting.item.__name__ if isinstance(setting.item, type) else "text", parse)
 
 
 class SettingOption(click.Option):
@@ -129,7 +126,7 @@ def _option(setting: Setting, flag: str) -> Callable[[Command], Command]:
         help_text = setting.spec.help
     else:
         choices = "|".join(setting.choices) if setting.choices and not setting.is_sequence else None
-        kind = {"type": _Value(setting), "metavar": setting.spec.metavar or choices or _metavar(setting)}
+        kind = {"type": _value(setting), "metavar": setting.spec.metavar or choices or _metavar(setting)}
         if setting.spec.bare is not None:
             kind |= {"is_flag": False, "flag_value": setting.spec.bare}
         told = setting.default is not None or setting.spec.told is not None
@@ -161,16 +158,12 @@ def gathered(settings: type[S], options: Mapping[str, Any], texts: Mapping[str, 
     return made
 
 
-class _Assignment(click.ParamType):  # type: ignore[type-arg]
-    name = "name=value"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        if isinstance(value, tuple):
-            return value
-        name, found, text = str(value).partition("=")
-        if not found:
-            self.fail(f"{value!r}: expected NAME=VALUE, as in gatys.pooling=average", param, ctx)
-        return name.strip(), text.strip()
+def assignment(text: str) -> tuple[str, str]:
+    """A setting with its value: NAME=VALUE."""
+    name, found, value = text.partition("=")
+    if not found:
+        raise ValueError(f"{text!r}: expected NAME=VALUE, as in gatys.pooling=average")
+    return name.strip(), value.strip()
 
 
 def set_options(settings: type[Settings]) -> Callable[[Command], Command]:
@@ -198,7 +191,7 @@ def set_options(settings: type[Settings]) -> Callable[[Command], Command]:
         return click.option(
             "--set",
             "assignments",
-            type=_Assignment(),
+            type=Parsed("name=value", assignment),
             multiple=True,
             metavar="NAME=VALUE",
             help="Any other setting; --help-all lists them.",

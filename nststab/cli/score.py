@@ -1,6 +1,7 @@
 """nststab score."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,6 +14,7 @@ from nststab.cli.common import (
     STYLE,
     FiniteRange,
     NearestChoice,
+    Parsed,
     console_listener,
     device_option,
     flow_option,
@@ -36,26 +38,17 @@ _SETTINGS = ("patches", "gaps", "limit", "cuts", "flow_method", "flow_cache", "n
 _PASSED = ("style", "masks", "flow", "size", "start", "duration", "fps", "raw_size", "html", "device")
 
 
-class Limits(click.ParamType):  # type: ignore[type-arg]
+def _limits(text: str, figures: tuple[str, ...], others: tuple[str, ...], counterpart: str) -> dict[str, float]:
     """Limits of figures: ssim=0.5, or several with commas."""
-
-    name = "limits"
-
-    def __init__(self, figures: tuple[str, ...], others: tuple[str, ...], counterpart: str) -> None:
-        self._choice, self._others, self._counterpart = NearestChoice(figures), others, counterpart
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, float]:
-        if isinstance(value, dict):
-            return value
-        limits = {}
-        for part in str(value).split(","):
-            name, _, limit = (text.strip() for text in part.partition("="))
-            if name in self._others:
-                self.fail(f"{name!r} is limited from the other side: {self._counterpart} {name}=...", param, ctx)
-            if not limit:
-                self.fail(f"{part.strip()!r}: expected a figure and its limit, as in ssim=0.5", param, ctx)
-            limits[self._choice.convert(name, param, ctx)] = FiniteRange().convert(limit, param, ctx)
-        return limits
+    limits = {}
+    for part in text.split(","):
+        name, _, limit = (word.strip() for word in part.partition("="))
+        if name in others:
+            raise ValueError(f"{name!r} is limited from the other side: {counterpart} {name}=...")
+        if not limit:
+            raise ValueError(f"{part.strip()!r}: expected a figure and its limit, as in ssim=0.5")
+        limits[NearestChoice(figures).convert(name, None, None)] = FiniteRange().convert(limit, None, None)
+    return limits
 
 
 def limit_options(command: Command) -> Command:
@@ -66,7 +59,7 @@ def limit_options(command: Command) -> Command:
     ):
         command = click.option(
             flag,
-            type=Limits(own, other, counterpart),
+            type=Parsed("limits", partial(_limits, figures=own, others=other, counterpart=counterpart)),
             multiple=True,
             metavar="FIGURE=X,...",
             help=f"Exit with 1 if a clip has {less}: {', '.join(own)}.",

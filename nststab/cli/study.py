@@ -10,6 +10,8 @@ from nststab.cli.common import (
     EXISTING_FOLDER,
     STYLE,
     NearestGroup,
+    Parsed,
+    clip_path,
     console_listener,
     output_option,
     overwrite_option,
@@ -39,16 +41,12 @@ class _Clips(click.Option):
         option.process = take
 
 
-class _NamedClip(click.ParamType):  # type: ignore[type-arg]
-    name = "clip"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        if isinstance(value, tuple):
-            return value
-        name, found, path = str(value).partition("=")
-        if not (name and found and path):
-            self.fail(f"{value!r}: expected NAME=PATH, as in ours=a.mp4", param, ctx)
-        return name, path if "{style}" in path else str(CLIP_PATH.convert(path, param, ctx))
+def named_clip(text: str) -> tuple[str, str]:
+    """A clip by the name that the results call it: NAME=PATH."""
+    name, _, path = text.partition("=")
+    if not (name and path):
+        raise ValueError(f"{text!r}: expected NAME=PATH, as in ours=a.mp4")
+    return name, path if "{style}" in path else str(clip_path(path))
 
 
 @click.group("study", cls=NearestGroup)
@@ -68,7 +66,7 @@ def command() -> None:
 @click.option(
     "--clips",
     cls=_Clips,
-    type=_NamedClip(),
+    type=Parsed("clip", named_clip),
     multiple=True,
     required=True,
     metavar="NAME=PATH...",

@@ -11,12 +11,14 @@ from nststab.cli.common import (
     STYLE,
     NearestChoice,
     console_listener,
+    frames_of,
     name_of,
     output_option,
     overwrite_option,
     plan_option,
     refuse_clip_early,
     say,
+    say_notes,
     show_plan,
     verbosity_options,
     workers_options,
@@ -155,7 +157,5 @@ def stylized(
 
 def told(made: "Stylized | Deflickered") -> None:
     """Says what was made, and what the user should know about it."""
-    for note in made.notes:
-        say(f"note: {note}")
-    frames = f"{made.frames} frame{'s' * (made.frames != 1)}"
-    say(f"{name_of(made.output)}: {frames}, {made.width}x{made.height}")
+    say_notes(made.notes)
+    say(f"{name_of(made.output)}: {frames_of(made.frames)}, {made.width}x{made.height}")

@@ -6,16 +6,8 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from nststab.cli.common import (
-    STYLE,
-    NearestChoice,
-    console_listener,
-    overwrite_option,
-    say,
-    verbosity_options,
-)
+from nststab.cli.common import STYLE, console_listener, network_option, overwrite_option, say, verbosity_options
 from nststab.cli.options import SettingsCommand
-from nststab.methods.settings import FEED_FORWARD
 from nststab.storage.folders import refuse_overwriting
 from nststab.tasks.settings import PORT
 
@@ -25,9 +17,7 @@ from nststab.tasks.settings import PORT
 @click.option("-o", "--output", metavar="FOLDER", help="Write the page there, for any web server.")
 @click.option("--serve", is_flag=True, help="Serve the page to this machine alone, until Ctrl-C.")
 @click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="Where to serve it.")
-@click.option(
-    "--method", type=NearestChoice(FEED_FORWARD), default="recurrent", show_default=True, help="Which networks."
-)
+@network_option
 @overwrite_option
 @verbosity_options
 def command(style: tuple[str, ...], output: str | None, serve: bool, port: int, method: str, yes: bool) -> None:
