@@ -1,12 +1,15 @@
 """A frame, and what stylizes a stream of them."""
 
+import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,25 +47,30 @@ class Stylizer(Protocol):
     def __call__(self, frames: Iterable[Frame], /) -> Iterator[Frame]: ...
 
 
-def copies(frames: Iterable[Frame], count: int) -> list[Iterator[Frame]]:
-    """`count` iterators of the same frames, which hold those alone that some have taken and others not.
+def copies(items: Iterable[T], count: int) -> list[Iterator[T]]:
+    """As many iterators over the same items; only those are held that one of them has still to take.
 
-    `itertools.tee` holds up to 57 more, as it frees them in blocks.
+    An iterator that nobody has any more waits for nothing. As `itertools.tee`, which lets go of its items in blocks of
+    57 only: that many frames are gigabytes.
     """
-    stream = iter(frames)
-    waiting: list[deque[Frame]] = [deque() for _ in range(count)]
+    source = iter(items)
+    queues: list[deque[T]] = [deque() for _ in range(count)]
+    waiting = [weakref.ref(queue) for queue in queues]
+    return [_reader(source, queue, waiting) for queue in queues]
 
-    def copy(own: deque[Frame]) -> Iterator[Frame]:
-        while True:
-            if not own:
-                if (frame := next(stream, None)) is None:
-                    return
-                for one in waiting:
-                    one.append(frame)
-                del frame
-            yield own.popleft()
 
-    return [copy(own) for own in waiting]
+def _reader(source: Iterator[T], own: deque[T], waiting: "list[weakref.ref[deque[T]]]") -> Iterator[T]:
+    while True:
+        if not own:
+            try:
+                item = next(source)
+            except StopIteration:
+                return
+            for reference in waiting:
+                if (queue := reference()) is not None:
+                    queue.append(item)
+            del item, queue
+        yield own.popleft()
 
 
 def as_frames(pictures: Iterable[Tensor]) -> Iterator[Frame]:

@@ -4,7 +4,7 @@ import weakref
 from collections.abc import Iterator
 from typing import ClassVar
 
-from nststab.measure.copies import copies
+from nststab.frames import copies
 
 
 class Item:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nststab.video.palette import SIZE, Dither, make_palette, noise, palette_error
+from nststab.video.gif import SIZE, Dither, make_palette, noise, palette_error
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from nststab.cli import group
 from nststab.errors import NststabError, SettingError
 from nststab.measure.settings import ScoreSettings
 from nststab.tasks.score_sequences import SequenceScores, score_sequences
-from nststab.video.sequences import sequence_clip, sequences
+from nststab.video.picture_files import sequence_clip, sequences
 from tests.conftest import save_frames, tiny_state_dict
 
 NAMES = ("bear", "camel", "dog")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import click
 
@@ -20,6 +20,7 @@ from nststab.errors import NststabError
 from nststab.listener import Listener, Progress, silent
 from nststab.listener import named as named
 from nststab.methods.settings import FEED_FORWARD, METHODS
+from nststab.settings import did_you_mean
 from nststab.storage.folders import nearest_file, refuse_overwriting, require_parent
 
 if TYPE_CHECKING:
@@ -109,14 +110,9 @@ class NearestChoice(click.Choice):  # type: ignore[type-arg]
         self._plugins = plugins
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if value in self.choices or (self._plugins and ":" in str(value)):
-            return str(value)
-        return self._answer(value, param, ctx)
-
-    def _answer(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> NoReturn:
-        nearest = difflib.get_close_matches(str(value), self.choices, n=2)
-        hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"choose from {', '.join(self.choices)}"
-        self.fail(f"{value!r} is not one of its values; {hint}", param, ctx)
+        if value not in self.choices and not (self._plugins and ":" in str(value)):
+            self.fail(f"{value!r} is not one of its values; {did_you_mean(value, self.choices)}", param, ctx)
+        return str(value)
 
 
 class Parsed(click.ParamType):  # type: ignore[type-arg]

@@ -141,7 +141,7 @@ def command(original: Path, stylized: tuple[Path, ...], json_file: str | None, *
     from nststab.storage.durable import write_durably
     from nststab.tasks.score import draw, score
     from nststab.tasks.score_sequences import score_sequences
-    from nststab.video.sequences import sequences
+    from nststab.video.picture_files import sequences
 
     def show(scores: "Scores | SequenceScores") -> None:
         click.echo(scores.table(), err=json_file == STANDARD)

@@ -32,7 +32,7 @@ from nststab.styles.prediction import style_traces
 from nststab.styles.source import StyleSource, style_name, style_source
 from nststab.styles.trace_line import LAYERS, STYLE_SIZE, Line, as_json, correlation, fit_line
 from nststab.video.clip import Clip, open_clip
-from nststab.video.streams import is_pipe
+from nststab.video.pipes import is_pipe
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -18,9 +18,8 @@ from nststab.experiments.cast import Cast, OnDavis, part_name
 from nststab.experiments.figures import COLORS, OTHERS, color_of
 from nststab.experiments.runner import Part, Results, Work, run
 from nststab.experiments.settings import Table1Settings
-from nststab.frames import Stylizer, as_frames, pictures_of
+from nststab.frames import Stylizer, as_frames, copies, pictures_of
 from nststab.listener import Listener, silent
-from nststab.measure.copies import copies
 from nststab.measure.intervals import bootstrap_interval, mean_of_known, said, with_interval
 from nststab.measure.rows import CHEATS, LOSS_FRAMES, MEASURES, place_of, style_rows
 from nststab.measure.stability import (

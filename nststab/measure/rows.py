@@ -1,7 +1,7 @@
 """Rows of Table 1 of Gupta et al. 2017, from what was measured of each sequence."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from nststab.measure.intervals import bootstrap_interval, mean_of_known, said
@@ -23,41 +23,32 @@ def style_rows(style: str, measured: Mapping[str, Mapping[str, Figures]], seed: 
     measured: by sequence, then by method, the input's own (`CONTENT`) among them, and the cheats after the methods.
     Intervals are of the mean over sequences; `style_share` is the style loss as a share of the input's own.
     """
-    methods = sorted(next(iter(measured.values())), key=place_of)
-    return [
-        _row({"style": style, "method": method}, _by_sequence(measured, method), measured, seed) for method in methods
-    ]
+    unstylized = mean_of_known(_number(figures[CONTENT]["style_loss"]) for figures in measured.values())
+    rows: list[Row] = []
+    for method in sorted(next(iter(measured.values())), key=place_of):
+        sequences = [
+            {"sequence": name, "n": figures[method]["n"], **{key: _number(figures[method][key]) for key in MEASURES}}
+            for name, figures in measured.items()
+        ]
+        means = {key: mean_of_known(sequence[key] for sequence in sequences) for key in MEASURES}
+        rows.append(
+            {
+                "style": style,
+                "method": method,
+                **means,
+                "psnr_interval": bootstrap_interval([sequence["psnr"] for sequence in sequences], seed),
+                "ssim_interval": bootstrap_interval([sequence["ssim"] for sequence in sequences], seed),
+                "n": sum(sequence["n"] for sequence in sequences),
+                "style_share": means["style_loss"] / unstylized if unstylized else math.nan,
+                "sequences": sequences,
+            }
+        )
+    return rows
 
 
 def place_of(method: str) -> int:
     """The input, then the methods in their order, then the cheats."""
     return 0 if method == CONTENT else 2 + CHEATS.index(method) if method in CHEATS else 1
-
-
-def _by_sequence(measured: Mapping[str, Mapping[str, Figures]], method: str) -> list[dict[str, Any]]:
-    return [
-        {"sequence": name, "n": figures[method]["n"], **{key: _number(figures[method][key]) for key in MEASURES}}
-        for name, figures in measured.items()
-    ]
-
-
-def _row(
-    names: Mapping[str, str],
-    sequences: Sequence[Mapping[str, Any]],
-    measured: Mapping[str, Mapping[str, Figures]],
-    seed: int,
-) -> Row:
-    means = {key: mean_of_known(sequence[key] for sequence in sequences) for key in MEASURES}
-    unstylized = mean_of_known(_number(figures[CONTENT]["style_loss"]) for figures in measured.values())
-    return {
-        **names,
-        **means,
-        "psnr_interval": bootstrap_interval([sequence["psnr"] for sequence in sequences], seed),
-        "ssim_interval": bootstrap_interval([sequence["ssim"] for sequence in sequences], seed),
-        "n": sum(sequence["n"] for sequence in sequences),
-        "style_share": means["style_loss"] / unstylized if unstylized else math.nan,
-        "sequences": list(sequences),
-    }
 
 
 def _number(value: float | None) -> float:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -57,8 +58,24 @@ class ScoredClip:
                     yield f"{self.path}: {figure} {value:.4g} is {side} {limit:g}"
 
 
+class Recorded(ABC):
+    """What is kept as JSON."""
+
+    @abstractmethod
+    def json(self) -> dict[str, Json]:
+        """All of it as JSON values."""
+
+    def json_text(self) -> str:
+        """`json` as the text of a file."""
+        return json.dumps(self.json(), indent=1, allow_nan=False) + "\n"
+
+    def write_json(self, file: str | Path) -> None:
+        """Writes `json_text`, whole or not at all."""
+        write_durably(Path(file), self.json_text().encode())
+
+
 @dataclass(frozen=True)
-class Scores:
+class Scores(Recorded):
     """What `score` found.
 
     Attributes:
@@ -108,7 +125,10 @@ class Scores:
         """The figures of other authors' measures and of one's own: a row for each, a column for each clip."""
         clips = {CONTENT: self.input, **self.references, **{clip.name: clip.score for clip in self.clips}}
         values = {name: score.measures for name, score in clips.items()}
-        rows = [[one.name, *(_significant(values[name][one.name]) for name in clips)] for one in self.measures]
+        rows = [
+            [one.name, *(f"{values[name][one.name]:.4g}".replace("nan", "-") for name in clips)]
+            for one in self.measures
+        ]
         rows += [[name, *["not computed"] * len(clips)] for name in self.not_computed]
         note = "\n".join(f"{name} was not computed here: it {why}" for name, why in self.not_computed.items())
         return Table("", ["measure", *clips], rows, note)
@@ -200,14 +220,6 @@ class Scores:
         }
         return dict(without_nan(found))
 
-    def json_text(self) -> str:
-        """`json` as the text of a file."""
-        return json.dumps(self.json(), indent=1, allow_nan=False) + "\n"
-
-    def write_json(self, file: str | Path) -> None:
-        """Writes `json_text`, whole or not at all."""
-        write_durably(Path(file), self.json_text().encode())
-
     def findings(self) -> list[str]:
         """Which clip is steadier without paying for it by style, in sentences; what lags is not compared."""
         rows = {clip.name: clip.score.as_row() for clip in self.clips if not clip.lag}
@@ -248,14 +260,6 @@ def standing(score: ClipScore) -> Standing:
 
 def clip_ranks(own: ClipScore, clips: Sequence[ClipScore], lags: Sequence[int]) -> list[int | None]:
     """As `verdict.ranks`; a clip that lags has none, and counts against nobody."""
-    places = iter(ranks([standing(one) for one, lag in zip(clips, lags, strict=True) if not lag], own_style(own)))
+    standings = [standing(one) for one, lag in zip(clips, lags, strict=True) if not lag]
+    places = iter(ranks(standings, own.stability.style_loss))
     return [None if lag else next(places) for lag in lags]
-
-
-def own_style(own: ClipScore) -> float:
-    """The style loss of doing nothing."""
-    return own.stability.style_loss
-
-
-def _significant(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.4g}"

@@ -17,8 +17,7 @@ from torch import Tensor
 
 from nststab import metrics
 from nststab.errors import NststabError
-from nststab.frames import Frame, Stylizer
-from nststab.measure.copies import copies
+from nststab.frames import Frame, Stylizer, copies
 from nststab.measure.intervals import mean_of_known
 from nststab.metrics import Patches, PatchSettings
 
@@ -77,6 +76,14 @@ class MethodStability:
     flicker: float
     losses: dict[str, float]
     curves: Curves
+
+    @classmethod
+    def of(cls, curves: Curves, n: int) -> "MethodStability":
+        """The means of curves."""
+        losses = {name: mean_of_known(values) for name, values in curves.losses.items()}
+        return cls(
+            mean_of_known(curves.psnr), mean_of_known(curves.ssim), n, mean_of_known(curves.flicker), losses, curves
+        )
 
     @property
     def style_loss(self) -> float:
@@ -173,7 +180,7 @@ class StabilityMeter:
 
     def result(self) -> dict[str, MethodStability]:
         """A row for the input, then one for each method in the order given."""
-        return {name: _row(curves, self._patches) for name, curves in self._curves.items()}
+        return {name: MethodStability.of(curves, self._patches) for name, curves in self._curves.items()}
 
     def _measure_pair(
         self,
@@ -319,10 +326,3 @@ def _take(stream: Iterator[T], name: str, index: int) -> T:
     if item is None:
         raise NststabError(f"{name} ends after {index} frames, before the input")
     return item
-
-
-def _row(curves: Curves, n: int) -> MethodStability:
-    losses = {name: mean_of_known(values) for name, values in curves.losses.items()}
-    return MethodStability(
-        mean_of_known(curves.psnr), mean_of_known(curves.ssim), n, mean_of_known(curves.flicker), losses, curves
-    )

@@ -25,7 +25,7 @@ from nststab.styles.source import StyleSource
 from nststab.video.clip import Clip, needs_av
 from nststab.video.images import read_picture, resize
 from nststab.video.picture_files import is_pattern
-from nststab.video.streams import STANDARD
+from nststab.video.pipes import STANDARD
 
 log = logging.getLogger(__name__)
 

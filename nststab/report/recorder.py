@@ -17,7 +17,7 @@ from nststab.metrics import Patches, unexplained_change
 from nststab.report.moments import CropFinder, FailureFinder
 from nststab.video.clip import Clip
 from nststab.video.images import from_uint8, resize, to_uint8
-from nststab.video.streams import is_pipe
+from nststab.video.pipes import is_pipe
 from nststab.video.timing import PICTURE_RATE
 
 Times = list[tuple[Fraction, Fraction]]

@@ -24,7 +24,7 @@ from nststab.study.settings import QUESTIONS, StudySettings
 from nststab.styles.source import style_name, style_source
 from nststab.video.clip import Clip, open_clip
 from nststab.video.images import read_picture, resize
-from nststab.video.sequences import sequence_clip, sequences
+from nststab.video.picture_files import sequence_clip, sequences
 from nststab.video.timing import Timed
 
 log = logging.getLogger(__name__)

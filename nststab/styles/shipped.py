@@ -71,12 +71,6 @@ class Style:
         """Path of the style image, None where it may not be shipped."""
         return next(iter(sorted(self.folder.glob("image.*"))), None)
 
-    @property
-    def thumbnail(self) -> Path | None:
-        """Path of the small style image, None where it may not be shipped."""
-        path = self.folder / "thumbnail.jpg"
-        return path if path.is_file() else None
-
 
 def style_in(folder: Path) -> Style | None:
     """The trained style that `folder` holds, None where it holds neither a network nor Gram targets."""

@@ -25,7 +25,7 @@ from nststab.tasks.plan import Seconds, Step, Work, added, noise, sized_like
 from nststab.tasks.settings import StylizeSettings
 from nststab.video.clip import Clip, convert_clip, frames_under_way
 from nststab.video.images import picture_size, resize, resized_shape
-from nststab.video.streams import STANDARD
+from nststab.video.pipes import STANDARD
 
 _REPEATED = 2  # frames or iterations that are measured
 _PICTURE = 12  # bytes a pixel of a float32 RGB picture

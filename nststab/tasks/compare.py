@@ -58,7 +58,7 @@ from nststab.tasks.stylize import (
     with_masks,
 )
 from nststab.video.clip import Clip, check_output, convert_clip
-from nststab.video.streams import STANDARD
+from nststab.video.pipes import STANDARD
 
 log = logging.getLogger(__name__)
 

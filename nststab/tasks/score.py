@@ -33,7 +33,7 @@ from nststab.shots import split_shots
 from nststab.storage.tables import Json
 from nststab.styles.source import style_source
 from nststab.video.clip import Clip, RawFormat, open_clip
-from nststab.video.streams import STANDARD
+from nststab.video.pipes import STANDARD
 from nststab.video.timing import Seconds
 
 log = logging.getLogger(__name__)

@@ -1,6 +1,5 @@
 """Scores of folders of sequences: `score` of each sequence, and their means, in which each counts the same."""
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,21 +10,20 @@ from typing import Any
 from nststab.errors import NststabError, SettingError
 from nststab.measure.intervals import mean_of_known
 from nststab.measure.score import ClipScore
-from nststab.measure.scores import ScoredClip, Scores, clip_ranks
+from nststab.measure.scores import Recorded, ScoredClip, Scores, clip_ranks
 from nststab.measure.settings import ScoreSettings
 from nststab.measure.stability import CONTENT, Curves, MethodStability
 from nststab.metrics import DriftSlopes
 from nststab.report.html import clip_names
-from nststab.storage.durable import write_durably
 from nststab.storage.tables import Json, Row, Table, csv_text
 from nststab.tasks.score import score
-from nststab.video.sequences import sequence_clip, sequences
+from nststab.video.picture_files import sequence_clip, sequences
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class SequenceScores:
+class SequenceScores(Recorded):
     """What `score_sequences` found: the scores of each sequence by its name."""
 
     sequences: Mapping[str, Scores]
@@ -106,14 +104,6 @@ class SequenceScores:
             "sequences": found,
         }
 
-    def json_text(self) -> str:
-        """`json` as the text of a file."""
-        return json.dumps(self.json(), indent=1, allow_nan=False) + "\n"
-
-    def write_json(self, file: str | Path) -> None:
-        """Writes `json_text`, whole or not at all."""
-        write_durably(Path(file), self.json_text().encode())
-
 
 def score_sequences(
     originals: str | Path,
@@ -174,16 +164,8 @@ def _mean(scores: Sequence[ClipScore]) -> ClipScore:
         [row.flicker for row in rows],
         {name: [row.losses[name] for row in rows] for name in rows[0].losses},
     )
-    stability = MethodStability(
-        mean_of_known(curves.psnr),
-        mean_of_known(curves.ssim),
-        sum(row.n for row in rows),
-        mean_of_known(curves.flicker),
-        {name: mean_of_known(values) for name, values in curves.losses.items()},
-        curves,
-    )
     return ClipScore(
-        stability,
+        MethodStability.of(curves, sum(row.n for row in rows)),
         {gap: mean_of_known(one.warp_errors[gap] for one in scores) for gap in scores[0].warp_errors},
         {gap: mean_of_known(one.trusted[gap] for one in scores) for gap in scores[0].trusted},
         DriftSlopes(*(mean_of_known(map(abs, slopes)) for slopes in zip(*(one.slopes for one in scores), strict=True))),

@@ -44,8 +44,8 @@ from nststab.tasks.clip_plan import clip_work
 from nststab.tasks.plan import Plan, Work, check, plan
 from nststab.tasks.settings import StylizeSettings
 from nststab.video.clip import Clip, RawFormat, check_output, convert_clip, kind_of, open_clip
+from nststab.video.pipes import STANDARD
 from nststab.video.settings import ClipSettings
-from nststab.video.streams import STANDARD
 
 S = TypeVar("S", bound=StylizeSettings)
 log = logging.getLogger(__name__)

@@ -9,22 +9,16 @@ import torch
 from torch import Tensor
 
 from nststab.video.images import Picture, animated_pictures
-from nststab.video.timing import WHOLE, Excerpt, Timed, converted, cut, retimed
+from nststab.video.timing import WHOLE, Excerpt, Silent, Timed, converted, cut, retimed
 
 
-class AnimationReader:
+class AnimationReader(Silent):
     """An excerpt of an animation, of which every picture is decoded once at the beginning, as only that tells its time.
 
     Raises:
         OSError: the file cannot be opened.
         ValueError: a picture cannot be read, or there is none in the excerpt.
     """
-
-    origin = start = Fraction(0)
-    aspect = Fraction(1)
-    end = None
-    has_audio = False
-    jumps = ()
 
     def __init__(self, path: Path, part: Excerpt = WHOLE) -> None:
         self.path = path

@@ -39,8 +39,8 @@ from nststab.video.images import (
     write_picture,
 )
 from nststab.video.picture_files import folder_pictures, is_pattern, one_size, pattern_pictures, shown
+from nststab.video.pipes import STANDARD, STDOUT, PipedVideo, is_pipe, standard_output, y4m_file
 from nststab.video.pipes import RawFormat as RawFormat
-from nststab.video.streams import STANDARD, STDOUT, PipedVideo, is_pipe, standard_output, y4m_file
 from nststab.video.threads import BackgroundWriter, Prefetcher, Waiting
 from nststab.video.timing import PICTURE_RATE, WHOLE, Excerpt, PictureTimes, Reader, Seconds, Source, excerpt
 

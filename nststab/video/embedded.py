@@ -1,7 +1,6 @@
 """Encodes a short, silent clip into the bytes of a small .mp4, for a page that carries it (it needs av)."""
 
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -9,11 +8,9 @@ from tempfile import TemporaryDirectory
 
 from torch import Tensor
 
-from nststab.errors import NststabError
-from nststab.video.encoder import Format, VideoEncoder
-from nststab.video.images import to_uint8
-from nststab.video.reader import av_errors
-from nststab.video.timing import Timed
+from nststab.video.encoder import Format
+from nststab.video.timing import PictureTimes, Timed
+from nststab.video.writer import VideoWriter
 
 # A key frame every half second, so that a page can go to any frame at once.
 _H264 = {"preset": "slow", "bf": "0", "g": "12"}
@@ -40,18 +37,8 @@ class Quality:
 REPORT = Quality(20, 12)
 
 
-@dataclass(frozen=True)
-class _Silent:
-    """The source that has nothing but a frame rate."""
-
-    path: Path
-    rate: Fraction
+class _FineTimes(PictureTimes):
     time_base = Fraction(1, 90_000)  # a multiple of the usual frame rates, and fine enough for any other
-    aspect = Fraction(1)
-    origin = start = Fraction(0)
-    has_audio = False
-    end = None
-    jumps = ()
 
 
 def encode_clip(frames: Iterable[Timed[Tensor]], rate: Fraction, quality: Quality = REPORT) -> bytes:
@@ -62,25 +49,8 @@ def encode_clip(frames: Iterable[Timed[Tensor]], rate: Fraction, quality: Qualit
     """
     with TemporaryDirectory(prefix="nststab_") as folder:
         path = Path(folder) / "clip.mp4"
-        with av_errors(Path("clip.mp4"), "the clips cannot be encoded for the page"):
-            _encode(path, frames, quality, max(_SLOWEST, rate).limit_denominator(_FINEST))
+        times = _FineTimes(path, max(_SLOWEST, rate).limit_denominator(_FINEST))
+        with VideoWriter(path, Path("clip.mp4"), times, False, form=quality.format) as writer:
+            for rgb, time, duration in frames:
+                writer.write(rgb, time, duration)
         return path.read_bytes()
-
-
-def _encode(path: Path, frames: Iterable[Timed[Tensor]], quality: Quality, rate: Fraction) -> None:
-    encoder: VideoEncoder | None = None
-    try:
-        for rgb, time, duration in frames:
-            pixels = to_uint8(rgb)
-            if encoder is None:
-                height, width, _ = pixels.shape
-                encoder = VideoEncoder(path, path, quality.format, _Silent(path, rate), False, width, height)
-            encoder.write(pixels, time, duration)
-        if encoder is None:
-            raise NststabError("expected frames to encode, got none")
-        encoder.finish()
-    except BaseException:
-        with suppress(Exception):  # what went wrong is already on its way
-            if encoder is not None:
-                encoder.close()
-        raise

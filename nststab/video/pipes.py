@@ -1,23 +1,30 @@
-"""Uncompressed video on pipes, without av: y4m (YUV4MPEG2) and raw rgb24, frame by frame, in and out."""
+"""Uncompressed video through pipes, without av: y4m (YUV4MPEG2) and raw rgb24, frame by frame, in and out."""
 
+import io
+import os
 import re
-from collections.abc import Generator, Mapping
+import stat
+import sys
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from fractions import Fraction
-from types import TracebackType
+from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self
 
 import numpy as np
 from torch import Tensor
 
-from nststab.errors import NststabError
+from nststab.errors import MissingFile, NststabError
 from nststab.storage.parts import Parts
-from nststab.video.images import from_uint8, to_uint8
+from nststab.video.images import from_uint8, replacing, to_uint8
+from nststab.video.timing import PICTURE_RATE, Excerpt, Silent, Source, Timed, converted, cut, retimed
 from nststab.video.yuv import Pixels, planes_to_rgb, rgb_to_444
 
+STANDARD = Path("-")  # standard input, or standard output
+STDIN, STDOUT = "standard input", "standard output"
 _MAGIC = b"YUV4MPEG2"
 _LONGEST_LINE = 1024  # bytes: longer headers than any program writes
 _LARGEST_SIDE = 32768  # a damaged header could ask for all the memory there is
-_DEFAULT_RATE = Fraction(25)  # where the header says nothing, as for pictures
 _PIXELS = re.compile(r"(420|422|411|444|mono)(jpeg|mpeg2|paldv)?(?:p?(9|1[0-6]))?")
 
 
@@ -26,7 +33,7 @@ class RawFormat(NamedTuple):
 
     width: int
     height: int
-    fps: Fraction = _DEFAULT_RATE
+    fps: Fraction = PICTURE_RATE
 
 
 class PipeReader:
@@ -91,7 +98,7 @@ class PipeReader:
         return from_uint8(np.frombuffer(data, np.uint8).reshape(self.height, self.width, 3).copy())
 
 
-def read_pipe(file: BinaryIO, raw: RawFormat | None = None, name: str = "standard input") -> PipeReader:
+def read_pipe(file: BinaryIO, raw: RawFormat | None = None, name: str = STDIN) -> PipeReader:
     """Frames from a stream: y4m if its first bytes say so, else raw rgb24, for which `raw` is needed.
 
     y4m is 4:2:0, 4:2:2, 4:1:1, 4:4:4 or grey, 8 to 16 bits, of any size. Its colours are converted by the range which
@@ -131,7 +138,7 @@ def _read_header(file: BinaryIO, name: str) -> PipeReader:
         width, height = int(values["W"]), int(values["H"])
     except (KeyError, ValueError):
         raise NststabError(f"{name}: expected a y4m header with a size (W640 H480), got {' '.join(fields)!r}") from None
-    rate = _ratio(values.get("F", "0:0"), name) or _DEFAULT_RATE
+    rate = _ratio(values.get("F", "0:0"), name) or PICTURE_RATE
     aspect = _ratio(values.get("A", "0:0"), name) or Fraction(1)
     pixels = _read_pixels(values.get("C", "420jpeg"), fields, name)
     return PipeReader(file, name, RawFormat(width, height, rate), aspect, pixels)
@@ -164,7 +171,7 @@ class RawWriter:
         ValueError: a frame of another size than the first, or no frame at all.
     """
 
-    def __init__(self, file: BinaryIO, name: str = "standard output") -> None:
+    def __init__(self, file: BinaryIO, name: str = STDOUT) -> None:
         self.notes: list[str] = []
         self._file, self._name = file, name
         self._size: tuple[int, int] | None = None
@@ -172,9 +179,7 @@ class RawWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             if self._size is None:
                 raise NststabError(f"{self._name}: no frames to write")
@@ -214,7 +219,7 @@ class Y4MWriter(RawWriter):
         file: BinaryIO,
         rate: Fraction,
         aspect: Fraction = Fraction(1),
-        name: str = "standard output",
+        name: str = STDOUT,
         parts: Parts | None = None,
     ) -> None:
         super().__init__(file, name)
@@ -255,3 +260,94 @@ class Y4MWriter(RawWriter):
                 f"y4m holds one frame rate, here {float(self._rate):g}, and the source's frames are spaced unevenly: "
                 "each is written once, some more than half a frame off their time"
             )
+
+
+def is_pipe(path: Path) -> bool:
+    """Whether `path` can be read only once: standard input, a named pipe or a device; raises MissingFile, OSError."""
+    if path == STANDARD:
+        return True
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        raise MissingFile(f"{path}: {error.strerror}") from None
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode)
+
+
+class PipedVideo(Silent):
+    """An excerpt of y4m or raw video that comes through a pipe, whose header is read at once; it has no sound.
+
+    Raises:
+        OSError: the pipe cannot be read.
+        ValueError: it holds no y4m video, and `raw` does not say what else; or it is a terminal.
+    """
+
+    frame_count = None
+
+    def __init__(self, path: Path, part: Excerpt, raw: RawFormat | None) -> None:
+        self.path = path
+        self._name = STDIN if path == STANDARD else str(path)
+        if path == STANDARD and sys.stdin.isatty():
+            raise NststabError(f"{STDIN} is a terminal: expected a pipe or a file to read video from")
+        self._file: BinaryIO = _standard_input() if path == STANDARD else path.open("rb")
+        self._reader: PipeReader = read_pipe(self._file, raw, self._name)
+        self._part = part
+        self._taken = False
+        self.width, self.height, self.aspect = self._reader.width, self._reader.height, self._reader.aspect
+        self.rate = part.fps or self._reader.rate
+        self.time_base = 1 / self.rate
+        self.start, self.end = part.start, part.end
+
+    @property
+    def notes(self) -> list[str]:
+        """Whether the last frame was cut off."""
+        return [f"the last frame of {self._name} was cut off: left out"] if self._reader.damaged else []
+
+    def frames(self) -> Iterator[Timed[Tensor]]:
+        """Every frame as (rgb (1, 3, H, W), time, duration), once; raises ValueError if there is none."""
+        if self._taken:
+            raise NststabError(f"{self._name}: expected to be read once, it can give its frames only once")
+        self._taken = True
+        shown = cut(self._reader.frames(), self._part, self._name)
+        return converted(retimed(shown, self._part), lambda rgb: rgb)
+
+
+def _standard_input() -> BinaryIO:
+    """Standard input with a buffer of its own: Python cannot end while a thread waits in that of `sys.stdin`."""
+    try:
+        return open(sys.stdin.fileno(), "rb", closefd=False)
+    except io.UnsupportedOperation:  # something else stands in its place
+        return sys.stdin.buffer
+
+
+@contextmanager
+def standard_output(raw: bool, source: Source | None) -> Iterator[RawWriter]:
+    """A writer to standard output: of bare rgb24 pixels if `raw`, else of y4m at the rate of `source` (None: 25).
+
+    Raises BrokenPipeError where the reader went away.
+    """
+    file = sys.stdout.buffer
+    try:
+        with RawWriter(file, STDOUT) if raw else _y4m(file, source, STDOUT) as writer:
+            yield writer
+    except BrokenPipeError as error:
+        with suppress(OSError):  # what is still in the buffer has nowhere to go, and Python would say so at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise BrokenPipeError(error.errno, "the reader went away", STDOUT) from None
+
+
+@contextmanager
+def y4m_file(path: Path, source: Source | None, parts: Parts | None) -> Iterator[RawWriter]:
+    """A writer to a y4m file at the rate of `source` (None: 25), which appears whole or not at all, or by parts."""
+    if parts is None:
+        with replacing(path) as temporary, temporary.open("wb") as file, _y4m(file, source, str(path)) as writer:
+            yield writer
+        return
+    with parts.grown(path) as (grown, state), _y4m(grown, source, str(path), parts) as writer:
+        if state is not None:
+            writer.resume(state)
+        yield writer
+
+
+def _y4m(file: BinaryIO, source: Source | None, name: str, parts: Parts | None = None) -> Y4MWriter:
+    rate, aspect = (PICTURE_RATE, Fraction(1)) if source is None else (source.rate, source.aspect)
+    return Y4MWriter(file, rate, aspect, name, parts)

@@ -16,9 +16,8 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from torch import Tensor
 
 from nststab.errors import NststabError
-from nststab.video.count import announced, count
 from nststab.video.images import from_uint8
-from nststab.video.packets import find_jumps, packets
+from nststab.video.packets import announced, count, find_jumps, packets
 from nststab.video.timing import WHOLE, Excerpt, Timed, converted, cut, retimed
 from nststab.video.yuv import Pixels, planes_to_rgb
 

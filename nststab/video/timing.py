@@ -78,17 +78,22 @@ class Source(Protocol):
     def jumps(self) -> tuple[Jump, ...]: ...
 
 
-@dataclass(frozen=True)
-class PictureTimes:
-    """The source that pictures are: `rate` per second, without audio."""
+class Silent:
+    """A source of its own times from 0 on, with square pixels and without audio."""
 
-    path: Path
-    rate: Fraction
     aspect = Fraction(1)
     origin = start = Fraction(0)
     has_audio = False
-    end = None
+    end: Fraction | None = None
     jumps = ()
+
+
+@dataclass(frozen=True)
+class PictureTimes(Silent):
+    """The source that pictures are: `rate` per second."""
+
+    path: Path
+    rate: Fraction
 
     @property
     def time_base(self) -> Fraction:

@@ -3,7 +3,6 @@
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from torch import Tensor
@@ -41,7 +40,7 @@ _FORMATS = {
 
 
 class VideoWriter:
-    """Writes a clip to `temporary` in the format which the suffix of `output` names: .mp4, .mkv, .webm or .gif.
+    """Writes a clip to `temporary` in `form`, by default what the suffix of `output` names: .mp4, .mkv, .webm or .gif.
 
     The first frame gives the size. Frame times, pixel shape and audio are those of `source`; without a source the
     frames follow at 25 per second. `notes` tells what the format could not hold. Finished `parts` are kept, and those
@@ -54,16 +53,22 @@ class VideoWriter:
     """
 
     def __init__(
-        self, temporary: Path, output: Path, source: Source | None, audio: bool, parts: Parts | None = None
+        self,
+        temporary: Path,
+        output: Path,
+        source: Source | None,
+        audio: bool,
+        parts: Parts | None = None,
+        form: Format | None = None,
     ) -> None:
         self._temporary, self._output, self._with_audio, self._parts = temporary, output, audio, parts
         self._source = PictureTimes(output, PICTURE_RATE) if source is None else source
         self._encoder: VideoEncoder | GifEncoder | None = None
         self._size: tuple[int, int] | None = None
         self._count = 0 if parts is None else parts.frames
-        form = _FORMATS.get(output.suffix.lower())
-        if form is not None and audio and self._source.has_audio:
-            check_audio(self._source, form.copied_audio, form.audio_codec)
+        self._form = form or _FORMATS.get(output.suffix.lower())  # None: GIF, which has an encoder of its own
+        if self._form is not None and audio and self._source.has_audio:
+            check_audio(self._source, self._form.copied_audio, self._form.audio_codec)
 
     @property
     def notes(self) -> list[str]:
@@ -77,11 +82,12 @@ class VideoWriter:
                 self._encoder = self._open(*self._size)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
-            self._finish()
+            if self._encoder is None:
+                raise NststabError(f"{self._output}: no frames to write")
+            with av_errors(self._output, "the video cannot be finished"):
+                self._encoder.finish()
         elif self._encoder is not None:
             with suppress(Exception):  # an unfinished file is removed; what went wrong is already on its way
                 self._encoder.close()
@@ -106,13 +112,6 @@ class VideoWriter:
 
     def _open(self, width: int, height: int) -> VideoEncoder | GifEncoder:
         temporary, output, source, audio = self._temporary, self._output, self._source, self._with_audio
-        suffix = output.suffix.lower()
-        if suffix == ".gif":
+        if self._form is None:
             return GifEncoder(temporary, output, source, audio, width, height, self._parts)
-        return VideoEncoder(temporary, output, _FORMATS[suffix], source, audio, width, height, self._parts)
-
-    def _finish(self) -> None:
-        if self._encoder is None:
-            raise NststabError(f"{self._output}: no frames to write")
-        with av_errors(self._output, "the video cannot be finished"):
-            self._encoder.finish()
+        return VideoEncoder(temporary, output, self._form, source, audio, width, height, self._parts)
