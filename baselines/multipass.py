@@ -1,9 +1,8 @@
 """Style transfer of a clip by several passes over it in alternating direction (Ruder et al. 2016, multi-pass)."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from itertools import count, islice
 from pathlib import Path
 
@@ -14,11 +13,10 @@ from nststab.errors import NststabError
 from nststab.flow.estimators import FlowFunction
 from nststab.flow.pairs import FlowPair, flow_ahead
 from nststab.frames import Frame
-from nststab.losses import PerceptualLoss
 from nststab.storage.durable import read_tensor, write_tensor
 from nststab.warp import warp
 
-from .gatys import Callback, Gatys, objective, optimize
+from .gatys import Gatys, objective, optimize
 from .ruder import tied
 from .settings import MultiPassSettings
 
@@ -29,38 +27,28 @@ _RESULT = re.compile(r"result_(\d+)_pass_(\d+)\.npy")
 class MultiPass:
     """Ruder et al. 2016 in several passes: a `Stylizer` that reads its shot to the end before it yields a frame.
 
-    The first pass is Gatys', each frame on its own. In each later one a frame begins with its own result blended with
-    that of the neighbour which this pass came from, warped, where the flow can be trusted; from `temporal_from` on the
-    term "temporal" keeps it near to that neighbour. So what enters at the frame's border, or from behind an object,
-    spreads from later frames to earlier ones too.
+    The first pass is that of `gatys`, each frame on its own; its optimizer and tolerance serve the later ones too. In
+    each later one a frame begins with its own result blended with that of the neighbour which this pass came from,
+    warped, where the flow can be trusted; from `temporal_from` on the term "temporal" keeps it near to that neighbour.
+    So what enters at the frame's border, or from behind an object, spreads from later frames to earlier ones too.
 
     Everything between the passes is on disk, 40 bytes a pixel and frame: float32 frame, flows and last result. An
     optimisation that an earlier run finished there is not done again; the result is the same to the bit.
 
     Args:
-        loss, callback, device, start, coarse: as for `Gatys`; `start` and `coarse` are the first pass'.
         flow: gets frames on the CPU, from several threads.
         folder: call number k keeps its shot in the subfolder shot_000k, of which its final results stay. Whoever
             gives it also removes it, and gives it again only with the same frames and settings.
 
     Raises:
-        ValueError: `start` gives another size than a frame's, or `folder` holds other frames. Diverged: as for `Gatys`.
+        ValueError: `folder` holds other frames. Others: as `Gatys` does.
     """
 
-    loss: PerceptualLoss
+    gatys: Gatys
     flow: FlowFunction
     settings: MultiPassSettings
     folder: Path
-    callback: Callback | None = None
-    device: torch.device | str = "cpu"
-    start: Callable[[Tensor], Tensor] | None = None
-    coarse: Sequence[PerceptualLoss] = ()
     _calls: Iterator[int] = field(default_factory=lambda: count(1), init=False)
-
-    @cached_property
-    def _gatys(self) -> Gatys:
-        gatys = self.settings.gatys
-        return Gatys(self.loss, gatys, self.callback, self.device, self.start, coarse=self.coarse)
 
     def __call__(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         return self._stylize(frames, self.folder / f"shot_{next(self._calls):04d}")
@@ -92,26 +80,27 @@ class MultiPass:
                 shot.expect(index, frame)
                 continue
             shot.keep_frame(index, frame.rgb, pairs.get(1))
-            shot.keep_result(index, 1, self._gatys.stylize(frame.rgb))
+            shot.keep_result(index, 1, self.gatys.stylize(frame.rgb))
         if len(taken) < done:
             raise NststabError(f"{shot.folder}: expected the {done} frames of an earlier run, got {len(taken)}")
         return taken
 
     def _improve(self, shot: "_Shot", index: int, number: int) -> Tensor:
         """The result of pass `number` for the frame `index`."""
-        settings = replace(self.settings.gatys, iterations=self.settings.later_iterations)
-        own = shot.result(index).to(self.device)
-        terms = objective(self.loss, shot.frame(index).to(self.device), chroma_weight=self.settings.gatys.chroma_weight)
+        gatys, device = self.gatys, self.gatys.device
+        settings = replace(gatys.settings, iterations=self.settings.later_iterations)
+        own = shot.result(index).to(device)
+        terms = objective(gatys.loss, shot.frame(index).to(device), chroma_weight=gatys.settings.chroma_weight)
         neighbour = index - 1 if _forward(number) else index + 1
         if neighbour not in shot.passes:  # this frame is the first of the pass
-            return optimize(own, terms, settings, self.callback).cpu()
+            return optimize(own, terms, settings, gatys.callback).cpu()
         pair = shot.flows(max(index, neighbour))
         there = (pair.backward, pair.backward_mask) if _forward(number) else (pair.forward, pair.forward_mask)
-        flow, mask = (part.to(self.device) for part in there)
-        warped = warp(shot.result(neighbour).to(self.device), flow)
+        flow, mask = (part.to(device) for part in there)
+        warped = warp(shot.result(neighbour).to(device), flow)
         if self.settings.has_temporal_loss(number):
             terms = tied(terms, [warped], [mask], self.settings.temporal_weight)
-        return optimize(blended(own, warped, mask, self.settings.blend), terms, settings, self.callback).cpu()
+        return optimize(blended(own, warped, mask, self.settings.blend), terms, settings, gatys.callback).cpu()
 
 
 def _without_pictures(frame: Frame) -> Frame:

@@ -1,9 +1,8 @@
 """Style transfer of a clip by optimisation, tied to the previous frames by optical flow (Ruder et al. 2016)."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -11,10 +10,10 @@ from torch import Tensor
 from nststab.flow.estimators import FlowFunction
 from nststab.flow.pairs import FlowPair, flow_ahead
 from nststab.frames import Frame
-from nststab.losses import PerceptualLoss, ruder_temporal_loss
+from nststab.losses import ruder_temporal_loss
 from nststab.warp import warp
 
-from .gatys import Callback, Gatys, Keep, Objective, objective, optimize
+from .gatys import Gatys, Objective, objective, optimize
 from .settings import RuderSettings
 
 
@@ -22,53 +21,39 @@ from .settings import RuderSettings
 class Ruder:
     """Ruder et al. 2016 in a single pass: a `Stylizer`.
 
-    The first frame is Gatys'. Each later one begins with the previous result warped by the backward flow, and is kept
-    near to it where that flow can be trusted, eq. (7), by the term "temporal". Disoccluded pixels begin with the warped
-    picture too, as in the paper, and are then free, unless a result farther back, of `RuderSettings.long_term`, knows
-    them, eq. (8). Only these results and a few frames of look-ahead, whose flow is computed meanwhile, are held.
+    The first frame is that of `gatys`, whose loss, optimizer and tolerance serve the later ones too. Each later one
+    begins with the previous result warped by the backward flow, and is kept near to it where that flow can be trusted,
+    eq. (7), by the term "temporal". Disoccluded pixels begin with the warped picture too, as in the paper, and are then
+    free, unless a result farther back, of `RuderSettings.long_term`, knows them, eq. (8). Only these results and a few
+    frames of look-ahead, whose flow is computed meanwhile, are held.
 
-    Args:
-        loss, callback, device, keep: as for `Gatys`.
-        flow: gets frames on the CPU, from several threads.
-        start, coarse: as for `Gatys`, of the first frame.
-
-    Raises:
-        ValueError: `start` gives another size than the first frame's. Diverged: as for `Gatys`.
+    `flow` gets frames on the CPU, from several threads. It raises as `Gatys` does.
     """
 
-    loss: PerceptualLoss
+    gatys: Gatys
     flow: FlowFunction
     settings: RuderSettings
-    callback: Callback | None = None
-    device: torch.device | str = "cpu"
-    start: Callable[[Tensor], Tensor] | None = None
-    keep: Keep | None = None
-    coarse: Sequence[PerceptualLoss] = ()
-
-    @cached_property
-    def _gatys(self) -> Gatys:
-        gatys = self.settings.gatys
-        return Gatys(self.loss, gatys, self.callback, self.device, self.start, self.keep, self.coarse)
 
     def __call__(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         before: deque[Tensor] = deque(maxlen=max(self.settings.long_term))
         for frame, pairs in flow_ahead(frames, self.flow, self.settings.long_term):
-            result = self._follow(frame, before, pairs) if before else self._gatys.stylize(frame.rgb, frame.mask)
+            result = self._follow(frame, before, pairs) if before else self.gatys.stylize(frame.rgb, frame.mask)
             before.append(result)
             yield frame.with_rgb(result)
 
     def _follow(self, frame: Frame, before: Sequence[Tensor], pairs: Mapping[int, FlowPair]) -> Tensor:
         """The result for `frame` after the results `before`, the last of which is the previous one."""
+        gatys, device = self.gatys, self.gatys.device
 
         def compute() -> Tensor:
-            warped = [warp(before[-distance], pair.backward).to(self.device) for distance, pair in pairs.items()]
-            masks = long_term_masks([pair.backward_mask.to(self.device) for pair in pairs.values()])
-            perceptual = objective(self.loss, frame.rgb.to(self.device), frame.mask, self.settings.gatys.chroma_weight)
+            warped = [warp(before[-distance], pair.backward).to(device) for distance, pair in pairs.items()]
+            masks = long_term_masks([pair.backward_mask.to(device) for pair in pairs.values()])
+            perceptual = objective(gatys.loss, frame.rgb.to(device), frame.mask, gatys.settings.chroma_weight)
             terms = tied(perceptual, warped, masks, self.settings.temporal_weight)
-            settings = replace(self.settings.gatys, iterations=self.settings.later_iterations)
-            return optimize(warped[0], terms, settings, self.callback).cpu()
+            settings = replace(gatys.settings, iterations=self.settings.later_iterations)
+            return optimize(warped[0], terms, settings, gatys.callback).cpu()
 
-        return self.keep(compute) if self.keep else compute()
+        return gatys.keep(compute) if gatys.keep else compute()
 
 
 def long_term_masks(masks: Sequence[Tensor]) -> list[Tensor]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nststab.errors import SettingError
-from nststab.settings import Settings, group, same, setting
+from nststab.settings import Settings, same, setting
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,12 @@ def rising(distances: tuple[int, ...]) -> tuple[int, ...]:
 class RuderSettings(Settings):
     """How a clip is optimised in a single pass.
 
-    `gatys` is of the first frame; its optimizer and tolerance serve the later ones too. The temporal weight of 50 is of
-    `losses.ruder_temporal_loss`, beside a content and style loss scaled by energy: on DAVIS `soapbox` it raises the
-    style loss by 10 % and leaves less change along the flow than the input has; 200 raises it by a quarter and pushes
-    the style into the untrusted pixels, as dark outlines. `long_term` is J: 1, 2, 4 in the paper; 1 must be among them.
+    The temporal weight of 50 is of `losses.ruder_temporal_loss`, beside a content and style loss scaled by energy: on
+    DAVIS `soapbox` it raises the style loss by 10 % and leaves less change along the flow than the input has; 200
+    raises it by a quarter and pushes the style into the untrusted pixels, as dark outlines. `long_term` is J: 1, 2, 4
+    in the paper; 1 must be among them.
     """
 
-    gatys: GatysSettings = group(GatysSettings)
     later_iterations: int = setting(150, "Updates of each later frame at most.", least=0)
     temporal_weight: float = setting(50.0, "Weight of the temporal loss.", least=0)
     long_term: tuple[int, ...] = setting(
@@ -54,17 +53,19 @@ class RuderSettings(Settings):
         rising(self.long_term)
 
 
+FIRST_PASS = 100
+"""Updates of each frame at most in the first of several passes, where it stands alone, as in Ruder's program."""
+
+
 @dataclass(frozen=True)
 class MultiPassSettings(Settings):
     """How a clip is optimised in passes, odd ones forward, even ones backward.
 
-    `gatys` is of the first pass, where each frame stands alone; its optimizer and tolerance serve the later ones too.
-    100 iterations as in Ruder's program. The paper took at least 10 passes, from noise; from the content, 5 were about
-    as steady as a single pass, with less style loss (docs/ruder.md). `blend` is δ, 1/2 as in the paper; with 1, 5
-    passes changed 6 to 8 % less along the flow, at 1 % more content loss.
+    The paper took at least 10 passes, from noise; from the content, 5 were about as steady as a single pass, with less
+    style loss (docs/ruder.md). `blend` is δ, 1/2 as in the paper; with 1, 5 passes changed 6 to 8 % less along the
+    flow, at 1 % more content loss.
     """
 
-    gatys: GatysSettings = group(GatysSettings, iterations=100)
     later_iterations: int = setting(100, "Updates of each frame at most in each later pass.", least=0)
     passes: int = setting(5, "Passes over a clip, in alternating direction.", least=1)
     blend: float = setting(
@@ -72,10 +73,7 @@ class MultiPassSettings(Settings):
     )
     temporal_weight: float = same(RuderSettings, "temporal_weight")
     temporal_from: int | None = setting(
-        None,
-        "Several passes: the first with the temporal loss.",
-        least=2,
-        told="the second half",
+        None, "Several passes: the first with the temporal loss.", least=2, told="the second half"
     )
 
     def has_temporal_loss(self, number: int) -> bool:

@@ -95,10 +95,11 @@ def single_passes(loss: PerceptualLoss, flow: FlowFunction, options: argparse.Na
     if options.only_passes:
         return {}
     loop = GatysSettings(options.iterations, init=options.init)
-    made: dict[str, Stylizer] = {"gatys": Gatys(loss, loop)}
+    gatys = Gatys(loss, loop)
+    made: dict[str, Stylizer] = {"gatys": gatys}
     for distances in ((1,), DISTANCES):
-        settings = RuderSettings(loop, options.later_iterations, long_term=distances)
-        made[f"ruder {','.join(map(str, distances))}"] = Ruder(loss, flow, settings)
+        settings = RuderSettings(options.later_iterations, long_term=distances)
+        made[f"ruder {','.join(map(str, distances))}"] = Ruder(gatys, flow, settings)
     return made
 
 
@@ -113,7 +114,7 @@ def passes(
     """Reports each pass: the results of one to all of them are the same, so each goes on from the one before."""
     loop = GatysSettings(options.pass_iterations, init=options.init)
     settings = MultiPassSettings(
-        loop, options.pass_iterations, options.passes, options.blend, temporal_from=options.temporal_from
+        options.pass_iterations, options.passes, options.blend, temporal_from=options.temporal_from
     )
     heard, began = 0, time.perf_counter()
 
@@ -126,7 +127,7 @@ def passes(
                 report(f"pass {number}", kept_results(folder / "shot_0001", number), time.perf_counter() - began)
 
     if options.passes:
-        results = list(pictures_of(MultiPass(loss, flow, settings, folder, callback)(as_frames(frames))))
+        results = list(pictures_of(MultiPass(Gatys(loss, loop, callback), flow, settings, folder)(as_frames(frames))))
         report(f"pass {options.passes}", results, time.perf_counter() - began)
 
 

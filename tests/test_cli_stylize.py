@@ -130,11 +130,12 @@ def test_the_optimizers_get_what_was_said(run: Run, monkeypatch: pytest.MonkeyPa
     )
     write_picture(Path("style.png"), texture(12, 16))
     done(run(f"stylize film -o out/ --method ruder --style style.png {options} {VGG}"))
-    loss, _, settings, _, _, start, *_ = said
+    gatys, _, settings = said
+    loss, loop = gatys.loss, gatys.settings
     assert (loss.settings.content_weight, loss.settings.style_weight, loss.settings.tv_weight) == (2, 3, 4)
-    assert (settings.gatys.iterations, settings.later_iterations, settings.temporal_weight) == (7, 3, 5)
-    assert (settings.gatys.optimizer, settings.gatys.seed) == ("adam", 6)
-    assert start(torch.zeros(1, 3, 24, 32)).shape == (1, 3, 24, 32)  # scaled to the content's size
+    assert (loop.iterations, settings.later_iterations, settings.temporal_weight) == (7, 3, 5)
+    assert (loop.optimizer, loop.seed) == ("adam", 6)
+    assert gatys.start(torch.zeros(1, 3, 24, 32)).shape == (1, 3, 24, 32)  # scaled to the content's size
 
 
 def test_optimize_is_gatys_for_a_picture_and_ruder_for_a_clip(run: Run) -> None:

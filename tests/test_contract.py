@@ -46,10 +46,10 @@ FACTORIES: dict[str, Factory] = {
     "recurrent": lambda _, __: feed_forward(True),
     "gatys": lambda vgg, _: Gatys(loss(vgg), FEW),
     "gatys, coarse to fine": lambda vgg, _: Gatys(loss(vgg), FEW, coarse=[loss(vgg)]),
-    "ruder": lambda vgg, _: Ruder(loss(vgg), no_motion, RuderSettings(FEW, later_iterations=2)),
-    "ruder, long-term": lambda vgg, _: Ruder(loss(vgg), no_motion, RuderSettings(FEW, 2, long_term=(1, 2, 4))),
+    "ruder": lambda vgg, _: Ruder(Gatys(loss(vgg), FEW), no_motion, RuderSettings(later_iterations=2)),
+    "ruder, long-term": lambda vgg, _: Ruder(Gatys(loss(vgg), FEW), no_motion, RuderSettings(2, long_term=(1, 2, 4))),
     "ruder, multi-pass": lambda vgg, folder: MultiPass(
-        loss(vgg), no_motion, MultiPassSettings(FEW, later_iterations=2, passes=3, temporal_from=2), folder
+        Gatys(loss(vgg), FEW), no_motion, MultiPassSettings(later_iterations=2, passes=3, temporal_from=2), folder
     ),
     "recurrent, steadied": lambda _, __: Steadied(feed_forward(True), Deflicker(DeflickerSettings(look_ahead=2))),
     "recurrent, steadied, colours kept": lambda _, __: PreserveColor(
@@ -57,12 +57,13 @@ FACTORIES: dict[str, Factory] = {
     ),
     "gatys, steadied": lambda vgg, _: Steadied(Gatys(loss(vgg), FEW), Deflicker(DeflickerSettings(look_ahead=0))),
     "ruder, multi-pass, steadied": lambda vgg, folder: Steadied(
-        MultiPass(loss(vgg), no_motion, MultiPassSettings(FEW, later_iterations=2, passes=2), folder), Deflicker()
+        MultiPass(Gatys(loss(vgg), FEW), no_motion, MultiPassSettings(later_iterations=2, passes=2), folder),
+        Deflicker(),
     ),
     "recurrent, colours kept": lambda _, __: PreserveColor(feed_forward(True)),
-    "ruder, colours kept": lambda vgg, _: PreserveColor(Ruder(loss(vgg), no_motion, RuderSettings(FEW, 2))),
+    "ruder, colours kept": lambda vgg, _: PreserveColor(Ruder(Gatys(loss(vgg), FEW), no_motion, RuderSettings(2))),
     "ruder, multi-pass, colours kept": lambda vgg, folder: PreserveColor(
-        MultiPass(loss(vgg), no_motion, MultiPassSettings(FEW, later_iterations=2, passes=2), folder)
+        MultiPass(Gatys(loss(vgg), FEW), no_motion, MultiPassSettings(later_iterations=2, passes=2), folder)
     ),
 }
 

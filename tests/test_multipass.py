@@ -21,7 +21,8 @@ from nststab.warp import reliability, warp
 from tests.conftest import stylized
 
 SHIFT = 2  # pixels to the right, each frame
-FEW = MultiPassSettings(GatysSettings(iterations=3), later_iterations=2, passes=3, temporal_from=3)
+FIRST = GatysSettings(iterations=3)
+FEW = MultiPassSettings(later_iterations=2, passes=3, temporal_from=3)
 
 
 @pytest.fixture
@@ -76,10 +77,11 @@ def run(
     frames: list[Tensor],
     folder: Path,
     settings: MultiPassSettings = FEW,
+    first: GatysSettings = FIRST,
     log: Log | None = None,
     flow: FlowFunction | None = None,
 ) -> list[Tensor]:
-    return list(stylized(MultiPass(loss, flow or ExactFlow(), settings, folder, log), frames))
+    return list(stylized(MultiPass(Gatys(loss, first, log), flow or ExactFlow(), settings, folder), frames))
 
 
 def same(first: list[Tensor], second: list[Tensor]) -> bool:
@@ -97,7 +99,7 @@ def test_the_neighbour_is_blended_in_where_its_flow_holds() -> None:
 def test_a_pass_begins_with_the_blend_and_goes_the_other_way(loss: PerceptualLoss, tmp_path: Path) -> None:
     """Without iterations the results are the blends: the second pass from the last frame, the third from the first."""
     frames = translated(3)
-    first = list(stylized(Gatys(loss, FEW.gatys), frames))
+    first = list(stylized(Gatys(loss, FIRST), frames))
     forward = constant_flow(frames[0], SHIFT)
     to_next, to_previous = reliability(forward, -forward), reliability(-forward, forward)
 
@@ -109,7 +111,7 @@ def test_a_pass_begins_with_the_blend_and_goes_the_other_way(loss: PerceptualLos
         third[i] = blended(second[i], warp(third[i - 1], -forward), to_previous, 0.3)
 
     for passes, expected in enumerate((first, second, third), 1):
-        settings = MultiPassSettings(FEW.gatys, 0, passes, blend=0.3)
+        settings = MultiPassSettings(0, passes, blend=0.3)
         results = run(loss, frames, tmp_path / str(passes), settings)
         for result, wanted in zip(results, expected, strict=True):
             torch.testing.assert_close(result, wanted, rtol=0, atol=1e-6)
@@ -130,8 +132,8 @@ def test_passes_reduce_the_warping_error(loss: PerceptualLoss, tmp_path: Path) -
     mask = reliability(backward, -backward)
 
     def error(passes: int) -> float:
-        settings = MultiPassSettings(GatysSettings(iterations=10, init="noise"), 10, passes, temporal_from=3)
-        results = run(loss, frames, tmp_path / str(passes), settings)
+        settings = MultiPassSettings(10, passes, temporal_from=3)
+        results = run(loss, frames, tmp_path / str(passes), settings, GatysSettings(iterations=10, init="noise"))
         return sum(warping_error(a, b, backward, mask).error for a, b in pairwise(results))
 
     errors = [error(passes) for passes in (1, 3, 5)]
@@ -202,12 +204,12 @@ def test_a_clip_of_one_frame_and_of_none(loss: PerceptualLoss, tmp_path: Path) -
 
 def test_each_call_has_its_folder(loss: PerceptualLoss, tmp_path: Path) -> None:
     frames = translated(4)
-    method = MultiPass(loss, ExactFlow(), FEW, tmp_path)
+    method = MultiPass(Gatys(loss, FIRST), ExactFlow(), FEW, tmp_path)
     shots = [frames[:2], frames[2:]]
     results = [list(stylized(method, shot)) for shot in shots]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["shot_0001", "shot_0002"]
     log = Log()
-    again = MultiPass(loss, ExactFlow(), FEW, tmp_path, log)
+    again = MultiPass(Gatys(loss, FIRST, log), ExactFlow(), FEW, tmp_path)
     assert all(same(list(stylized(again, shot)), kept) for shot, kept in zip(shots, results, strict=True))
     assert log.optimizations == []
 
@@ -224,9 +226,10 @@ def test_no_more_than_a_few_frames_are_held(loss: PerceptualLoss, tmp_path: Path
             most = max(most, sum(ref() is not None for ref in held))
             yield frame
 
-    settings = MultiPassSettings(GatysSettings(iterations=1), 1, 2)
+    gatys = Gatys(loss, GatysSettings(iterations=1))
     results = stylized(
-        MultiPass(loss, lambda first, _: torch.zeros_like(first.rgb[:, :2]), settings, tmp_path), frames()
+        MultiPass(gatys, lambda first, _: torch.zeros_like(first.rgb[:, :2]), MultiPassSettings(1, 2), tmp_path),
+        frames(),
     )
     assert sum(1 for _ in results) == 12
     assert most <= 5

@@ -63,15 +63,15 @@ def change_along_flow(results: list[Tensor]) -> float:
 def test_trusted_pixels_keep_near_to_the_previous_result(loss: PerceptualLoss) -> None:
     frames = translated(3)
     alone = change_along_flow(list(stylized(Gatys(loss, LOOP), frames)))
-    warm = change_along_flow(list(stylized(Ruder(loss, exact_flow, RuderSettings(LOOP, 12, 0.0)), frames)))
-    tied = change_along_flow(list(stylized(Ruder(loss, exact_flow, RuderSettings(LOOP, 12)), frames)))
+    warm = change_along_flow(list(stylized(Ruder(Gatys(loss, LOOP), exact_flow, RuderSettings(12, 0.0)), frames)))
+    tied = change_along_flow(list(stylized(Ruder(Gatys(loss, LOOP), exact_flow, RuderSettings(12)), frames)))
     assert tied < 0.5 * warm < 0.5 * alone
 
 
 def test_later_frame_begins_with_the_previous_result_warped_by_the_backward_flow(loss: PerceptualLoss) -> None:
     """Disoccluded pixels included, as in the paper."""
     frames = translated(2)
-    first, second = stylized(Ruder(loss, exact_flow, RuderSettings(LOOP, 0)), frames)
+    first, second = stylized(Ruder(Gatys(loss, LOOP), exact_flow, RuderSettings(0)), frames)
     assert torch.equal(first, next(stylized(Gatys(loss, LOOP), frames)))
     assert torch.equal(second[..., SHIFT:], first[..., :-SHIFT])
     assert torch.equal(second[..., :SHIFT], first[..., :1].expand(-1, -1, -1, SHIFT))
@@ -86,7 +86,7 @@ def test_temporal_term_begins_at_zero_and_untrusted_pixels_are_free(loss: Percep
         iterations.append(iteration)
         terms.append(values)
 
-    first, second = stylized(Ruder(loss, exact_flow, RuderSettings(LOOP, 40, 1e4), log), frames)
+    first, second = stylized(Ruder(Gatys(loss, LOOP, log), exact_flow, RuderSettings(40, 1e4)), frames)
     assert iterations == [*range(13), *range(41)]
     assert all("temporal" not in values for values in terms[:13])
     assert terms[13]["temporal"] == 0
@@ -129,7 +129,8 @@ def test_what_was_hidden_comes_back_as_it_was_with_the_long_term_constraint_only
     begin = GatysSettings(iterations=30, init="noise")
 
     def change(long_term: tuple[int, ...]) -> float:
-        results = list(stylized(Ruder(loss, clip, RuderSettings(begin, 30, 50.0, long_term)), clip.frames))
+        ruder = Ruder(Gatys(loss, begin), clip, RuderSettings(30, 50.0, long_term))
+        results = list(stylized(ruder, clip.frames))
         return float((results[2] - results[0])[..., hidden].abs().mean())
 
     free, tied_to_it = change((1,)), change((1, 2, 4))

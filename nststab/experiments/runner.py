@@ -19,7 +19,7 @@ from nststab.errors import SettingError
 from nststab.experiments import paper
 from nststab.experiments.figures import drawing
 from nststab.experiments.settings import ExperimentSettings
-from nststab.listener import Advance, Listener, reported, silent
+from nststab.listener import Advance, Listener, named, reported, silent
 from nststab.storage.durable import write_durably
 from nststab.storage.folders import refuse_overwriting
 from nststab.storage.jobs import Job, OtherSettings, begun, open_job
@@ -84,8 +84,7 @@ class Work:
     def iteration(self, number: int, terms: Mapping[str, float]) -> None:
         """Tells the listener the terms of an optimisation's iteration."""
         if self._advance is not None:
-            told = "  ".join(f"{name} {value:.4g}" for name, value in terms.items())
-            self._advance(note=f"{number}: {told}")
+            self._advance(note=f"{number}: {named(terms)}")
 
     def of(self, part: str) -> "Work":
         """The work of another part."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from nststab.baselines.gatys import HISTORY, Gatys, Keep
 from nststab.baselines.multipass import MultiPass
 from nststab.baselines.ruder import Ruder
-from nststab.baselines.settings import GatysSettings, MultiPassSettings, RuderSettings
+from nststab.baselines.settings import FIRST_PASS, GatysSettings, MultiPassSettings, RuderSettings
 from nststab.engines import EngineName, make_engine
 from nststab.errors import NststabError, SettingError
 from nststab.flow.source import FlowSource, flow_source
@@ -114,9 +114,6 @@ class _Order:
     folder: Path | None
     flow: FlowSource | None
 
-    def flow_function(self) -> Any:
-        return (self.flow or flow_source(self.settings.flow)).function()
-
 
 def build(
     method: str,
@@ -165,29 +162,27 @@ def _feed_forward(order: _Order) -> Stylizer:
     )
 
 
-def _gatys(order: _Order) -> Stylizer:
-    losses, start = _optimization(order)
-    loop = frame_settings(order.settings)
-    made: Stylizer = Gatys(losses[-1], loop, order.iteration, order.machine.device, start, order.keep, losses[:-1])
-    return made
+def _gatys(order: _Order) -> Gatys:
+    where, settings = order.machine, order.settings
+    log.debug(f"{order.method} with its perceptual network in {where.optimizing}")
+    *coarse, loss = scaled_losses(order.style, settings, order.longest_side, where)
+    start = start_picture(settings.gatys.init, order.longest_side, where)
+    return Gatys(loss, frame_settings(settings), order.iteration, where.device, start, order.keep, coarse)
 
 
 def _ruder(order: _Order) -> Stylizer:
-    (*coarse, loss), start = _optimization(order)
-    ruder, device = order.settings.ruder, order.machine.device
-    loop, later = frame_settings(order.settings), later_iterations(order.settings)
-    made: Stylizer
+    ruder, later = order.settings.ruder, later_iterations(order.settings)
+    flow = (order.flow or flow_source(order.settings.flow)).function
     if ruder.passes == 1:
-        one = RuderSettings(loop, later, ruder.temporal_weight, ruder.long_term)
-        made = Ruder(loss, order.flow_function(), one, order.iteration, device, start, order.keep, coarse)
-        return made
+        single: Stylizer = Ruder(_gatys(order), flow(), RuderSettings(later, ruder.temporal_weight, ruder.long_term))
+        return single
     if isinstance(order.style, StyleRegions):
         raise SettingError("mask_styles: ruder takes one style in several ruder.passes")
     if order.folder is None:
         raise NststabError("several passes need a folder to keep the clip in")
-    several = MultiPassSettings(loop, later, ruder.passes, ruder.blend, ruder.temporal_weight, ruder.temporal_from)
-    made = MultiPass(loss, order.flow_function(), several, order.folder, order.iteration, device, start, coarse)
-    return made
+    several = MultiPassSettings(later, ruder.passes, ruder.blend, ruder.temporal_weight, ruder.temporal_from)
+    multiple: Stylizer = MultiPass(_gatys(replace(order, keep=None)), flow(), several, order.folder)
+    return multiple
 
 
 _BUILDERS: Mapping[str, Callable[[_Order], Stylizer]] = {
@@ -196,13 +191,6 @@ _BUILDERS: Mapping[str, Callable[[_Order], Stylizer]] = {
     "ruder": _ruder,
     "gatys": _gatys,
 }
-
-
-def _optimization(order: _Order) -> tuple[list[PerceptualLoss], Callable[[Tensor], Tensor] | None]:
-    """The losses of all scales, the coarsest first, and what gives the start picture."""
-    log.debug(f"{order.method} with its perceptual network in {order.machine.optimizing}")
-    losses = scaled_losses(order.style, order.settings, order.longest_side, order.machine)
-    return losses, start_picture(order.settings.gatys.init, order.longest_side, order.machine)
 
 
 def scaled_losses(
@@ -264,9 +252,9 @@ def measuring_losses(
 def frame_settings(settings: MethodSettings) -> GatysSettings:
     """Of the first frame's optimisation, or of each frame's in the first pass."""
     gatys = settings.gatys
-    default = MultiPassSettings().gatys if settings.ruder.passes > 1 else GatysSettings()
+    default = FIRST_PASS if settings.ruder.passes > 1 else GatysSettings.iterations
     return GatysSettings(
-        gatys.iterations[0] if gatys.iterations else default.iterations,
+        gatys.iterations[0] if gatys.iterations else default,
         gatys.optimizer,
         gatys.learning_rate,
         "noise" if gatys.init == "noise" else "content",

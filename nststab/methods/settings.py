@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from nststab.baselines.settings import GatysSettings, MultiPassSettings, RuderSettings, rising
+from nststab.baselines.settings import FIRST_PASS, GatysSettings, MultiPassSettings, RuderSettings, rising
 from nststab.errors import NststabError, SettingError
 from nststab.flow.settings import FlowSettings
 from nststab.networks.settings import PerceptualSettings
@@ -18,7 +18,6 @@ FEED_FORWARD = ("recurrent", "independent")
 OPTIMISERS = ("ruder", "gatys")
 METHODS = (*FEED_FORWARD, *OPTIMISERS)
 _GROUPS = {"gatys": ("loss", "gatys"), "ruder": ("loss", "gatys", "ruder", "flow")}  # that the method reads
-_ONE, _SEVERAL = RuderSettings(), MultiPassSettings()
 
 
 FULL_STRENGTH: Curve = ((0.0, 1.0),)
@@ -81,8 +80,8 @@ class OptimizationSettings(PerceptualSettings):
         None,
         "Iterations a frame at most; ruder: of the first frame and of later ones, or of the first pass and later ones.",
         least=1,
-        told=f"{_ONE.gatys.iterations},{_ONE.later_iterations}; with several passes "
-        f"{_SEVERAL.gatys.iterations},{_SEVERAL.later_iterations}",
+        told=f"{GatysSettings.iterations},{RuderSettings.later_iterations}; with several passes "
+        f"{FIRST_PASS},{MultiPassSettings.later_iterations}",
         metavar="N[,N]",
     )
     optimizer: Literal["lbfgs", "adam"] = same(GatysSettings, "optimizer")

@@ -3,7 +3,8 @@
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice, pairwise
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,7 +22,7 @@ from nststab.methods.settings import FEED_FORWARD, FULL_STRENGTH, DeflickerSetti
 from nststab.settings import Curve
 from nststab.shots import split_shots
 from nststab.styles.source import Style
-from nststab.tasks.plan import Seconds, Step, Work, added, noise, sized_like
+from nststab.tasks.plan import Seconds, Step, Work, added, between, noise, sized_like
 from nststab.tasks.settings import StylizeSettings
 from nststab.video.clip import Clip, convert_clip, frames_under_way
 from nststab.video.images import picture_size, resize, resized_shape
@@ -52,13 +53,17 @@ def clip_work(
     def frame(width: int, height: int) -> Seconds:
         return added(frame_seconds(method, style, settings, where, width, height) for method in methods)
 
+    def flow(width: int, height: int) -> Seconds:
+        """To each later frame, from all those that it is tied to."""
+        return Seconds(0.0, flow_seconds(settings.flow.method, width, height) * len(settings.ruder.long_term))
+
     longest = max(clip.width, clip.height)
     side = settings.work_side(longest)
     steps: list[Step] = [frame]
     if "ruder" in methods and settings.flow.files is None:
-        steps.append(_flow_step(settings))
+        steps.append(flow)
     if settings.deflicker:
-        steps.append(_deflicker_step(len(methods)))
+        steps.append(partial(_steadied, len(methods)))
     width, height = source_size(clip)
     encoded = _ENCODED.get(Path(output).suffix.lower(), 5 * _PICTURE)
     if clip.frame_count is not None:
@@ -102,7 +107,7 @@ def clip_work(
         bound=where.memory,
         device=where.device,
         working=working,
-        outer=_enlarging_step(len(methods), settings.strength != FULL_STRENGTH) if side < longest else None,
+        outer=partial(_enlarged, len(methods), settings.strength != FULL_STRENGTH) if side < longest else None,
     )
 
 
@@ -197,42 +202,24 @@ def _iterations(style: Style, settings: MethodSettings, where: Machine, width: i
     return between(marks)
 
 
-def _flow_step(settings: MethodSettings) -> Step:
-    """The flow to each later frame, from all those that it is tied to."""
-
-    def flow(width: int, height: int) -> Seconds:
-        seconds = flow_seconds(settings.flow.method, width, height)
-        return Seconds(0.0, seconds * len(settings.ruder.long_term))
-
-    return flow
-
-
-def _deflicker_step(clips: int) -> Step:
-    """Steadying a frame of so many clips."""
-
-    def steadied(width: int, height: int) -> Seconds:
-        frames: Iterable[Frame] = as_frames(noise(width, height, 1 + _REPEATED))
-        for _ in range(clips):
-            frames = Deflicker(DeflickerSettings(look_ahead=0))(frames)
-        started = time.monotonic()
-        for _ in frames:
-            pass
-        return Seconds(0.0, (time.monotonic() - started) / _REPEATED)
-
-    return steadied
+def _steadied(clips: int, width: int, height: int) -> Seconds:
+    """Of steadying a frame of so many clips."""
+    frames: Iterable[Frame] = as_frames(noise(width, height, 1 + _REPEATED))
+    for _ in range(clips):
+        frames = Deflicker(DeflickerSettings(look_ahead=0))(frames)
+    started = time.monotonic()
+    for _ in frames:
+        pass
+    return Seconds(0.0, (time.monotonic() - started) / _REPEATED)
 
 
-def _enlarging_step(clips: int, is_weakened: bool) -> Step:
-    """A frame of so many clips from a quarter of its sides to the whole, at full strength or less."""
-
-    def enlarged(width: int, height: int) -> Seconds:
-        (content,) = noise(width, height)
-        started = time.monotonic()
-        small = resize(content, max(1, max(width, height) // 4))
-        enlarge(small, small, content, 0.5 if is_weakened else 0.0)
-        return Seconds.of([clips * (time.monotonic() - started)])
-
-    return enlarged
+def _enlarged(clips: int, is_weakened: bool, width: int, height: int) -> Seconds:
+    """Of a frame of so many clips from a quarter of its sides to the whole, at full strength or less."""
+    (content,) = noise(width, height)
+    started = time.monotonic()
+    small = resize(content, max(1, max(width, height) // 4))
+    enlarge(small, small, content, 0.5 if is_weakened else 0.0)
+    return Seconds.of([clips * (time.monotonic() - started)])
 
 
 def flow_seconds(method: str, width: int, height: int) -> float:
@@ -241,8 +228,3 @@ def flow_seconds(method: str, width: int, height: int) -> float:
     for _ in flow_ahead(as_frames(noise(width, height, 2)), between_frames(ESTIMATORS[method])):
         pass
     return time.monotonic() - started
-
-
-def between(marks: Sequence[float]) -> list[float]:
-    """The times from one mark to the next."""
-    return [after - before for before, after in pairwise(marks)]

@@ -11,12 +11,12 @@ from typing import Unpack
 
 from torch import Tensor
 
-from nststab.errors import NststabError, SettingError
+from nststab.errors import SettingError
 from nststab.flow.estimators import FlowFunction
 from nststab.flow.pairs import FlowPair
 from nststab.flow.source import flow_source
 from nststab.frames import Frame, Stylizer
-from nststab.listener import Listener, reported, silent
+from nststab.listener import Listener, named, reported, silent
 from nststab.measure.intervals import mean_of_known
 from nststab.measure.rows import stability_table
 from nststab.measure.settings import MeasureSettings
@@ -33,21 +33,22 @@ from nststab.report.layout import ComparisonLayout
 from nststab.report.moments import KEPT
 from nststab.report.recorder import SceneRecorder
 from nststab.report.settings import ReportSettings, check_report
-from nststab.storage.jobs import content_hash, identity_of, overwrites
+from nststab.storage.jobs import content_hash, overwrites
 from nststab.storage.parts import State
 from nststab.storage.tables import Json, Table, versions, without_nan
 from nststab.styles.source import Style
-from nststab.tasks.clip_plan import between, clip_work
-from nststab.tasks.plan import Plan, Seconds, check, plan
+from nststab.tasks.clip_plan import clip_work
+from nststab.tasks.plan import Plan, Seconds, between, check, plan
 from nststab.tasks.settings import CompareSettings
 from nststab.tasks.stylize import (
     SingleSettings,
     Styles,
     by_units,
-    check_clip,
     check_engine,
+    checked_clip,
     checked_output,
     chosen_settings,
+    clip_identity,
     dressed,
     files_read,
     kept_output,
@@ -55,9 +56,8 @@ from nststab.tasks.stylize import (
     passes_folder,
     shots_of,
     styled,
-    with_masks,
 )
-from nststab.video.clip import Clip, check_output, convert_clip
+from nststab.video.clip import Clip, convert_clip
 from nststab.video.pipes import STANDARD
 
 log = logging.getLogger(__name__)
@@ -230,12 +230,7 @@ def compare(
     looked_at = html is not None or settings.differences
     _check_settings(settings, own, looked_at)
     chosen = styled(style, settings)
-    clip = with_masks(opened(source, settings), settings)
-    check_clip(settings, clip)
-    try:
-        kind = check_output(clip, output)
-    except NststabError as error:
-        raise SettingError(str(error)) from error
+    clip, kind = checked_clip(source, output, settings)
     if html is not None:
         check_report(html, [clip.path])
         if clip.kind == "picture":
@@ -266,7 +261,7 @@ def compare(
         ):
 
             def iteration(number: int, terms: dict[str, float]) -> None:
-                advance(note=f"{number}: " + "  ".join(f"{name} {value:.4g}" for name, value in terms.items()))
+                advance(note=f"{number}: {named(terms)}")
 
             built = {
                 name: plugins[name]
@@ -366,15 +361,14 @@ def _identity(
     report: ReportSettings | None,
 ) -> dict[str, Json]:
     """All that decides the comparison, and its report."""
-    return identity_of(
+    return clip_identity(
+        clip,
         settings,
         methods={name: content_hash(source_file(name)) if ":" in name else None for name in methods},
         device=where.device.type,
         arithmetic=where.precision,
         engine=where.engine,
         style=[source.identity(methods) for source in style.sources],
-        masks=[content_hash(mask.pictures or mask.path) for mask in clip.masks],
-        input=f"{clip.path.name} ({content_hash(clip.pictures or clip.path)})",
         html=None if report is None else [report.size, str(report.seconds)],
     )
 

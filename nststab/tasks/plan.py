@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -119,7 +120,9 @@ def measured(
             """Times of a size, and seconds that were spent; only the last leaves pieces of memory, as the job will."""
             size = _scaled(width, height, scale)
             _release()
-            _reset(device)
+            if torch.device(device).type == "cuda":
+                torch.cuda.reset_peak_memory_stats(device)
+            reset_peak()
             before, started = _held(device).now, time.monotonic()
             with nullcontext() if last else returning_memory():
                 took = step(*size)
@@ -162,10 +165,9 @@ def _held(device: torch.device | str) -> Resident:
     return resident()
 
 
-def _reset(device: torch.device | str) -> None:
-    if torch.device(device).type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    reset_peak()
+def between(marks: Sequence[float]) -> list[float]:
+    """The times from one mark to the next."""
+    return [after - before for before, after in pairwise(marks)]
 
 
 def noise(width: int, height: int, count: int = 1) -> Iterator[Tensor]:

@@ -2,10 +2,10 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import pairwise
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +21,7 @@ from nststab.report.sheet import contact_sheet
 from nststab.storage.durable import write_durably
 from nststab.storage.folders import refuse_inputs, refuse_overwriting, require_parent
 from nststab.styles.source import StyleSource, style_name, style_source
-from nststab.tasks.plan import duration
+from nststab.tasks.plan import between, duration
 from nststab.tasks.settings import StylizeSettings
 from nststab.tasks.stylize import dressed, opened
 from nststab.video.clip import Clip
@@ -79,23 +79,18 @@ class Preview:
 
     def sheet(self) -> Tensor:
         """All on one picture (1, 3, H, W), each under its label, the input first in each row."""
-        return contact_sheet([[self._cell(self.rgb, "input"), *map(self._panel, row)] for row in self.rows], self._bars)
-
-    @property
-    def _bars(self) -> list[str]:
-        return [""] * len(self.rows)
-
-    def _panel(self, panel: Panel) -> Tensor:
-        return self._cell(panel.rgb, panel.told(self.frames))
-
-    def _cell(self, picture: Tensor, label: str) -> Tensor:
-        return contact_sheet([[resize(picture, min(_SHEET, max(picture.shape[-2:])))]], [label])
+        rows = [[(self.rgb, "input"), *((one.rgb, one.told(self.frames)) for one in row)] for row in self.rows]
+        return contact_sheet([[_labelled(*cell) for cell in row] for row in rows], [""] * len(rows))
 
     def page(self, title: str) -> str:
         """A page on which two of the pictures are laid over each other, with a wipe between them."""
         pictures = [("input", self.rgb)]
         pictures += [(panel.told(self.frames), panel.rgb) for row in self.rows for panel in row]
         return preview_page(title, pictures)
+
+
+def _labelled(picture: Tensor, label: str) -> Tensor:
+    return contact_sheet([[resize(picture, min(_SHEET, max(picture.shape[-2:])))]], [label])
 
 
 def preview(
@@ -137,22 +132,18 @@ def preview(
     sources = [style_source(style) for style in styles]
     if not sources:
         raise SettingError("styles: expected one at least")
-    choices = [
-        settings.changed(work_size=size, strength=strength_curve(strength))
-        for size in work_sizes
-        for strength in strengths
-    ]
+    pairs = product(work_sizes, map(strength_curve, strengths))
+    choices = [settings.changed(work_size=size, strength=strength) for size, strength in pairs]
     clip = opened(source, settings)
     shown, frames = _frame(source, clip, settings, at), clip.frame_count
     where = machine(settings.device, settings.precision, settings.engine)
-    rows: list[list[Panel]] = []
+    panels: list[Panel] = []
     with reported(progress, "preview", len(sources) * len(choices)) as advance:
-        for number, style in enumerate(sources):
-            rows.append([])
-            for place, chosen in enumerate(choices):
-                rows[-1].append(_drawn(clip, shown, style, chosen, where))
-                advance(number * len(choices) + place + 1)
-    made = Preview(shown.rgb, tuple(map(tuple, rows)), frames)
+        for style, chosen in product(sources, choices):
+            panels.append(_drawn(clip, shown, style, chosen, where))
+            advance(len(panels))
+    rows = tuple(tuple(panels[begin : begin + len(choices)]) for begin in range(0, len(panels), len(choices)))
+    made = Preview(shown.rgb, rows, frames)
     if output is not None:
         write_picture(Path(output), made.sheet())
         log.info(f"{output}: {', '.join(style_name(style.text) for style in sources)}")
@@ -192,13 +183,9 @@ def _drawn(clip: Clip, shown: Frame, style: StyleSource, settings: StylizeSettin
         settings = replace(settings, gatys=_STAND_IN, strength=FULL_STRENGTH)
     side = settings.work_side(max(clip.width, clip.height))
     stylizer = dressed(build(method, style, settings, longest_side=side, machine=where), clip, settings)
-    marks, made = [time.monotonic()], shown
-    for frame in stylizer(_repeated(shown, 1 if is_stand_in else _TIMES)):
-        made = frame
+    marks, made = [time.monotonic()], list[Frame]()
+    for frame in stylizer(replace(shown, number=number) for number in range(1 if is_stand_in else _TIMES)):
+        made.append(frame)
         marks.append(time.monotonic())
-    seconds = min(after - before for before, after in pairwise(marks))
-    return Panel(style_name(style.text), side, settings.strength[0][1], made.rgb, seconds, is_stand_in)
-
-
-def _repeated(frame: Frame, times: int) -> Iterator[Frame]:
-    yield from (replace(frame, number=number) for number in range(times))
+    seconds = min(between(marks))
+    return Panel(style_name(style.text), side, settings.strength[0][1], made[-1].rgb, seconds, is_stand_in)

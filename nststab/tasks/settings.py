@@ -119,13 +119,7 @@ class LiveSettings(MachineSettings):
     strength: float = setting(
         1.0, "How far a network of many styles goes, from 0, the input, to 1; changes while it runs.", least=0, most=1
     )
-    stroke: float | None = setting(
-        None,
-        "Size of the strokes of a network of many styles; changes while it runs.",
-        least=0.5,
-        most=2,
-        told="as of the painting at the size of the frame",
-    )
+    stroke: float | None = same(MethodSettings, "stroke")
     show: Literal["auto", "window", "page", "none"] = setting(
         "auto", "Show it in a window, or on a page for this machine alone; auto: a window where there is a display."
     )

@@ -43,7 +43,7 @@ from nststab.styles.source import Style, StyleBlend, StyleRegions, StyleSource, 
 from nststab.tasks.clip_plan import clip_work
 from nststab.tasks.plan import Plan, Work, check, plan
 from nststab.tasks.settings import StylizeSettings
-from nststab.video.clip import Clip, RawFormat, check_output, convert_clip, kind_of, open_clip
+from nststab.video.clip import Clip, Kind, RawFormat, check_output, convert_clip, kind_of, open_clip
 from nststab.video.pipes import STANDARD
 from nststab.video.settings import ClipSettings
 
@@ -250,10 +250,25 @@ def check_engine(settings: StylizeSettings, methods: Collection[str]) -> None:
         raise SettingError(f"engine has no effect on {', '.join(methods)}")
 
 
-def check_clip(settings: StylizeSettings, clip: Clip) -> None:
-    """Raises SettingError for what has no effect on a picture."""
+def checked_clip(source: str | Path, output: str | Path, settings: StylizeSettings) -> tuple[Clip, Kind]:
+    """The clip with its masks, and what the output will be; SettingError where it cannot be that."""
+    clip = with_masks(opened(source, settings), settings)
     if settings.deflicker and clip.kind == "picture":
         raise SettingError(f"deflicker has no effect on a picture, and {clip.path} is one")
+    try:
+        return clip, check_output(clip, output)
+    except NststabError as error:
+        raise SettingError(str(error)) from error
+
+
+def clip_identity(clip: Clip, settings: ClipSettings, **more: Any) -> dict[str, Any]:
+    """What unfinished work on a clip is told apart by: settings, the contents of it and its masks, and `more`."""
+    return identity_of(
+        settings,
+        **more,
+        masks=[content_hash(mask.pictures or mask.path) for mask in clip.masks],
+        input=f"{clip.path.name} ({content_hash(clip.pictures or clip.path)})",
+    )
 
 
 def files_read(settings: StylizeSettings, sources: Iterable[StyleSource]) -> list[str | Path | None]:
@@ -302,24 +317,9 @@ class _ClipJob:
             for name in [*given, *(["style"] if style else [])]:
                 raise SettingError(f"{name} has no effect on {method}")
         chosen = styled(style, settings) if own is None else None
-        clip = with_masks(opened(source, settings), settings)
-        check_clip(settings, clip)
-        try:
-            check_output(clip, str(output))
-        except NststabError as error:
-            raise SettingError(str(error)) from error
-        return cls(
-            clip,
-            str(output),
-            method,
-            chosen,
-            settings,
-            replace(
-                machine(settings.device, settings.precision, "torch" if bounded else settings.engine),
-                memory=settings.memory,
-            ),
-            own,
-        )
+        clip, _ = checked_clip(source, output, settings)
+        where = machine(settings.device, settings.precision, "torch" if bounded else settings.engine)
+        return cls(clip, str(output), method, chosen, settings, replace(where, memory=settings.memory), own)
 
     @property
     def work(self) -> Work:
@@ -463,7 +463,8 @@ class _ClipJob:
         if not self.resumes:
             return kept_output(self.clip, self.output, None, overwrite=overwrite)
         clip = self.clip
-        identity = identity_of(
+        identity = clip_identity(
+            clip,
             self.settings,
             method=self.method,
             device=self.where.device.type,
@@ -471,8 +472,6 @@ class _ClipJob:
             engine=self.where.engine if self.method in FEED_FORWARD else None,
             style=[source.identity((self.method,)) for source in self._sources],
             own=None if self.own is None else content_hash(source_file(self.method)),
-            masks=[content_hash(mask.pictures or mask.path) for mask in clip.masks],
-            input=f"{clip.path.name} ({content_hash(clip.pictures or clip.path)})",
         )
         in_parts = self.method not in OPTIMISERS
         return kept_output(clip, self.output, identity, overwrite=overwrite, in_parts=in_parts)

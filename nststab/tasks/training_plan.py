@@ -2,7 +2,6 @@
 
 import time
 from copy import deepcopy
-from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 from nststab.engines.torch_engine import autocast
 from nststab.losses import LossSettings, PerceptualLoss, temporal_loss
 from nststab.networks.transformation import TransformationNetwork
-from nststab.tasks.plan import Seconds, Work, noise
+from nststab.tasks.plan import Seconds, Work, between, noise
 from nststab.train.settings import TrainingSettings
 from nststab.vgg import PerceptualNetwork
 
@@ -99,7 +98,7 @@ def _step_seconds(
         optimizer.step()
         next(network.parameters()).sum().item()  # waits for an accelerator
         marks.append(time.monotonic())
-    return [after - before for before, after in pairwise(marks)]
+    return between(marks)
 
 
 def _terms(network: TransformationNetwork, loss: PerceptualLoss, frames: Tensor) -> list[Tensor]:
