@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from nststab.datasets.folders import DavisSequence, davis_sequences
+from nststab.experiments.style_plane import draw_style_plane
 from nststab.frames import Frame, Stylizer, as_frames
 from nststab.measure.stability import CONTENT
 from nststab.methods.build import build, machine
@@ -29,7 +30,6 @@ from nststab.storage.durable import write_durably
 from nststab.storage.tables import Table
 from nststab.styles.shipped import find_style
 from nststab.styles.source import chosen_style
-from nststab.tasks.score import draw
 from nststab.tasks.score_sequences import SequenceScores, score_sequences
 from nststab.video.images import from_uint8, to_uint8, write_picture
 
@@ -66,7 +66,7 @@ def main() -> None:
     scores.write_json(options.output / "leaderboard.json")
     if options.page is not None:
         pictures = options.page.parent / "pictures"
-        draw(scores.mean, pictures / "leaderboard")
+        draw_style_plane(scores.mean, pictures / "leaderboard")
         write_durably(options.page, page(scores, options.output / "clips", options).encode())
 
 

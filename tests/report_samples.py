@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from nststab.report.scene import Atlas
-from nststab.video.embedded import encode_clip
 from nststab.video.images import encode_picture
+from nststab.video.writer import encode_clip
 from tests import browser as tools
 
 HEIGHT, WIDTH = 64, 96

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nststab.report.scene import Atlas, Rect
 from nststab.video.clip import open_clip
-from nststab.video.embedded import encode_clip
+from nststab.video.writer import encode_clip
 
 
 def inside(rect: Rect, atlas: Atlas) -> bool:

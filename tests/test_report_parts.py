@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from nststab.measure.intervals import Difference, Interval
-from nststab.measure.verdict import Standing, ranks
+from nststab.measure.verdict import Standing, findings, ranks
 from nststab.report.colors import SERIES, series_of
-from nststab.report.findings import findings
 from nststab.report.recorder import StoredFrames, shown_times
 from nststab.video.clip import convert_clip, open_clip
 from nststab.video.images import write_picture

@@ -46,6 +46,7 @@ from nststab.experiments.timing import (
     MatrixProduct,
     Measured,
     alternating,
+    flop_of,
     flop_of_iteration,
     in_fresh_process,
     iteration_steps,
@@ -53,7 +54,6 @@ from nststab.experiments.timing import (
 from nststab.flow.estimators import dis
 from nststab.frames import Frame, Stylizer
 from nststab.losses import LossSettings, PerceptualLoss, style_target
-from nststab.measure.flop import flop_of
 from nststab.memory import Resident, reset_peak
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.vgg import PerceptualNetwork

@@ -136,10 +136,11 @@ def command(original: Path, stylized: tuple[Path, ...], json_file: str | None, *
     for (first, file), (second, other) in combinations([*outputs, *_report(options)], 2):
         if Path(file).absolute() == Path(other).absolute():
             raise click.UsageError(f"{first} and {second} name the same file, {other}")
+    from nststab.experiments.style_plane import draw_style_plane
     from nststab.measure.scores import Scores
     from nststab.methods.plugin import load_callable
     from nststab.storage.durable import write_durably
-    from nststab.tasks.score import draw, score
+    from nststab.tasks.score import score
     from nststab.tasks.score_sequences import score_sequences
     from nststab.video.picture_files import sequences
 
@@ -158,7 +159,7 @@ def command(original: Path, stylized: tuple[Path, ...], json_file: str | None, *
                 say(file)
         if options["figure"] is not None:
             own = scores if isinstance(scores, Scores) else scores.mean
-            say(" ".join(map(str, draw(own, options["figure"]))))
+            say(" ".join(map(str, draw_style_plane(own, options["figure"]))))
 
     passed: dict[str, Any] = {name: options[name] for name in _PASSED} | {
         "measures": {name: load_callable(name) for name in options["own"]},

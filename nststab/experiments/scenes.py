@@ -19,7 +19,7 @@ from nststab.flow.source import flow_source
 from nststab.frames import as_frames
 from nststab.listener import Listener, reported, silent
 from nststab.measure.stability import CONTENT, StabilityMeter, patches_of
-from nststab.report.findings import findings
+from nststab.measure.verdict import findings
 from nststab.report.html import (
     MOST_BYTES,
     QUICK,

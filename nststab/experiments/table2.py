@@ -33,6 +33,7 @@ from nststab.experiments.timing import (
     MatrixProduct,
     Measured,
     alternating,
+    flop_of,
     flop_of_iteration,
     in_fresh_process,
     iteration_steps,
@@ -43,7 +44,6 @@ from nststab.flow.pairs import flow_ahead
 from nststab.flow.settings import FlowSettings
 from nststab.frames import Frame, Stylizer, as_frames
 from nststab.listener import Listener, silent
-from nststab.measure.flop import flop_of
 from nststab.methods.build import Machine, build, machine
 from nststab.methods.settings import FEED_FORWARD, OPTIMISERS, MethodSettings
 from nststab.storage.tables import Json, Row, Table

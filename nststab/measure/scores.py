@@ -13,8 +13,7 @@ from nststab.measure.intervals import Difference, Interval, block_interval, pair
 from nststab.measure.published import PairMeasure
 from nststab.measure.score import UNITS, ClipScore, figures_of
 from nststab.measure.stability import CONTENT
-from nststab.measure.verdict import HARDLY_CHANGED, HARDLY_STYLIZED, Standing, ranks, share_of_input
-from nststab.report.findings import findings
+from nststab.measure.verdict import HARDLY_CHANGED, HARDLY_STYLIZED, Standing, findings, ranks, share_of_input
 from nststab.storage.durable import write_durably
 from nststab.storage.tables import Json, Row, Table, csv_text, versions, without_nan
 

@@ -1,8 +1,10 @@
-"""Which clip is steadier: only one whose steadiness is not paid for by style."""
+"""Which clip is steadier, only one whose steadiness is not paid for by style; and how that is said."""
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from nststab.measure.intervals import Difference
 
 HARDLY_STYLIZED = 0.5
 """A clip with a larger share of its input's style loss is not ranked: networks and optimisers keep 0.05 to 0.25, a
@@ -48,3 +50,94 @@ def ranks(clips: Sequence[Standing], own_style_loss: float) -> list[int | None]:
         1 + sum(other.beats(clip) for other in rivals) if counts else None
         for clip, counts in zip(clips, ranked, strict=True)
     ]
+
+
+Row = Mapping[str, Any]
+"""`psnr`, `ssim`, `style_loss` and `content_loss` of a clip; None or NaN where it was not measured."""
+
+_RIVALS = 2
+"""As many are compared with the steadiest besides the second; of more only the least steady is."""
+
+
+def findings(
+    own: Row, others: Mapping[str, Row], differences: Mapping[tuple[str, str], Difference] | None = None
+) -> list[str]:
+    """Which of the stylized clips, by their names, is the steadiest by SSIM, and by how much; `own`: the input's.
+
+    None is called so that has more style loss than a rival (`verdict.PAID`), or keeps most of the input's. differences:
+    of the SSIM of two clips, measured pair by pair; one whose interval holds zero proves nothing.
+    """
+    known = [pair for pair in others.items() if _value(pair[1], "ssim") is not None]
+    known.sort(key=lambda pair: -float(pair[1]["ssim"]))
+    stands = {name: _standing(row) for name, row in known}
+    places = dict(zip(stands, ranks(list(stands.values()), _standing(own).style_loss), strict=True))
+    ranked = [(name, row) for name, row in known if places[name] is not None]
+    said = _verdict(ranked, stands, differences or {}) if len(ranked) > 1 else []
+    if known and math.isnan(_standing(own).style_loss):
+        leader = f"{known[0][0]} has the highest SSIM, {_against(known)}. " if len(known) > 1 else ""
+        said.append(
+            f"{leader}Which is steadier is not said: style was not measured, and a clip may be steady because "
+            "it does little."
+        )
+    said += [
+        f"{name} is hardly in the style: it keeps {share:.0%} of the input's style loss, and has no rank."
+        for name, stand in stands.items()
+        if (share := share_of_input(stand, _standing(own).style_loss)) > HARDLY_STYLIZED
+    ]
+    if known and _value(own, "ssim") is not None:
+        name, best = next(iter(ranked), known[0])
+        said.append(
+            f"Corresponding patches of adjacent frames have {_figures(best)} in {name}, and {_figures(own)} in the "
+            "input itself."
+        )
+    said += [
+        f"{name} is hardly more than the input (content loss {loss:.3f}): its steadiness says little."
+        for name, row in others.items()
+        if (loss := _value(row, "content_loss")) is not None and loss < HARDLY_CHANGED
+    ]
+    return said
+
+
+def _verdict(
+    ranked: list[tuple[str, Row]], stands: Mapping[str, Standing], differences: Mapping[tuple[str, str], Difference]
+) -> list[str]:
+    """Of ranked clips, the highest SSIM first: whether it is the steadiest, and how it stands against others."""
+    (name, best), (other, second), *rest = ranked
+    paid = [rival for rival, _ in ranked[1:] if stands[name].is_paid(stands[rival])]
+    if paid:
+        first = f"None is the steadiest: {name} has the highest SSIM, but pays for it with style"
+        rivals = [(rival, row) for rival, row in ranked[1:] if rival in paid]
+        return [f"{first}: {_difference(best, row)} against {rival}." for rival, row in rivals[:1]]
+    found = differences.get((name, other)) or differences.get((other, name))
+    if found is not None and not found.is_sure:
+        said = [f"{name} and {other} do not differ by more than their frames do: {_difference(best, second)}."]
+    else:
+        said = [f"{name} is the steadiest: {_difference(best, second)} against {other}."]
+    shown = rest if len(rest) <= _RIVALS else rest[-1:]  # the table has all of them
+    return said + [f"{name} against {rival}: {_difference(best, row)}." for rival, row in shown]
+
+
+def _against(known: list[tuple[str, Row]]) -> str:
+    (_, best), (other, second), *_ = known
+    return f"{_difference(best, second)} against {other}"
+
+
+def _figures(row: Row) -> str:
+    return f"an SSIM of {row['ssim']:.3f} and {row['psnr']:.1f} dB PSNR"
+
+
+def _difference(best: Row, row: Row) -> str:
+    """How much steadier one is than the other, and what that costs."""
+    text = f"{best['ssim'] - row['ssim']:+.3f} SSIM, {best['psnr'] - row['psnr']:+.1f} dB PSNR"
+    losses = _value(best, "style_loss"), _value(row, "style_loss")
+    return text if losses[0] is None or not losses[1] else f"{text}, {losses[0] / losses[1] - 1:+.0%} style loss"
+
+
+def _standing(row: Row) -> Standing:
+    ssim, style = _value(row, "ssim"), _value(row, "style_loss")
+    return Standing(math.nan if ssim is None else ssim, math.nan if style is None else style)
+
+
+def _value(row: Row, key: str) -> float | None:
+    value = row.get(key)
+    return None if value is None or math.isnan(value) else float(value)

@@ -74,7 +74,7 @@ def require_report() -> None:
     """Raises OSError, which says what to install, where no report can be made."""
     require_estimator(QUICK)
     with needs_av():
-        import nststab.video.embedded  # noqa: F401
+        import nststab.video.writer  # noqa: F401
 
 
 @contextmanager
@@ -216,7 +216,7 @@ class Report:
             )
 
     def _data(self) -> dict[str, Any]:
-        from nststab.video.embedded import REPORT
+        from nststab.video.writer import REPORT
 
         coded = f"The clips are scaled and coded anew ({REPORT}), to look at. All figures are of the frames themselves."
         return {

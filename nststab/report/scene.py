@@ -113,7 +113,7 @@ def make_scene(
     `flow` is asked where something may have been hidden and come back. style: its number in the report's list. aspect:
     the shape of a pixel, width by height. Raises ValueError where nothing was recorded.
     """
-    from nststab.video.embedded import encode_clip
+    from nststab.video.writer import encode_clip
 
     if not recorder.times:
         raise NststabError(f"{name}: expected frames to report on, got none")

@@ -153,7 +153,7 @@ def _scene(
     sequence: _Sequence, flickering: str | None, folder: Path, settings: StudySettings, number: int, advance: Advance
 ) -> Scene:
     """Codes a sequence's clips; `flickering` is the one that comes again with planted flicker."""
-    from nststab.video.embedded import Quality, encode_clip
+    from nststab.video.writer import Quality, encode_clip
 
     source, clips = open_clip(sequence.input), [open_clip(path) for path in sequence.clips.values()]
     for clip in (source, *clips):

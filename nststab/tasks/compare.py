@@ -21,13 +21,13 @@ from nststab.measure.intervals import mean_of_known
 from nststab.measure.rows import stability_table
 from nststab.measure.settings import MeasureSettings
 from nststab.measure.stability import CONTENT, MethodStability, StabilityMeter, StabilitySettings, in_step
+from nststab.measure.verdict import findings
 from nststab.methods.build import Machine, build, machine, measuring_losses
 from nststab.methods.plugin import checked, load_stylizer, source_file
 from nststab.methods.settings import OPTIMISERS
 from nststab.metrics import unexplained_change
 from nststab.networks.perceptual import perceptual_name
 from nststab.report.colors import series_of
-from nststab.report.findings import findings
 from nststab.report.html import clip_recorder, clip_report, report_flow, style_json
 from nststab.report.layout import ComparisonLayout
 from nststab.report.moments import KEPT

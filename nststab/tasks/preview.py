@@ -16,7 +16,8 @@ from nststab.frames import Frame
 from nststab.listener import Listener, reported, silent
 from nststab.methods.build import Machine, build, machine
 from nststab.methods.settings import FULL_STRENGTH, OptimizationSettings, strength_curve
-from nststab.report.preview import preview_page
+from nststab.report.document import document, part
+from nststab.report.scene import data_uri
 from nststab.report.sheet import contact_sheet
 from nststab.storage.durable import write_durably
 from nststab.storage.folders import refuse_inputs, refuse_overwriting, require_parent
@@ -83,10 +84,12 @@ class Preview:
         return contact_sheet([[_labelled(*cell) for cell in row] for row in rows], [""] * len(rows))
 
     def page(self, title: str) -> str:
-        """A page on which two of the pictures are laid over each other, with a wipe between them."""
+        """A page that lays two of the pictures over each other, with a wipe between them; two menus choose them."""
         pictures = [("input", self.rgb)]
         pictures += [(panel.told(self.frames), panel.rgb) for row in self.rows for panel in row]
-        return preview_page(title, pictures)
+        shown = [{"label": label, "image": data_uri(".jpg", picture)} for label, picture in pictures]
+        style, script = part("preview.css"), [part("preview.js")]
+        return document(part("preview.html"), style=style, script=script, data={"pictures": shown}, title=title)
 
 
 def _labelled(picture: Tensor, label: str) -> Tensor:

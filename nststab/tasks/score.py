@@ -1,7 +1,6 @@
 """How steady are clips that any program made of an original? Figures beside its own, ranks, and a report to look at."""
 
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -10,7 +9,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from nststab.errors import NststabError, SettingError
-from nststab.experiments.style_plane import Point, draw_style_plane
+from nststab.experiments.style_plane import draw_style_plane
 from nststab.flow.estimators import ESTIMATORS, FlowFunction, between_frames, require_estimator
 from nststab.flow.source import FlowSource, flow_source
 from nststab.frames import Frame
@@ -135,31 +134,11 @@ def score(
             if unseen := names[len(shown) - 1 :]:
                 count = "one more clip" if len(unseen) == 1 else f"{len(unseen)} more clips"
                 page.left_out.append(f"The pictures and curves of {count}: {', '.join(unseen)}.")
-            page.plane = b"" if style is None else _plane(result)
+            if style is not None:
+                with TemporaryDirectory() as folder:
+                    page.plane = draw_style_plane(result, Path(folder, "plane"))[0].read_bytes()
             page.write(html)
     return result
-
-
-def draw(scores: Scores, name: str | Path) -> list[Path]:
-    """Draws stability against style loss, with the input and what it gets by doing little; gives the files.
-
-    Raises SettingError where style was not measured.
-    """
-    own = scores.input.stability.style_loss
-    if math.isnan(own):
-        raise SettingError("figure: style must be measured for it, give a style")
-    shown = [(CONTENT, scores.input, True), *((name, one, True) for name, one in scores.references.items())]
-    shown += [(clip.name, clip.score, False) for clip in scores.clips]
-    points = [
-        Point(name, one.stability.ssim, scores.interval(one), one.stability.style_loss / own, known)
-        for name, one, known in shown
-    ]
-    return draw_style_plane(Path(name), points)
-
-
-def _plane(scores: Scores) -> bytes:
-    with TemporaryDirectory() as folder:
-        return draw(scores, Path(folder, "plane"))[0].read_bytes()
 
 
 def _refuse_twice(original: Path, paths: Sequence[Path]) -> None:

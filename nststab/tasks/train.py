@@ -1,7 +1,9 @@
-"""The stages of a style's training, each by itself: `train_image`, `train_video`, and averages of what they made."""
+"""The stages of a training, each by itself: `train_image`, `train_video`, what they take, and averages of networks."""
 
 import logging
+import time
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Required, TypedDict, Unpack
@@ -10,9 +12,10 @@ import torch
 from torch import Tensor
 
 from nststab.datasets.folders import SintelClips
+from nststab.engines.torch_engine import autocast
 from nststab.errors import NststabError, SettingError
 from nststab.listener import Listener, silent
-from nststab.losses import LossSettings, StyleTarget
+from nststab.losses import LossSettings, PerceptualLoss, StyleTarget, temporal_loss
 from nststab.methods.build import Machine
 from nststab.networks.checkpoints import Checkpoint, load_checkpoint, load_target, save_checkpoint
 from nststab.networks.perceptual import perceptual_network
@@ -27,10 +30,9 @@ from nststab.networks.transformation import (
 from nststab.settings import did_you_mean
 from nststab.storage.folders import refuse_overwriting, require_parent
 from nststab.styles.source import picture_target
+from nststab.tasks.plan import Seconds, between, check, noise
 from nststab.tasks.plan import Work as PlannedWork
-from nststab.tasks.plan import check
-from nststab.tasks.training_plan import training_work
-from nststab.train.settings import ImageSettings, VideoSettings
+from nststab.train.settings import ImageSettings, TrainingSettings, VideoSettings
 from nststab.train.style import independent_network
 from nststab.train.training import Trained, Training, Work, named, training_machine, training_photos
 from nststab.vgg import PerceptualNetwork
@@ -274,3 +276,103 @@ def checked_output(output: str | Path, restart: bool = False) -> Path:
     require_parent(output)
     refuse_overwriting(output, restart, "restart=True")
     return output
+
+
+_LEAST_CROP = 32
+_REPEATED = 3  # steps that are measured
+_CROP = 12  # bytes a pixel of a float32 RGB picture
+_VALIDATED, _VALIDATED_CLIPS = 8, 4  # pictures that are held out, or clips made of them
+_FORWARD = 1 / 3  # of a step's time: without the gradient
+
+
+def training_work(
+    network: TransformationNetwork,
+    vgg: PerceptualNetwork,
+    loss: LossSettings,
+    settings: TrainingSettings,
+    output: Path,
+    length: int = 1,
+) -> PlannedWork:
+    """The work of `train_image`, and with clips of several frames of `train_video`; all on the device of `vgg`."""
+    images = settings.batch * length
+    network, unstyled = deepcopy(network), _unstyled(vgg, loss)  # of the job's own no gradient must be left
+
+    def step(width: int, height: int) -> Seconds:
+        return Seconds.of(_step_seconds(network, unstyled, settings, length, width, height))
+
+    def sized(longest: int) -> tuple[int, int]:
+        scale = longest / max(settings.width, settings.height)
+        return max(_LEAST_CROP, int(settings.width * scale)), max(_LEAST_CROP, int(settings.height * scale))
+
+    def advice(longest: int) -> str:
+        width, height = sized(longest)
+        return f"height={height} width={width}" + (", or a smaller batch" if settings.batch > 1 else "")
+
+    clips = f" of {length} frames" if length > 1 else ""
+    validations = settings.steps // settings.validate_every + 2  # before the first step and after the last
+    return PlannedWork(
+        {
+            "crops": f"{settings.width}x{settings.height}, {settings.batch} a step{clips}",
+            "output": str(output),
+            "method": f"training in {settings.arithmetic}",
+        },
+        settings.steps,
+        "steps",
+        settings.width,
+        settings.height,
+        (step,),
+        lambda width, height: (3 * images + _VALIDATED * length) * _CROP * width * height,
+        advice,
+        sized,
+        _LEAST_CROP,
+        validations * _FORWARD * (_VALIDATED if length == 1 else _VALIDATED_CLIPS) / settings.batch,
+        images,
+        vgg.mean.device,
+    )
+
+
+def _unstyled(network: PerceptualNetwork, settings: LossSettings) -> PerceptualLoss:
+    """A loss in all but its style, which is not computed yet: enough to measure."""
+    network.require(settings.style_layers)
+    sides = {layer: len(network.weights[f"{layer}_bias"]) for layer in settings.style_layers}
+    grams = {layer: torch.zeros(1, side, side, device=network.mean.device) for layer, side in sides.items()}
+    return PerceptualLoss(network, grams, settings)
+
+
+def _step_seconds(
+    network: TransformationNetwork,
+    loss: PerceptualLoss,
+    settings: TrainingSettings,
+    length: int,
+    width: int,
+    height: int,
+) -> list[float]:
+    """Seconds of some training steps on noise."""
+    device = next(network.parameters()).device
+    frames = (
+        torch.cat(list(noise(width, height, settings.batch * length))).view(-1, length, 3, height, width).to(device)
+    )
+    optimizer = torch.optim.Adam(network.parameters(), 0.0)
+    marks = [time.monotonic()]
+    for _ in range(_REPEATED):
+        optimizer.zero_grad(set_to_none=True)
+        with autocast(device, settings.arithmetic):
+            terms = _terms(network, loss, frames)
+        torch.autograd.backward(torch.stack(terms).sum())
+        optimizer.step()
+        next(network.parameters()).sum().item()  # waits for an accelerator
+        marks.append(time.monotonic())
+    return between(marks)
+
+
+def _terms(network: TransformationNetwork, loss: PerceptualLoss, frames: Tensor) -> list[Tensor]:
+    """The losses of clips (N, T, 3, H, W) that stand still."""
+    pictures: list[Tensor] = []
+    for frame in frames.unbind(1):
+        pictures.append(network(frame, pictures[-1] if pictures else None))
+    stacked = torch.stack(pictures, dim=1)  # (N, T, 3, H, W)
+    terms = list(loss(stacked.flatten(0, 1), loss.content_targets(frames.flatten(0, 1))).values())
+    if len(pictures) > 1:
+        later, earlier = stacked[:, 1:].flatten(0, 1), stacked[:, :-1].flatten(0, 1)
+        terms.append(temporal_loss(later, earlier, torch.zeros_like(later[:, :2]), torch.ones_like(later[:, :1])))
+    return terms

@@ -37,8 +37,7 @@ from nststab.tasks.plan import (
     spanned,
     surely_fits,
 )
-from nststab.tasks.train import never
-from nststab.tasks.training_plan import training_work
+from nststab.tasks.train import never, training_work
 from nststab.train.card import StyleFigures, StyleNetworks, davis_footage, demo_footage, footage_of, style_card
 from nststab.train.loop import STATE, read_state
 from nststab.train.settings import ImageSettings, StyleSettings, VideoSettings

@@ -22,13 +22,13 @@ from nststab.frames import Frame, Stylizer, as_frames
 from nststab.storage.durable import sync
 from nststab.storage.folders import require_parent
 from nststab.storage.parts import Parts
-from nststab.video.animation import AnimationReader
 from nststab.video.formats import VIDEO_SUFFIXES, output_kind
 from nststab.video.formats import Kind as Kind
 from nststab.video.images import (
     ALPHA_SUFFIXES,
     READABLE_SUFFIXES,
     STILL_SUFFIXES,
+    AnimationReader,
     further_pictures,
     is_animated,
     picture_size,

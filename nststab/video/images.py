@@ -1,4 +1,4 @@
-"""Pictures to and from tensors, and their sizes: the one user of Pillow."""
+"""Pictures to and from tensors, their sizes, and animations of them: the one user of Pillow."""
 
 import logging
 import math
@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from fractions import Fraction
 from functools import lru_cache
 from io import BytesIO
+from math import lcm
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from torch import Tensor
 from nststab.errors import MissingFile, NststabError
 from nststab.frames import is_finite
 from nststab.video.formats import PICTURE_FORMATS, PICTURE_SUFFIXES
+from nststab.video.timing import WHOLE, Excerpt, Silent, Timed, converted, cut, retimed
 
 log = logging.getLogger(__name__)
 
@@ -359,3 +361,39 @@ def text_mask(text: str, height: int) -> Tensor:
     image = Image.new("L", (max(1, math.ceil(font.getlength(text))), height))
     ImageDraw.Draw(image).text((0, 0), text, fill=255, font=font)
     return from_uint8(np.array(image)[..., None])
+
+
+class AnimationReader(Silent):
+    """An excerpt of an animation, of which every picture is decoded once at the beginning, as only that tells its time.
+
+    Raises:
+        OSError: the file cannot be opened.
+        ValueError: a picture cannot be read, or there is none in the excerpt.
+    """
+
+    def __init__(self, path: Path, part: Excerpt = WHOLE) -> None:
+        self.path = path
+        self.notes: list[str] = []
+        pictures, time = list[Timed[int]](), Fraction(0)
+        for number, (picture, duration) in enumerate(animated_pictures(path)):
+            pictures.append((number, time, duration))
+            time += duration
+            self.height, self.width = picture.rgb.shape[2:]
+        self._shown = list(retimed(cut(pictures, part, str(path)), part))
+        self.frame_count = len(self._shown)
+        self.rate = part.fps or len(pictures) / time
+        ticks = lcm(*(moment.denominator for _, *moments in self._shown for moment in moments))
+        self.time_base = 1 / part.fps if part.fps else Fraction(1, ticks)
+
+    def frames(self) -> Iterator[Timed[Tensor]]:
+        """Every frame as (rgb or rgba (1, 3 or 4, H, W), time, duration) in seconds."""
+        pictures = enumerate(animated_pictures(self.path))
+
+        def decode(wanted: int) -> Tensor:
+            return next(_channels(picture) for number, (picture, _) in pictures if number == wanted)
+
+        return converted(self._shown, decode)
+
+
+def _channels(picture: Picture) -> Tensor:
+    return picture.rgb if picture.alpha is None else torch.cat([picture.rgb, picture.alpha], dim=1)

@@ -1,8 +1,11 @@
-"""Writes the frames of a clip to a video file, in the format that its name asks for (it needs av)."""
+"""Writes the frames of a clip to a video file, as its name asks for, or into the bytes of one for a page (needs av)."""
 
+from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Self
 
 from torch import Tensor
@@ -14,7 +17,7 @@ from nststab.video.encoder import Format, VideoEncoder
 from nststab.video.gif import GifEncoder
 from nststab.video.images import to_uint8
 from nststab.video.reader import av_errors
-from nststab.video.timing import PICTURE_RATE, PictureTimes, Source
+from nststab.video.timing import PICTURE_RATE, PictureTimes, Source, Timed
 
 # no B-frames: with them an .mp4 can hold neither uneven times nor the last frame's duration exactly
 # and a short look-ahead: the usual 40 frames give no better pictures and of 4K take half a gigabyte
@@ -115,3 +118,47 @@ class VideoWriter:
         if self._form is None:
             return GifEncoder(temporary, output, source, audio, width, height, self._parts)
         return VideoEncoder(temporary, output, self._form, source, audio, width, height, self._parts)
+
+
+# A key frame every half second, so that a page can go to any frame at once.
+_PAGE_H264 = {"preset": "slow", "bf": "0", "g": "12"}
+_SLOWEST, _FINEST = Fraction(1, 1000), 1001  # of a rate: FFmpeg holds no more than 31 bits of it
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How exactly frames are coded: x264's rate factor, the less the better, and what bounds the size."""
+
+    crf: int
+    megabits: int  # a second at most
+
+    @property
+    def format(self) -> Format:
+        """Of the file."""
+        rate = {"crf": f"{self.crf}", "maxrate": f"{self.megabits}M", "bufsize": f"{self.megabits * 500}k"}
+        return Format("mp4", {"movflags": "faststart"}, "libx264", _PAGE_H264 | rate, "yuv444p", True, None, "aac")
+
+    def __str__(self) -> str:
+        return f"H.264, crf {self.crf}, at most {self.megabits} Mbit/s"
+
+
+REPORT = Quality(20, 12)
+
+
+class _PageTimes(PictureTimes):
+    time_base = Fraction(1, 90_000)  # a multiple of the usual frame rates, and fine enough for any other
+
+
+def encode_clip(frames: Iterable[Timed[Tensor]], rate: Fraction, quality: Quality = REPORT) -> bytes:
+    """The .mp4 of frames (1, 3, H, W), each with its time and duration in seconds; H and W even.
+
+    rate: about how many come in a second; their times tell exactly.
+    Raises ValueError without frames, or where the codec cannot hold them.
+    """
+    with TemporaryDirectory(prefix="nststab_") as folder:
+        path = Path(folder) / "clip.mp4"
+        times = _PageTimes(path, max(_SLOWEST, rate).limit_denominator(_FINEST))
+        with VideoWriter(path, Path("clip.mp4"), times, False, form=quality.format) as writer:
+            for rgb, time, duration in frames:
+                writer.write(rgb, time, duration)
+        return path.read_bytes()
