@@ -126,7 +126,6 @@ class Gatys:
 
 
 def _scaled_size(frame: Tensor, scale: int) -> tuple[int, int]:
-    """Height and width of `frame` divided by 2**scale."""
     height, width = frame.shape[-2:]
     return round(height / 2**scale), round(width / 2**scale)
 

@@ -53,7 +53,6 @@ def _on_grid(frame: Frame) -> Tensor:
 
 
 def _difference(before: Tensor, after: Tensor) -> float:
-    """Mean absolute difference of two grids."""
     return float((after - before).abs().mean())
 
 

@@ -199,7 +199,6 @@ def _command(name: str, recipe: Recipe) -> click.Command:
 
 
 def _report(options: dict[str, Any]) -> dict[str, Any]:
-    """The options with those of a report in one."""
     if "html" not in options:
         return options
     others = {name: value for name, value in options.items() if not name.startswith("html_")}

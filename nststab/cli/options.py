@@ -114,7 +114,6 @@ def settings_options(settings: type[Settings], *names: str, **flags: str) -> Cal
 
 
 def _key(name: str) -> str:
-    """What click calls the option of a setting."""
     return name.replace(".", "_")
 
 

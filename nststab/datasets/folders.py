@@ -289,7 +289,6 @@ def _frame_numbers(folder: Path) -> set[int]:
 
 
 def _starts(sequence: _SintelSequence, length: int) -> list[int]:
-    """The frames at which a clip can start."""
     return [
         first
         for first in sorted(sequence.frames)

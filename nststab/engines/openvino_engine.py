@@ -118,8 +118,6 @@ def save_openvino(model: bytes, path: Path) -> None:
 
 
 class _Graph:
-    """The graph of a network, by OpenVINO's operations."""
-
     def __init__(self, openvino: Any, network: TransformationNetwork) -> None:
         self._openvino, self._ops, self._network = openvino, openvino.opset13, network
         self._style: Any = None

@@ -101,7 +101,6 @@ class _Box(NamedTuple):
     top: float
 
     def overlap(self, other: "_Box") -> float:
-        """The area that both share."""
         width = min(self.right, other.right) - max(self.left, other.left)
         height = min(self.top, other.top) - max(self.bottom, other.bottom)
         return max(0.0, width) * max(0.0, height)
@@ -170,5 +169,4 @@ def _hidden(box: _Box, taken: Sequence[_Box], frame: _Box) -> float:
 
 
 def _nearest(box: _Box, x: float, y: float) -> tuple[float, float]:
-    """The point of a box that lies nearest to another point."""
     return min(max(x, box.left), box.right), min(max(y, box.bottom), box.top)

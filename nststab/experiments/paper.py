@@ -3,7 +3,7 @@
 Their real-time baseline is our `independent`, their Optim baseline (Ruder et al. 2016, single pass) our `ruder`.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from nststab.storage.tables import Table
@@ -81,47 +81,40 @@ GAIN = _gain()
 """What the recurrent network gains over the real-time baseline, mean of the five styles: 0.48 dB and 0.09."""
 
 
-def _table_1() -> Table:
-    rows = [[style, *(f"{one.psnr:.1f} / {one.ssim:.2f}" for one in own.values())] for style, own in TABLE_1.items()]
-    return Table(f"The paper's cells, PSNR dB / SSIM ({SOURCE_1})", ["style", *_columns()], rows)
-
-
-def _table_2() -> Table:
-    rows = [[str(side), *(f"{seconds:g}" for seconds in own.values())] for side, own in TABLE_2.items()]
-    return Table(f"The paper's cells, seconds a frame ({SOURCE_2})", ["side", *_columns()], rows)
-
-
-def _columns() -> list[str]:
-    return [f"{theirs} (our {ours})" for ours, theirs in METHODS.items()]
-
-
-_BESIDE: Mapping[str, tuple[Callable[[], Table] | None, str]] = {
+_COLUMNS = [f"{theirs} (our {ours})" for ours, theirs in METHODS.items()]
+_CELLS = {
+    "stability": Table(
+        f"The paper's cells, PSNR dB / SSIM ({SOURCE_1})",
+        ["style", *_COLUMNS],
+        [[style, *(f"{one.psnr:.1f} / {one.ssim:.2f}" for one in own.values())] for style, own in TABLE_1.items()],
+    ),
+    "speed": Table(
+        f"The paper's cells, seconds a frame ({SOURCE_2})",
+        ["side", *_COLUMNS],
+        [[str(side), *(f"{seconds:g}" for seconds in own.values())] for side, own in TABLE_2.items()],
+    ),
+}
+_NO_CELLS = "The paper measures nothing of the kind: there are no cells to stand beside."
+_BESIDE = {
     "stability": (
-        _table_1,
         "Ours differ because our networks were fine-tuned on clips with exact flow, occlusions and sensor noise, and "
-        "because frames are half as wide, patches scaled with them, of ten sequences at most instead of fifty.",
+        "because frames are half as wide, patches scaled with them, of ten sequences at most instead of fifty."
     ),
-    "speed": (
-        _table_2,
-        "Ours differ because a processor is no Titan X Pascal: only the ratios of the methods compare.",
-    ),
+    "speed": "Ours differ because a processor is no Titan X Pascal: only the ratios of the methods compare.",
     "gram-trace": (
-        None,
         "The paper's Figure 3 gives no numbers, but the claim that a style is the less stable the larger the trace of "
-        "its Gram matrix; ours differ because videos and networks are others.",
+        "its Gram matrix; ours differ because videos and networks are others."
     ),
     "distortions": (
-        None,
         "The paper's Figure 6 gives no numbers and no strengths of blur and sharpening; ours differ because these are "
-        "our choice, regions are half as large, and results are also moved back before they are compared.",
+        "our choice, regions are half as large, and results are also moved back before they are compared."
     ),
     "theorem": (
-        None,
         "The paper's Figure 2 is the case of one channel and one pixel, as our first row; ours differ because its "
-        "theorem's converse fails for more channels.",
+        "theorem's converse fails for more channels."
     ),
-    "drift": (None, "The paper measures nothing of the kind: there are no cells to stand beside."),
-    "shift": (None, "The paper measures nothing of the kind: there are no cells to stand beside."),
+    "drift": _NO_CELLS,
+    "shift": _NO_CELLS,
 }
 
 
@@ -129,5 +122,5 @@ def beside(experiment: str) -> str:
     """What the paper has for an experiment, by its name, and why ours differ, in Markdown; empty for another's."""
     if experiment not in _BESIDE:
         return ""
-    table, why = _BESIDE[experiment]
-    return "\n".join(part for part in (table().markdown() if table else "", f"**Beside the paper.** {why}\n") if part)
+    cells = f"{_CELLS[experiment].markdown()}\n" if experiment in _CELLS else ""
+    return f"{cells}**Beside the paper.** {_BESIDE[experiment]}\n"

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
+from matplotlib.figure import Figure
 
+from nststab.baselines.gatys import Keep
 from nststab.errors import SettingError
 from nststab.experiments import paper
 from nststab.experiments.figures import drawing
@@ -24,11 +26,6 @@ from nststab.storage.durable import write_durably
 from nststab.storage.folders import refuse_overwriting
 from nststab.storage.jobs import Job, OtherSettings, begun, open_job
 from nststab.storage.tables import Json, Row, Table, versions, without_nan
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from nststab.baselines.gatys import Keep
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -96,7 +93,7 @@ class Work:
         return Parts(self._folder / "parts").get(part)
 
     @contextmanager
-    def keeping(self) -> Iterator["Keep | None"]:
+    def keeping(self) -> Iterator[Keep | None]:
         """What keeps each frame's result of an optimisation until the block ends well: a killed part resumes."""
         if self._folder is None:
             yield None
@@ -155,7 +152,7 @@ class Experiment(ABC):
         """The table for people."""
 
     @abstractmethod
-    def draw(self, figure: "Figure", rows: Sequence[Row], more: Mapping[str, Json]) -> None:
+    def draw(self, figure: Figure, rows: Sequence[Row], more: Mapping[str, Json]) -> None:
         """Draws into an empty figure."""
 
     def inches(self, rows: Sequence[Row]) -> tuple[float, float]:  # noqa: ARG002

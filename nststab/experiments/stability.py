@@ -7,8 +7,10 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from nststab.datasets.folders import DavisSequence, davis_sequences
@@ -17,6 +19,7 @@ from nststab.experiments import paper
 from nststab.experiments.cast import Cast, OnDavis, part_name
 from nststab.experiments.figures import COLORS, OTHERS, color_of
 from nststab.experiments.runner import Part, Results, Work, run
+from nststab.experiments.scenes import KeptFrames, StabilityReport
 from nststab.experiments.settings import Table1Settings
 from nststab.frames import Stylizer, as_frames, copies, pictures_of
 from nststab.listener import Listener, silent
@@ -35,12 +38,6 @@ from nststab.methods.settings import OPTIMISERS
 from nststab.report.settings import ReportSettings, check_report
 from nststab.storage.jobs import content_hash
 from nststab.storage.tables import Json, Row, Table
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from nststab.experiments.scenes import KeptFrames
 
 _MARKERS = {CHEATS[1]: "^", CHEATS[2]: "s"}
 UNITS = {"psnr": "dB", "flicker": "levels of 255", "style_loss": "unweighted", "content_loss": "unweighted"}
@@ -86,8 +83,6 @@ def table1(
     experiment = Table1(chosen, cast, Path(davis), names)
     if html is None:
         return run(experiment, output, overwrite, executor, progress)
-    from nststab.experiments.scenes import StabilityReport
-
     check_report(html, made=Path(output))
     page = StabilityReport(experiment, html, report or ReportSettings(maker="nststab.experiments.table1"), progress)
     return run(replace(experiment, shown=page.most_frames), output, overwrite, executor, progress, page.write)
@@ -203,12 +198,10 @@ class Table1(OnDavis):
             )
         return {name: row.as_row() for name, row in rows.items()}
 
-    def kept(self, work: Work) -> "KeptFrames | None":
+    def kept(self, work: Work) -> KeptFrames | None:
         """What keeps the frames that a report will show."""
         if not self.shown or work.shown is None:
             return None
-        from nststab.experiments.scenes import KeptFrames
-
         return KeptFrames(work.shown, self.shown)
 
     def again(self, style: str, method: str, clip: Clip, work: Work) -> Generator[Tensor, None, None]:
@@ -237,7 +230,7 @@ class Table1(OnDavis):
     def table(self, rows: Sequence[Row], more: Mapping[str, Json]) -> Table:
         return table(rows, more["means"], more["gain"], self.cheated)
 
-    def draw(self, figure: "Figure", rows: Sequence[Row], more: Mapping[str, Json]) -> None:
+    def draw(self, figure: Figure, rows: Sequence[Row], more: Mapping[str, Json]) -> None:
         draw(figure, rows, more["means"])
 
     def inches(self, rows: Sequence[Row]) -> tuple[float, float]:
@@ -348,7 +341,7 @@ def _note(gained: Row | None, cheated: str) -> str:
     )
 
 
-def draw(figure: "Figure", rows: Sequence[Row], means: Sequence[Row]) -> None:
+def draw(figure: Figure, rows: Sequence[Row], means: Sequence[Row]) -> None:
     """Three panels over the same styles: PSNR and SSIM with their intervals, and the share of the input's style loss.
 
     Crosses are the paper's cells of PSNR and SSIM.
@@ -384,7 +377,7 @@ def _lanes(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     return [*((name,) for name in names if place_of(name) == 1), CHEATS[1:]]
 
 
-def _panel(axes: "Axes", groups: Mapping[str, Sequence[Row]], key: str) -> None:
+def _panel(axes: Axes, groups: Mapping[str, Sequence[Row]], key: str) -> None:
     """Styles one below the other: a dot and its interval for each method, grey signs for cheats, a line: the input."""
     lanes = _lanes(next(iter(groups.values())))
     for lane, names in enumerate(lanes):

@@ -5,7 +5,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from nststab.errors import SettingError
 from nststab.flow.estimators import (
     ESTIMATORS,
     FloFolder,
@@ -48,20 +47,9 @@ class FlowSource:
             self.files.require_size(height, width)
 
 
-def flow_source(
-    settings: FlowSettings | Path | None, method: str | None = None, cache: Path | None = None
-) -> FlowSource:
-    """What the settings say; raises SettingError where they contradict each other."""
-    if isinstance(settings, FlowSettings):
-        if settings.files is None:
-            return FlowSource(settings.method, settings.cache)
-        return FlowSource(files=FloFolder(settings.files))
-    if settings is None:
-        return FlowSource(method or "deepflow", cache)
-    for name, value in (("flow_method", method), ("flow_cache", cache)):
-        if value is not None:
-            raise SettingError(f"{name} has no effect where the flow is read from files")
-    return FlowSource(files=FloFolder(settings))
+def flow_source(settings: FlowSettings) -> FlowSource:
+    """What the settings say."""
+    return FlowSource(settings.method, settings.cache, None if settings.files is None else FloFolder(settings.files))
 
 
 def cache_folder(given: Path | None = None) -> Path:

@@ -251,7 +251,6 @@ class _Page:
 
 
 def _even(pixels: float) -> int:
-    """The next even number."""
     return 2 * math.ceil(pixels / 2)
 
 

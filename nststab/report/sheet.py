@@ -109,7 +109,6 @@ def _grid(rows: Sequence[Sequence[Tensor]], gap: int) -> Tensor:
 
 
 def _paste(canvas: Tensor, picture: Tensor, cell: tuple[int, int], top: int, left: int) -> None:
-    """Put a picture into the middle of a cell."""
     height, width = picture.shape[-2:]
     top += (cell[0] - height) // 2
     left += (cell[1] - width) // 2

@@ -331,7 +331,6 @@ def style_source(named: str | Path) -> StyleSource:
 
 
 def _of_file(text: str, path: Path) -> StyleSource:
-    """A picture, or weights."""
     suffix = path.suffix.lower()
     if suffix in READABLE_SUFFIXES:
         return StyleSource(text, picture=path)

@@ -185,7 +185,6 @@ def frame_seconds(
 
 
 def _iterations(style: Style, settings: MethodSettings, where: Machine, width: int, height: int) -> Sequence[float]:
-    """Seconds of some iterations."""
     marks: list[float] = []
     gatys = replace(settings.gatys, iterations=(_REPEATED,), scales=1, init="content")
     short = replace(settings, gatys=gatys)

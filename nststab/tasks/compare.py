@@ -360,7 +360,6 @@ def _identity(
     where: Machine,
     report: ReportSettings | None,
 ) -> dict[str, Json]:
-    """All that decides the comparison, and its report."""
     return clip_identity(
         clip,
         settings,
@@ -383,7 +382,6 @@ def _check_settings(settings: CompareSettings, methods: Sequence[str], looked_at
 
 
 def _decisive(clip: Clip, measured: StabilitySettings, flow: str, settings: MeasureSettings) -> dict[str, Json]:
-    """What decides the figures."""
     patches = measured.of_frames(clip.height, clip.width)
     return {
         "width": clip.width,

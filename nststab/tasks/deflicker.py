@@ -140,7 +140,6 @@ class _Pairs:
                 log.info(f"{ahead.path} was found to begin {abs(self.lag)} frames before {behind.path}: mended")
 
     def paired(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        """The frames with theirs."""
         originals = iter(()) if self._original is None else self._original.frames()
         times = _Times(self._by_time, self.lag)
         current, following = next(originals, None), next(originals, None)

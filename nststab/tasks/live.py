@@ -195,8 +195,7 @@ def _opened(source: str | Path | LiveSource, settings: LiveSettings) -> tuple[Cl
         return Clip(Path("source"), "video", 1, 1, None), source
     if opens := opens_live(str(source), settings.size):
         return Clip(Path(str(source)), "video", 1, 1, None), opens
-    raw = None if settings.raw_size is None else RawFormat(*settings.raw_size)
-    clip = open_clip(source, raw=raw)
+    clip = open_clip(source, raw=RawFormat.of(settings.raw_size))
     return clip, lambda: clip_frames(clip)
 
 
@@ -271,7 +270,6 @@ class _Sink(BackgroundWriter[_Painted]):
 
     @property
     def result(self) -> SinkResult:
-        """What it did so far."""
         return SinkResult(self._name, self._meter.count, self._newest.dropped, self._meter.latency)
 
     def _write_all(self) -> None:
@@ -362,7 +360,6 @@ class _Easel:
 
     @property
     def stroke(self) -> float:
-        """The size of the strokes that are painted."""
         if self.look.stroke is not None:
             return self.look.stroke
         painter = self._current
@@ -415,7 +412,6 @@ class _Easel:
         self.look = replace(self.look, **changed)
 
     def press(self, key: str) -> None:
-        """Changes what a key stands for."""
         look = self.look
         keys: Mapping[str, Mapping[str, float]] = {
             "n": {"style": look.style + 1},
@@ -442,7 +438,6 @@ class _Run:
 
     @property
     def frames(self) -> int:
-        """How many were painted."""
         return self._meter.count
 
     def loop(self, look: Callable[[Picture | None, str], str | None] | None, tell: Callable[[], None]) -> None:
@@ -461,20 +456,16 @@ class _Run:
                 tell()
             elif self._arrivals.newest.closed:
                 return
-            if look is not None and not self._pressed(look(painted, self.figures())):
-                return
+            if look is not None:
+                key = look(painted, self.figures())
+                if key is None or key in ("q", "\x1b"):
+                    return
+                self._easel.press(key)
 
     def _is_over(self) -> bool:
         self._ended = time.monotonic()
         limit = self._settings.duration
         return limit is not None and self._began > 0 and self._ended - self._began >= limit
-
-    def _pressed(self, key: str | None) -> bool:
-        """Whether it goes on after a key of the window."""
-        if key is None or key in ("q", "\x1b"):
-            return False
-        self._easel.press(key)
-        return True
 
     def _sized(self, frame: Picture) -> Picture:
         """The frame in the size that was asked for, or that of the first."""
@@ -509,7 +500,6 @@ class _Run:
         }
 
     def result(self, notes: Sequence[str]) -> LiveResult:
-        """What was done."""
         return LiveResult(
             self.frames,
             self._arrivals.newest.dropped,

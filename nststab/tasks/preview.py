@@ -167,7 +167,6 @@ def _check_outputs(output: str | Path | None, html: str | Path | None, source: P
 
 
 def _frame(source: str | Path, clip: Clip, settings: StylizeSettings, at: Fraction | float | None) -> Frame:
-    """The frame that is shown at a time."""
     if clip.kind == "picture":
         if at is not None:
             raise SettingError(f"at: {source} is a picture, which has one frame")

@@ -11,6 +11,7 @@ import torch
 from nststab.errors import NststabError, SettingError
 from nststab.experiments.style_plane import draw_style_plane
 from nststab.flow.estimators import ESTIMATORS, FlowFunction, between_frames, require_estimator
+from nststab.flow.settings import FlowMethod, FlowSettings
 from nststab.flow.source import FlowSource, flow_source
 from nststab.frames import Frame
 from nststab.listener import Listener, reported, silent
@@ -37,7 +38,7 @@ from nststab.video.timing import Seconds
 
 log = logging.getLogger(__name__)
 
-_FLOW = "dis"  # safer than deepflow where motion is fast, as it is over several frames (docs/flow.md), and faster
+_FLOW: FlowMethod = "dis"  # safer than deepflow in fast motion, as over several frames (docs/flow.md), and faster
 
 
 def score(
@@ -88,9 +89,7 @@ def score(
     _refuse_twice(path, paths)
     if html is not None:
         check_report(html, [path, *paths])
-    raw = (
-        None if raw_size is None else RawFormat(*raw_size) if fps is None else RawFormat(*raw_size, Fraction(str(fps)))
-    )
+    raw = RawFormat.of(raw_size, None if fps is None else Fraction(str(fps)))
     source = open_clip(original, start=start, duration=duration, fps=fps, raw=raw)
     clips = list(map(open_clip, stylized))
     for clip in (source, *clips):
@@ -172,8 +171,11 @@ def _losses(pairing: Pairing, style: str | Path | None, where: Machine, settings
 
 def _flow(files: str | Path | None, settings: ScoreSettings) -> tuple[FlowSource, FlowFunction]:
     """Where the flow comes from, and the flow between two frames; it is kept only where that is asked for."""
-    method = settings.flow_method or (None if files else _FLOW)
-    source = flow_source(None if files is None else Path(files), method, settings.flow_cache)
+    for name in ("flow_method", "flow_cache"):
+        if files and getattr(settings, name) is not None:
+            raise SettingError(f"{name} has no effect where the flow is read from files")
+    folder = None if files is None else Path(files)
+    source = flow_source(FlowSettings(settings.flow_method or _FLOW, folder, settings.flow_cache))
     if files or settings.flow_cache:
         return source, source.function()
     require_estimator(source.method)

@@ -88,7 +88,6 @@ def _frames(source: Path, size: int) -> list[Frame]:
 
 
 def _last(checkpoint: Path, where: Machine, frames: Sequence[Frame]) -> Tensor:
-    """The last of the frames, stylized."""
     *_, last = FeedForward(load_checkpoint(checkpoint).network, where.device, where.precision)(frames)
     return last.rgb
 

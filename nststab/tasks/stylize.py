@@ -187,10 +187,8 @@ def optimisation_of(content: str | Path, temporal: bool = True) -> str:
 
 def opened(source: str | Path, settings: ClipSettings) -> Clip:
     """The clip, by its size, part and rate, for an output: with even sides where it is scaled."""
-    raw = None
-    if settings.raw_size is not None:
-        raw = RawFormat(*settings.raw_size) if settings.fps is None else RawFormat(*settings.raw_size, settings.fps)
     part = {"start": settings.start, "duration": settings.duration, "fps": settings.fps}
+    raw = RawFormat.of(settings.raw_size, settings.fps)
     return open_clip(source, settings.size, **part, raw=raw, even=True)
 
 

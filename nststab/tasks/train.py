@@ -32,7 +32,7 @@ from nststab.storage.folders import refuse_overwriting, require_parent
 from nststab.styles.source import picture_target
 from nststab.tasks.plan import Seconds, between, check, noise
 from nststab.tasks.plan import Work as PlannedWork
-from nststab.train.settings import ImageSettings, TrainingSettings, VideoSettings
+from nststab.train.settings import ImageSettings, Stage, TrainingSettings, VideoSettings
 from nststab.train.style import independent_network
 from nststab.train.training import Trained, Training, Work, named, training_machine, training_photos
 from nststab.vgg import PerceptualNetwork
@@ -79,15 +79,18 @@ class StageOptions(TypedDict, total=False):
     restart: bool
 
 
-def _checked(options: StageOptions) -> StageOptions:
-    """The options; SettingError for one that there is not, which would have no effect, and where one is missing."""
+def _begun(options: StageOptions, settings: Stage) -> tuple[Stage, bool, Path, Machine]:
+    """Settings, `restart`, output and machine of a stage; SettingError for options that there are not, or that miss."""
     known = list(StageOptions.__annotations__)
     for name in options:
         if name not in known:
             raise SettingError(f"there is no option {name!r}; {did_you_mean(name, known)}")
     for name in sorted(StageOptions.__required_keys__ - options.keys()):
         raise SettingError(f"{name}: none was given")
-    return options
+    restart = options.get("restart", False)
+    output = checked_output(options["output"], restart)
+    where = training_machine(options.get("device", "auto"), settings.precision)
+    return settings.on(where.precision), restart, output, where
 
 
 @dataclass(frozen=True)
@@ -170,11 +173,7 @@ def image_training(
     **options: Unpack[StageOptions],
 ) -> StageTraining:
     """What `train_image` trains, before the first step."""
-    painting, settings, options = Path(painting), ImageSettings.of(settings), _checked(options)
-    restart = options.get("restart", False)
-    output = checked_output(options["output"], restart)
-    where = training_machine(options.get("device", "auto"), settings.precision)
-    settings = settings.on(where.precision)
+    painting, (settings, restart, output, where) = Path(painting), _begun(options, ImageSettings.of(settings))
     vgg = _perceptual(options, where)
     loss = LossSettings(**{name: getattr(settings, name) for name in _WEIGHTS})
     torch.manual_seed(settings.seed)
@@ -198,11 +197,7 @@ def video_training(
     **options: Unpack[StageOptions],
 ) -> StageTraining:
     """What `train_video` trains, before the first step."""
-    checkpoint, settings, options = Path(checkpoint), VideoSettings.of(settings), _checked(options)
-    restart = options.get("restart", False)
-    output = checked_output(options["output"], restart)
-    where = training_machine(options.get("device", "auto"), settings.precision)
-    settings = settings.on(where.precision)
+    checkpoint, (settings, restart, output, where) = Path(checkpoint), _begun(options, VideoSettings.of(settings))
     start = load_checkpoint(checkpoint)
     grams = _gram_targets(checkpoint, start)
     if not grams:
@@ -347,7 +342,6 @@ def _step_seconds(
     width: int,
     height: int,
 ) -> list[float]:
-    """Seconds of some training steps on noise."""
     device = next(network.parameters()).device
     frames = (
         torch.cat(list(noise(width, height, settings.batch * length))).view(-1, length, 3, height, width).to(device)

@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as distributed
@@ -14,7 +13,6 @@ from torch import Tensor
 import nststab
 from nststab.errors import MissingFile, NststabError, SettingError
 from nststab.listener import Listener, silent
-from nststab.losses import StyleTarget
 from nststab.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from nststab.networks.perceptual import perceptual_network
 from nststab.networks.rows import PHOTOGRAPH, row_name, with_rows
@@ -28,7 +26,6 @@ from nststab.train.loop import PHOTOS, STATE
 from nststab.train.network import NetworkLoss, NetworkTrainer, fit_network, place, wait_for_all
 from nststab.train.settings import NetworkSettings
 from nststab.train.training import named, training_machine, training_photos
-from nststab.vgg import PerceptualNetwork
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +88,10 @@ def train_network(
     if len(set(names)) < len(names):
         raise SettingError(f"expected styles of different names, got {', '.join(sorted(names))}")
     vgg = perceptual_network(where.device)
-    targets = [_target(vgg, text, size) for text, _ in order for size in settings.strokes]
+    layers = LossSettings().style_layers
+    targets = [
+        picture_target(_picture(text), vgg, layers, size, "strokes") for text, _ in order for size in settings.strokes
+    ]
     torch.manual_seed(settings.seed)
     width = settings.width
     config = NetworkConfig(
@@ -127,7 +127,9 @@ def train_network(
             seen.keep_list(job.folder / PHOTOS)
             wait_for_all()
             losses = fitted(job.folder / STATE)
-            save_checkpoint(output, Checkpoint(network, {}, _recorded(record, trainer, losses)))
+            done = {"steps": trainer.step, "pictures": trainer.pictures, "validation": dict(losses)}
+            made = {**record, "settings": asdict(trainer.settings), **done}
+            save_checkpoint(output, Checkpoint(network, {}, made))
         except BaseException:
             if not (job.folder / STATE).exists():
                 job.finish()
@@ -135,15 +137,6 @@ def train_network(
         job.finish()
     log.info(f"{output}: {len(order)} styles, trained on {trainer.pictures} pictures, validation {named(losses)}")
     return TrainedMany(network, losses, output)
-
-
-def _recorded(record: Mapping[str, Any], trainer: NetworkTrainer, losses: Mapping[str, float]) -> dict[str, Any]:
-    done = {"steps": trainer.step, "pictures": trainer.pictures, "validation": dict(losses)}
-    return {**record, "settings": asdict(trainer.settings), **done}
-
-
-def _target(vgg: PerceptualNetwork, text: str, size: int) -> StyleTarget:
-    return picture_target(_picture(text), vgg, LossSettings().style_layers, size, "strokes")
 
 
 def _picture(text: str) -> Path:

@@ -130,18 +130,8 @@ def train_style(
         clips = "clips of " if trained.record["stage"] == "video" else ""
         log.info(f"stage {number}, on {clips}held-out photographs: {named(trained.record['validation'])}")
     figures = _measure(training, Path(davis) if davis else None, progress)
-    command = command or shlex.join(
-        [
-            "nststab",
-            "train",
-            "style",
-            painting.name,
-            "--photos",
-            photos.resolve().name,
-            "-o",
-            training.folder.style.name,
-        ]
-    )
+    named_files = [painting.name, "--photos", photos.resolve().name, "-o", training.folder.style.name]
+    command = command or shlex.join(["nststab", "train", "style", *named_files])
     trace = traces(training.training.vgg, picture)
     card = style_card(training, done, painting, photos, trace, figures, command)
     training.folder.finish(card)
@@ -182,18 +172,13 @@ def style_training(
 
 def _measure(training: StyleTraining, davis: Path | None, progress: Listener) -> StyleFigures | None:
     """The figures of the card; writes the sheet."""
-    networks = StyleNetworks(
-        style_source(str(training.folder.folder)),
-        training.training.target,
-        training.training.vgg,
-        training.where,
-        training.stages[0].seed,
-    )
+    of, style = training.training, style_source(str(training.folder.folder))
+    networks = StyleNetworks(style, of.target, of.vgg, training.where, training.stages[0].seed)
     clips = davis_footage(davis) if davis else demo_footage()
     first = next(clips, None)
     figures = networks.figures([] if first is None else itertools.chain([first], clips), progress)
     frames: Sequence[Tensor] = training.moving_frames() if first is None else first.frames
-    photos = torch.split(training.training.held_out.center_crops(*frames[0].shape[-2:]), 1)
+    photos = torch.split(of.held_out.center_crops(*frames[0].shape[-2:]), 1)
     write_picture(training.folder.sheet, networks.sheet(photos, frames))
     return figures
 

@@ -190,7 +190,6 @@ class AudioTrack:
         self._output.mux(coded)
 
     def close(self) -> None:
-        """Close the source."""
         self._input.close()
 
 

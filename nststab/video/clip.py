@@ -345,8 +345,6 @@ def _queue_depth(width: int, height: int) -> int:
 
 
 class _Counted(Iterator[Frame]):
-    """Passes frames on and counts them."""
-
     def __init__(self, frames: Iterator[Frame]) -> None:
         self._frames = frames
         self.count = 0

@@ -133,7 +133,6 @@ class VideoEncoder:
             self._finish_part()
 
     def _finish_part(self) -> None:
-        """Write the part that ends here, and keep it."""
         packets = [*self._packets, *self._coder.encode(None)]
         if self._parts is not None and self._count == Parts.length:
             self._parts.keep({"size": np.array(self._size), **_as_arrays(packets)})
@@ -174,7 +173,6 @@ class VideoEncoder:
         self.close()
 
     def close(self) -> None:
-        """Close the file, and the source of the audio."""
         if self._audio is not None:
             self._audio.close()
         self._container.close()

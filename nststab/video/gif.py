@@ -262,7 +262,6 @@ def _bounds(changed: Tensor) -> tuple[int, int]:
 
 
 def _table(colours: Tensor) -> bytes:
-    """A table of 256 colours."""
     table = torch.zeros(256, 3, dtype=torch.uint8)
     table[: len(colours)] = colours.to(torch.uint8)
     return table.numpy().tobytes()

@@ -35,6 +35,11 @@ class RawFormat(NamedTuple):
     height: int
     fps: Fraction = PICTURE_RATE
 
+    @classmethod
+    def of(cls, size: tuple[int, int] | None, fps: Fraction | None = None) -> "RawFormat | None":
+        """Of a size, and a rate where one is known; None where there is no size."""
+        return None if size is None else cls(*size, fps or PICTURE_RATE)
+
 
 class PipeReader:
     """Frames from a binary stream, each read once; made by `read_pipe`.
