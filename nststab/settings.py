@@ -272,9 +272,17 @@ class Settings:
         return {one.name: _json(self.value(one.name)) for one in settings_of(type(self)) if one.spec.decides}
 
 
+_HINTS: dict[type[Settings], dict[str, Any]] = {}
+
+
+def _hints(cls: type[Settings]) -> dict[str, Any]:
+    """The types of the fields, which are evaluated once: that takes long, and settings are made often."""
+    return _HINTS.get(cls) or _HINTS.setdefault(cls, typing.get_type_hints(cls))
+
+
 def own_settings(cls: type[Settings]) -> Iterator[Setting]:
     """The settings of a dataclass, without those of its groups."""
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     for one in fields(cls):
         if _KEY in one.metadata:
             yield Setting(one.name, hints[one.name], one.default, one.metadata[_KEY])
@@ -283,7 +291,7 @@ def own_settings(cls: type[Settings]) -> Iterator[Setting]:
 def settings_of(cls: type[Settings]) -> Iterator[Setting]:
     """All settings of a dataclass, those of its groups by dotted names."""
     yield from own_settings(cls)
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     for one in fields(cls):
         kind = hints[one.name]
         if is_dataclass(kind) and isinstance(kind, type) and issubclass(kind, Settings):

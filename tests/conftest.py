@@ -82,6 +82,12 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
+@pytest.fixture(autouse=True)
+def no_wait_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file of a test need outlive a power cut."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
 def cli(arguments: str, **options: Any) -> Result:
     """What `nststab ...` says, and how it ends."""
     return CliRunner().invoke(group, arguments.split(), **options)

@@ -6,6 +6,7 @@ import math
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -14,6 +15,7 @@ import nststab
 Json = Any
 Row = Mapping[str, Json]
 
+_version = cache(version)  # which reads and parses a file of the package
 _PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "opencv-contrib-python")
 
 
@@ -96,7 +98,7 @@ def versions() -> dict[str, str]:
     found = {"nststab": nststab.__version__, "python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            found[name] = version(name)
+            found[name] = _version(name)
         except PackageNotFoundError:  # such as OpenCV on a machine without it
             continue
     return found
