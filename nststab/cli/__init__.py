@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 import nststab
-from nststab.cli.common import LazyGroup, logged, run_options, say, verbosity_options
+from nststab.cli.common import LazyGroup, logged, run_options, say
 from nststab.errors import NststabError, SettingError
 from nststab.startup import tune_process
 
@@ -87,7 +87,6 @@ def _one_line(text: object) -> str:
     "nststab", cls=RootGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
 @click.version_option(nststab.__version__, prog_name="nststab")
-@verbosity_options
 def group() -> None:
     """Video stylization that does not flicker, and the measures that prove it.
 

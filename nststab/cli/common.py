@@ -82,23 +82,20 @@ def say(text: str) -> None:
         click.echo(text, err=True)
 
 
-def _flag(name: str) -> Callable[[click.Context, click.Parameter, bool], None]:
-    def remember(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
-        if value:
-            setattr(run_options(ctx), name, True)
-
-    return remember
+def _remember(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        setattr(run_options(ctx), parameter.name or "", True)
 
 
-def verbosity_options(command: Command) -> Command:
-    """-q, -v and --debug."""
-    for names, field, text in (
-        (("--debug",), "debug", "Show the traceback of an error."),
-        (("-v", "--verbose"), "verbose", "Say more about what is done."),
-        (("-q", "--quiet"), "quiet", "No progress, no notes."),
-    ):
-        command = click.option(*names, is_flag=True, expose_value=False, callback=_flag(field), help=text)(command)
-    return command
+VERBOSITY = [
+    click.Option(names, is_flag=True, expose_value=False, callback=_remember, help=text)
+    for names, text in (
+        (("-q", "--quiet"), "No progress, no notes."),
+        (("-v", "--verbose"), "Say more about what is done."),
+        (("--debug",), "Show the traceback of an error."),
+    )
+]
+"""What every command has."""
 
 
 # Subscripts of click's types wait for a click 8.4 at least, which nobody else needs.
@@ -366,6 +363,10 @@ def name_of(output: str) -> str:
 
 class NearestGroup(click.Group):
     """A group that answers a misspelt command with the nearest (only newer versions of click do so themselves)."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.params += VERBOSITY
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

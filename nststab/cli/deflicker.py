@@ -5,15 +5,7 @@ from typing import Any
 
 import click
 
-from nststab.cli.common import (
-    CLIP_PATH,
-    STANDARD,
-    console_listener,
-    output_option,
-    overwrite_option,
-    refuse_clip_early,
-    verbosity_options,
-)
+from nststab.cli.common import CLIP_PATH, STANDARD, console_listener, output_option, overwrite_option, refuse_clip_early
 from nststab.cli.options import SettingsCommand, gathered, settings_options
 from nststab.cli.stylize import told
 from nststab.methods.settings import DeflickerSettings
@@ -26,7 +18,6 @@ from nststab.methods.settings import DeflickerSettings
 @click.option("--no-cuts", is_flag=True, help="Take the clip for one shot; do not look for cuts.")
 @click.option("--no-audio", is_flag=True, help="Leave the audio out.")
 @overwrite_option
-@verbosity_options
 def command(clips: tuple[Path, ...], output: str, no_cuts: bool, no_audio: bool, yes: bool, **options: Any) -> None:
     """Steady PROCESSED, which any program made of ORIGINAL frame by frame: a style, colour, a restoration.
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from nststab.cli.common import console_listener, overwrite_option, refuse_clip_early, say, verbosity_options
+from nststab.cli.common import console_listener, overwrite_option, refuse_clip_early, say
 from nststab.cli.options import SettingsCommand, gathered, settings_options
 from nststab.cli.stylize import told
 from nststab.tasks.settings import StylizeSettings
@@ -15,7 +15,6 @@ from nststab.tasks.settings import StylizeSettings
 @click.option("-o", "--output", default="demo.mp4", show_default=True, metavar="OUT", help="Where the result goes.")
 @overwrite_option
 @settings_options(StylizeSettings, "device", "precision")
-@verbosity_options
 def command(output: str, yes: bool, **options: Any) -> None:
     """Stylize the bundled clip with the recurrent network, then say where the result is.
 

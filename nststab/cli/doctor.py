@@ -2,11 +2,10 @@
 
 import click
 
-from nststab.cli.common import verbosity_options
+from nststab.cli.options import SettingsCommand
 
 
-@click.command("doctor", short_help="Check what works on this machine.")
-@verbosity_options
+@click.command("doctor", cls=SettingsCommand, short_help="Check what works on this machine.")
 @click.pass_context
 def command(ctx: click.Context) -> None:
     """Check what works on this machine, and say what to do about what does not.

@@ -21,7 +21,6 @@ from nststab.cli.common import (
     output_option,
     overwrite_option,
     refuse_early,
-    verbosity_options,
     workers_options,
 )
 from nststab.cli.html import check_html, html_options, report_settings
@@ -50,8 +49,7 @@ def styled_clip(text: str) -> tuple[str, Path]:
 
 
 _FILES: tuple[Decorator, ...] = (output_option, overwrite_option)
-_MACHINE: tuple[Decorator, ...] = (device_options, verbosity_options)
-_ALL: tuple[Decorator, ...] = (*_FILES, workers_options, *_MACHINE)
+_ALL: tuple[Decorator, ...] = (*_FILES, workers_options, device_options)
 _METHODS = methods_option("independent,recurrent", plugins=True)
 _STYLES = click.option(
     "--styles",
@@ -110,7 +108,7 @@ EXPERIMENTS = {
             ),
             methods_option("independent,recurrent,ruder,gatys", plugins=True),
         ),
-        (*_FILES, *_MACHINE),
+        (*_FILES, device_options),
     ),
     "gram-trace": Recipe(
         "Figure 3: instability of styles against the trace of their Gram matrix.",
@@ -144,7 +142,7 @@ EXPERIMENTS = {
         TheoremSettings,
         ("starts", "size", "seed"),
         (_STYLES,),
-        (*_FILES, workers_options, verbosity_options),
+        (*_FILES, workers_options),
     ),
     "drift": Recipe(
         "Hundreds of frames: slope of brightness and colour, what a passing object leaves.",
@@ -223,7 +221,6 @@ class ExperimentGroup(LazyGroup):
 
 
 @click.group("evaluate", cls=ExperimentGroup, short_help="The paper's experiments.")
-@verbosity_options
 def command() -> None:
     """Run an experiment of Gupta et al. 2017 and write its figures, with the paper's beside them.
 

@@ -2,15 +2,7 @@
 
 import click
 
-from nststab.cli.common import (
-    STYLE,
-    NearestChoice,
-    network_option,
-    overwrite_option,
-    refuse_early,
-    say,
-    verbosity_options,
-)
+from nststab.cli.common import STYLE, NearestChoice, network_option, overwrite_option, refuse_early, say
 from nststab.cli.options import SettingsCommand
 
 
@@ -27,7 +19,6 @@ from nststab.cli.options import SettingsCommand
 )
 @click.option("--openvino", is_flag=True, help="Write OpenVINO's own format.")
 @overwrite_option
-@verbosity_options
 def command(style: str, output: str, method: str, precision: str, openvino: bool, yes: bool) -> None:
     """Write the network of STYLE, a name, a folder or a checkpoint, to a file that other programs run.
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from nststab.cli.common import CLIP_PATH, overwrite_option, say, verbosity_options
+from nststab.cli.common import CLIP_PATH, overwrite_option, say
 from nststab.cli.options import SettingsCommand
 from nststab.storage.folders import refuse_overwriting
 
@@ -17,7 +17,6 @@ from nststab.storage.folders import refuse_overwriting
 @click.option("--names", metavar="NAME,...", help="What the figure calls the clips.  [default: their files' names]")
 @click.option("--size", type=click.IntRange(min=64), metavar="PIXELS", help="Longest side in pixels to look at.")
 @overwrite_option
-@verbosity_options
 def command(
     number: str, original: Path, clips: tuple[Path, ...], output: str, names: str | None, size: int | None, yes: bool
 ) -> None:

@@ -18,14 +18,12 @@ from nststab.cli.common import (
     say,
     say_notes,
     show_plan,
-    verbosity_options,
 )
 from nststab.cli.options import SettingsCommand, gathered, settings_options
 from nststab.tasks.settings import FlowTaskSettings
 
 
 @click.group("flow", cls=NearestGroup)
-@verbosity_options
 def command() -> None:
     """Optical flow and its reliability masks."""
 
@@ -36,7 +34,6 @@ def command() -> None:
 @settings_options(FlowTaskSettings, method="--flow-method", cache="--flow-cache")
 @overwrite_option
 @plan_option
-@verbosity_options
 def estimate(source: Path, output: str, yes: bool, plan: bool, **options: Any) -> None:
     """Optical flow between the neighbouring frames of INPUT, a video or pictures, as `nststab stylize` takes them.
 
@@ -64,7 +61,6 @@ def estimate(source: Path, output: str, yes: bool, plan: bool, **options: Any) -
 @click.argument("backward", metavar="BACKWARD.flo", type=EXISTING)
 @output_option
 @overwrite_option
-@verbosity_options
 def mask(forward: Path, backward: Path, output: str, yes: bool) -> None:
     """Say where the flow FORWARD can be trusted, given BACKWARD between the same two frames: a .pgm picture.
 
@@ -91,7 +87,6 @@ def mask(forward: Path, backward: Path, output: str, yes: bool) -> None:
     help="The motion that has its full colour, by default the longest in the file, or in all of a folder's.",
 )
 @overwrite_option
-@verbosity_options
 def show(source: Path, output: str, maximum: float | None, yes: bool) -> None:
     """Show the flow FILE.flo as a picture: the direction is the colour, no motion is white, unknown flow is black.
 

@@ -16,7 +16,6 @@ from nststab.cli.common import (
     refuse_clip_early,
     say,
     say_notes,
-    verbosity_options,
 )
 from nststab.cli.options import SettingsCommand, gathered, settings_options
 from nststab.cli.stylize import style_option
@@ -39,7 +38,6 @@ def live_source(text: str) -> str:
 @network_option
 @settings_options(LiveSettings)
 @overwrite_option
-@verbosity_options
 def command(source: str, styles: tuple[str, ...], output: str | None, method: str, yes: bool, **options: Any) -> None:
     """Stylize frames as they arrive, the newest first: of a camera, a stream, or a clip at its own pace.
 

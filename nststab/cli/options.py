@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from nststab.cli.common import Parsed
+from nststab.cli.common import VERBOSITY, Parsed
 from nststab.errors import NststabError, SettingError
 from nststab.methods.settings import MethodSettings
 from nststab.settings import Setting, Settings, settings_of
@@ -55,6 +55,7 @@ class SettingsCommand(click.Command):
 
     def __init__(self, *arguments: Any, common: Collection[str] = (), **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.params += VERBOSITY
         self._common = common
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -6,16 +6,7 @@ from typing import Any
 
 import click
 
-from nststab.cli.common import (
-    CLIP_PATH,
-    STYLE,
-    Commas,
-    Parsed,
-    console_listener,
-    overwrite_option,
-    refuse_early,
-    verbosity_options,
-)
+from nststab.cli.common import CLIP_PATH, STYLE, Commas, Parsed, console_listener, overwrite_option, refuse_early
 from nststab.cli.options import SettingsCommand, gathered, settings_options
 from nststab.tasks.settings import StylizeSettings
 from nststab.video.settings import parse_time, parse_work_size
@@ -51,7 +42,6 @@ from nststab.video.settings import parse_time, parse_work_size
 @click.option("--html", metavar="FILE", default=None, help="A page with a wipe between any two of them.")
 @settings_options(StylizeSettings, "size", "preserve_color", "device", "precision")
 @overwrite_option
-@verbosity_options
 def command(
     source: Path,
     styles: tuple[str, ...],

@@ -20,7 +20,6 @@ from nststab.cli.common import (
     flow_option,
     overwrite_option,
     say,
-    verbosity_options,
 )
 from nststab.cli.html import check_html, html_options, report_settings
 from nststab.cli.options import SettingsCommand, gathered, settings_options
@@ -103,7 +102,6 @@ def merged(limits: Sequence[dict[str, float]]) -> dict[str, float]:
 @overwrite_option
 @limit_options
 @device_option
-@verbosity_options
 def command(original: Path, stylized: tuple[Path, ...], json_file: str | None, **options: Any) -> None:
     """Measure how stable STYLIZED is, which any program made of ORIGINAL; in a --style several are ranked.
 

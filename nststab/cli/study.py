@@ -16,7 +16,6 @@ from nststab.cli.common import (
     output_option,
     overwrite_option,
     say,
-    verbosity_options,
 )
 from nststab.cli.options import SettingsCommand, gathered, settings_options
 from nststab.storage.folders import refuse_overwriting
@@ -50,7 +49,6 @@ def named_clip(text: str) -> tuple[str, str]:
 
 
 @click.group("study", cls=NearestGroup)
-@verbosity_options
 def command() -> None:
     """Ask people which of two clips flickers more, as in Table 3.
 
@@ -83,7 +81,6 @@ def command() -> None:
 @output_option
 @settings_options(StudySettings)
 @overwrite_option
-@verbosity_options
 def make(
     source: Path, clips: tuple[tuple[str, str], ...], styles: tuple[str, ...], output: str, yes: bool, **options: Any
 ) -> None:
@@ -120,7 +117,6 @@ def make(
     metavar="ADDRESS",
     help="Whom it listens to: by default this machine alone; 0.0.0.0 is whoever can reach it.",
 )
-@verbosity_options
 def serve(folder: Path, host: str, port: int) -> None:
     """Serve the page of STUDY to browsers on this machine; Ctrl-C ends it, and the same command goes on.
 
@@ -144,7 +140,6 @@ def serve(folder: Path, host: str, port: int) -> None:
 @_FOLDER
 @output_option
 @overwrite_option
-@verbosity_options
 def pack(folder: Path, output: str, yes: bool) -> None:
     """Write the page of STUDY with its videos into the folder OUT, for any static host or crowd platform.
 
@@ -159,7 +154,6 @@ def pack(folder: Path, output: str, yes: bool) -> None:
 @command.command("collect", cls=SettingsCommand, short_help="Take the codes that a packed page gave.")
 @_FOLDER
 @click.argument("codes", metavar="CODE_OR_FILE...", nargs=-1, required=True)
-@verbosity_options
 def collect(folder: Path, codes: tuple[str, ...]) -> None:
     """Check codes that the page of `nststab study pack` gave, and keep their answers in STUDY.
 
@@ -178,7 +172,6 @@ def collect(folder: Path, codes: tuple[str, ...]) -> None:
 @_FOLDER
 @click.option("-o", "--output", metavar="OUT", help="Where the results go.  [default: the folder results in STUDY]")
 @click.option("--no-measures", is_flag=True, help="Do not score the clips, which says what measure knew.")
-@verbosity_options
 def results(folder: Path, output: str | None, no_measures: bool) -> None:
     """Say what people answered so far: tables, figure, JSON, LaTeX and a report to look at.
 

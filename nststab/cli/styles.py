@@ -10,15 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nststab.cli.common import (
-    CLIP_PATH,
-    COUNT,
-    console_listener,
-    device_options,
-    overwrite_option,
-    refuse_early,
-    verbosity_options,
-)
+from nststab.cli.common import CLIP_PATH, COUNT, console_listener, device_options, overwrite_option, refuse_early
 from nststab.cli.options import SettingsCommand
 
 if TYPE_CHECKING:
@@ -40,7 +32,6 @@ _OF_SHEETS = ("size", "yes", "device", "precision")
 )
 @overwrite_option
 @device_options
-@verbosity_options
 def command(subjects: tuple[str, ...], sheet: str | None, **options: Any) -> None:
     """Show the styles that are shipped: artist, the trace of the Gram matrix, and how stable each network is.
 

@@ -20,7 +20,6 @@ from nststab.cli.common import (
     say,
     say_notes,
     show_plan,
-    verbosity_options,
     workers_options,
 )
 from nststab.cli.options import SettingsCommand, gathered, set_options, settings_options
@@ -49,7 +48,6 @@ def style_option(command: Command) -> Command:
 def stylize_options(settings: type[StylizeSettings] = StylizeSettings) -> Callable[[Command], Command]:
     """What `stylize`, `optimize` and `compare` take beside input, style and method: `settings` of the task."""
     options = (
-        verbosity_options,
         set_options(settings),
         settings_options(
             settings,

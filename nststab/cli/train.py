@@ -26,7 +26,6 @@ from nststab.cli.common import (
     refuse_early,
     say,
     show_plan,
-    verbosity_options,
 )
 from nststab.cli.options import SettingsCommand, gathered, set_options, settings_options
 from nststab.errors import SettingError
@@ -63,7 +62,6 @@ def _stage_options(settings: type[TrainingSettings], *own: str) -> Callable[[Com
         plan_option,
         device_option,
         set_options(settings),
-        verbosity_options,
     )
 
     def add(command: Command) -> Command:
@@ -75,7 +73,6 @@ def _stage_options(settings: type[TrainingSettings], *own: str) -> Callable[[Com
 
 
 @click.group("train", cls=NearestGroup, short_help="Train the networks of a style.")
-@verbosity_options
 def command() -> None:
     """Train a style: `style` makes both networks. Or step by step: first `image` (independent network), then `video`
     (recurrent network, fine-tuned from it); `average` makes a network between two.
@@ -104,7 +101,6 @@ def command() -> None:
 @plan_option
 @device_option
 @set_options(StyleSettings)
-@verbosity_options
 def style(
     style_image: Path,
     photos: Path,
@@ -224,7 +220,6 @@ def video(image_checkpoint: Path, assignments: Mapping[str, str], **options: Any
 @overwrite_option
 @device_option
 @set_options(NetworkSettings)
-@verbosity_options
 def network(styles: tuple[str, ...], assignments: Mapping[str, str], yes: bool, **options: Any) -> None:
     """Train one network that paints in many styles, each a picture or a style that has its picture.
 
@@ -262,7 +257,6 @@ def network(styles: tuple[str, ...], assignments: Mapping[str, str], yes: bool, 
 @click.option("--share", type=FiniteRange(0, 1), default=0.5, show_default=True, help="Of SECOND, from 0 to 1.")
 @output_option
 @overwrite_option
-@verbosity_options
 def average(first: Path, second: Path, share: float, output: str, yes: bool) -> None:
     """Write the network whose weights are the mean of those of FIRST and SECOND.
 

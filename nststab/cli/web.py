@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from nststab.cli.common import STYLE, console_listener, network_option, overwrite_option, say, verbosity_options
+from nststab.cli.common import STYLE, console_listener, network_option, overwrite_option, say
 from nststab.cli.options import SettingsCommand
 from nststab.storage.folders import refuse_overwriting
 from nststab.tasks.settings import PORT
@@ -19,7 +19,6 @@ from nststab.tasks.settings import PORT
 @click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="Where to serve it.")
 @network_option
 @overwrite_option
-@verbosity_options
 def command(style: tuple[str, ...], output: str | None, serve: bool, port: int, method: str, yes: bool) -> None:
     """Write or serve a page that stylizes the camera, a video or a picture in the browser, frame by frame.
 
