@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
@@ -24,7 +24,7 @@ from nststab.experiments.settings import (
 from nststab.flow.settings import FlowSettings
 from nststab.frames import Stylizer, as_frames
 from nststab.measure.stability import CONTENT, FrameLosses, unchanged
-from nststab.methods.build import Machine, build, machine, measuring_losses
+from nststab.methods.build import Around, Machine, build, machine, measuring_losses
 from nststab.methods.plugin import checked, load_stylizer
 from nststab.methods.settings import FEED_FORWARD, METHODS, OPTIMISERS, MethodSettings, OptimizationSettings
 from nststab.networks.perceptual import perceptual_name
@@ -127,9 +127,9 @@ class Cast:
             return load_stylizer(method)
         return self._built(style, method, longest_side)
 
-    def _built(self, style: str, method: str, longest_side: int, **more: Any) -> Stylizer:
+    def _built(self, style: str, method: str, longest_side: int, **around: Unpack[Around]) -> Stylizer:
         settings, source = self.methods_settings(), self.sources[style]
-        return build(method, source, settings, longest_side=longest_side, machine=self.where, **more)
+        return build(method, source, settings, longest_side=longest_side, machine=self.where, **around)
 
     def losses(self, style: str, longest_side: int) -> FrameLosses:
         """Style and content loss of a frame, unweighted."""

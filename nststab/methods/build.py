@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -99,6 +99,20 @@ def _best_precision(device: torch.device) -> Precision:
     return "float32"
 
 
+class Around(TypedDict, total=False):
+    """What a method is built into: what hears every iteration of an optimisation, and what keeps results.
+
+    keep: the result of each optimisation, as for `Gatys`. state: that of a network, as for `FeedForward`. folder: where
+    several passes of `ruder` keep the clip; they need one. flow: where `ruder` has it from, if not from its settings.
+    """
+
+    iteration: IterationReport | None
+    keep: Keep | None
+    state: State | None
+    folder: Path | None
+    flow: FlowSource | None
+
+
 @dataclass(frozen=True)
 class _Order:
     """What a method is built of."""
@@ -108,11 +122,7 @@ class _Order:
     settings: MethodSettings
     longest_side: int
     machine: Machine
-    iteration: IterationReport | None
-    keep: Keep | None
-    state: State | None
-    folder: Path | None
-    flow: FlowSource | None
+    around: Around
 
 
 def build(
@@ -122,66 +132,56 @@ def build(
     *,
     longest_side: int,
     machine: Machine,
-    iteration: IterationReport | None = None,
-    keep: Keep | None = None,
-    state: State | None = None,
-    folder: Path | None = None,
-    flow: FlowSource | None = None,
+    **around: Unpack[Around],
 ) -> Stylizer:
     """Builds one of the four methods for frames of a longest side.
 
-    Args:
-        settings: what `gatys` and `ruder` read; see `MethodSettings.check` for what has no effect.
-        iteration: hears every iteration of an optimisation.
-        keep: keeps the result of each optimisation, as for `Gatys`.
-        state: keeps that of a network, as for `FeedForward`.
-        folder: where several passes of `ruder` keep the clip; they need one.
+    settings: what `gatys` and `ruder` read; see `MethodSettings.check` for what has no effect.
 
     Raises:
         SettingError: an unknown method, a style that it cannot follow, or settings that cannot be.
     """
     if method not in _BUILDERS:
         raise SettingError(f"there is no method {method!r}; {did_you_mean(method, list(_BUILDERS))}")
-    return _BUILDERS[method](
-        _Order(method, style, settings or MethodSettings(), longest_side, machine, iteration, keep, state, folder, flow)
-    )
+    return _BUILDERS[method](_Order(method, style, settings or MethodSettings(), longest_side, machine, around))
 
 
 def _feed_forward(order: _Order) -> Stylizer:
     where = order.machine
     if isinstance(order.style, StyleRegions):
-        return Blended(tuple(_feed_forward(replace(order, style=one, state=None)) for one in order.style.styles))
+        return Blended(tuple(_feed_forward(replace(order, style=one, around={})) for one in order.style.styles))
     log.debug(f"{order.method} in {where.precision} by {where.engine}")
     settings = order.settings
     strength = settings.strength
     changes = strength != FULL_STRENGTH
     network = order.style.trained(order.method, settings.stroke, changes, order.longest_side).network
     engine = make_engine(where.engine, network, where.device, where.precision, where.memory)
-    return FeedForward(
-        engine, strength=(lambda frame: strength_at(strength, frame)) if changes else None, state=order.state
-    )
+    followed = (lambda frame: strength_at(strength, frame)) if changes else None
+    return FeedForward(engine, strength=followed, state=order.around.get("state"))
 
 
 def _gatys(order: _Order) -> Gatys:
-    where, settings = order.machine, order.settings
+    where, settings, around = order.machine, order.settings, order.around
     log.debug(f"{order.method} with its perceptual network in {where.optimizing}")
     *coarse, loss = scaled_losses(order.style, settings, order.longest_side, where)
     start = start_picture(settings.gatys.init, order.longest_side, where)
-    return Gatys(loss, frame_settings(settings), order.iteration, where.device, start, order.keep, coarse)
+    chosen = frame_settings(settings)
+    return Gatys(loss, chosen, around.get("iteration"), where.device, start, around.get("keep"), coarse)
 
 
 def _ruder(order: _Order) -> Stylizer:
     ruder, later = order.settings.ruder, later_iterations(order.settings)
-    flow = (order.flow or flow_source(order.settings.flow)).function
+    flow = (order.around.get("flow") or flow_source(order.settings.flow)).function
     if ruder.passes == 1:
         single: Stylizer = Ruder(_gatys(order), flow(), RuderSettings(later, ruder.temporal_weight, ruder.long_term))
         return single
     if isinstance(order.style, StyleRegions):
         raise SettingError("mask_styles: ruder takes one style in several ruder.passes")
-    if order.folder is None:
+    if (folder := order.around.get("folder")) is None:
         raise NststabError("several passes need a folder to keep the clip in")
     several = MultiPassSettings(later, ruder.passes, ruder.blend, ruder.temporal_weight, ruder.temporal_from)
-    multiple: Stylizer = MultiPass(_gatys(replace(order, keep=None)), flow(), several, order.folder)
+    first = replace(order, around={**order.around, "keep": None})
+    multiple: Stylizer = MultiPass(_gatys(first), flow(), several, folder)
     return multiple
 
 

@@ -58,6 +58,11 @@ class Trial:
     first: str
     second: str
 
+    @property
+    def clips(self) -> tuple[str, str]:
+        """Both names."""
+        return self.first, self.second
+
 
 Sheet = list[tuple[int, bool]]
 """What one person sees, in this order: the number of a trial, and whether its second clip is on the left."""

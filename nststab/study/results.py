@@ -94,7 +94,7 @@ class Results:
         units = [
             [one.chosen(number) for one in given]
             for trial, given in self.by_trial.items()
-            if (self.study.trials[trial].first, self.study.trials[trial].second) == pair
+            if self.study.trials[trial].clips == pair
         ]
         question = self.study.questions[number]
         winners = votes(majority(votes(unit)) for unit in units)
@@ -117,9 +117,7 @@ class Results:
         return {
             question: strengths(
                 [
-                    Judgement(
-                        one.person, self.study.trials[trial].first, self.study.trials[trial].second, one.chosen(number)
-                    )
+                    Judgement(one.person, *self.study.trials[trial].clips, one.chosen(number))
                     for trial, given in self.by_trial.items()
                     for one in given
                 ],
@@ -149,10 +147,12 @@ class Results:
         }
         differences = {}
         for trial in winners:
-            shown = self.study.trials[trial]
-            of_clips = self.measures.get(shown.scene, {})
-            if name in of_clips.get(shown.first, {}) and name in of_clips.get(shown.second, {}):
-                differences[trial] = of_clips[shown.first][name] - of_clips[shown.second][name]
+            of_clips = self.measures.get(self.study.trials[trial].scene, {})
+            figures = [
+                of_clips[clip][name] for clip in self.study.trials[trial].clips if name in of_clips.get(clip, {})
+            ]
+            if len(figures) == 2:
+                differences[trial] = figures[0] - figures[1]
         return predicted(differences, winners, lambda difference: FIRST if (difference > 0) == higher else SECOND)
 
     @property
@@ -273,9 +273,7 @@ class Results:
                 for question, own in self.strengths.items()
             },
             "predictions": {
-                question: {
-                    name: {"right": one.right, "of": one.of, "interval": one.interval} for name, one in own.items()
-                }
+                question: {name: {**one._asdict(), "interval": one.interval} for name, one in own.items()}
                 for question, own in self.predictions.items()
             },
             "people": {
@@ -293,13 +291,13 @@ class Results:
 
     def _answer(self, one: Answer, counts: bool) -> dict[str, Json]:
         trial = self.study.trials[one.trial]
-        names = (trial.first, trial.second, "same")
+        names = (*trial.clips, "same")
         chosen = {question: names[one.chosen(number)] for number, question in enumerate(self.study.questions)}
         return {
             "person": one.person,
             "sequence": self.study.scenes[trial.scene].name,
             "kind": trial.kind,
-            "clips": names[:2],
+            "clips": trial.clips,
             **chosen,
             "seconds": one.seconds,
             "replays": one.replays,
@@ -319,25 +317,19 @@ class Results:
         }
         for name, text in texts.items():
             write_durably(folder / name, text.encode())
-        page = Report("What people saw", self._styles(), self.findings(), self.tables, dict(self.study.settings))
+        styles = [{"name": style["name"], "image": style["image"], "text": ""} for style in self.study.styles]
+        page = Report("What people saw", styles, self.findings(), self.tables, dict(self.study.settings))
         page.maker = "nststab study results"
         page.write(folder / "report.html")
         self._draw(folder)
-
-    def _styles(self) -> list[dict[str, str]]:
-        return [{"name": style["name"], "image": style["image"], "text": ""} for style in self.study.styles]
 
     def _draw(self, folder: Path) -> None:
         """The shares of answers of each comparison above the strengths of clips, a column for each question."""
         questions = self.study.questions
         pairs = list(dict.fromkeys((one.first, one.second) for one in self.compared))
-        colors = dict(
-            zip(
-                self.study.clips,
-                [SERIES[place] for place in series_of(["input", *self.study.clips][: len(SERIES)])[1:]],
-                strict=False,
-            )
-        )
+        named = self.study.clips[: len(SERIES) - 1]
+        places = series_of(["input", *named])[1:]
+        colors = {clip: SERIES[place] for clip, place in zip(named, places, strict=True)}
         height = 1.6 + 0.45 * len(pairs) + 0.35 * len(self.study.clips)
         with drawing(folder, width=3.4 * len(questions), height=height) as figure:
             ratios = [0.45 * len(pairs) + 0.4, 0.35 * len(self.study.clips) + 0.4]
@@ -356,18 +348,10 @@ class Results:
                     )
                     for choice, color in parts:
                         share = 100 * one.answers[choice] / total
-                        above.barh(row, share, left=left, color=color, height=0.6)
-                        if one.answers[choice]:
-                            ink = "#000000" if choice == SAME else "#ffffff"
-                            above.text(
-                                left + share / 2,
-                                row,
-                                f"{one.answers[choice]}",
-                                ha="center",
-                                va="center",
-                                color=ink,
-                                fontsize=8,
-                            )
+                        bar = above.barh(row, share, left=left, color=color, height=0.6)
+                        label = f"{one.answers[choice] or ''}"
+                        ink = "#000000" if choice == SAME else "#ffffff"
+                        above.bar_label(bar, [label], label_type="center", color=ink, fontsize=8)
                         left += share
                 above.set(xlim=(0, 100), xlabel="% of answers (gray: about the same)")
                 above.set_yticks(

@@ -22,7 +22,7 @@ from nststab.measure.rows import stability_table
 from nststab.measure.settings import MeasureSettings
 from nststab.measure.stability import CONTENT, MethodStability, StabilityMeter, StabilitySettings, in_step
 from nststab.measure.verdict import findings
-from nststab.methods.build import Machine, build, machine, measuring_losses
+from nststab.methods.build import Around, Machine, build, machine, measuring_losses
 from nststab.methods.plugin import checked, load_stylizer, source_file
 from nststab.methods.settings import OPTIMISERS
 from nststab.metrics import unexplained_change
@@ -263,23 +263,15 @@ def compare(
             def iteration(number: int, terms: dict[str, float]) -> None:
                 advance(note=f"{number}: {named(terms)}")
 
-            built = {
-                name: plugins[name]
-                if name in plugins
-                else build(
-                    name,
-                    chosen,
-                    settings,
-                    longest_side=settings.work_side(side),
-                    machine=where,
-                    iteration=iteration,
-                    keep=kept.job.keep if kept.job else None,
-                    state=None if settings.deflicker else kept.state(name),
-                    folder=folder,
-                )
-                for name in names
-            }
-            built = {name: dressed(one, clip, settings, chosen) for name, one in built.items()}
+            def stylizer(name: str) -> Stylizer:
+                if name in plugins:
+                    return plugins[name]
+                state = None if settings.deflicker else kept.state(name)
+                keep = kept.job.keep if kept.job else None
+                around = Around(iteration=iteration, keep=keep, state=state, folder=folder)
+                return build(name, chosen, settings, longest_side=settings.work_side(side), machine=where, **around)
+
+            built = {name: dressed(stylizer(name), clip, settings, chosen) for name in names}
             panels = Panels(built, meter, layout, settings.differences, function, recorder, kept.state("measured"))
             replayed = any(name in OPTIMISERS for name in own)  # what they kept is read from the first frame on
             result = convert_clip(

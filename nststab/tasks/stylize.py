@@ -14,13 +14,12 @@ from typing import Any, Literal, TypedDict, TypeVar, Unpack
 
 import torch
 
-from nststab.baselines.gatys import Keep
 from nststab.color import PreserveColor
 from nststab.errors import NststabError, SettingError
-from nststab.flow.source import FlowSource, flow_source
+from nststab.flow.source import flow_source
 from nststab.frames import Frame, Stylizer
 from nststab.listener import Advance, Listener, named, reported, silent
-from nststab.methods.build import IterationReport, Machine, build, frame_settings, machine
+from nststab.methods.build import Around, Machine, build, frame_settings, machine
 from nststab.methods.deflicker import Deflicker, Steadied
 from nststab.methods.enlarge import Enlarged
 from nststab.methods.plugin import checked, load_stylizer, source_file
@@ -374,7 +373,7 @@ class _ClipJob:
                 self._spread(executor, kept.job, advance)
             keep = kept.job.keep if kept.job else None
             state = None if settings.deflicker else kept.state(self.method)  # steadying begins with the shot
-            stylizer = self.stylizer(iteration, keep, state, folder, flow)
+            stylizer = self.stylizer(iteration=iteration, keep=keep, state=state, folder=folder, flow=flow)
             result = convert_clip(
                 clip,
                 kept.output,
@@ -390,30 +389,13 @@ class _ClipJob:
         notes = tuple(result.notes)
         return Stylized(self.output, result.frames, clip.width, clip.height, seconds, kept.frames, notes)
 
-    def stylizer(
-        self,
-        iteration: IterationReport | None = None,
-        keep: Keep | None = None,
-        state: State | None = None,
-        folder: Path | None = None,
-        flow: FlowSource | None = None,
-    ) -> Stylizer:
-        """What stylizes a shot; the arguments are as for `build`."""
+    def stylizer(self, **around: Unpack[Around]) -> Stylizer:
+        """What stylizes a shot."""
         if self.style is None:
             assert self.own is not None
             return self.own
-        return build(
-            self.method,
-            self.style,
-            self.settings,
-            longest_side=self.settings.work_side(max(self.clip.width, self.clip.height)),
-            machine=self.where,
-            iteration=iteration,
-            keep=keep,
-            state=state,
-            folder=folder,
-            flow=flow,
-        )
+        side = self.settings.work_side(max(self.clip.width, self.clip.height))
+        return build(self.method, self.style, self.settings, longest_side=side, machine=self.where, **around)
 
     @property
     def _split(self) -> Split:
@@ -428,18 +410,18 @@ class _ClipJob:
         common = (self.clip.path.absolute(), self.method, tuple(one.text for style in rest for one in style.sources))
         settings = self.settings.changed(device=self.where.device.type, precision=self.where.precision)
         there = (job.folder.absolute(), torch.get_num_threads())
-        futures: dict[Future[None], _Share] = {}
+        futures: dict[Future[None], range] = {}
         done = 0
         try:
             for unit in self._split(self.clip.frames()):
                 numbers = [frame.number for frame in unit]
-                share = _Share(*common, settings, *there, numbers[0], len(numbers))
-                futures[executor.submit(_optimized, share)] = share
+                share = range(numbers[0], numbers[0] + len(numbers))
+                futures[executor.submit(_optimized, *common, settings, *there, share)] = share
             for future in as_completed(futures):
                 future.result()
-                if not job.has_unit(futures[future].first):
+                if not job.has_unit(futures[future].start):
                     raise NststabError(f"{job.folder}: other processes must write to this folder too, and do not")
-                done += futures[future].count
+                done += len(futures[future])
                 advance(done)
         finally:
             for future in futures:
@@ -609,26 +591,21 @@ def by_units(stylizer: Stylizer, split: Split, kept: KeptOutput) -> Stylizer:
     return whole
 
 
-@dataclass(frozen=True)
-class _Share:
-    """A unit of an optimisation, for another process: it keeps its results in the folder of the job."""
-
-    source: Path
-    method: str
-    style: tuple[str, ...]
-    settings: StylizeSettings
-    folder: Path
-    threads: int
-    first: int
-    count: int
-
-
-def _optimized(share: _Share) -> None:
-    """Computes what the whole clip's stylizer will find there; the last bits depend on the number of threads."""
-    torch.set_num_threads(share.threads)
-    made = _ClipJob.of(share.source, f"{share.folder}/", share.style, share.method, {"settings": share.settings})
-    job = Job(share.folder, resumed=True, lock=None)
-    job.begin(share.first)
-    stylizer = dressed(made.stylizer(keep=job.keep), made.clip, share.settings.changed(deflicker=0.0), made.style)
-    for _ in stylizer(islice(made.clip.frames(), share.first, share.first + share.count)):
+def _optimized(
+    source: Path,
+    method: str,
+    style: tuple[str, ...],
+    settings: StylizeSettings,
+    folder: Path,
+    threads: int,
+    numbers: range,
+) -> None:
+    """In another process: a unit of an optimisation, whose results the whole clip's stylizer will find in the job's
+    folder; their last bits depend on the number of threads."""
+    torch.set_num_threads(threads)
+    made = _ClipJob.of(source, f"{folder}/", style, method, {"settings": settings})
+    job = Job(folder, resumed=True, lock=None)
+    job.begin(numbers.start)
+    stylizer = dressed(made.stylizer(keep=job.keep), made.clip, settings.changed(deflicker=0.0), made.style)
+    for _ in stylizer(islice(made.clip.frames(), numbers.start, numbers.stop)):
         pass
