@@ -1,7 +1,7 @@
 """Mutated clips, pictures, flows and weights through the command line: python tests/fuzz.py 1000 [SEED]
 
 Each case is a small, valid file of which bytes are changed, cut out, doubled or cut off, given to a command in a
-process of its own. None may end in a traceback, a signal, a hang, a success without a readable output, or a file that
+process apart. None may end in a traceback, a signal, a hang, a success without a readable output, or a file that
 is half written. What does is told, and its file is kept in the folder fuzz_findings.
 """
 
@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -52,6 +53,8 @@ from nststab.video.images import write_picture
 from tests.conftest import TINY, moving_picture, tiny_state_dict
 
 LIMIT = 120  # seconds after which a case is taken for a hang, also on a busy machine
+FINDINGS = Path("fuzz_findings")
+_TOGETHER = 20  # cases that a process runs
 TRACEBACK, UNREADABLE = 99, 98  # exit codes of a child
 CLIPS = ("mp4", "mkv", "webm", "ts", "avi", "flv", "gif", "y4m")
 PICTURES = ("png", "jpg", "tif", "webp", "bmp")
@@ -158,27 +161,44 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
     return bytes(changed)
 
 
-def run(case: Case, folder: Path) -> str:
-    """What is wrong with how the command ends, if anything is; run in a copy of the files."""
-    arguments = [word.replace("IN", case.file).replace("OUT", case.output) for word in case.command.split()]
-    before = set(folder.rglob("*"))
-    log = folder.with_suffix(".log")
+def run(cases: list[tuple[Case, Path]]) -> list[str]:
+    """What is wrong with how each command ends, if anything is; each is run in its own copy of the files.
+
+    One process runs them one after the other, as a fork costs more than most of them. If it does not come to the last,
+    each is run again, in a process of its own.
+    """
+    before = [set(folder.rglob("*")) for _, folder in cases]
     child = os.fork()
     if child == 0:
-        _child(arguments, folder, log, case.output)
+        try:
+            for case, folder in cases:
+                folder.with_suffix(".code").write_text(str(_ended(case, folder)))
+            os._exit(0)
+        finally:
+            os._exit(1)
     status, deadline = None, time.monotonic() + LIMIT
     while status is None and time.monotonic() < deadline:
         ended, code = os.waitpid(child, os.WNOHANG)
         status = code if ended else None
         time.sleep(0.003)
-    said = log.read_text(errors="replace") if log.exists() else ""
     if status is None:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        return f"hangs\n{said}"
-    if os.WIFSIGNALED(status):
-        return f"ends by signal {os.WTERMSIG(status)}\n{said}"
-    code = os.WEXITSTATUS(status)
+    elif not status:
+        return [_wrong(folder, known) for (_, folder), known in zip(cases, before, strict=True)]
+    if len(cases) > 1:
+        for (_, folder), known in zip(cases, before, strict=True):
+            for path in sorted(set(folder.rglob("*")) - known, reverse=True):
+                path.rmdir() if path.is_dir() else path.unlink()
+        return [problem for case in cases for problem in run([case])]
+    how = "hangs" if status is None else f"ends by signal {os.WTERMSIG(status)}"
+    return [f"{how}\n{cases[0][1].with_suffix('.log').read_text(errors='replace')}"]
+
+
+def _wrong(folder: Path, before: set[Path]) -> str:
+    """What is wrong with a command that ended: its code, what it said, and what it left in the folder."""
+    code = int(folder.with_suffix(".code").read_text())
+    said = folder.with_suffix(".log").read_text(errors="replace")
     if code == TRACEBACK or "Traceback" in said:
         return f"ends in a traceback\n{said}"
     if code == UNREADABLE:
@@ -192,23 +212,28 @@ def run(case: Case, folder: Path) -> str:
     return ""
 
 
-def _child(arguments: list[str], folder: Path, log: Path, output: str) -> None:
+def _ended(case: Case, folder: Path) -> int:
+    """The exit code of a command in a folder; what it says goes to the file beside that."""
     os.chdir(folder)
     os.environ["XDG_CACHE_HOME"] = str(folder.parent / "cache")
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    descriptor = os.open(folder.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    code: Any = TRACEBACK
+    os.close(descriptor)
+    arguments = [word.replace("IN", case.file).replace("OUT", case.output) for word in case.command.split()]
+    code: Any = 0
     try:
-        group.main(args=arguments, prog_name="nststab", standalone_mode=True)
-    except SystemExit as end:
-        code = end.code or 0
-        if code == 0:
-            code = 0 if _is_readable(Path(output)) else UNREADABLE
+        try:
+            group.main(args=arguments, prog_name="nststab", standalone_mode=True)
+        except SystemExit as end:
+            code = end.code or 0
+        return code if code or _is_readable(Path(case.output)) else UNREADABLE
+    except BaseException:
+        traceback.print_exc()
+        return TRACEBACK
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)
 
 
 def _is_readable(output: Path) -> bool:
@@ -238,27 +263,30 @@ def forked_from() -> Iterator[Path]:
 
 def fuzz(count: int, seed: int, tell: Callable[[str], None]) -> int:
     """How many of so many cases ended wrongly; `tell` hears of each."""
-    wrong, kinds = 0, cases()
+    kinds = cases()
+    named = [(f"valid {case.file}", case, None) for case in dict.fromkeys(kinds)]
+    for number in range(count):
+        rng = random.Random(f"{seed} {number}")
+        case = rng.choice(kinds)
+        named.append((f"{seed}_{number}_{Path(case.file).name}", case, rng))
+    wrong = 0
     with forked_from() as files:
-        for case in dict.fromkeys(kinds):
-            work = files.with_name("valid")
-            shutil.copytree(files, work)
-            if problem := run(case, work):
-                tell(f"valid {case.file}: {case.command}: {problem}")
-                wrong += 1
-            shutil.rmtree(work)
-        for number in range(count):
-            rng = random.Random(f"{seed} {number}")
-            case, work = rng.choice(kinds), files.with_name(f"case_{number}")
-            shutil.copytree(files, work)
-            (work / case.file).write_bytes(mutated((work / case.file).read_bytes(), rng))
-            if problem := run(case, work):
-                wrong += 1
-                kept = Path("fuzz_findings") / f"{seed}_{number}_{Path(case.file).name}"
-                kept.parent.mkdir(exist_ok=True)
-                shutil.copy(work / case.file, kept)
-                tell(f"{kept}: {case.command}: {problem}")
-            shutil.rmtree(work)
+        for first in range(0, len(named), _TOGETHER):
+            batch = named[first : first + _TOGETHER]
+            folders = [files.with_name(f"case_{number}") for number in range(len(batch))]
+            for folder, (_, case, rng) in zip(folders, batch, strict=True):
+                shutil.copytree(files, folder)
+                if rng is not None:
+                    (folder / case.file).write_bytes(mutated((folder / case.file).read_bytes(), rng))
+            problems = run([(case, folder) for folder, (_, case, _) in zip(folders, batch, strict=True)])
+            for folder, (name, case, rng), problem in zip(folders, batch, problems, strict=True):
+                if problem:
+                    wrong += 1
+                    tell(f"{name}: {case.command}: {problem}")
+                if problem and rng is not None:
+                    FINDINGS.mkdir(exist_ok=True)
+                    shutil.copy(folder / case.file, FINDINGS / name)
+                shutil.rmtree(folder)
     return wrong
 
 
