@@ -4,6 +4,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 # More threads gain nothing on 32x32 pixels, and wait for those of other workers. Before torch is imported.
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from click.testing import CliRunner, Result
 from torch import Tensor
 
+from nststab import vgg
 from nststab.cli import group
 from nststab.frames import Frame, Stylizer, as_frames, pictures_of
 from nststab.methods import build
@@ -97,6 +99,17 @@ def cli(arguments: str, **options: Any) -> Result:
 def torch_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch runs the networks where no engine was asked for: compiling for each tiny size takes most of the time."""
     monkeypatch.setattr(build, "best_engine", lambda *_: "torch")
+
+
+@pytest.fixture
+def averaging_vgg(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bundled VGG's convolutions only average channels: for tests that do not look at what its features tell."""
+
+    def averaged(x: Tensor, weight: Tensor, _bias: Tensor, padding: int = 0) -> Tensor:
+        inside = x if padding else x[..., 1:-1, 1:-1]
+        return inside.mean(1, keepdim=True) * torch.linspace(0.5, 1.5, len(weight))[:, None, None]
+
+    monkeypatch.setattr(vgg, "F", SimpleNamespace(**vars(F) | {"conv2d": averaged}))
 
 
 @pytest.fixture

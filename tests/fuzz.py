@@ -264,7 +264,9 @@ def forked_from() -> Iterator[Path]:
 def fuzz(count: int, seed: int, tell: Callable[[str], None]) -> int:
     """How many of so many cases ended wrongly; `tell` hears of each."""
     kinds = cases()
-    named = [(f"valid {case.file}", case, None) for case in dict.fromkeys(kinds)]
+    named: list[tuple[str, Case, random.Random | None]] = [
+        (f"valid {case.file}", case, None) for case in dict.fromkeys(kinds)
+    ]
     for number in range(count):
         rng = random.Random(f"{seed} {number}")
         case = rng.choice(kinds)
@@ -274,16 +276,16 @@ def fuzz(count: int, seed: int, tell: Callable[[str], None]) -> int:
         for first in range(0, len(named), _TOGETHER):
             batch = named[first : first + _TOGETHER]
             folders = [files.with_name(f"case_{number}") for number in range(len(batch))]
-            for folder, (_, case, rng) in zip(folders, batch, strict=True):
+            for folder, (_, case, mutate) in zip(folders, batch, strict=True):
                 shutil.copytree(files, folder)
-                if rng is not None:
-                    (folder / case.file).write_bytes(mutated((folder / case.file).read_bytes(), rng))
+                if mutate is not None:
+                    (folder / case.file).write_bytes(mutated((folder / case.file).read_bytes(), mutate))
             problems = run([(case, folder) for folder, (_, case, _) in zip(folders, batch, strict=True)])
-            for folder, (name, case, rng), problem in zip(folders, batch, problems, strict=True):
+            for folder, (name, case, mutate), problem in zip(folders, batch, problems, strict=True):
                 if problem:
                     wrong += 1
                     tell(f"{name}: {case.command}: {problem}")
-                if problem and rng is not None:
+                if problem and mutate is not None:
                     FINDINGS.mkdir(exist_ok=True)
                     shutil.copy(folder / case.file, FINDINGS / name)
                 shutil.rmtree(folder)

@@ -33,7 +33,7 @@ from nststab.methods.settings import OptimizationSettings
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint
 from nststab.networks.rows import PHOTOGRAPH
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
-from nststab.tasks import plan, preview, train_network
+from nststab.tasks import clip_plan, plan, preview, train_network
 from nststab.tasks.plan import Measured, Seconds
 from nststab.video.formats import PICTURE_SUFFIXES
 from nststab.video.images import to_uint8, write_picture
@@ -152,6 +152,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         plan, "measured", lambda _step, width, height, **_: Measured(Seconds(1, 1), 0, 0, width, height)
     )
+    monkeypatch.setattr(clip_plan, "moving_seconds", lambda *_: Seconds(1, 1))
 
     def begun(function: Any) -> Any:
         def call(*given: Any, **named: Any) -> Any:
@@ -175,7 +176,7 @@ def test_no_two_commands_of_a_document_write_to_one_output(page: Path) -> None:
 @pytest.mark.parametrize(
     "words", [words for _, words in ONCE.values()], ids=[f"{page.stem}: {text}" for text, (page, _) in ONCE.items()]
 )
-@pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("folder", "averaging_vgg")
 def test_a_documented_command_does_not_fail(words: list[str]) -> None:
     arguments = words[1:]
     asks_people = arguments[0] == "study" and arguments[1:2] != ["make"]

@@ -30,7 +30,7 @@ from nststab.video.images import write_picture
 from tests.conftest import frames_of, texture
 from tests.test_train_style import two_seconds_a_step
 
-pytestmark = pytest.mark.usefixtures("unrendered")
+pytestmark = pytest.mark.usefixtures("unrendered", "averaging_vgg")
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
