@@ -12,6 +12,7 @@ from torch import Tensor
 from nststab.errors import NststabError
 from nststab.frames import Frame
 from nststab.losses import PerceptualLoss, total_variation
+from nststab.video.images import scaled
 
 from .settings import GatysSettings
 
@@ -85,12 +86,12 @@ class Gatys:
 
     def stylize(self, frame: Tensor, regions: Tensor | None = None) -> Tensor:
         """The picture (1, 3, H, W) of one frame; `regions` (1, R, H', W') are the masks of its styles."""
-        scaled = replace(self.settings, iterations=self.settings.coarse_iterations)
+        shorter = replace(self.settings, iterations=self.settings.coarse_iterations)
         result: Tensor | None = None
         for scale, loss in zip(range(len(self.coarse), 0, -1), self.coarse, strict=True):
-            size = _scaled_size(frame, scale)
+            size = [round(side / 2**scale) for side in frame.shape[-2:]]
             if min(size) >= SMALLEST_SCALE:
-                result = self._optimize(loss, _resized(frame, size), scaled, frame, result, regions)
+                result = self._optimize(loss, scaled(frame, *size), shorter, frame, result, regions)
         return self._optimize(self.loss, frame, self.settings, frame, result, regions)
 
     def _optimize(
@@ -105,7 +106,7 @@ class Gatys:
         """The result for `content`, which is `frame` or smaller, from a `coarser` scale's result if there is one."""
 
         def compute() -> Tensor:
-            initial = self._initial(frame, content) if coarser is None else _resized(coarser, content.shape[-2:])
+            initial = self._initial(frame, content) if coarser is None else scaled(coarser, *content.shape[-2:])
             perceptual = objective(loss, content.to(self.device), regions, settings.chroma_weight)
             return optimize(initial.to(self.device), perceptual, settings, self.callback).cpu()
 
@@ -118,23 +119,11 @@ class Gatys:
             if start.shape != frame.shape:
                 expected, got = ("x".join(map(str, x.shape[:-3:-1])) for x in (frame, start))
                 raise NststabError(f"expected a start picture of the frame's size {expected}, got {got}")
-            return _resized(start, content.shape[-2:])
+            return scaled(start, *content.shape[-2:])
         if self.settings.init == "content":
             return content
         generator = torch.Generator().manual_seed(self.settings.seed)
         return (0.5 + _NOISE * torch.randn(content.shape, generator=generator)).to(content)
-
-
-def _scaled_size(frame: Tensor, scale: int) -> tuple[int, int]:
-    height, width = frame.shape[-2:]
-    return round(height / 2**scale), round(width / 2**scale)
-
-
-def _resized(image: Tensor, size: Sequence[int]) -> Tensor:
-    """`image` scaled to height and width `size`: bicubic, antialiased, in [0, 1]."""
-    if image.shape[-2:] == tuple(size):
-        return image
-    return F.interpolate(image, tuple(size), mode="bicubic", antialias=True, align_corners=False).clamp_(0, 1)
 
 
 def objective(

@@ -4,6 +4,7 @@ The paper computes its losses with VGG-19 (VGG-16 in its Figure 3). Which of the
 """
 
 import hashlib
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -70,7 +71,7 @@ def _plan(state_dict: Mapping[str, Tensor]) -> list[_Convolution]:
 def _indices(state_dict: Mapping[str, Tensor]) -> list[int]:
     """Places of the convolutions in order; ValueError unless they are a chain of 3x3 convolutions on RGB, with bias."""
     expected = "expected VGG-16 or VGG-19 weights (torchvision's features.N.weight), without batch normalisation"
-    names = [key.removesuffix(".weight").removeprefix("features.") for key in state_dict if _is_weight(key)]
+    names = [match[1] for key in state_dict if (match := re.fullmatch(r"features\.(.*)\.weight", key))]
     if "0" not in names or not all(name.isdecimal() for name in names):  # others have features.conv0 or features.0.0
         raise NststabError(f"{expected}, got {', '.join(list(state_dict)[:3]) or 'no tensors'}")
     indices = sorted(map(int, names))
@@ -81,10 +82,6 @@ def _indices(state_dict: Mapping[str, Tensor]) -> list[int]:
             raise NststabError(f"{expected}, got features.{index} of shape {tuple(weight.shape)}")
         channels = len(weight)
     return indices
-
-
-def _is_weight(key: str) -> bool:
-    return key.startswith("features.") and key.endswith(".weight")
 
 
 @dataclass(frozen=True)

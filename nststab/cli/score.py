@@ -131,7 +131,8 @@ def command(original: Path, stylized: tuple[Path, ...], json_file: str | None, *
     for _, file in outputs:
         check_written(file, clips)
         refuse_overwriting(Path(file), options["yes"])
-    for (first, file), (second, other) in combinations([*outputs, *_report(options)], 2):
+    reports = [] if options["html"] is None else [("--html", options["html"])]
+    for (first, file), (second, other) in combinations([*outputs, *reports], 2):
         if Path(file).absolute() == Path(other).absolute():
             raise click.UsageError(f"{first} and {second} name the same file, {other}")
     from nststab.experiments.style_plane import draw_style_plane
@@ -184,7 +185,3 @@ def _outputs(json_file: str | None, options: dict[str, Any]) -> list[tuple[str, 
     if options["figure"] is not None:
         files += [("--figure", f"{options['figure']}{suffix}") for suffix in (".png", ".svg")]
     return [(option, file) for option, file in files if file is not None]
-
-
-def _report(options: dict[str, Any]) -> list[tuple[str, str]]:
-    return [] if options["html"] is None else [("--html", options["html"])]

@@ -137,11 +137,11 @@ def label_points(
         offset = (box.left + box.right) / 2 - x, (box.bottom + box.top) / 2 - y
         text.set_position(offset)
         if distance > _LINKED:
-            end = _nearest(box, x, y)
+            end = min(max(x, box.left), box.right) - x, min(max(y, box.bottom), box.top) - y
             link = axes.annotate(
                 "",
                 point,
-                (end[0] - x, end[1] - y),
+                end,
                 textcoords="offset points",
                 arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "#808080", "shrinkA": 0, "shrinkB": 2},
             )
@@ -166,7 +166,3 @@ def _hidden(box: _Box, taken: Sequence[_Box], frame: _Box) -> float:
     """The area of what a box covers, and of what of it lies outside the axes."""
     wide = _Box(box.left - _MARGIN, box.bottom - _MARGIN, box.right + _MARGIN, box.top + _MARGIN)
     return sum(wide.overlap(other) for other in taken) + box.area - box.overlap(frame)
-
-
-def _nearest(box: _Box, x: float, y: float) -> tuple[float, float]:
-    return min(max(x, box.left), box.right), min(max(y, box.bottom), box.top)

@@ -310,17 +310,13 @@ def _cells(row: Row, several: bool) -> tuple[str, ...]:
         f"{row['style']}, {method}" if several else method,
         with_interval(row["psnr"], row["psnr_interval"], 2),
         with_interval(row["ssim"], row["ssim_interval"], 3),
-        _papers(row["paper"]),
+        "-" if row["paper"] is None else f"{row['paper']['psnr']:.1f} / {row['paper']['ssim']:.2f}",
         said(row["flicker"], 2),
         said(row["style_loss"], 3),
         said(row["style_share"], 3),
         said(row["content_loss"], 3),
         str(row["n"]),
     )
-
-
-def _papers(cell: Mapping[str, float] | None) -> str:
-    return "-" if cell is None else f"{cell['psnr']:.1f} / {cell['ssim']:.2f}"
 
 
 def _note(gained: Row | None, cheated: str) -> str:

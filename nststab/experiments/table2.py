@@ -464,7 +464,8 @@ def ratio_row(size: int, numerator: Measured, denominator: Measured) -> Row:
 def table(rows: Sequence[Row], flow: Sequence[Row], note: str) -> Table:
     """Table 2, with a line of each way to estimate flow."""
     columns = ("", "size", "s/frame", "paper's", "min", "quartiles", "GFLOP", "GFLOP/s", "of matrix rate", "peak MiB")
-    lines = [_method_line(row) for row in rows] + [_flow_line(row) for row in flow]
+    lines = [_method_line(row) for row in rows]
+    lines += [[f"flow: {row['flow']}", str(row["size"]), *_times(row), "-", "-", "-", "-"] for row in flow]
     starred = any(row["extrapolated"] for row in rows)
     explained = f"* a median iteration, times {PAPER_ITERATIONS} as the paper counts them. " if starred else ""
     return Table("Table 2: seconds a frame", columns, lines, explained + note)
@@ -478,10 +479,6 @@ def _method_line(row: Row) -> list[str]:
         *(digits(row["gflop"]), digits(row["gflop_per_second"]), f"{row['matrix_share']:.0%}"),
         "-" if memory is None else f"{memory / 2**20:.0f}",
     ]
-
-
-def _flow_line(row: Row) -> list[str]:
-    return [f"flow: {row['flow']}", str(row["size"]), *_times(row), "-", "-", "-", "-"]
 
 
 def _times(row: Row, mark: str = "", papers: float | None = None) -> list[str]:

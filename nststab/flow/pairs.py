@@ -73,7 +73,8 @@ def flow_ahead(
         for index, frame in enumerate(frames):
             due = [distance for distance in nearest_first if index % (strides or {}).get(distance, 1) == 0]
             reached = [distance for distance in due if distance <= len(before)]
-            waiting.append((frame, {d: _submit(pool, flow, before[-d], frame) for d in reached}))
+            pairs = {d: (pool.submit(flow, before[-d], frame), pool.submit(flow, frame, before[-d])) for d in reached}
+            waiting.append((frame, pairs))
             before.append(frame)
             if len(waiting) > workers:
                 yield _finish(*waiting.popleft())
@@ -81,12 +82,6 @@ def flow_ahead(
             yield _finish(*waiting.popleft())
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _submit(
-    pool: ThreadPoolExecutor, flow: FlowFunction, previous: Frame, frame: Frame
-) -> tuple[Future[Tensor], Future[Tensor]]:
-    return pool.submit(flow, previous, frame), pool.submit(flow, frame, previous)
 
 
 def _finish(frame: Frame, futures: _Futures) -> tuple[Frame, Mapping[int, FlowPair]]:

@@ -66,10 +66,8 @@ def lai2018_visible(forward: Tensor, backward: Tensor) -> Tensor:
     program: no rule for what leaves the frame, and no smoothing, unlike Ruder et al. 2016, from whom they took both.
     """
     back = warp(backward, forward)
-    across = torch.zeros_like(forward)
-    down = torch.zeros_like(forward)
-    across[..., :-1] = forward[..., :-1] - forward[..., 1:]
-    down[..., :-1, :] = forward[..., :-1, :] - forward[..., 1:, :]
+    across = F.pad(forward[..., :-1] - forward[..., 1:], (0, 1))
+    down = F.pad(forward[..., :-1, :] - forward[..., 1:, :], (0, 0, 0, 1))
 
     def norm(vectors: Tensor) -> Tensor:
         return vectors.square().sum(dim=1, keepdim=True)

@@ -74,9 +74,10 @@ def findings(
     ranked = [(name, row) for name, row in known if places[name] is not None]
     said = _verdict(ranked, stands, differences or {}) if len(ranked) > 1 else []
     if known and math.isnan(_standing(own).style_loss):
-        leader = f"{known[0][0]} has the highest SSIM, {_against(known)}. " if len(known) > 1 else ""
+        (name, best), *rest = known
+        against = f"{name} has the highest SSIM, {_difference(best, rest[0][1])} against {rest[0][0]}. " if rest else ""
         said.append(
-            f"{leader}Which is steadier is not said: style was not measured, and a clip may be steady because "
+            f"{against}Which is steadier is not said: style was not measured, and a clip may be steady because "
             "it does little."
         )
     said += [
@@ -115,11 +116,6 @@ def _verdict(
         said = [f"{name} is the steadiest: {_difference(best, second)} against {other}."]
     shown = rest if len(rest) <= _RIVALS else rest[-1:]  # the table has all of them
     return said + [f"{name} against {rival}: {_difference(best, row)}." for rival, row in shown]
-
-
-def _against(known: list[tuple[str, Row]]) -> str:
-    (_, best), (other, second), *_ = known
-    return f"{_difference(best, second)} against {other}"
 
 
 def _figures(row: Row) -> str:

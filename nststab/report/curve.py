@@ -114,12 +114,11 @@ class RunningCurve:
                 for top in range(edge, bottom + 1, 2 * dash):
                     middle = place - self._step / 2
                     pen.line([(middle, top), (middle, min(bottom, top + dash))], upright, _gray(_CUT))
-        series = list(enumerate(self._paints))
-        for index, paint in series:
+        for index, paint in enumerate(self._paints):
             for points in self._joined(index, places, edge):
                 pen.line(points, radius, paint)
         pen.line([(head, edge), (head, bottom)], upright, _gray(_PRESENT))
-        ends = [(self._y(value, edge), paint) for value, (_, paint) in zip(self._rows[-1], series, strict=True)]
+        ends = [(self._y(value, edge), paint) for value, paint in zip(self._rows[-1], self._paints, strict=True)]
         for y, _ in ends:
             pen.dot((head, y), dot + radius, _gray(PAPER))
         for y, paint in ends:

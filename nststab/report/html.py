@@ -55,7 +55,10 @@ def report_html(data: Mapping[str, Json], videos: Sequence[bytes]) -> str:
             raise NststabError(
                 f"expected each scene's video among {len(videos)}, got {scene['video']} for {scene['name']}"
             )
-    shown = "\n".join(_video(number, video) for number, video in enumerate(videos))
+    shown = "\n".join(
+        f'<script type="text/plain" id="video-{number}">{base64.b64encode(video).decode()}</script>'
+        for number, video in enumerate(videos)
+    )
     return document(
         part("report.html"),
         style="".join(part(f"{name}.css") for name in STYLES),
@@ -64,10 +67,6 @@ def report_html(data: Mapping[str, Json], videos: Sequence[bytes]) -> str:
         title=data["title"],
         videos=shown,
     )
-
-
-def _video(number: int, video: bytes) -> str:
-    return f'<script type="text/plain" id="video-{number}">{base64.b64encode(video).decode()}</script>'
 
 
 def require_report() -> None:

@@ -6,14 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import count, islice, takewhile
 from pathlib import Path
-from typing import Any, Protocol, overload
+from typing import Any, overload
 
 import numpy as np
 from torch import Tensor
 
 from nststab.errors import NststabError
 from nststab.flow.pairs import FlowPair
-from nststab.metrics import Patches, unexplained_change
+from nststab.measure.stability import PairScores
+from nststab.metrics import unexplained_change
 from nststab.report.moments import CropFinder, FailureFinder
 from nststab.video.clip import Clip
 from nststab.video.images import from_uint8, resize, to_uint8
@@ -50,29 +51,24 @@ class StoredFrames(Sequence[Tensor]):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._shape: tuple[int, ...] = ()
+        self.shape: tuple[int, ...] = ()  # of a frame's bytes, (H, W, C)
         self._count = 0
 
     def append(self, frame: Tensor) -> None:
         """Keeps a frame, rounded to 8 bits. Raises ValueError for another size than the first one's."""
         pixels = to_uint8(frame)
-        if self._shape and self._shape != pixels.shape:
-            raise NststabError(f"expected frames of shape {self._shape} as the first, got {pixels.shape}")
-        self._shape = pixels.shape
+        if self.shape and self.shape != pixels.shape:
+            raise NststabError(f"expected frames of shape {self.shape} as the first, got {pixels.shape}")
+        self.shape = pixels.shape
         with self._path.open("ab" if self._count else "wb") as file:
             file.write(pixels.tobytes())
         self._count += 1
 
     def resume(self, count: int, shape: Sequence[int]) -> None:
         """Go on behind the first `count` frames of the file, (H, W, C) bytes each."""
-        self._count, self._shape = count, tuple(shape)
+        self._count, self.shape = count, tuple(shape)
         if count:
             os.truncate(self._path, count * math.prod(shape))
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of a frame's bytes, (H, W, C); empty where there is none."""
-        return self._shape
 
     def __len__(self) -> int:
         return self._count
@@ -86,9 +82,9 @@ class StoredFrames(Sequence[Tensor]):
             return [self[number] for number in range(*index.indices(len(self)))]
         if not -self._count <= index < self._count:
             raise IndexError(f"frame {index} of {self._count}")
-        size = int(np.prod(self._shape))
+        size = int(np.prod(self.shape))
         pixels = np.fromfile(self._path, np.uint8, size, offset=(index % self._count) * size)
-        return from_uint8(pixels.reshape(self._shape))
+        return from_uint8(pixels.reshape(self.shape))
 
 
 MEASURES = (
@@ -97,17 +93,6 @@ MEASURES = (
     {"key": "change", "name": "Change from the frame before", "unit": "levels of 255", "better": "lower"},
 )
 """What is measured of each frame, as a page names it."""
-
-
-class Scores(Protocol):
-    """The corresponding patches of two frames and what was measured of them, as `StabilityMeter.pair` has it."""
-
-    @property
-    def patches(self) -> Patches: ...
-    @property
-    def psnrs(self) -> list[list[float]]: ...
-    @property
-    def ssims(self) -> list[list[float]]: ...
 
 
 class SceneRecorder:
@@ -176,7 +161,7 @@ class SceneRecorder:
         """Forget the previous frames: nothing is compared across a cut."""
         self._previous = None
 
-    def update(self, frames: Sequence[Tensor], pair: Scores | None, flow: FlowPair | None) -> None:
+    def update(self, frames: Sequence[Tensor], pair: PairScores | None, flow: FlowPair | None) -> None:
         """Take the next frame (1, 3, H, W) of each clip, what was measured from the one before to it, and the flow.
 
         Of more clips than it has names it takes the first.
@@ -190,25 +175,14 @@ class SceneRecorder:
         self._width = frames[0].shape[-1]
         if before is None:
             self.shots.append(index)
-        else:
-            self._find(index, before, self._previous, pair, flow)
+        elif pair is not None:
+            scores = list(zip(pair.psnrs, pair.ssims, strict=True))[: len(frames)]
+            self.crops.update(index, before, self._previous, pair.patches, scores)
+        if before is not None and flow is not None:
+            self.failures.update(index, before, self._previous, flow)
         for number, frame in enumerate(self._previous):
             ssims = [] if pair is None else pair.ssims[number]
             self._measure(number, None if before is None else before[number], frame, ssims, flow)
-
-    def _find(
-        self,
-        index: int,
-        before: Sequence[Tensor],
-        frames: Sequence[Tensor],
-        pair: Scores | None,
-        flow: FlowPair | None,
-    ) -> None:
-        if pair is not None:
-            scores = list(zip(pair.psnrs, pair.ssims, strict=True))[: len(frames)]
-            self.crops.update(index, before, frames, pair.patches, scores)
-        if flow is not None:
-            self.failures.update(index, before, frames, flow)
 
     def _measure(
         self, number: int, before: Tensor | None, frame: Tensor, ssims: Sequence[float], flow: FlowPair | None

@@ -104,15 +104,9 @@ def _grid(rows: Sequence[Sequence[Tensor]], gap: int) -> Tensor:
     for i, row in enumerate(rows):
         margin = (total_width - (len(row) * (width + gap) - gap)) // 2
         for j, picture in enumerate(row):
-            _paste(canvas, picture, (height, width), i * (height + gap), margin + j * (width + gap))
+            top, left = i * (height + gap), margin + j * (width + gap)
+            canvas[..., top : top + height, left : left + width] = _centred(picture, height, width)
     return canvas
-
-
-def _paste(canvas: Tensor, picture: Tensor, cell: tuple[int, int], top: int, left: int) -> None:
-    height, width = picture.shape[-2:]
-    top += (cell[0] - height) // 2
-    left += (cell[1] - width) // 2
-    canvas[..., top : top + height, left : left + width] = picture
 
 
 def _centred(picture: Tensor, height: int, width: int) -> Tensor:

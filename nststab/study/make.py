@@ -22,7 +22,7 @@ from nststab.study.answers import count_people
 from nststab.study.design import FILE, MEDIA, Scene, Study, make_sheets, make_trials
 from nststab.study.settings import QUESTIONS, StudySettings
 from nststab.styles.source import style_name, style_source
-from nststab.video.clip import Clip, open_clip
+from nststab.video.clip import open_clip
 from nststab.video.images import read_picture, resize
 from nststab.video.picture_files import sequence_clip, sequences
 from nststab.video.timing import Timed
@@ -186,7 +186,7 @@ def _scene(
         media,
         pairing.width,
         pairing.height,
-        _aspect(source),
+        1.0 if source.source is None else float(source.source.aspect),
         [float(time) for time, _ in times],
         float(end),
         [list(rect) for rect in atlas.clips],
@@ -194,10 +194,6 @@ def _scene(
         str(sequence.input.absolute()),
         {name: str(path.absolute()) for name, path in sequence.clips.items()},
     )
-
-
-def _aspect(clip: Clip) -> float:
-    return 1.0 if clip.source is None else float(clip.source.aspect)
 
 
 def with_flicker(frame: Tensor, time: Fraction) -> Tensor:

@@ -37,15 +37,14 @@ def study_page(study: Study, packed: bool) -> str:
     return document(
         part("study.html", _PACKAGE),
         style=part("base.css") + part("study.css", _PACKAGE),
-        script=[*(part(f"{name}.js") for name in ("dom", "player")), *map(_script, ("store", "trial", "study"))],
+        script=[
+            *(part(f"{name}.js") for name in ("dom", "player")),
+            *(part(f"{name}.js", _PACKAGE) for name in ("store", "trial", "study")),
+        ],
         data=data,
         title=TITLE,
         fetches=True,
     )
-
-
-def _script(name: str) -> str:
-    return part(f"{name}.js", _PACKAGE)
 
 
 def sheet_trials(study: Study, sheet: Sheet) -> list[tuple[int, int, int]]:

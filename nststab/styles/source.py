@@ -136,9 +136,10 @@ class StyleSource:
         if not style:
             raise NststabError(f"{self.text} carries no Gram targets; give the style's picture instead")
         if not fits:
+            beside = ", and the picture that others would be computed from is not beside them" if self.folder else ""
             raise NststabError(
                 f"{self.text} carries Gram targets of another perceptual network (gatys.network, "
-                f"gatys.vgg_weights, gatys.pooling){self._unpictured()}; give the style's picture instead"
+                f"gatys.vgg_weights, gatys.pooling){beside}; give the style's picture instead"
             )
         return {layer: style[layer].to(device) for layer in (layers if complete else style)}
 
@@ -151,10 +152,6 @@ class StyleSource:
             return {}, {}
         checkpoint = load_checkpoint(path)
         return checkpoint.style, checkpoint.training
-
-    def _unpictured(self) -> str:
-        """Why no others can be computed, of a style that might have had its picture beside it."""
-        return ", and the picture that others would be computed from is not beside them" if self.folder else ""
 
 
 def picture_target(

@@ -249,8 +249,18 @@ def compare(
     meter, layout = _measuring(clip, chosen, names, settings, where)
     pictures = [style_json(one) for one in chosen.sources] if html is not None else []
     function, flow_name = report_flow(source_of_flow) if looked_at else (None, "")
-    reported_on = None if html is None else report
-    identity = _identity(clip, chosen, names, settings, where, reported_on) if resumes else None
+    identity = None
+    if resumes:
+        identity = clip_identity(
+            clip,
+            settings,
+            methods={name: content_hash(source_file(name)) if ":" in name else None for name in names},
+            device=where.device.type,
+            arithmetic=where.precision,
+            engine=where.engine,
+            style=[source.identity(names) for source in chosen.sources],
+            html=None if html is None else [report.size, str(report.seconds)],
+        )
     with (
         kept_output(clip, output, identity, overwrite=overwrite) as kept,
         clip_recorder(clip, [CONTENT, *names], html, report, folder=kept.job.folder if kept.job else None) as recorder,
@@ -342,26 +352,6 @@ def _measuring(
     losses = measuring_losses(style, settings.gatys, side, where, settings.gatys.style_scale)
     meter = StabilityMeter(StabilitySettings(settings.patches, seed=settings.gatys.seed), losses)
     return meter, ComparisonLayout(shown, series_of(shown), clip.frame_count, settings.differences)
-
-
-def _identity(
-    clip: Clip,
-    style: Style,
-    methods: Sequence[str],
-    settings: CompareSettings,
-    where: Machine,
-    report: ReportSettings | None,
-) -> dict[str, Json]:
-    return clip_identity(
-        clip,
-        settings,
-        methods={name: content_hash(source_file(name)) if ":" in name else None for name in methods},
-        device=where.device.type,
-        arithmetic=where.precision,
-        engine=where.engine,
-        style=[source.identity(methods) for source in style.sources],
-        html=None if report is None else [report.size, str(report.seconds)],
-    )
 
 
 def _check_settings(settings: CompareSettings, methods: Sequence[str], looked_at: bool) -> None:

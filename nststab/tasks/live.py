@@ -34,11 +34,12 @@ from nststab.video.live import (
     window_missing,
 )
 from nststab.video.threads import BackgroundWriter, Newest
-from nststab.video.timing import LiveTimes
+from nststab.video.timing import PictureTimes
 
 log = logging.getLogger(__name__)
 
 _RETRY = 1.0  # seconds between two attempts at a source that went away
+_TICK = Fraction(1, 1000)  # seconds between two frames of an output at least
 _STALLED = 3.0  # seconds without a frame that are told
 _LOOK = 0.02  # seconds after which keys are looked at, where no frame comes
 _RECENT = 1000  # frames of which latencies are kept
@@ -156,7 +157,7 @@ def live(
         if kind is not None:
             assert output is not None
             steady = kind == "video" and (str(output) == "-" or Path(output).suffix.lower() == ".y4m")
-            times = LiveTimes(Path(output), chosen.fps)
+            times = PictureTimes(Path(output), chosen.fps, _TICK)
             write = stack.enter_context(open_writer(kind, times, Path(output), notes, raw=chosen.raw))
             sinks.append(_Sink(str(output), _as_frames(write, steady), chosen.fps if steady else None))
         if chosen.virtual_camera:

@@ -11,7 +11,7 @@ from torch import Tensor
 from nststab.errors import NststabError, SettingError
 from nststab.frames import Frame
 from nststab.listener import Listener, reported, silent
-from nststab.methods.build import Machine, machine
+from nststab.methods.build import machine
 from nststab.methods.feed_forward import FeedForward
 from nststab.networks.checkpoints import load_checkpoint
 from nststab.report.sheet import contact_sheet
@@ -63,7 +63,8 @@ def draw_sheet(
     panels = {"input": frames[-1].rgb}
     with reported(progress, f"{method}, styles", len(chosen)) as advance:
         for number, (name, checkpoint) in enumerate(chosen.items()):
-            panels[name] = _last(checkpoint, where, frames)
+            *_, last = FeedForward(load_checkpoint(checkpoint).network, where.device, where.precision)(frames)
+            panels[name] = last.rgb
             advance(number + 1)
     write_picture(output, labelled(list(panels.values()), list(panels)))
     log.info(f"{output}: {', '.join(chosen)}")
@@ -85,11 +86,6 @@ def _frames(source: Path, size: int) -> list[Frame]:
     frames = islice(open_clip(source).frames(), FRAMES)
     shots = split_shots(frame.with_rgb(resize(frame.rgb, min(size, max(frame.rgb.shape[-2:])))) for frame in frames)
     return list(next(shots))
-
-
-def _last(checkpoint: Path, where: Machine, frames: Sequence[Frame]) -> Tensor:
-    *_, last = FeedForward(load_checkpoint(checkpoint).network, where.device, where.precision)(frames)
-    return last.rgb
 
 
 def labelled(pictures: Sequence[Tensor], labels: Sequence[str]) -> Tensor:

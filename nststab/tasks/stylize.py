@@ -565,11 +565,7 @@ def _rest_of(style: Style | None, settings: StylizeSettings) -> "tuple[StyleSour
 
 def shots_of(settings: StylizeSettings) -> Split:
     """Shots from cut to cut, or one of all frames where no cuts are looked for."""
-    return split_shots if settings.cuts else _undivided
-
-
-def _undivided(frames: Iterable[Frame]) -> Iterator[Iterator[Frame]]:
-    yield iter(frames)
+    return split_shots if settings.cuts else lambda frames: [iter(frames)]
 
 
 def _blocks(frames: Iterable[Frame]) -> Iterator[Iterator[Frame]]:

@@ -24,7 +24,7 @@ from torch import Tensor
 from nststab.errors import MissingFile, NststabError
 from nststab.frames import is_finite
 from nststab.video.formats import PICTURE_FORMATS, PICTURE_SUFFIXES
-from nststab.video.timing import WHOLE, Excerpt, Silent, Timed, converted, cut, retimed
+from nststab.video.timing import WHOLE, Excerpt, Reader, Timed, converted, cut, retimed
 
 log = logging.getLogger(__name__)
 
@@ -363,7 +363,7 @@ def text_mask(text: str, height: int) -> Tensor:
     return from_uint8(np.array(image)[..., None])
 
 
-class AnimationReader(Silent):
+class AnimationReader(Reader):
     """An excerpt of an animation, of which every picture is decoded once at the beginning, as only that tells its time.
 
     Raises:
@@ -373,7 +373,6 @@ class AnimationReader(Silent):
 
     def __init__(self, path: Path, part: Excerpt = WHOLE) -> None:
         self.path = path
-        self.notes: list[str] = []
         pictures, time = list[Timed[int]](), Fraction(0)
         for number, (picture, duration) in enumerate(animated_pictures(path)):
             pictures.append((number, time, duration))
@@ -390,10 +389,7 @@ class AnimationReader(Silent):
         pictures = enumerate(animated_pictures(self.path))
 
         def decode(wanted: int) -> Tensor:
-            return next(_channels(picture) for number, (picture, _) in pictures if number == wanted)
+            picture = next(picture for number, (picture, _) in pictures if number == wanted)
+            return picture.rgb if picture.alpha is None else torch.cat([picture.rgb, picture.alpha], dim=1)
 
         return converted(self._shown, decode)
-
-
-def _channels(picture: Picture) -> Tensor:
-    return picture.rgb if picture.alpha is None else torch.cat([picture.rgb, picture.alpha], dim=1)

@@ -17,7 +17,7 @@ from torch import Tensor
 from nststab.errors import MissingFile, NststabError
 from nststab.storage.parts import Parts
 from nststab.video.images import from_uint8, replacing, to_uint8
-from nststab.video.timing import PICTURE_RATE, Excerpt, Silent, Source, Timed, converted, cut, retimed
+from nststab.video.timing import PICTURE_RATE, Excerpt, Reader, Source, Timed, converted, cut, retimed
 from nststab.video.yuv import Pixels, planes_to_rgb, rgb_to_444
 
 STANDARD = Path("-")  # standard input, or standard output
@@ -278,7 +278,7 @@ def is_pipe(path: Path) -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode)
 
 
-class PipedVideo(Silent):
+class PipedVideo(Reader):
     """An excerpt of y4m or raw video that comes through a pipe, whose header is read at once; it has no sound.
 
     Raises:

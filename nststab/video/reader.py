@@ -18,7 +18,7 @@ from torch import Tensor
 from nststab.errors import NststabError
 from nststab.video.images import from_uint8
 from nststab.video.packets import announced, count, find_jumps, packets
-from nststab.video.timing import WHOLE, Excerpt, Timed, converted, cut, retimed
+from nststab.video.timing import WHOLE, Excerpt, Reader, Timed, converted, cut, retimed
 from nststab.video.yuv import Pixels, planes_to_rgb
 
 # exact colour: no shortcut that rounds to fewer bits or shares chroma between pixels
@@ -52,7 +52,7 @@ def open_input(path: Path) -> Any:
     return av.open(f"file:{path}", metadata_errors="replace", options={"protocol_whitelist": "file"})
 
 
-class VideoReader:
+class VideoReader(Reader):
     """An excerpt of the video stream of a file, whose first frame is decoded at once: what cannot be read is refused.
 
     `origin` is the time in seconds which counts as 0 in the clip; `start` the clip's time of the first frame of an

@@ -1,11 +1,12 @@
 """Which part of a clip is shown, and at which rate: cuts a stream of timed frames and drops or repeats by time."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from math import floor, isfinite
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 from torch import Tensor
 
@@ -50,80 +51,50 @@ class Jump(NamedTuple):
     time: Fraction
 
 
-class Source(Protocol):
-    """What the writer of a clip must know about where the frames come from.
+class Source:
+    """What the writer of a clip must know about where the frames come from: here one with its own times, from 0 on.
 
     `rate` is in frames per second, `time_base` the unit of the frame times, `aspect` the shape of a pixel. The audio in
     `path` is told by times from `origin` on; of these the clip shows `start` to `end` (None: to its end), and `start`
     is 0 in the clip. Where the clock in the file jumps, `jumps` mend it. All times are in seconds.
     """
 
-    @property
-    def path(self) -> Path: ...
-    @property
-    def rate(self) -> Fraction: ...
-    @property
-    def time_base(self) -> Fraction: ...
-    @property
-    def aspect(self) -> Fraction: ...
-    @property
-    def has_audio(self) -> bool: ...
-    @property
-    def origin(self) -> Fraction: ...
-    @property
-    def start(self) -> Fraction: ...
-    @property
-    def end(self) -> Fraction | None: ...
-    @property
-    def jumps(self) -> tuple[Jump, ...]: ...
-
-
-class Silent:
-    """A source of its own times from 0 on, with square pixels and without audio."""
-
-    aspect = Fraction(1)
-    origin = start = Fraction(0)
-    has_audio = False
-    end: Fraction | None = None
-    jumps = ()
-
-
-@dataclass(frozen=True)
-class PictureTimes(Silent):
-    """The source that pictures are: `rate` per second."""
-
     path: Path
     rate: Fraction
-
-    @property
-    def time_base(self) -> Fraction:
-        """The unit of the frame times."""
-        return 1 / self.rate
-
-
-@dataclass(frozen=True)
-class LiveTimes(PictureTimes):
-    """The source that frames are which come when they come, at most one in a millisecond, and about `rate` a second."""
-
-    time_base = Fraction(1, 1000)
+    time_base: Fraction
+    aspect: Fraction = Fraction(1)
+    has_audio: bool = False
+    origin: Fraction = Fraction(0)
+    start: Fraction = Fraction(0)
+    end: Fraction | None = None
+    jumps: tuple[Jump, ...] = ()
 
 
-class Reader(Source, Protocol):
+class PictureTimes(Source):
+    """The source that pictures are, `rate` per second; or frames that come when they come, told in `unit` seconds."""
+
+    def __init__(self, path: Path, rate: Fraction, unit: Fraction | None = None) -> None:
+        self.path, self.rate, self.time_base = path, rate, unit or 1 / rate
+
+
+class Reader(Source, ABC):
     """A source of frames, all `width` by `height`; `frame_count` is None where it is not known beforehand.
 
     A frame is (1, 3, H, W), or (1, 4, H, W) with alpha.
-    `notes` says what the user should know of it, after a pass of `frames` also what could not be read.
     """
 
+    width: int
+    height: int
+    frame_count: int | None
+
     @property
-    def width(self) -> int: ...
-    @property
-    def height(self) -> int: ...
-    @property
-    def frame_count(self) -> int | None: ...
-    @property
-    def notes(self) -> list[str]: ...
-    def frames(self) -> Iterator[Timed[Tensor]]: ...
+    def notes(self) -> list[str]:
+        """What the user should know of it, after a pass of `frames` also what could not be read."""
+        return []
+
+    @abstractmethod
+    def frames(self) -> Iterator[Timed[Tensor]]:
+        """Each with its time and duration; raises ValueError where one cannot be read."""
 
 
 def excerpt(start: Seconds | None, duration: Seconds | None, fps: Seconds | None) -> Excerpt:

@@ -122,6 +122,7 @@ class VideoWriter:
 
 # A key frame every half second, so that a page can go to any frame at once.
 _PAGE_H264 = {"preset": "slow", "bf": "0", "g": "12"}
+_TICK = Fraction(1, 90_000)  # a multiple of the usual frame rates, and fine enough for any other
 _SLOWEST, _FINEST = Fraction(1, 1000), 1001  # of a rate: FFmpeg holds no more than 31 bits of it
 
 
@@ -145,10 +146,6 @@ class Quality:
 REPORT = Quality(20, 12)
 
 
-class _PageTimes(PictureTimes):
-    time_base = Fraction(1, 90_000)  # a multiple of the usual frame rates, and fine enough for any other
-
-
 def encode_clip(frames: Iterable[Timed[Tensor]], rate: Fraction, quality: Quality = REPORT) -> bytes:
     """The .mp4 of frames (1, 3, H, W), each with its time and duration in seconds; H and W even.
 
@@ -157,7 +154,7 @@ def encode_clip(frames: Iterable[Timed[Tensor]], rate: Fraction, quality: Qualit
     """
     with TemporaryDirectory(prefix="nststab_") as folder:
         path = Path(folder) / "clip.mp4"
-        times = _PageTimes(path, max(_SLOWEST, rate).limit_denominator(_FINEST))
+        times = PictureTimes(path, max(_SLOWEST, rate).limit_denominator(_FINEST), _TICK)
         with VideoWriter(path, Path("clip.mp4"), times, False, form=quality.format) as writer:
             for rgb, time, duration in frames:
                 writer.write(rgb, time, duration)
