@@ -48,7 +48,7 @@ def main() -> None:
     for style in styles():
         rows = of_style(networks["rows"], style.name)
         if rows:
-            write_card(style, rows, networks["settings"])
+            write_card(style, rows, networks)
         else:
             rows = of_card(style)
         sections.append(section(style, rows, of_style(every["rows"], style.name), held_out.get(style.name)))
@@ -71,27 +71,28 @@ def of_card(style: Style) -> dict[str, Row]:
     return {method: figures[name] for method, name in NAMES.items()}
 
 
-def write_card(style: Style, rows: Mapping[str, Row], settings: Mapping[str, Any]) -> None:
-    card = {**style.card, "figures": figures_of(style.name, rows, settings)}
+def write_card(style: Style, rows: Mapping[str, Row], results: Mapping[str, Any]) -> None:
+    card = {**style.card, "figures": figures_of(style.name, rows, results)}
     write_durably(style.folder / "card.json", (json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def write_light_cards(results: Mapping[str, Any]) -> None:
     cards = read(light_cards())
     for name, card in cards.items():
-        rows = of_style(results["rows"], f"light/{name}")
+        rows = of_style(results["rows"], name)  # results call a style by its last name
         if rows:
-            card["figures"] = figures_of(f"light/{name}", rows, results["settings"])
+            card["figures"] = figures_of(f"light/{name}", rows, results)
     write_durably(light_cards(), (json.dumps(cards, indent=1, ensure_ascii=False) + "\n").encode())
 
 
-def figures_of(style: str, rows: Mapping[str, Row], settings: Mapping[str, Any]) -> dict[str, Any]:
+def figures_of(style: str, rows: Mapping[str, Row], results: Mapping[str, Any]) -> dict[str, Any]:
+    settings = results["settings"]
     limit = "" if settings["limit"] == "all" else f" --limit {settings['limit']}"
     frames = "all" if settings["limit"] == "all" else f"the first {settings['limit']}"
     named = {**settings, "count": len(settings["sequences"]), "frames": frames}
     figures: dict[str, Any] = {
         "command": f"nststab evaluate stability --davis DAVIS --styles {style} --patches {settings['patches']}"
-        f"{limit} --seed {settings['seed']} -o FOLDER",
+        f"{limit} --seed {results['seed']} -o FOLDER",
         "what": WHAT.format(**named),
     }
     for method, name in NAMES.items():
