@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,11 +15,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from click.testing import CliRunner, Result
+from safetensors.torch import save_file
 from torch import Tensor
 
 from nststab import vgg
 from nststab.cli import group
 from nststab.frames import Frame, Stylizer, as_frames, pictures_of
+from nststab.losses import LossSettings, PerceptualLoss, style_target
 from nststab.methods import build
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
@@ -125,6 +127,14 @@ def done(result: Result) -> Result:
     return result
 
 
+def told(result: Result, code: int = 2) -> str:
+    """The one line of a refusal, which has this code and says nothing else."""
+    assert (result.exit_code, result.stdout) == (code, ""), result.stderr
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: ")
+    return line
+
+
 def contents(path: str | Path) -> dict[str, bytes]:
     """The files of a folder, or one file, by name."""
     files = sorted(Path(path).iterdir()) if Path(path).is_dir() else [Path(path)]
@@ -150,11 +160,7 @@ def refused_in_one_line(run: Callable[[str], Result], arguments: str, code: int,
     write_picture(Path("one/1.png"), torch.rand(1, 3, 48, 48))
     Path("text.png").write_text("this is no picture")
     before = set(Path().rglob("*"))
-    result = run(arguments)
-    assert (result.exit_code, result.stdout) == (code, ""), result.stderr
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("Error: ")
-    assert message in line
+    assert message in told(run(arguments), code)
     assert set(Path().rglob("*")) == before
 
 
@@ -172,11 +178,41 @@ def random_network(config: NetworkConfig, seed: int = 0) -> TransformationNetwor
     return TransformationNetwork(config)
 
 
-def save_networks(folder: Path, style: Mapping[str, Tensor], methods: Iterable[str] = NETWORKS) -> None:
-    """Random networks of a few channels, as a style's folder holds them."""
+def tiny_target(picture: Tensor) -> dict[str, Tensor]:
+    """The Gram matrices of a picture (1, 3, H, W) by the tiny VGG."""
+    return style_target(PerceptualNetwork(tiny_state_dict()), picture, LossSettings().style_layers)
+
+
+def tiny_loss(picture: Tensor, settings: LossSettings | None = None) -> PerceptualLoss:
+    """A loss by the tiny VGG, whose style is that of a picture."""
+    return PerceptualLoss(PerceptualNetwork(tiny_state_dict()), tiny_target(picture), settings or LossSettings())
+
+
+@pytest.fixture
+def loss(generator: torch.Generator) -> PerceptualLoss:
+    return tiny_loss(torch.rand(1, 3, 32, 32, generator=generator))
+
+
+def save_vgg(folder: Path) -> Path:
+    """Saves the tiny VGG as vgg.safetensors."""
+    save_file(tiny_state_dict(), folder / "vgg.safetensors")
+    return folder / "vgg.safetensors"
+
+
+def save_networks(folder: Path, picture: Tensor, methods: Iterable[str] = NETWORKS, seed: int = 0) -> None:
+    """Random networks of a few channels in the style of a picture, as a style's folder holds them."""
+    folder.mkdir(parents=True, exist_ok=True)
     for method in methods:
-        network = random_network(TINY_RECURRENT if method == "recurrent" else TINY)
-        save_checkpoint(folder / f"{method}.safetensors", Checkpoint(network, style))
+        network = random_network(TINY_RECURRENT if method == "recurrent" else TINY, seed)
+        save_checkpoint(folder / f"{method}.safetensors", Checkpoint(network, tiny_target(picture)))
+
+
+def translated(length: int, side: int = 32, shift: int = 2) -> list[Tensor]:
+    """A picture that moves to the right, with a little sensor noise of each frame's own."""
+    generator = torch.Generator().manual_seed(3)
+    wide = torch.rand(1, 3, side, side + shift * length, generator=generator)
+    frames = [wide[..., shift * (length - t) :][..., :side] for t in range(length)]
+    return [(frame + 0.02 * torch.randn(frame.shape, generator=generator)).clamp(0, 1) for frame in frames]
 
 
 def noise(count: int, channels: int, height: int, width: int) -> list[Tensor]:

@@ -31,7 +31,6 @@ import rich.progress  # noqa: F401
 import torch
 import torch._dynamo  # which the first step of an optimiser imports, for seconds
 from PIL import Image
-from safetensors.torch import save_file
 
 import nststab.cli.compare
 import nststab.cli.optimize
@@ -44,13 +43,10 @@ import nststab.video.reader
 import nststab.video.writer  # noqa: F401  what a child would else import each time
 from nststab.cli import group
 from nststab.flow.files import write_flo
-from nststab.losses import LossSettings, style_target
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint
-from nststab.networks.transformation import TransformationNetwork
-from nststab.vgg import PerceptualNetwork
 from nststab.video.clip import open_clip
 from nststab.video.images import write_picture
-from tests.conftest import TINY, moving_picture, tiny_state_dict
+from tests.conftest import TINY, moving_picture, random_network, save_vgg, tiny_target
 
 LIMIT = 120  # seconds after which a case is taken for a hang, also on a busy machine
 FINDINGS = Path("fuzz_findings")
@@ -99,11 +95,8 @@ def make_files(folder: Path) -> None:
     (folder / "flow").mkdir()
     for direction, (first, second) in {"forward": (1, 2), "backward": (2, 1)}.items():
         write_flo(folder / f"flow/{direction}_{first}_{second}.flo", torch.zeros(1, 2, 32, 32))
-    save_file(tiny_state_dict(), folder / "vgg.safetensors")
-    target = style_target(PerceptualNetwork(tiny_state_dict()), pictures[0], LossSettings().style_layers)
-    torch.manual_seed(0)
-    network = TransformationNetwork(TINY)
-    save_checkpoint(folder / "net.safetensors", Checkpoint(network, target))
+    save_vgg(folder)
+    save_checkpoint(folder / "net.safetensors", Checkpoint(random_network(TINY), tiny_target(pictures[0])))
     (folder / "fuzz_own.py").write_text("def same(frames):\n    yield from frames\n")
 
 

@@ -8,22 +8,19 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from safetensors.torch import save_file
 from torch import Tensor
 
 from nststab import metrics
 from nststab.baselines import gatys
 from nststab.cli import group
 from nststab.experiments.cast import Cast
-from nststab.losses import LossSettings, style_target
 from nststab.measure.rows import CHEATS
 from nststab.measure.stability import CONTENT
 from nststab.methods.feed_forward import FeedForward
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint
 from nststab.networks.transformation import TransformationNetwork
-from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
-from tests.conftest import TINY, TINY_RECURRENT, Run, done, stylized, texture, tiny_state_dict
+from tests.conftest import TINY, TINY_RECURRENT, Run, done, save_vgg, stylized, texture, tiny_target, told
 
 pytestmark = pytest.mark.usefixtures("unrendered")
 
@@ -52,20 +49,18 @@ def panning(seed: int, height: int = 48) -> list[Tensor]:
 def write_style(folder: Path, seed: int) -> None:
     """Two random networks; the style is that of what the first makes of a frame, so it has been learnt perfectly."""
     folder.mkdir()
-    vgg = PerceptualNetwork(tiny_state_dict())
     torch.manual_seed(seed)
     networks = {name: TransformationNetwork(TINY_RECURRENT if name == "recurrent" else TINY) for name in METHODS}
     picture = next(stylized(FeedForward(networks["independent"], "cpu", "float32"), panning(0)))
-    style = style_target(vgg, picture, LossSettings().style_layers)
     for name, network in networks.items():
-        save_checkpoint(folder / f"{name}.safetensors", Checkpoint(network, style))
+        save_checkpoint(folder / f"{name}.safetensors", Checkpoint(network, tiny_target(picture)))
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run the command beside a DAVIS of two sequences and a style; `-o` and so on come from the arguments."""
     monkeypatch.chdir(tmp_path)
-    save_file(tiny_state_dict(), "vgg.safetensors")
+    save_vgg(Path())
     write_sequence("swan", panning(0))
     write_sequence("dog", panning(1))
     write_style(Path("wave"), 0)
@@ -217,10 +212,7 @@ def test_bad_input_ends_in_one_line(run: Run, arguments: str, code: int, message
     if "bare" in arguments:
         write_sequence("bare", panning(0))
         Path("davis/Annotations/480p/bare/00000.png").unlink()
-    result = run(f"-o out {arguments}")
-    assert (result.exit_code, result.stdout) == (code, "")
-    (line,) = result.stderr.splitlines()
-    assert message in line
+    assert message in told(run(f"-o out {arguments}"), code)
     assert not Path("out").exists()
 
 
@@ -249,8 +241,6 @@ def test_without_room_for_a_patch_there_is_no_result(run: Run) -> None:
     write_sequence("crowd", panning(0))
     for path in Path("davis/Annotations/480p/crowd").iterdir():
         write_picture(path, torch.ones(1, 3, 48, 64))
-    refused = run("-o out --sequences crowd")
-    (line,) = refused.stderr.splitlines()
-    assert (refused.exit_code, refused.stdout) == (1, "")
-    assert "expected room for a patch of 8x8 pixels without foreground, found none" in line
+    expected = "expected room for a patch of 8x8 pixels without foreground, found none"
+    assert expected in told(run("-o out --sequences crowd"), 1)
     assert not Path("out/results.json").exists()

@@ -11,17 +11,14 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
-from safetensors.torch import save_file
 from torch import Tensor
 
 from nststab.baselines import gatys
 from nststab.cli import group
 from nststab.experiments.cast import Cast
-from nststab.losses import LossSettings, style_target
-from nststab.vgg import PerceptualNetwork
 from nststab.video.clip import convert_clip, open_clip
 from nststab.video.images import read_picture, write_picture
-from tests.conftest import Run, cli, done, save_frames, save_networks, texture, tiny_state_dict
+from tests.conftest import Run, cli, done, save_frames, save_networks, save_vgg, texture, told
 
 pytestmark = pytest.mark.usefixtures("unrendered")
 
@@ -39,7 +36,7 @@ def pan(seed: int = 0) -> list[Tensor]:
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A film of seven frames, two that were made of it, and a style of two networks."""
     folder = tmp_path_factory.mktemp("inputs")
-    save_file(tiny_state_dict(), folder / "vgg.safetensors")
+    save_vgg(folder)
     noise = torch.Generator().manual_seed(1)
     made = {
         "film": pan(),
@@ -49,9 +46,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, frames in made.items():
         save_frames(folder / name, frames)
         convert_clip(open_clip(folder / name, fps=10), folder / f"{name}.mp4", lambda stream: stream)
-    (folder / "wave").mkdir()
-    style = style_target(PerceptualNetwork(tiny_state_dict()), pan(3)[0], LossSettings().style_layers)
-    save_networks(folder / "wave", style)
+    save_networks(folder / "wave", pan(3)[0])
     return folder
 
 
@@ -220,10 +215,7 @@ def test_what_does_not_fit_into_a_mail_is_named(davis: Run, monkeypatch: pytest.
 )
 def test_wrong_usage_is_refused_before_any_work(run: Run, arguments: str, message: str) -> None:
     Path("taken.html").touch()
-    result = run(arguments)
-    assert (result.exit_code, result.stdout) == (2, "")
-    (line,) = result.stderr.splitlines()
-    assert message in line
+    assert message in told(run(arguments))
     assert not Path("out.mp4").exists()
 
 

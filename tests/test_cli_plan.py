@@ -12,20 +12,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 from click.testing import Result
-from safetensors.torch import save_file
 from torch import Tensor
 
 from nststab.frames import Frame
-from nststab.losses import LossSettings, style_target
 from nststab.networks import transformation as networks
 from nststab.tasks import clip_plan
 from nststab.tasks.plan import Seconds
 from nststab.tasks.settings import StylizeSettings
 from nststab.tasks.stylize import opened
-from nststab.vgg import PerceptualNetwork
 from nststab.video.clip import Clip, open_clip
 from nststab.video.images import write_picture
-from tests.conftest import TINY, Run, cli, save_networks
+from tests.conftest import TINY, Run, cli, save_networks, save_vgg
 
 ROOT = Path(__file__).resolve().parents[1]
 VGG = "--vgg-weights vgg.safetensors"
@@ -51,20 +48,18 @@ def textures(height: int, width: int, count: int) -> list[Tensor]:
 
 
 @pytest.fixture
-def run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_weights: dict[str, Tensor], tiny_vgg: PerceptualNetwork
-) -> Run:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a command beside a clip of 96x72, photographs, and networks of a few channels; probes take no time."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(networks, "NetworkConfig", lambda: TINY)
-    save_file(tiny_weights, "vgg.safetensors")
+    save_vgg(Path())
     frames = textures(72, 96, 5)
     for folder, count in (("film", 3), ("photos", 5)):
         Path(folder).mkdir()
         for number, frame in enumerate(frames[:count]):
             write_picture(Path(f"{folder}/{number}.png"), frame)
     write_picture(Path("style.png"), frames[-1])
-    save_networks(Path(), style_target(tiny_vgg, frames[0], LossSettings().style_layers))
+    save_networks(Path(), frames[0])
     return cli
 
 

@@ -11,18 +11,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from click.testing import CliRunner, Result
-from safetensors.torch import save_file
 from torch import Tensor
 
 from nststab.cli import group
 from nststab.flow.files import write_flo
-from nststab.losses import LossSettings, style_target
-from nststab.networks.checkpoints import Checkpoint, save_checkpoint
-from nststab.networks.transformation import TransformationNetwork
-from nststab.vgg import PerceptualNetwork
 from nststab.video.clip import convert_clip, open_clip
-from nststab.video.images import write_picture
-from tests.conftest import TINY, texture, tiny_state_dict
+from tests.conftest import save_frames, save_networks, save_vgg, texture
 
 Run = Callable[[str], Result]
 COUNT = 7
@@ -41,12 +35,6 @@ def noisy(frames: Iterable[Tensor], sigma: float) -> list[Tensor]:
     ]
 
 
-def save(folder: str, frames: Iterable[Tensor]) -> None:
-    Path(folder).mkdir()
-    for number, frame in enumerate(frames):
-        write_picture(Path(folder) / f"{number}.png", frame)
-
-
 def film(path: str, folder: str, fps: int = 25) -> None:
     convert_clip(open_clip(folder, fps=fps), path, lambda frames: frames)
 
@@ -55,10 +43,10 @@ def film(path: str, folder: str, fps: int = 25) -> None:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """Run `nststab score ...` beside `film`, seven pictures, and two that were made of it, `loud` and `quiet`."""
     monkeypatch.chdir(tmp_path)
-    save_file(tiny_state_dict(), "vgg.safetensors")
-    save("film", pan())
-    save("loud", noisy(pan(), 0.1))
-    save("quiet", noisy(pan(), 0.01))
+    save_vgg(Path())
+    save_frames("film", pan())
+    save_frames("loud", noisy(pan(), 0.1))
+    save_frames("quiet", noisy(pan(), 0.01))
     yield lambda arguments: CliRunner().invoke(group, f"score {arguments} {VGG}".split())
     assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".") or path.suffix == ".part"]
 
@@ -131,21 +119,20 @@ def test_json_on_standard_output_stands_alone(run: Run) -> None:
     assert "\nquiet " in result.stderr
 
 
-def test_style_is_measured_where_it_is_told(run: Run, tiny_vgg: PerceptualNetwork) -> None:
-    style = style_target(tiny_vgg, pan(1)[0].flip(2), LossSettings().style_layers)
-    save_checkpoint(Path("style.safetensors"), Checkpoint(TransformationNetwork(TINY), style))
-    result = run("film quiet --style style.safetensors --json out.json")
+def test_style_is_measured_where_it_is_told(run: Run) -> None:
+    save_networks(Path(), pan(1)[0].flip(2), ["independent"])
+    result = run("film quiet --style independent.safetensors --json out.json")
     assert result.exit_code == 0, result.stderr
     assert "no style was named" not in result.stderr
     content = json.loads(Path("out.json").read_text())
     own, made = content["input"]["style_loss"], content["clips"][0]["style_loss"]
     assert [row[0] for row in rows(result)] == ["input", "input,", "input,", "quiet"]
     assert rows(result)[-1][-3:-1] == [f"{made:.3f}", f"{made / own:.0%}"]
-    assert content["settings"]["style"] == "style.safetensors"
+    assert content["settings"]["style"] == "independent.safetensors"
 
 
 def test_a_copy_of_the_input_is_pointed_at(run: Run) -> None:
-    save("copy", pan())
+    save_frames("copy", pan())
     result = run("film quiet copy")
     assert "note: copy is hardly more than the input (content loss 0.000)" in result.stderr
     assert "note: quiet" not in result.stderr
@@ -157,13 +144,12 @@ def brightest(pair):
 """
 
 
-def test_what_is_cited_is_written_as_csv_latex_and_figure(run: Run, tiny_vgg: PerceptualNetwork) -> None:
-    style = style_target(tiny_vgg, pan(1)[0].flip(2), LossSettings().style_layers)
-    save_checkpoint(Path("s.safetensors"), Checkpoint(TransformationNetwork(TINY), style))
+def test_what_is_cited_is_written_as_csv_latex_and_figure(run: Run) -> None:
+    save_networks(Path(), pan(1)[0].flip(2), ["independent"])
     Path("own.py").write_text(OWN)
     result = run(
-        "film loud quiet --style s.safetensors --csv out.csv --latex out.tex --figure plane --measure own:brightest "
-        "--json out.json"
+        "film loud quiet --style independent.safetensors --csv out.csv --latex out.tex --figure plane "
+        "--measure own:brightest --json out.json"
     )
     assert result.exit_code == 0, result.stderr
     content = json.loads(Path("out.json").read_text())
@@ -188,8 +174,8 @@ def test_what_is_cited_is_written_as_csv_latex_and_figure(run: Run, tiny_vgg: Pe
 
 
 def test_a_clip_that_lags_is_named_with_its_lag(run: Run) -> None:
-    save("long", pan(30))
-    save("late", noisy([*pan(30)[:1] * 4, *pan(30)[:26]], 0.02))
+    save_frames("long", pan(30))
+    save_frames("late", noisy([*pan(30)[:1] * 4, *pan(30)[:26]], 0.02))
     result = run("long late --json out.json --gaps 1")
     assert result.exit_code == 0, result.stderr
     assert "note: late lags behind the original by 4 frames: its figures are of frames that do not" in result.stderr
@@ -269,18 +255,18 @@ def test_wrong_usage_is_answered_before_any_work(run: Run, arguments: str, messa
         ("film quiet --size 64", "expected a size of at most 48 pixels"),
         ("film quiet --flow flows", "expected 48x36 as the frames have, got a flow of 20x10"),
         ("one alone", "one: expected a clip of at least two frames, got 1"),
-        ("film/0.png quiet", "film/0.png: expected a clip, got a single picture"),
+        ("film/00000.png quiet", "film/00000.png: expected a clip, got a single picture"),
         ("film vgg.safetensors", "vgg.safetensors: expected a video"),
-        ("film quiet --style quiet/0.png --start 9", "film: expected a start before the end at 0.280 s, got 9 s"),
+        ("film quiet --style quiet/00000.png --start 9", "film: expected a start before the end at 0.280 s, got 9 s"),
     ],
 )
 def test_what_does_not_fit_is_named_in_one_line(run: Run, arguments: str, message: str) -> None:
     film("clip.y4m", "film")
     film("slow.y4m", "quiet", 10)
-    save("short", pan(5))
-    save("wide", pan(height=30))
-    save("one", pan(1))
-    save("alone", pan(1))
+    save_frames("short", pan(5))
+    save_frames("wide", pan(height=30))
+    save_frames("one", pan(1))
+    save_frames("alone", pan(1))
     Path("flows").mkdir()
     write_flo(Path("flows/forward_1_2.flo"), torch.zeros(1, 2, 10, 20))
     result = run(f"{arguments} --json out.json")
@@ -302,7 +288,7 @@ def test_exact_flow_from_files_leaves_no_warping_error(run: Run) -> None:
             flow = torch.zeros(1, 2, 36, 48)
             flow[:, 0] = number - other
             write_flo(Path(f"flows/{direction}_{number}_{other}.flo"), flow)
-    save("dark", [frame / 2 for frame in pan()])
+    save_frames("dark", [frame / 2 for frame in pan()])
     result = run("film dark --flow flows --json out.json")
     assert result.exit_code == 0, result.stderr
     (clip,) = json.loads(Path("out.json").read_text())["clips"]
@@ -319,25 +305,25 @@ def test_flow_is_kept_where_it_is_asked_for(run: Run) -> None:
 
 def test_videos_pictures_and_scaled_clips_are_compared_alike(run: Run) -> None:
     film("film.mp4", "film")
-    save("small", [F.avg_pool2d(frame, 2) for frame in noisy(pan(), 0.01)])
+    save_frames("small", [F.avg_pool2d(frame, 2) for frame in noisy(pan(), 0.01)])
     film("quiet.gif", "quiet")
-    result = run("film.mp4 quiet quiet.gif small quiet/%d.png --json out.json")
+    result = run("film.mp4 quiet quiet.gif small quiet/%05d.png --json out.json")
     assert result.exit_code == 0, result.stderr
     content = json.loads(Path("out.json").read_text())
     assert (content["settings"]["width"], content["settings"]["height"]) == (24, 18)
     scaled = [line for line in result.stderr.splitlines() if "scaled from 48x36" in line]
-    assert [line.split(":")[1] for line in scaled] == [" quiet", " quiet.gif", " quiet/%d.png"]
+    assert [line.split(":")[1] for line in scaled] == [" quiet", " quiet.gif", " quiet/%05d.png"]
     figures = {clip["path"]: clip for clip in content["clips"]}
-    assert figures["quiet"]["ssim"] == figures["quiet/%d.png"]["ssim"] >= figures["quiet.gif"]["ssim"] > 0.5
+    assert figures["quiet"]["ssim"] == figures["quiet/%05d.png"]["ssim"] >= figures["quiet.gif"]["ssim"] > 0.5
 
 
 def test_an_excerpt_is_of_the_original(run: Run) -> None:
     """As `nststab stylize` takes the same options; masks are the whole original's."""
-    save("part", noisy(pan(), 0.01)[2:6])
-    save("masks", [torch.zeros(1, 3, 36, 48)] * COUNT)
+    save_frames("part", noisy(pan(), 0.01)[2:6])
+    save_frames("masks", [torch.zeros(1, 3, 36, 48)] * COUNT)
     film("film.mp4", "film", 10)  # masks are numbered as its frames, whatever its rate
     for original, part in (("film", "--start 0.08 --duration 0.16"), ("film.mp4", "--start 0.2 --duration 0.4")):
-        result = run(f"{original} part {part} --masks masks/%d.png")
+        result = run(f"{original} part {part} --masks masks/%05d.png")
         assert result.exit_code == 0, result.stderr
         assert "4 frames to measure, 48x36" in result.stderr
     assert run("film part --start 0.08 --duration 0.2").exit_code == 1
@@ -353,15 +339,15 @@ def test_masks_keep_patches_off_the_foreground(run: Run) -> None:
     for number, (mask, frame) in enumerate(zip(masks, spoiled, strict=True)):
         mask[..., 30:] = 1
         frame[..., 30:] = number / COUNT
-    save("spoiled", spoiled)
-    save("masks", masks)
+    save_frames("spoiled", spoiled)
+    save_frames("masks", masks)
     figures: list[Any] = []
     for clips in ("spoiled quiet", "spoiled quiet --masks masks"):
         assert run(f"film {clips} --json out.json -y").exit_code == 0
         figures.append({clip["path"]: clip["ssim"] for clip in json.loads(Path("out.json").read_text())["clips"]})
     assert figures[0]["spoiled"] < figures[0]["quiet"]
     assert figures[1]["spoiled"] == figures[1]["quiet"]
-    save("everything", [torch.ones(1, 3, 36, 48)] * COUNT)
+    save_frames("everything", [torch.ones(1, 3, 36, 48)] * COUNT)
     nothing = run("film quiet --masks everything")
     assert "note: no patch was measured: the frames, or what the masks leave of them, are too small" in nothing.stderr
     assert rows(nothing)[1][1:3] == ["-", "-"]
@@ -369,8 +355,8 @@ def test_masks_keep_patches_off_the_foreground(run: Run) -> None:
 
 def test_no_pair_spans_a_cut_unless_it_is_asked_for(run: Run) -> None:
     dark, light = [0.3 * frame for frame in pan(4)], [1 - 0.3 * frame for frame in pan(4)]
-    save("cut", [*dark, *light])
-    save("made", noisy([*dark, *light], 0.01))
+    save_frames("cut", [*dark, *light])
+    save_frames("made", noisy([*dark, *light], 0.01))
     counts = []
     for options in ("", "--no-cuts"):
         assert run(f"cut made --json out.json -y {options}").exit_code == 0

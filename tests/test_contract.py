@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,27 +15,22 @@ from nststab.baselines.ruder import Ruder
 from nststab.baselines.settings import GatysSettings, MultiPassSettings, RuderSettings
 from nststab.color import PreserveColor
 from nststab.frames import Frame, Stylizer
-from nststab.losses import LossSettings, PerceptualLoss, style_target
 from nststab.methods.deflicker import Deflicker, Steadied
 from nststab.methods.feed_forward import FeedForward
 from nststab.methods.settings import DeflickerSettings
-from nststab.networks.transformation import TransformationNetwork
-from nststab.vgg import PerceptualNetwork
-from tests.conftest import TINY, TINY_RECURRENT
+from tests.conftest import TINY, TINY_RECURRENT, rand, random_network, tiny_loss
 
 FEW = GatysSettings(iterations=2)
-Factory = Callable[[PerceptualNetwork, Path], Stylizer]
+STYLE = rand(1, 3, 32, 32, seed=7)
+Factory = Callable[[Path], Stylizer]
 
 
-def loss(vgg: PerceptualNetwork) -> PerceptualLoss:
-    style = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(7))
-    settings = LossSettings()
-    return PerceptualLoss(vgg, style_target(vgg, style, settings.style_layers), settings)
+def gatys(**more: Any) -> Gatys:
+    return Gatys(tiny_loss(STYLE), FEW, **more)
 
 
 def feed_forward(recurrent: bool) -> Stylizer:
-    torch.manual_seed(0)
-    return FeedForward(TransformationNetwork(TINY_RECURRENT if recurrent else TINY))
+    return FeedForward(random_network(TINY_RECURRENT if recurrent else TINY))
 
 
 def no_motion(first: Frame, _second: Frame) -> Tensor:
@@ -42,35 +38,35 @@ def no_motion(first: Frame, _second: Frame) -> Tensor:
 
 
 FACTORIES: dict[str, Factory] = {
-    "independent": lambda _, __: feed_forward(False),
-    "recurrent": lambda _, __: feed_forward(True),
-    "gatys": lambda vgg, _: Gatys(loss(vgg), FEW),
-    "gatys, coarse to fine": lambda vgg, _: Gatys(loss(vgg), FEW, coarse=[loss(vgg)]),
-    "ruder": lambda vgg, _: Ruder(Gatys(loss(vgg), FEW), no_motion, RuderSettings(later_iterations=2)),
-    "ruder, long-term": lambda vgg, _: Ruder(Gatys(loss(vgg), FEW), no_motion, RuderSettings(2, long_term=(1, 2, 4))),
-    "ruder, multi-pass": lambda vgg, folder: MultiPass(
-        Gatys(loss(vgg), FEW), no_motion, MultiPassSettings(later_iterations=2, passes=3, temporal_from=2), folder
+    "independent": lambda _: feed_forward(False),
+    "recurrent": lambda _: feed_forward(True),
+    "gatys": lambda _: gatys(),
+    "gatys, coarse to fine": lambda _: gatys(coarse=[tiny_loss(STYLE)]),
+    "ruder": lambda _: Ruder(gatys(), no_motion, RuderSettings(later_iterations=2)),
+    "ruder, long-term": lambda _: Ruder(gatys(), no_motion, RuderSettings(2, long_term=(1, 2, 4))),
+    "ruder, multi-pass": lambda folder: MultiPass(
+        gatys(), no_motion, MultiPassSettings(later_iterations=2, passes=3, temporal_from=2), folder
     ),
-    "recurrent, steadied": lambda _, __: Steadied(feed_forward(True), Deflicker(DeflickerSettings(look_ahead=2))),
-    "recurrent, steadied, colours kept": lambda _, __: PreserveColor(
+    "recurrent, steadied": lambda _: Steadied(feed_forward(True), Deflicker(DeflickerSettings(look_ahead=2))),
+    "recurrent, steadied, colours kept": lambda _: PreserveColor(
         Steadied(feed_forward(True), Deflicker(DeflickerSettings(look_ahead=0)))
     ),
-    "gatys, steadied": lambda vgg, _: Steadied(Gatys(loss(vgg), FEW), Deflicker(DeflickerSettings(look_ahead=0))),
-    "ruder, multi-pass, steadied": lambda vgg, folder: Steadied(
-        MultiPass(Gatys(loss(vgg), FEW), no_motion, MultiPassSettings(later_iterations=2, passes=2), folder),
+    "gatys, steadied": lambda _: Steadied(gatys(), Deflicker(DeflickerSettings(look_ahead=0))),
+    "ruder, multi-pass, steadied": lambda folder: Steadied(
+        MultiPass(gatys(), no_motion, MultiPassSettings(later_iterations=2, passes=2), folder),
         Deflicker(),
     ),
-    "recurrent, colours kept": lambda _, __: PreserveColor(feed_forward(True)),
-    "ruder, colours kept": lambda vgg, _: PreserveColor(Ruder(Gatys(loss(vgg), FEW), no_motion, RuderSettings(2))),
-    "ruder, multi-pass, colours kept": lambda vgg, folder: PreserveColor(
-        MultiPass(Gatys(loss(vgg), FEW), no_motion, MultiPassSettings(later_iterations=2, passes=2), folder)
+    "recurrent, colours kept": lambda _: PreserveColor(feed_forward(True)),
+    "ruder, colours kept": lambda _: PreserveColor(Ruder(gatys(), no_motion, RuderSettings(2))),
+    "ruder, multi-pass, colours kept": lambda folder: PreserveColor(
+        MultiPass(gatys(), no_motion, MultiPassSettings(later_iterations=2, passes=2), folder)
     ),
 }
 
 
 @pytest.fixture(params=FACTORIES)
-def stylizer(request: pytest.FixtureRequest, tiny_vgg: PerceptualNetwork, tmp_path: Path) -> Stylizer:
-    return FACTORIES[request.param](tiny_vgg, tmp_path)
+def stylizer(request: pytest.FixtureRequest, tmp_path: Path) -> Stylizer:
+    return FACTORIES[request.param](tmp_path)
 
 
 def clip(count: int, height: int = 32, width: int = 32) -> list[Frame]:

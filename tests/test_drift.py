@@ -11,17 +11,14 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from matplotlib.figure import Figure
-from safetensors.torch import save_file
 from torch import Tensor
 
 from nststab.cli import group
 from nststab.experiments.long_runs import draw, foreign, measure, noisy, parts, passing, row, slope_errors, table
 from nststab.experiments.settings import DriftSettings
-from nststab.losses import LossSettings, style_target
 from nststab.metrics import DriftSlopes, drift_slopes
-from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
-from tests.conftest import on_pictures, save_networks, tiny_state_dict
+from tests.conftest import on_pictures, save_networks, save_vgg
 
 pytestmark = pytest.mark.usefixtures("unrendered")
 
@@ -292,10 +289,8 @@ def test_a_picture_has_no_loop() -> None:
 def style(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two tiny networks and their Gram targets, beside the perceptual network of those."""
     folder = tmp_path_factory.mktemp("styles") / "tiny"
-    folder.mkdir()
-    target = style_target(PerceptualNetwork(tiny_state_dict()), pictures()[0], LossSettings().style_layers)
-    save_networks(folder, target)
-    save_file(tiny_state_dict(), folder.with_name("vgg.safetensors"))
+    save_networks(folder, pictures()[0])
+    save_vgg(folder.parent)
     return folder
 
 

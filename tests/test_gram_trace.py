@@ -13,14 +13,12 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import save_file
 from scipy import stats
 from torch import Tensor
 
 from nststab.experiments import figure3
 from nststab.experiments.figure3 import measure
 from nststab.experiments.figures import drawing, label_points
-from nststab.losses import LossSettings, style_target
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.styles import shipped as assets
@@ -39,7 +37,7 @@ from nststab.styles.trace_line import (
 )
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import read_picture, write_picture
-from tests.conftest import TINY, Run, cli, on_pictures, texture, tiny_state_dict
+from tests.conftest import TINY, Run, cli, on_pictures, save_networks, save_vgg, texture, told
 
 NO_LOSSES: dict[str, float] = {}
 
@@ -304,12 +302,9 @@ def save_clip(folder: Path, seed: int = 0, count: int = 4) -> None:
         write_picture(folder / f"{number}.png", frame.clamp(0, 1))
 
 
-def save_style(folder: Path, seed: int, vgg: PerceptualNetwork, picture: bool = True) -> None:
-    folder.mkdir(parents=True)
-    torch.manual_seed(seed)
+def save_style(folder: Path, seed: int, picture: bool = True) -> None:
     image = texture(24, 32, seed) * (0.3 + 0.2 * seed)
-    target = style_target(vgg, image, LossSettings().style_layers)
-    save_checkpoint(folder / "independent.safetensors", Checkpoint(TransformationNetwork(TINY), target))
+    save_networks(folder, image, ["independent"], seed)
     if picture:
         write_picture(folder / "image.png", image)
 
@@ -318,9 +313,9 @@ def save_style(folder: Path, seed: int, vgg: PerceptualNetwork, picture: bool = 
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_vgg: PerceptualNetwork, unrendered: None) -> Run:  # noqa: ARG001
     """Run `nststab ...` beside three styles, two videos and weights."""
     monkeypatch.chdir(tmp_path)
-    save_file(tiny_state_dict(), "vgg.safetensors")
+    save_vgg(Path())
     for seed, name in enumerate(("wave", "scream", "muse")):
-        save_style(Path(name), seed, tiny_vgg)
+        save_style(Path(name), seed)
     for seed, name in enumerate(("road", "street")):
         save_clip(Path(name), seed)
     return cli
@@ -413,19 +408,16 @@ def test_two_methods_stand_side_by_side(run: Run) -> None:
     assert set(results("out")["fit"]) == {"independent", "recurrent"}
 
 
-def test_the_traces_of_a_card_stand_for_a_picture(run: Run, tiny_vgg: PerceptualNetwork, monkeypatch: Any) -> None:
+def test_the_traces_of_a_card_stand_for_a_picture(run: Run, monkeypatch: Any) -> None:
     from nststab.networks import perceptual
 
     monkeypatch.setattr(perceptual, "perceptual_weights", lambda: Path("vgg.safetensors"))
-    save_style(Path("unshipped"), 3, tiny_vgg, picture=False)
+    save_style(Path("unshipped"), 3, picture=False)
     command = "evaluate gram-trace road --styles unshipped --precision float32 --limit 2 -o out"
     for content in (None, "{", '{"gram_trace": {"relu1_1": 3}}'):
         if content:
             Path("unshipped/card.json").write_text(content)
-        result = run(command)
-        assert result.exit_code == 2
-        (line,) = result.stderr.splitlines()
-        assert line == (
+        assert told(run(command)) == (
             "Error: the style unshipped has no Gram trace: unshipped holds neither image.jpg nor a card.json with "
             "gram_trace at relu1_1 and relu2_1"
         )
@@ -459,14 +451,9 @@ def test_the_traces_of_a_card_stand_for_a_picture(run: Run, tiny_vgg: Perceptual
         ("--clips wave=road --clips wave=road", "--clips: two clips are called road"),
     ],
 )
-def test_wrong_usage_is_answered_in_one_line(
-    run: Run, tiny_vgg: PerceptualNetwork, arguments: str, message: str
-) -> None:
-    save_style(Path("bare"), 4, tiny_vgg, picture=False)
-    result = run(f"evaluate gram-trace {arguments} -o out")
-    assert result.exit_code == 2, result.output
-    (line,) = result.stderr.splitlines()
-    assert message in line
+def test_wrong_usage_is_answered_in_one_line(run: Run, arguments: str, message: str) -> None:
+    save_style(Path("bare"), 4, picture=False)
+    assert message in told(run(f"evaluate gram-trace {arguments} -o out"))
     assert not Path("out").exists()
 
 

@@ -11,15 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import torch
-from safetensors.torch import save_file
 
-from nststab.losses import LossSettings, style_target
-from nststab.networks.checkpoints import Checkpoint, save_checkpoint
-from nststab.networks.transformation import TransformationNetwork
-from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
-from tests.conftest import TINY, TINY_RECURRENT, texture, tiny_state_dict
+from tests.conftest import save_networks, save_vgg, texture
 
 ROOT = Path(__file__).resolve().parents[1]
 KILLS = {"network": 20}  # of each of nine commands, else 4
@@ -134,13 +128,8 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
         write_picture(folder / f"long/{number}.png", shot[..., number % 16 :][..., :48])
     (folder / "slow.py").write_text(SLOW)
     write_picture(folder / "style.png", texture(48, 64, 2))
-    save_file(tiny_state_dict(), folder / "vgg.safetensors")
-    style = style_target(PerceptualNetwork(tiny_state_dict()), texture(32, 32, 2), LossSettings().style_layers)
-    torch.manual_seed(0)
-    network = TransformationNetwork(TINY)
-    save_checkpoint(folder / "image.safetensors", Checkpoint(network, style))
-    recurrent = TransformationNetwork(TINY_RECURRENT)
-    save_checkpoint(folder / "shots.safetensors", Checkpoint(recurrent, style))
+    save_vgg(folder)
+    save_networks(folder, texture(32, 32, 2))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     with subprocess.Popen(
         [sys.executable, "-c", SERVER],
@@ -169,15 +158,15 @@ JOBS = {
     "gatys": (f"stylize film --style style.png --method gatys {OPTIMIZE} 9 -o OUT/", ""),
     "ruder": (f"optimize film style.png {OPTIMIZE} 9,9 --set ruder.long_term=1,2 -o OUT.mp4", ".mp4"),
     "passes": (f"optimize film style.png {OPTIMIZE} 5,5 --passes 3 -o OUT/", ""),
-    "network": ("stylize long --style shots.safetensors -o OUT.mp4", ".mp4"),
+    "network": ("stylize long --style recurrent.safetensors -o OUT.mp4", ".mp4"),
     "own": ("stylize long --method slow:blend -o OUT.mp4", ".mp4"),
     "compare": (
-        f"compare long --style shots.safetensors --vgg-weights vgg.safetensors -o OUT.mp4 --methods {METHODS}",
+        f"compare long --style recurrent.safetensors --vgg-weights vgg.safetensors -o OUT.mp4 --methods {METHODS}",
         ".mp4",
     ),
     "flow": ("flow estimate film -o OUT --distances 1,2", ""),
     "image": (f"train image style.png {TRAIN} --steps 12 -o OUT.safetensors", ".safetensors"),
-    "video": (f"train video image.safetensors {TRAIN} --steps 8 --length 2 -o OUT.safetensors", ".safetensors"),
+    "video": (f"train video independent.safetensors {TRAIN} --steps 8 --length 2 -o OUT.safetensors", ".safetensors"),
 }
 
 

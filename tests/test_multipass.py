@@ -14,30 +14,14 @@ from nststab.baselines.multipass import MultiPass, blended
 from nststab.baselines.settings import GatysSettings, MultiPassSettings
 from nststab.flow.estimators import FlowFunction
 from nststab.frames import Frame
-from nststab.losses import LossSettings, PerceptualLoss, style_target
+from nststab.losses import PerceptualLoss
 from nststab.metrics import warping_error
-from nststab.vgg import PerceptualNetwork
 from nststab.warp import reliability, warp
-from tests.conftest import stylized
+from tests.conftest import stylized, translated
 
 SHIFT = 2  # pixels to the right, each frame
 FIRST = GatysSettings(iterations=3)
 FEW = MultiPassSettings(later_iterations=2, passes=3, temporal_from=3)
-
-
-@pytest.fixture
-def loss(tiny_vgg: PerceptualNetwork, generator: torch.Generator) -> PerceptualLoss:
-    settings = LossSettings()
-    style = torch.rand(1, 3, 32, 32, generator=generator)
-    return PerceptualLoss(tiny_vgg, style_target(tiny_vgg, style, settings.style_layers), settings)
-
-
-def translated(length: int, side: int = 32) -> list[Tensor]:
-    """A picture that moves to the right, with a little sensor noise of each frame's own."""
-    generator = torch.Generator().manual_seed(3)
-    wide = torch.rand(1, 3, side, side + SHIFT * length, generator=generator)
-    frames = [wide[..., SHIFT * (length - t) :][..., :side] for t in range(length)]
-    return [(frame + 0.02 * torch.randn(frame.shape, generator=generator)).clamp(0, 1) for frame in frames]
 
 
 def constant_flow(frame: Tensor, x: float) -> Tensor:

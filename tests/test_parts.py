@@ -10,13 +10,11 @@ from typing import Any, ClassVar
 import av
 import pytest
 import torch
-from safetensors.torch import save_file
 
 import nststab
 from nststab.engines.torch_engine import TorchEngine
 from nststab.errors import NststabError, SettingError
 from nststab.frames import Frame
-from nststab.losses import LossSettings, style_target
 from nststab.measure.stability import StabilityMeter
 from nststab.methods.deflicker import Deflicker
 from nststab.methods.settings import OptimizationSettings
@@ -27,9 +25,8 @@ from nststab.storage.parts import Parts
 from nststab.tasks.compare import Comparison
 from nststab.tasks.settings import CompareSettings
 from nststab.tasks.stylize import Stylized
-from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
-from tests.conftest import TINY_RECURRENT, moving_picture, rand, save_networks, tiny_state_dict
+from tests.conftest import TINY_RECURRENT, moving_picture, rand, save_networks, save_vgg
 from tests.test_video import make_clip
 
 TIMES = [40 * n + (n % 3) * 9 for n in range(14)]  # milliseconds, uneven
@@ -273,13 +270,9 @@ def test_a_comparison_has_the_same_frames_and_figures(
     tmp_path: Path, methods: tuple[str, ...], report: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     film = film_with_a_cut(tmp_path, frames=14, cut=5)
-    style, vgg = tmp_path / "style", tmp_path / "vgg.safetensors"
-    style.mkdir()
-    save_file(tiny_state_dict(), vgg)
-    save_networks(
-        style, style_target(PerceptualNetwork(tiny_state_dict()), rand(1, 3, 32, 32), LossSettings().style_layers)
-    )
-    gatys = OptimizationSettings(vgg_weights=vgg)
+    style = tmp_path / "style"
+    save_networks(style, rand(1, 3, 32, 32))
+    gatys = OptimizationSettings(vgg_weights=save_vgg(tmp_path))
     settings = CompareSettings(gatys=replace(gatys, iterations=(2,)) if "gatys" in methods else gatys)
 
     def compared(name: str) -> Comparison:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
-import pytest
 import torch
 from torch import Tensor
 
@@ -11,28 +10,12 @@ from nststab.baselines.gatys import Gatys, GatysSettings
 from nststab.baselines.ruder import Ruder, RuderSettings, long_term_masks, tied
 from nststab.datasets.layers import Layer, affine, render_layers
 from nststab.frames import Frame
-from nststab.losses import LossSettings, PerceptualLoss, style_target
-from nststab.vgg import PerceptualNetwork
+from nststab.losses import PerceptualLoss
 from nststab.warp import reliability, warp
-from tests.conftest import stylized
+from tests.conftest import stylized, translated
 
 SHIFT = 2  # pixels to the right, each frame
 LOOP = GatysSettings(iterations=12)
-
-
-@pytest.fixture
-def loss(tiny_vgg: PerceptualNetwork, generator: torch.Generator) -> PerceptualLoss:
-    settings = LossSettings()
-    style = torch.rand(1, 3, 32, 32, generator=generator)
-    return PerceptualLoss(tiny_vgg, style_target(tiny_vgg, style, settings.style_layers), settings)
-
-
-def translated(length: int) -> list[Tensor]:
-    """A picture that moves to the right, with a little sensor noise of each frame's own."""
-    generator = torch.Generator().manual_seed(3)
-    wide = torch.rand(1, 3, 32, 32 + SHIFT * length, generator=generator)
-    frames = [wide[..., SHIFT * (length - t) :][..., :32] for t in range(length)]
-    return [(frame + 0.02 * torch.randn(frame.shape, generator=generator)).clamp(0, 1) for frame in frames]
 
 
 def constant_flow(frame: Tensor, x: float) -> Tensor:
