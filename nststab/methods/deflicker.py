@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -31,7 +32,7 @@ from nststab.frames import Frame, Stylizer
 from nststab.methods.settings import DeflickerSettings, strength_at
 from nststab.settings import Curve
 from nststab.shots import by_shot
-from nststab.warp import not_brought_back, scaled_flow
+from nststab.warp import not_brought_back
 
 Estimator = Callable[[Tensor, Tensor], Tensor]
 Plane = NDArray[np.float32]  # (H, W) or (H, W, C)
@@ -42,7 +43,7 @@ _CELLS = 48  # of the grid on which tone is smoothed, along the longest side
 _TONE = 0.1  # share of a frame in the running mean of tone
 _FADE = 0.4  # share of a texture that was drawn anew in the first frame: it is faded in
 _SAME = 0.1  # share of its variance by which a texture may differ from the new one, and is taken for the same
-_PAD = 4  # pixels around each frame in the store, for Lanczos' kernel
+_PAD = 2  # pixels around each frame in the store, for the bicubic kernel
 _RANGE = 32767.0  # stored levels of 1.0; the tone that was taken off may lead out of 0 .. 1, down to -0.5
 # The original must look as it did where the texture was drawn: mean difference of levels about the local mean of light,
 # plus a share of the local contrast. Without an original the clip's own flicker is in the difference.
@@ -81,18 +82,9 @@ class Deflicker:
             return
         require_estimator("dis")
         cv2 = importlib.import_module("cv2")
-        held = _held(_with_flow(frames, self._flow), self._settings, cv2)
-        yield from _in_thread(_Finish(strength, cv2), _smoothed(held, self._look_ahead, cv2))
-
-    def _flow(self, first: Tensor, second: Tensor) -> Tensor:
-        """Flow at no more than `flow_side` pixels, brought to the pictures' size."""
-        height, width = first.shape[-2:]
-        share = self._settings.flow_side / max(height, width)
-        if share >= 1:
-            return self._estimator(first, second)
-        small = (max(1, round(height * share)), max(1, round(width * share)))
-        found = self._estimator(*(F.interpolate(one, small, mode="area") for one in (first, second)))
-        return scaled_flow(found, height, width)
+        moving = _with_flow(frames, self._estimator, self._settings.flow_side)
+        steps = _smoothed(_held(moving, self._settings, cv2), self._look_ahead, cv2)
+        yield from _in_thread(_Finish(strength, cv2), steps)
 
 
 def steadied(frames: Iterable[Frame], deflicker: Stylizer, cuts: bool = True) -> Iterator[Frame]:
@@ -160,32 +152,43 @@ def _fitted(picture: Tensor, height: int, width: int) -> Tensor:
 
 
 class _Moving(NamedTuple):
-    """A frame with its guide (1, 3, H, W) and the flows from and to the frame before it, None at the first."""
+    """A frame with its guide (H, W, 3) and the flows to the frame before it and from that, None at the first.
+
+    Flows are (h, w, 2) of the size at which they were estimated, in pixels of the frame.
+    """
 
     frame: Frame
-    guide: Tensor
-    forward: Tensor | None
-    backward: Tensor | None
+    guide: Plane
+    backward: Plane | None
+    forward: Plane | None
 
 
-def _with_flow(frames: Iterable[Frame], flow: Estimator) -> Iterator[_Moving]:
-    """Both directions side by side in threads, one frame ahead of the reader."""
-    waiting: deque[tuple[Frame, Tensor, tuple[Future[Tensor], Future[Tensor]] | None]] = deque()
+def _with_flow(frames: Iterable[Frame], estimator: Estimator, side: int) -> Iterator[_Moving]:
+    """Flows of a longest side of `side` at most: both directions side by side, one frame ahead of the reader."""
+    waiting: deque[tuple[Frame, Plane, tuple[Future[Plane], Future[Plane]] | None]] = deque()
     before: Tensor | None = None
+
+    def flow(first: Tensor, second: Tensor, pixel: Plane) -> Plane:
+        return _plane(estimator(first, second)) * pixel
 
     def finished() -> _Moving:
         frame, guide, flows = waiting.popleft()
-        if flows is None:
-            return _Moving(frame, guide, None, None)
-        return _Moving(frame, guide, flows[0].result(), flows[1].result())
+        backward, forward = (None, None) if flows is None else (one.result() for one in flows)
+        return _Moving(frame, guide, backward, forward)
 
     with ThreadPoolExecutor(2, thread_name_prefix="flow") as pool:
         for frame in frames:
             guide = own_guide(frame.rgb) if frame.content is None else _fitted(frame.content, *frame.rgb.shape[-2:])
             guide = guide.detach().float().cpu()
-            pair = None if before is None else (pool.submit(flow, before, guide), pool.submit(flow, guide, before))
-            waiting.append((frame, guide, pair))
-            before = guide
+            height, width = guide.shape[-2:]
+            share = min(1.0, side / max(height, width))
+            small = _fitted(guide, max(1, round(height * share)), max(1, round(width * share)))
+            pixel = np.array([width / small.shape[-1], height / small.shape[-2]], np.float32)
+            flows = None
+            if before is not None:
+                flows = pool.submit(flow, small, before, pixel), pool.submit(flow, before, small, pixel)
+            waiting.append((frame, _plane(guide), flows))
+            before = small
             if len(waiting) > 1:
                 yield finished()
         while waiting:
@@ -204,7 +207,7 @@ class _Step:
         light: (h, w, 7), contrast and brightness by which the frame is made of the source there, times their weight,
             and the weight.
         trust: (H, W), 1 where the picture goes on from the one before.
-        backward, forward: flows (H, W, 2) to the frame before and from it, None at the first.
+        backward, forward: flows as in `_Moving`.
     """
 
     frame: Frame
@@ -245,61 +248,51 @@ class _Shot:
         self._small, self._wide, self._patch = _odd(5 * scale), _odd(9 * scale), _odd(33 * scale)
         self._torn = _TORN * scale**2
         self._cell = max(1, round(max(height, width) / _CELLS))
-        rows, columns = np.mgrid[:height, :width]
-        self._x, self._y = columns.astype(np.float32), rows.astype(np.float32)
-        self._pictures = _Store(settings.lifetime, height, width, np.dtype(np.uint16), cv2)
-        self._guides = _Store(settings.lifetime, height, width, np.dtype(np.uint8), cv2)
+        self._store = _Store(settings.lifetime, height, width, cv2)
         self._number = 0
-        self._drawn = np.zeros((height, width), np.int32)  # number of the frame where a texture was drawn
-        self._u, self._v = self._x, self._y  # and where in it
-        self._was_own = self._x * 0  # how far it was the original's own there
+        self._drawn = np.zeros((height, width), np.float32)  # number of the frame where a texture was drawn
+        self._way = np.zeros((height, width, 2), np.float32)  # and how far from here in it
+        self._was_own = self._drawn.copy()  # how far it was the original's own there
         # Textures end at different times, in patches, so that a frame never changes as a whole.
         random = np.random.default_rng(0).random((8, 12), np.float32)
         spread = cv2.resize(random, (width, height), interpolation=cv2.INTER_CUBIC).clip(0, 1)
         self._lifetime = settings.lifetime * (1 - 0.5 * spread)
 
     def first(self, one: _Moving, picture: Plane) -> _Step:
-        guide = _plane(one.guide)
-        self._keep(picture, guide)
+        self._store.write(0, picture, one.guide)
         self._last = picture
-        own = self._was_own = self._own(picture, picture if self._alone else guide)
-        tone = np.zeros((*self._on_grid(self._x).shape[:2], 3), np.float32)
-        source = picture if self._alone else guide
+        source = picture if self._alone else one.guide
+        own = self._was_own = self._own(picture, source)
+        tone = np.zeros((*self._on_grid(own).shape[:2], 3), np.float32)
         return _Step(one.frame, picture, tone, own, source, self._light(picture, source, own), own * 0, None, None)
 
     def next(self, one: _Moving, picture: Plane) -> _Step:
-        assert one.forward is not None
         assert one.backward is not None
+        assert one.forward is not None
         self._number += 1
-        guide, backward, forward = _plane(one.guide), _plane(one.backward), _plane(one.forward)
-        back = torch.from_numpy(_moved(self._cv2, forward, backward, self._cv2.INTER_LINEAR)).permute(2, 0, 1)[None]
-        trusted = self._carry(backward) & ~not_brought_back(one.backward, back)[0, 0].numpy()
-        trusted &= self._looks_as_before(guide, trusted) & ~self._is_torn()
-        known = _moved(self._cv2, self._last, backward, self._cv2.INTER_LANCZOS4) if self._alone else guide
+        trusted = self._carry(one.backward) & self._is_mutual(one.backward, one.forward)
+        place = self._store.place(self._number, self._drawn, self._way)
+        trusted &= self._looks_as_before(one.guide, self._store.guide(place), trusted) & ~self._is_torn()
+        known = _moved(self._cv2, self._last, one.backward, self._cv2.INTER_CUBIC) if self._alone else one.guide
         own, self._last = self._own(picture, known), picture
         if not self._alone:
             trusted &= np.abs(own - self._was_own) < _BEGUN
         # As most around it, or the lines of two renderings lie beside each other in speckles.
         trusted = self._cv2.blur(trusted.astype(np.float32), (self._small, self._small)) > 0.5
-        held = self._pictures.read(self._drawn, self._u, self._v, self._cv2.INTER_LANCZOS4)
+        held = self._store.picture(place)
         trust = trusted.astype(np.float32)
         tone = self._tone(picture - held, trust)
         fresh = picture - _resized(self._cv2, tone, self.height, self.width)
         anew = ~trusted | self._is_due(fresh, held)
-        self._drawn = np.where(anew, np.int32(self._number), self._drawn)
-        self._u, self._v = np.where(anew, self._x, self._u), np.where(anew, self._y, self._v)
-        self._was_own = np.where(anew, own, self._was_own)
-        self._keep(fresh, guide)
+        self._drawn[anew] = self._number
+        self._way[anew] = 0
+        self._was_own[anew] = own[anew]
+        self._store.write(self._number, fresh, one.guide)
         soft = (2 * self._cv2.GaussianBlur(trust, (0, 0), 1.0) - 1).clip(0, 1)
-        shown = np.where(anew[..., None], fresh, held)
-        source, own = (held, own * soft) if self._alone else (guide, own)
+        shown = self._cv2.copyTo(fresh, anew.view(np.uint8), held.copy())
+        source, own = (held, own * soft) if self._alone else (one.guide, own)
         light = self._light(picture, source, own)
-        return _Step(one.frame, shown, tone, own, source, light, soft, backward, forward)
-
-    def _keep(self, picture: Plane, guide: Plane) -> None:
-        levels: Plane = (picture + np.float32(0.5)).clip(0, 2) * np.float32(_RANGE)
-        self._pictures.write(self._number, levels)
-        self._guides.write(self._number, guide * 255)
+        return _Step(one.frame, shown, tone, own, source, light, soft, one.backward, one.forward)
 
     def _carry(self, backward: Plane) -> NDArray[np.bool_]:
         """Moves all addresses along the flow: which are known, and young enough.
@@ -307,38 +300,35 @@ class _Shot:
         Between four neighbours of one frame an address is interpolated, which is exact for any affine motion; elsewhere
         the nearest is taken, and moved by what is left.
         """
-        x, y = self._x + backward[..., 0], self._y + backward[..., 1]
+        cv2, last = self._cv2, np.array([self.width - 1, self.height - 1], np.float32)
+        here = _places(self.height, self.width)
+        x, y = cv2.split(here + _resized(cv2, backward, self.height, self.width))
         inside = (x > -0.5) & (x < self.width - 0.5) & (y > -0.5) & (y < self.height - 0.5)
-        x, y = x.clip(0, self.width - 1), y.clip(0, self.height - 1)
-        left = np.minimum(x.astype(np.intp), max(0, self.width - 2))
-        top = np.minimum(y.astype(np.intp), max(0, self.height - 2))
-        right, below = x - left.astype(np.float32), y - top.astype(np.float32)
-        across, down = min(1, self.width - 1), self.width * min(1, self.height - 1)
-        corner = top * self.width + left
-        nearest = corner + across * (right > 0.5) + down * (below > 0.5)
-        drawn, u, v = self._drawn.ravel(), self._u.ravel(), self._v.ravel()
+        there = cv2.merge((x.clip(0, last[0]), y.clip(0, last[1])))
         # of each pixel, whether it and the three right of it, below, and both are of one frame
         block = np.ones(self._drawn.shape, bool)
         block[:, :-1] &= self._drawn[:, :-1] == self._drawn[:, 1:]
         block[:-1] &= (self._drawn[:-1] == self._drawn[1:]) & block[1:]
-        one = block.ravel()[corner]
-
-        def between(values: Plane) -> Plane:
-            above, under = (
-                values[corner + step] * (1 - right) + values[corner + step + across] * right for step in (0, down)
-            )
-            mixed: Plane = above * (1 - below) + under * below
-            return mixed
-
-        self._drawn, self._was_own = drawn[nearest], self._was_own.ravel()[nearest]
-        self._u = np.where(one, between(u), u[nearest] + x - (nearest % self.width).astype(np.float32))
-        self._v = np.where(one, between(v), v[nearest] + y - (nearest // self.width).astype(np.float32))
+        one = cv2.remap(block.view(np.uint8), np.floor(there), None, cv2.INTER_NEAREST)
+        between = cv2.remap(self._way, there, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        nearest = cv2.remap(cv2.merge((self._way, self._drawn, self._was_own)), there, None, cv2.INTER_NEAREST)
+        self._way = cv2.copyTo(between, one, np.ascontiguousarray(nearest[..., :2])) + (there - here)
+        self._drawn, self._was_own = nearest[..., 2].copy(), nearest[..., 3].copy()
         known: NDArray[np.bool_] = inside & (self._number - self._drawn < self._settings.lifetime)
         return known
 
-    def _looks_as_before(self, guide: Plane, trusted: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Where the original looks as it did where the texture was drawn, but for the light."""
-        before = self._guides.read(self._drawn, self._u, self._v, self._cv2.INTER_LINEAR)
+    def _is_mutual(self, backward: Plane, forward: Plane) -> NDArray[np.bool_]:
+        """Where the flows lead there and back again, found at their own size."""
+        height, width = backward.shape[:2]
+        size = np.array([width / self.width, height / self.height], np.float32)
+        back = _moved(self._cv2, forward, backward * size, self._cv2.INTER_LINEAR)
+        lost = not_brought_back(_tensor(backward), _tensor(back))[0, 0].numpy()
+        mutual = _resized(self._cv2, 1 - lost.astype(np.float32), self.height, self.width)
+        found: NDArray[np.bool_] = mutual[..., 0] > 0.5
+        return found
+
+    def _looks_as_before(self, guide: Plane, before: Plane, trusted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Where the original looks as it did where the texture was drawn, `before`, but for the light."""
         change = before - guide
         light = self._tone(change, trusted.astype(np.float32))
         change -= _resized(self._cv2, light, self.height, self.width)
@@ -355,17 +345,17 @@ class _Shot:
         The ways to different frames differ by the motion between these, which says nothing.
         """
         size, reach = (self._small, self._small), self._small // 2
-        torn = self._x * 0
-        for axis in (0, 1):
-            same = (self._drawn == np.roll(self._drawn, reach, axis)).astype(np.float32)
-            for way in (self._u - self._x, self._v - self._y):
-                torn += same * (way - np.roll(way, reach, axis)) ** 2
+        torn = np.zeros_like(self._drawn)
+        for here, before in ((np.s_[reach:], np.s_[:-reach]), (np.s_[:, reach:], np.s_[:, :-reach])):
+            apart = self._way[here] - self._way[before]
+            same = self._drawn[here] == self._drawn[before]
+            torn[here] += same * (apart[..., 0] ** 2 + apart[..., 1] ** 2)
         found: NDArray[np.bool_] = self._cv2.blur(torn, size) > self._torn
         return found
 
     def _tone(self, difference: Plane, trust: Plane) -> Plane:
         """The smooth part of a difference (H, W, 3) where it is trusted, on the coarse grid (h, w, 3)."""
-        grid = self._on_grid(difference * trust[..., None], trust)
+        grid = self._on_grid(difference * _thrice(self._cv2, trust), trust)
         mean = grid.mean((0, 1))
         grid = self._cv2.GaussianBlur(grid, (0, 0), 2.0).reshape(grid.shape)
         whole = mean[:3] / (mean[3] + 1e-3)  # for cells without anything to be trusted around
@@ -385,9 +375,9 @@ class _Shot:
         age = (self._number - self._drawn) / self._lifetime
         size = (self._patch, self._patch)
         difference = self._cv2.blur(_mean(self._cv2, (fresh - held) ** 2), size)
-        variance = _mean(self._cv2, self._cv2.blur(fresh * fresh, size) - self._cv2.blur(fresh, size) ** 2)
-        due: NDArray[np.bool_] = difference / (2 * variance.clip(0) + 2e-4) < np.maximum(age**2, _SAME)
-        seams = self._x * 0
+        variance = _variance(self._cv2, fresh, self._cv2.blur(fresh, size), size)
+        due: NDArray[np.bool_] = difference / (2 * variance + 2e-4) < np.maximum(age**2, _SAME)
+        seams = np.zeros_like(self._drawn)
         seams[:, 1:] += self._drawn[:, 1:] != self._drawn[:, :-1]
         seams[1:] += self._drawn[1:] != self._drawn[:-1]
         due |= (age >= 1) | (self._cv2.blur(seams, (self._wide, self._wide)) > _SEAMS)
@@ -415,7 +405,8 @@ class _Shot:
         half = max(1, self.width // 2), max(1, self.height // 2)
         small = [self._cv2.resize(one, half, interpolation=self._cv2.INTER_AREA) for one in (picture, source, own)]
         picture, source, weight = (one.reshape(half[1], half[0], -1) for one in small)
-        weighted = [weight * one for one in (picture, source, picture * picture, source * source)]
+        heavy = _thrice(self._cv2, weight)
+        weighted = [heavy * one for one in (picture, source, picture * picture, source * source)]
         grid = self._on_grid(*weighted, weight)
         grid = self._cv2.GaussianBlur(grid, (0, 0), 2.0).reshape(grid.shape)
         weight = grid[..., 12:]
@@ -429,32 +420,54 @@ class _Shot:
 
 
 class _Store:
-    """The last `count` pictures (H, W, 3), side by side in one, of which any pixels can be read at once."""
+    """The last `count` pictures (H, W, 3) and their guides, side by side, of which any pixels can be read at once."""
 
-    def __init__(self, count: int, height: int, width: int, kind: np.dtype[Any], cv2: Any) -> None:
+    def __init__(self, count: int, height: int, width: int, cv2: Any) -> None:
         self._count, self._height, self._width, self._cv2 = count, height, width, cv2
         self._columns = math.ceil(math.sqrt(count * height / width))
         rows = math.ceil(count / self._columns)
         self._tall, self._broad = height + 2 * _PAD, width + 2 * _PAD
         if max(rows * self._tall, self._columns * self._broad) >= 32767:  # OpenCV's remap
             raise NststabError(f"{width}x{height} pixels are too many for a lifetime of {count} frames")
-        self._sheet = np.zeros((rows * self._tall, self._columns * self._broad, 3), kind)
+        shape = (rows * self._tall, self._columns * self._broad, 3)
+        self._pictures, self._guides = np.zeros(shape, np.uint16), np.zeros(shape, np.uint8)
 
-    def write(self, number: int, levels: Plane) -> None:
+    def _corner(self, number: int) -> tuple[int, int]:
+        """Column and row of the first pixel of a picture."""
         row, column = divmod(number % self._count, self._columns)
-        top, left = row * self._tall, column * self._broad
-        place = self._sheet[top : top + self._tall, left : left + self._broad]
-        whole = np.rint(levels, out=levels).astype(self._sheet.dtype)
-        place[...] = self._cv2.copyMakeBorder(whole, *(_PAD,) * 4, self._cv2.BORDER_REPLICATE)
+        return column * self._broad + _PAD, row * self._tall + _PAD
 
-    def read(self, number: NDArray[np.int32], u: Plane, v: Plane, interpolation: int) -> Plane:
-        """The pixels (u, v) (H, W) of the pictures `number` (H, W), in levels of 1: (H, W, 3)."""
-        row, column = np.divmod(number % self._count, np.int32(self._columns))
-        x = u.clip(0, self._width - 1) + (column * self._broad + _PAD).astype(np.float32)
-        y = v.clip(0, self._height - 1) + (row * self._tall + _PAD).astype(np.float32)
-        levels = self._cv2.remap(self._sheet, x, y, interpolation).astype(np.float32)
-        unit: Plane = levels / 255 if self._sheet.dtype == np.uint8 else levels / np.float32(_RANGE) - np.float32(0.5)
-        return unit
+    def write(self, number: int, picture: Plane, guide: Plane) -> None:
+        left, top = self._corner(number)
+        levels = (picture + np.float32(0.5)).clip(0, 2) * np.float32(_RANGE)
+        for sheet, exact in ((self._pictures, levels), (self._guides, guide * 255)):
+            whole = np.rint(exact).astype(sheet.dtype)
+            place = sheet[top - _PAD : top - _PAD + self._tall, left - _PAD : left - _PAD + self._broad]
+            place[...] = self._cv2.copyMakeBorder(whole, *(_PAD,) * 4, self._cv2.BORDER_REPLICATE)
+
+    def place(self, number: int, drawn: Plane, way: Plane) -> Plane:
+        """Where the pixels lie that are `way` (H, W, 2) from their own place in the pictures `drawn` (H, W).
+
+        These are the last `count` before `number`; older ones are taken for them.
+        """
+        age = (number - drawn).clip(0, self._count).astype(np.uint8)
+        corners = np.zeros((256, 2), np.float32)
+        corners[: self._count + 1] = [self._corner(number - one) for one in range(self._count + 1)]
+        last = np.array([self._width - 1, self._height - 1], np.float32)
+        there = (way + _places(self._height, self._width)).clip(0, last)
+        place: Plane = there + self._cv2.merge([self._cv2.LUT(age, one) for one in corners.T.copy()])
+        return place
+
+    def picture(self, place: Plane) -> Plane:
+        """What lies there of the pictures (H, W, 3): read once, a texture loses little by the bicubic kernel."""
+        levels = self._cv2.remap(self._pictures, place, None, self._cv2.INTER_CUBIC)
+        picture: Plane = levels * np.float32(1 / _RANGE) - np.float32(0.5)
+        return picture
+
+    def guide(self, place: Plane) -> Plane:
+        """What lies there of the guides (H, W, 3)."""
+        guide: Plane = self._cv2.remap(self._guides, place, None, self._cv2.INTER_LINEAR) * np.float32(1 / 255)
+        return guide
 
 
 def _smoothed(steps: Iterable[_Step], look_ahead: int, cv2: Any) -> Iterator[tuple[_Step, Plane, Plane]]:
@@ -470,13 +483,15 @@ def _smoothed(steps: Iterable[_Step], look_ahead: int, cv2: Any) -> Iterator[tup
         if past is None or step.backward is None:
             past, weight = here, 1.0
         else:
-            past = here + (1 - _TONE) * _moved(cv2, past, _coarse(cv2, step.backward, here), cv2.INTER_LINEAR)
+            past = here + (1 - _TONE) * _moved(
+                cv2, past, _coarse(cv2, step.backward, here, step.picture), cv2.INTER_LINEAR
+            )
             weight = 1 + (1 - _TONE) * weight
         later, later_weight = np.zeros_like(past), 0.0
         for after in reversed(waiting):
             assert after.forward is not None
             gathered = np.dstack([after.tone, after.light]) + (1 - _TONE) * later
-            later = _moved(cv2, gathered, _coarse(cv2, after.forward, here), cv2.INTER_LINEAR)
+            later = _moved(cv2, gathered, _coarse(cv2, after.forward, here, step.picture), cv2.INTER_LINEAR)
             later_weight = 1 + (1 - _TONE) * later_weight
         share = 1 - _TONE
         mean: Plane = ((past + share * later) / (weight + share * later_weight)).astype(np.float32)
@@ -501,35 +516,36 @@ class _Finish:
     def __call__(self, smoothed: tuple[_Step, Plane, Plane]) -> Frame:
         step, tone, light = smoothed
         target = step.picture + _resized(self._cv2, tone, *step.picture.shape[:2])
-        fading = (1 - _FADE) * step.trust * (1 - step.own)
-        target += step.own[..., None] * (self._relit(step, light) - target)
+        target += _thrice(self._cv2, step.own) * (self._relit(step, light) - target)
         picture = target
         if self._before is not None and step.backward is not None:
+            # in what fades over some frames, the loss of a faster kernel would add up
             moved = _moved(self._cv2, self._before, step.backward, self._cv2.INTER_LANCZOS4)
-            picture = target + fading[..., None] * (moved - target)
+            fading = (1 - _FADE) * step.trust * (1 - step.own)
+            picture = target + _thrice(self._cv2, fading) * (moved - target)
         self._before = picture
         share = strength_at(self._strength, step.frame)
         if not share:
             return step.frame
-        rgb = torch.from_numpy(_contrasted(self._cv2, picture, target)).permute(2, 0, 1)[None]
-        mixed = step.frame.rgb + share * (rgb.to(step.frame.rgb) - step.frame.rgb)
-        return step.frame.with_rgb(mixed.clamp(0, 1))
+        rgb = _tensor(_contrasted(self._cv2, picture, target)).to(step.frame.rgb)
+        return step.frame.with_rgb(torch.lerp(step.frame.rgb, rgb, share).clamp_(0, 1))
 
     def _relit(self, step: _Step, light: Plane) -> Plane:
         """The frame in steady light where it shows its source, and in it what the source does not explain.
 
         There is little of that where the detail is the original's own, so here its mean along the flow is good enough.
         """
-        wanted, found = (
-            _resized(self._cv2, one[..., :6] / (one[..., 6:] + 1e-6), *step.picture.shape[:2])
+        contrast, brightness, found_contrast, found_brightness = (
+            _resized(self._cv2, one[..., part] / (one[..., 6:] + 1e-6), *step.picture.shape[:2])
             for one in (light, step.light)
+            for part in (np.s_[:3], np.s_[3:6])
         )
-        rest = _plane(step.frame.rgb) - found[..., :3] * step.source - found[..., 3:]
+        rest = _plane(step.frame.rgb) - found_contrast * step.source - found_brightness
         if self._rest is not None and step.backward is not None and step.frame.content is not None:
             moved = _moved(self._cv2, self._rest, step.backward, self._cv2.INTER_LINEAR)
-            rest += _HELD_REST * step.trust[..., None] * (moved - rest)
+            rest += _thrice(self._cv2, _HELD_REST * step.trust) * (moved - rest)
         self._rest = rest
-        lit: Plane = wanted[..., :3] * step.source + wanted[..., 3:] + rest
+        lit: Plane = contrast * step.source + brightness + rest
         return lit
 
 
@@ -545,21 +561,28 @@ def _in_thread(function: Callable[[T], Frame], items: Iterable[T]) -> Iterator[F
             yield last.result()
 
 
-def _coarse(cv2: Any, flow: Plane, like: Plane) -> Plane:
-    """A flow (H, W, 2) on the grid of `like` (h, w, C), in its cells."""
-    height, width = like.shape[:2]
+def _coarse(cv2: Any, flow: Plane, grid: Plane, picture: Plane) -> Plane:
+    """A flow (h, w, 2) in pixels of `picture`, of the size of `grid` and in its cells."""
+    (height, width), (tall, broad) = grid.shape[:2], picture.shape[:2]
     small = cv2.resize(flow, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, 2)
-    scaled: Plane = small * np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
+    scaled: Plane = small * np.array([width / broad, height / tall], np.float32)
     return scaled
 
 
 def _moved(cv2: Any, picture: Plane, flow: Plane, interpolation: int) -> Plane:
-    """`picture` (H, W, 3) sampled at x + flow(x), its border replicated."""
+    """`picture` (H, W, C) sampled at x + flow(x), its border replicated; the flow may be of another size."""
     height, width = picture.shape[:2]
-    rows, columns = np.mgrid[:height, :width].astype(np.float32)
-    x, y = (columns + flow[..., 0]).clip(0, width - 1), (rows + flow[..., 1]).clip(0, height - 1)
-    moved: Plane = cv2.remap(picture, x, y, interpolation, borderMode=cv2.BORDER_REPLICATE)
+    last = np.array([width - 1, height - 1], np.float32)
+    there = (_places(height, width) + _resized(cv2, flow, height, width)).clip(0, last)
+    moved: Plane = cv2.remap(picture, there, None, interpolation, borderMode=cv2.BORDER_REPLICATE)
     return moved
+
+
+@lru_cache(4)
+def _places(height: int, width: int) -> Plane:
+    """Column and row of each pixel (H, W, 2)."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.dstack((columns, rows)).astype(np.float32)
 
 
 def _contrasted(cv2: Any, picture: Plane, target: Plane) -> Plane:
@@ -571,11 +594,11 @@ def _contrasted(cv2: Any, picture: Plane, target: Plane) -> Plane:
 
     def spread(one: Plane) -> tuple[Plane, Plane]:
         mean = cv2.blur(one, size)
-        return mean, _mean(cv2, cv2.blur(one * one, size) - mean**2).clip(0)
+        return mean, _variance(cv2, one, mean, size)
 
     (mean, own), (_, wanted) = spread(picture), spread(target)
-    gain = np.sqrt((wanted + 1e-4) / (own + 1e-4)).clip(0.5, 2)[..., None]
-    contrasted: Plane = mean + gain * (picture - mean)
+    gain = np.sqrt((wanted + 1e-4) / (own + 1e-4)).clip(0.5, 2)
+    contrasted: Plane = mean + _thrice(cv2, gain) * (picture - mean)
     return contrasted
 
 
@@ -585,15 +608,34 @@ def _mean(cv2: Any, picture: Plane) -> Plane:
     return mean
 
 
-def _resized(cv2: Any, grid: Plane, height: int, width: int) -> Plane:
-    large: Plane = cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR).reshape(height, width, -1)
-    return large
+def _variance(cv2: Any, picture: Plane, mean: Plane, size: tuple[int, int]) -> Plane:
+    """The variance (H, W), in the mean of the channels, of (H, W, 3) around each pixel, where it has that `mean`."""
+    variance: Plane = (cv2.blur(_mean(cv2, picture * picture), size) - _mean(cv2, mean * mean)).clip(0)
+    return variance
+
+
+def _thrice(cv2: Any, plane: Plane) -> Plane:
+    """(H, W) as (H, W, 3), by which pictures are multiplied faster than by a broadcast plane."""
+    thrice: Plane = cv2.merge((plane,) * 3)
+    return thrice
+
+
+def _resized(cv2: Any, plane: Plane, height: int, width: int) -> Plane:
+    """(h, w) or (h, w, C) in another size (H, W, C)."""
+    if plane.shape[:2] != (height, width):
+        plane = cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR)
+    return plane.reshape(height, width, -1)
 
 
 def _plane(tensor: Tensor) -> Plane:
     """(1, C, H, W) as a contiguous (H, W, C) of float32."""
-    plane: Plane = np.ascontiguousarray(tensor[0].detach().permute(1, 2, 0).float().cpu().numpy())
+    plane: Plane = tensor[0].detach().float().cpu().permute(1, 2, 0).contiguous().numpy()
     return plane
+
+
+def _tensor(plane: Plane) -> Tensor:
+    """What `_plane` was given."""
+    return torch.from_numpy(plane).permute(2, 0, 1).contiguous()[None]
 
 
 def _odd(size: float) -> int:
