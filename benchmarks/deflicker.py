@@ -32,7 +32,7 @@ from torch import Tensor
 from nststab.datasets.folders import DavisSequence, davis_sequences
 from nststab.flow.estimators import dis
 from nststab.flow.settings import FlowSettings
-from nststab.flow.source import flow_source
+from nststab.flow.estimators import flow_source
 from nststab.frames import Frame, as_frames, pictures_of
 from nststab.measure.intervals import mean_of_known
 from nststab.measure.stability import CONTENT, StabilitySettings, measure, spread

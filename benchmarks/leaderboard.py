@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from nststab.datasets.folders import DavisSequence, davis_sequences
-from nststab.experiments.style_plane import draw_style_plane
+from nststab.experiments.figures import draw_style_plane
 from nststab.frames import Frame, Stylizer, as_frames
 from nststab.measure.stability import CONTENT
 from nststab.methods.build import build, machine

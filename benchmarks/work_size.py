@@ -15,7 +15,7 @@ from nststab.frames import Frame
 from nststab.methods.build import build, machine
 from nststab.methods.enlarge import Enlarged
 from nststab.styles.source import chosen_style
-from nststab.tasks.style_sheet import labelled
+from nststab.tasks.preview import labelled
 from nststab.video.clip import open_clip
 from nststab.video.images import scaled, write_picture
 

@@ -9,7 +9,7 @@ import torch
 from click.testing import CliRunner
 
 from nststab.cli import group
-from nststab.flow import source as flow_source
+from nststab.flow import estimators
 from nststab.flow.colors import flow_colors
 from nststab.flow.estimators import deepflow
 from nststab.flow.files import read_flo, read_mask, write_flo
@@ -73,7 +73,7 @@ def test_a_second_run_reads_the_cache(run: Run, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("XDG_CACHE_HOME", str(Path("default").absolute()))
     assert run("estimate", "film", "-o", "a", *option).exit_code == 0
     assert len(list(Path(*option[1:] or ("default", "nststab", "flow")).glob("*.flo"))) == len(EXPECTED) / 2
-    monkeypatch.setattr(flow_source, "ESTIMATORS", {"deepflow": lambda *_: pytest.fail("computed again")})
+    monkeypatch.setattr(estimators, "ESTIMATORS", {"deepflow": lambda *_: pytest.fail("computed again")})
     assert run("estimate", "film", "-o", "b", *option).exit_code == 0
     assert all(Path("a", name).read_bytes() == Path("b", name).read_bytes() for name in EXPECTED)
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nststab.flow import source as flow_source
+from nststab.flow import estimators
 from nststab.flow.estimators import ESTIMATORS, dis
 from nststab.flow.files import read_flo, write_flo
 from nststab.flow.settings import FlowSettings
@@ -32,7 +32,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_weights: dict[str,
 
 
 def estimate_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flow_source, "require_estimator", lambda _: pytest.fail("it estimates"))
+    monkeypatch.setattr(estimators, "require_estimator", lambda _: pytest.fail("it estimates"))
 
 
 def test_flow_of_files_is_the_flow_that_was_estimated(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

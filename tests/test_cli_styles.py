@@ -24,7 +24,7 @@ from nststab.methods.feed_forward import FeedForward
 from nststab.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from nststab.networks.transformation import TransformationNetwork
 from nststab.styles import shipped as assets
-from nststab.tasks.style_sheet import FRAMES, labelled
+from nststab.tasks.preview import FRAMES, labelled
 from nststab.video.images import read_picture, resize, write_picture
 from tests.conftest import TINY, TINY_RECURRENT, done, stylized, told
 

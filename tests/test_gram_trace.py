@@ -22,7 +22,7 @@ from nststab.experiments.figures import drawing, label_points
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.styles import shipped as assets
-from nststab.styles.prediction import basis, placed
+from nststab.styles.trace_line import basis, placed
 from nststab.styles.shipped import measured_instability
 from nststab.styles.trace_line import (
     LAYERS,

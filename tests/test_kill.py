@@ -25,7 +25,7 @@ SERVER = """
 import json, os, signal, sys, time
 import av, cv2, rich.progress, safetensors.torch, torch, torch._dynamo
 import nststab.methods.build, nststab.cli.train, nststab.cli.flow, nststab.cli.stylize, nststab.cli.optimize
-import nststab.tasks.compare, nststab.tasks.train, nststab.flow.source, nststab.train.stages, nststab.video.writer
+import nststab.tasks.compare, nststab.tasks.train, nststab.flow.estimators, nststab.train.stages, nststab.video.writer
 from nststab.networks import transformation as networks
 from nststab.storage.parts import Parts
 from nststab.tasks import train

@@ -135,7 +135,7 @@ def command(original: Path, stylized: tuple[Path, ...], json_file: str | None, *
     for (first, file), (second, other) in combinations([*outputs, *reports], 2):
         if Path(file).absolute() == Path(other).absolute():
             raise click.UsageError(f"{first} and {second} name the same file, {other}")
-    from nststab.experiments.style_plane import draw_style_plane
+    from nststab.experiments.figures import draw_style_plane
     from nststab.measure.scores import Scores
     from nststab.methods.plugin import load_callable
     from nststab.storage.durable import write_durably

@@ -68,7 +68,7 @@ def _sheet(subjects: Sequence[str], sheet: str, options: Mapping[str, Any]) -> N
     source = CLIP_PATH.convert(subjects[0], None, None)
     if Path(sheet).is_file():
         refuse_early(sheet, options["yes"])
-    from nststab.tasks.style_sheet import draw_sheet
+    from nststab.tasks.preview import draw_sheet
 
     draw_sheet(
         source,
@@ -113,7 +113,7 @@ def _show_card(card: "StyleCard") -> None:
 
 
 def _show_predictions(pictures: Sequence[Path]) -> None:
-    from nststab.styles.prediction import predict
+    from nststab.styles.trace_line import predict
 
     found = predict(pictures)
     click.echo(found.table.text())

@@ -30,9 +30,8 @@ from nststab.measure.intervals import mean_of_known
 from nststab.measure.stability import FrameLosses, in_step, unchanged
 from nststab.storage.jobs import content_hash
 from nststab.storage.tables import Json, Row, Table
-from nststab.styles.prediction import style_traces
 from nststab.styles.source import StyleSource, style_name, style_source
-from nststab.styles.trace_line import LAYERS, STYLE_SIZE, Line, as_json, correlation, fit_line
+from nststab.styles.trace_line import LAYERS, STYLE_SIZE, Line, as_json, correlation, fit_line, style_traces
 from nststab.video.clip import Clip, open_clip
 from nststab.video.pipes import is_pipe
 

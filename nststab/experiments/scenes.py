@@ -13,9 +13,8 @@ from torch import Tensor
 
 from nststab.experiments.cast import part_name
 from nststab.experiments.runner import Results, Work
-from nststab.flow.estimators import ESTIMATORS
+from nststab.flow.estimators import ESTIMATORS, flow_source
 from nststab.flow.pairs import flow_ahead
-from nststab.flow.source import flow_source
 from nststab.frames import as_frames
 from nststab.listener import Listener, reported, silent
 from nststab.measure.stability import CONTENT, StabilityMeter, patches_of

@@ -1,11 +1,14 @@
-"""Optical flow between two frames: estimated, or read from files, and a cache that any flow function can have."""
+"""Optical flow between two frames: estimated, with a cache that any estimator can have, or read from files."""
 
 import hashlib
+import logging
+import os
 import re
 import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,9 +21,12 @@ from torch import Tensor
 
 from nststab.errors import MissingFile, NststabError
 from nststab.flow.files import read_flo, write_flo
+from nststab.flow.settings import FlowSettings
 from nststab.frames import Frame
 from nststab.video.images import to_uint8
 from nststab.warp import scaled_flow
+
+log = logging.getLogger(__name__)
 
 Estimator = Callable[[Tensor, Tensor], Tensor]
 """Two pictures (1, 3, H, W) in [0, 1] to the flow (1, 2, H, W) from the first to the second, in pixels, x then y."""
@@ -34,6 +40,7 @@ MINIMUM_SIDE = 64
 _MAXIMUM_SIDE = 32_766  # of OpenCV's remap
 
 _RAFT_FILE = "raft_large_C_T_SKHT_V2-ff5fadd5.pth"
+CACHE_BYTES = 4 << 30  # about 2,400 pairs at 432x240, both directions
 _CACHE_FORMAT = 1
 _FLOW_NAME = re.compile(r"(forward|backward)_(\d+)_(\d+)\.flo")
 
@@ -293,3 +300,39 @@ def _opencv_version() -> str:
         with suppress(PackageNotFoundError):
             return version(distribution)
     return "none"
+
+
+@dataclass(frozen=True)
+class FlowSource:
+    """An estimator with its cache folder, by default the user's; or a folder of `.flo` files."""
+
+    method: str = "deepflow"
+    cache: Path | None = None
+    files: FloFolder | None = None
+
+    def function(self) -> FlowFunction:
+        """The flow between two frames; OSError at once where it cannot be estimated here."""
+        if self.files is not None:
+            log.info(f"flow: the files of {self.files.folder}")
+            return self.files
+        require_estimator(self.method)
+        folder = cache_folder(self.cache)
+        trim_cache(folder, CACHE_BYTES)
+        (log.debug if self.method == "deepflow" else log.info)(f"flow: {self.method}")
+        log.debug(f"flows are kept in {folder}")
+        return between_frames(cached(ESTIMATORS[self.method], folder, self.method))
+
+    def require_size(self, height: int, width: int) -> None:
+        """Raises ValueError at once where the flows of files have another size than the frames will."""
+        if self.files is not None:
+            self.files.require_size(height, width)
+
+
+def flow_source(settings: FlowSettings) -> FlowSource:
+    """What the settings say."""
+    return FlowSource(settings.method, settings.cache, None if settings.files is None else FloFolder(settings.files))
+
+
+def cache_folder(given: Path | None = None) -> Path:
+    """Where flows are kept: the folder that was given, or one in the user's cache."""
+    return given or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nststab" / "flow"

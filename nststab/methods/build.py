@@ -17,7 +17,7 @@ from nststab.baselines.ruder import Ruder
 from nststab.baselines.settings import FIRST_PASS, GatysSettings, MultiPassSettings, RuderSettings
 from nststab.engines import EngineName, make_engine
 from nststab.errors import NststabError, SettingError
-from nststab.flow.source import FlowSource, flow_source
+from nststab.flow.estimators import FlowSource, flow_source
 from nststab.frames import Frame, Stylizer
 from nststab.losses import LossSettings, PerceptualLoss
 from nststab.methods.feed_forward import FeedForward

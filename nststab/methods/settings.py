@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from nststab.baselines.settings import FIRST_PASS, GatysSettings, MultiPassSettings, RuderSettings, rising
 from nststab.errors import NststabError, SettingError
@@ -21,6 +21,7 @@ _GROUPS = {"gatys": ("loss", "gatys"), "ruder": ("loss", "gatys", "ruder", "flow
 
 
 FULL_STRENGTH: Curve = ((0.0, 1.0),)
+_STRENGTH: Any = {"least": 0, "most": 1, "told": "1", "metavar": "X|TIME:X,...", "parse": curve}
 
 
 def strength_curve(given: str | float | Sequence[tuple[float, float]]) -> Curve:
@@ -150,11 +151,7 @@ class MethodSettings(Settings):
     strength: Curve = setting(
         FULL_STRENGTH,
         "How far a network of many styles goes, from 0, the input, to 1; over time as in 0:0,2:1, at 0 and 2 seconds.",
-        least=0,
-        most=1,
-        told="1",
-        metavar="X|TIME:X,...",
-        parse=curve,
+        **_STRENGTH,
     )
 
     def check(self, methods: Collection[str], also: Collection[str] = ()) -> None:
@@ -202,11 +199,7 @@ class DeflickerSettings(Settings):
     strength: Curve = setting(
         FULL_STRENGTH,
         "From 0, the clip as it is, to 1, as steady as can be; over time as in 0:0,2:1, at 0 and 2 seconds.",
-        least=0,
-        most=1,
-        told="1",
-        metavar="X|TIME:X,...",
-        parse=curve,
+        **_STRENGTH,
     )
     lifetime: int = setting(32, "Frames after which a texture is drawn anew at the latest.", least=2, most=240)
     look_ahead: int | None = setting(

@@ -12,8 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from nststab.errors import NststabError
-from nststab.flow.estimators import ESTIMATORS, FlowFunction, between_frames, require_estimator
-from nststab.flow.source import FlowSource
+from nststab.flow.estimators import ESTIMATORS, FlowFunction, FlowSource, between_frames, require_estimator
 from nststab.report.document import document, part
 from nststab.report.recorder import MEASURES, SceneRecorder, Times, shown_times
 from nststab.report.scene import Scene, data_uri, make_scene

@@ -12,9 +12,8 @@ from typing import Unpack
 from torch import Tensor
 
 from nststab.errors import SettingError
-from nststab.flow.estimators import FlowFunction
+from nststab.flow.estimators import FlowFunction, flow_source
 from nststab.flow.pairs import FlowPair
-from nststab.flow.source import flow_source
 from nststab.frames import Frame, Stylizer
 from nststab.listener import Listener, named, reported, silent
 from nststab.measure.intervals import mean_of_known

@@ -306,7 +306,7 @@ def _shipped(name: str, path: Path, text: str) -> Finding:
 
 
 def _cache() -> Iterator[Finding]:
-    from nststab.flow.source import CACHE_BYTES, cache_folder
+    from nststab.flow.estimators import CACHE_BYTES, cache_folder
 
     folder = cache_folder()
     size = sum(path.stat().st_size for path in folder.glob("*.flo"))

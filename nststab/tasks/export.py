@@ -11,8 +11,7 @@ from torch import Tensor
 
 import nststab
 from nststab.color import preserve_flat
-from nststab.engines.onnx_engine import OnnxFile, imported_runtime
-from nststab.engines.onnx_graph import OPSET, onnx_model
+from nststab.engines.onnx_engine import OPSET, OnnxFile, imported_runtime, onnx_model
 from nststab.errors import NststabError, SettingError
 from nststab.networks.rows import PHOTOGRAPH, Look, styles_of, with_rows
 from nststab.networks.transformation import TransformationNetwork

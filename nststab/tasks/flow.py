@@ -11,11 +11,10 @@ from pathlib import Path
 from nststab.baselines.settings import rising
 from nststab.errors import MissingFile, NststabError, SettingError
 from nststab.flow.colors import flow_colors, largest_motion
-from nststab.flow.estimators import FlowFunction, require_estimator
+from nststab.flow.estimators import FlowFunction, flow_source, require_estimator
 from nststab.flow.files import read_flo, read_mask, write_flo, write_mask
 from nststab.flow.pairs import FlowPair, flow_ahead
 from nststab.flow.settings import FlowSettings
-from nststab.flow.source import flow_source
 from nststab.listener import Listener, reported, silent
 from nststab.storage.durable import sync
 from nststab.storage.folders import refuse_overwriting

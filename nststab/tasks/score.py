@@ -9,10 +9,9 @@ from tempfile import TemporaryDirectory
 import torch
 
 from nststab.errors import NststabError, SettingError
-from nststab.experiments.style_plane import draw_style_plane
-from nststab.flow.estimators import ESTIMATORS, FlowFunction, between_frames, require_estimator
+from nststab.experiments.figures import draw_style_plane
+from nststab.flow.estimators import ESTIMATORS, FlowFunction, FlowSource, between_frames, flow_source, require_estimator
 from nststab.flow.settings import FlowMethod, FlowSettings
-from nststab.flow.source import FlowSource, flow_source
 from nststab.frames import Frame
 from nststab.listener import Listener, reported, silent
 from nststab.losses import LossSettings

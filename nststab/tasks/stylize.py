@@ -16,7 +16,7 @@ import torch
 
 from nststab.color import PreserveColor
 from nststab.errors import NststabError, SettingError
-from nststab.flow.source import flow_source
+from nststab.flow.estimators import flow_source
 from nststab.frames import Frame, Stylizer
 from nststab.listener import Advance, Listener, named, reported, silent
 from nststab.methods.build import Around, Machine, build, frame_settings, machine
