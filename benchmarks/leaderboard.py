@@ -30,7 +30,7 @@ from nststab.storage.durable import write_durably
 from nststab.storage.tables import Table
 from nststab.styles.shipped import find_style
 from nststab.styles.source import chosen_style
-from nststab.tasks.score_sequences import SequenceScores, score_sequences
+from nststab.tasks.score import SequenceScores, score_sequences
 from nststab.video.images import from_uint8, to_uint8, write_picture
 
 SEQUENCES = "camel,dog,parkour"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nststab.tasks.live import live as live
     from nststab.tasks.preview import preview as preview
     from nststab.tasks.score import score as score
-    from nststab.tasks.score_sequences import score_sequences as score_sequences
+    from nststab.tasks.score import score_sequences as score_sequences
     from nststab.tasks.stylize import optimize as optimize
     from nststab.tasks.stylize import stylize as stylize
     from nststab.tasks.train_style import train_style as train_style
@@ -42,7 +42,7 @@ _LAZY = {  # PEP 562: `import nststab` does not wait for torch
     "paint_batch": "nststab.methods.painter",
     "preview": "nststab.tasks.preview",
     "score": "nststab.tasks.score",
-    "score_sequences": "nststab.tasks.score_sequences",
+    "score_sequences": "nststab.tasks.score",
     "stylize": "nststab.tasks.stylize",
     "train_style": "nststab.tasks.train_style",
 }

@@ -37,7 +37,7 @@ import nststab.cli.optimize
 import nststab.cli.score
 import nststab.cli.stylize
 import nststab.tasks.compare
-import nststab.tasks.score_sequences
+import nststab.tasks.score
 import nststab.tasks.workers
 import nststab.video.reader
 import nststab.video.writer  # noqa: F401  what a child would else import each time

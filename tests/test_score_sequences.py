@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from nststab.cli import group
 from nststab.errors import NststabError, SettingError
 from nststab.measure.settings import ScoreSettings
-from nststab.tasks.score_sequences import SequenceScores, score_sequences
+from nststab.tasks.score import SequenceScores, score_sequences
 from nststab.video.picture_files import sequence_clip, sequences
 from tests.conftest import save_frames, tiny_state_dict
 

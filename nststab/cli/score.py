@@ -30,7 +30,7 @@ from nststab.video.settings import ClipSettings
 
 if TYPE_CHECKING:
     from nststab.measure.scores import Scores
-    from nststab.tasks.score_sequences import SequenceScores
+    from nststab.tasks.score import SequenceScores
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _SETTINGS = ("patches", "gaps", "limit", "cuts", "flow_method", "flow_cache", "network", "vgg_weights", "seed")
@@ -139,8 +139,7 @@ def command(original: Path, stylized: tuple[Path, ...], json_file: str | None, *
     from nststab.measure.scores import Scores
     from nststab.methods.plugin import load_callable
     from nststab.storage.durable import write_durably
-    from nststab.tasks.score import score
-    from nststab.tasks.score_sequences import score_sequences
+    from nststab.tasks.score import score, score_sequences
     from nststab.video.picture_files import sequences
 
     def show(scores: "Scores | SequenceScores") -> None:
