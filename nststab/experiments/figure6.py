@@ -21,7 +21,7 @@ from torch import Tensor
 from nststab.datasets.folders import DavisSequence, davis_sequences
 from nststab.errors import NststabError
 from nststab.experiments.cast import INDEPENDENT, Cast, OnDavis
-from nststab.experiments.figures import draw_curves, legend_below, mean_curve
+from nststab.experiments.figures import draw_curves, grouped, legend_below, mean_curve
 from nststab.experiments.runner import Part, Results, Work, run
 from nststab.experiments.settings import DAVIS_480P, DistortionSettings
 from nststab.frames import Stylizer, as_frames, pictures_of
@@ -142,10 +142,9 @@ class Figure6(OnDavis):
 
     def table(self, rows: Sequence[Row], more: Mapping[str, Json]) -> Table:  # noqa: ARG002
         """A row for the input and for each method of every style."""
-        groups = {(row["style"], row["method"]): None for row in rows}
         lines = []
-        for style, method in groups:
-            own = [row for row in rows if (row["style"], row["method"]) == (style, method) and row["strength"] > 0]
+        for (style, method), group in grouped(rows, "style", "method").items():
+            own = [row for row in group if row["strength"] > 0]
             cells = [_cell(own, "translation"), _cell(own, "translation", "ssim_aligned")]
             cells += [_cell(own, "blur"), _cell(own, "sharpening")]
             cells += [f"{mean_of_known([row[name] for row in own]):.3f}" for name in ("style_loss", "content_loss")]
@@ -159,9 +158,9 @@ class Figure6(OnDavis):
         """SSIM against strength, a panel for each distortion; of several styles the mean, and each as a thin line."""
         axes = figure.subplots(1, len(DISTORTIONS), sharey=True)
         for panel, distortion in zip(axes, DISTORTIONS, strict=True):
-            own = [row for row in rows if row["distortion"] == distortion]
-            for place, method in enumerate(dict.fromkeys(row["method"] for row in own)):
-                _curves(panel, [row for row in own if row["method"] == method], method, place)
+            methods = grouped([row for row in rows if row["distortion"] == distortion], "method")
+            for place, (method, own) in enumerate(methods.items()):
+                _curves(panel, own, method, place)
             panel.set_title(distortion)
             panel.set_xlabel(_LABELS[distortion])
         axes[0].set_ylabel("SSIM of the patch and the distorted patch")

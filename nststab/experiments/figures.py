@@ -32,19 +32,27 @@ def color_of(method: str, place: int = 0) -> str:
     return COLORS.get(method, OTHERS[place % (len(OTHERS) - 1)])
 
 
+def grouped(rows: Sequence[Row], *keys: str) -> dict[Any, list[Row]]:
+    """Rows by what they have under a key, or, in a tuple, under several; in the order of the first of each."""
+    found: dict[Any, list[Row]] = {}
+    for row in rows:
+        had = tuple(row[key] for key in keys)
+        found.setdefault(had if len(had) > 1 else had[0], []).append(row)
+    return found
+
+
 def mean_curve(rows: Sequence[Row], key: str) -> tuple[list[float], list[float]]:
     """The strengths of rows, and of each the mean of its rows' `key`."""
-    strengths = sorted({row["strength"] for row in rows})
-    return strengths, [mean_of_known(row[key] for row in rows if row["strength"] == one) for one in strengths]
+    found = sorted(grouped(rows, "strength").items())
+    return [strength for strength, _ in found], [mean_of_known(row[key] for row in own) for _, own in found]
 
 
 def draw_curves(axes: "Axes", rows: Sequence[Row], key: str, method: str, place: int, marker: str = "") -> str:
     """A method's `key` against strength, in the colour given back; of several styles the mean, and each thin."""
-    color, styles = color_of(method, place), dict.fromkeys(row["style"] for row in rows)
+    color, styles = color_of(method, place), grouped(rows, "style")
     axes.plot(*mean_curve(rows, key), f"{marker}-", color=color, label=method, linewidth=1.8)
     if len(styles) > 1 and method != CONTENT:
-        for style in styles:
-            own = [row for row in rows if row["style"] == style]
+        for own in styles.values():
             axes.plot(*mean_curve(own, key), color=color, linewidth=0.6, alpha=0.5)
     return color
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from nststab.errors import NststabError
 from nststab.experiments.cast import Cast, Stylizing
-from nststab.experiments.figures import color_of
+from nststab.experiments.figures import color_of, grouped
 from nststab.experiments.runner import Part, Results, Work, run
 from nststab.experiments.settings import DriftSettings
 from nststab.frames import Stylizer, as_frames, pictures_of
@@ -397,16 +397,16 @@ def _slope(row: Row) -> str:
 
 def draw(figure: Figure, rows: Sequence[Row], settings: DriftSettings) -> None:
     """Left the still's means along the run, a panel for each method; right the ghosts."""
-    methods = list(dict.fromkeys(row["method"] for row in rows if row["method"] != CONTENT))
+    methods = grouped([row for row in rows if row["method"] != CONTENT], "method")
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(5, 4))[0]
     panels = left.subplots(len(methods), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
-    for axes, method in zip(panels, methods, strict=True):
-        _draw_means(axes, [row for row in rows if row["method"] == method], settings)
+    for axes, (method, own) in zip(panels, methods.items(), strict=True):
+        _draw_means(axes, own, settings)
         axes.set_title(method, loc="left", fontsize=9)
     panels[0].legend(loc="upper right", ncols=4, fontsize=7, handlelength=1.2, columnspacing=1)
     panels[-1].set_xlabel("frame of a still under noise")
     left.supylabel("mean less that after settling, levels of 255", fontsize=9)
-    _draw_ghosts(right.subplots(), rows, methods)
+    _draw_ghosts(right.subplots(), methods)
 
 
 def _draw_means(axes: Axes, rows: Sequence[Row], settings: DriftSettings) -> None:
@@ -423,11 +423,10 @@ def _draw_means(axes: Axes, rows: Sequence[Row], settings: DriftSettings) -> Non
     axes.axvline(settled, color="#999999", linewidth=0.8, linestyle=":")
 
 
-def _draw_ghosts(axes: Axes, rows: Sequence[Row], methods: Sequence[str]) -> None:
-    for place, method in enumerate(methods):
-        curves = [row["ghost"] for row in rows if row["method"] == method]
-        for curve in curves:
-            label = method if curve is curves[0] else None
+def _draw_ghosts(axes: Axes, methods: Mapping[str, Sequence[Row]]) -> None:
+    for place, (method, rows) in enumerate(methods.items()):
+        for number, curve in enumerate(row["ghost"] for row in rows):
+            label = None if number else method
             axes.plot(
                 range(1, len(curve) + 1),
                 curve,

@@ -20,7 +20,7 @@ from torch import Tensor
 from nststab.datasets.folders import davis_sequences
 from nststab.errors import NststabError
 from nststab.experiments.cast import INDEPENDENT, Cast, OnDavis, part_name
-from nststab.experiments.figures import draw_curves, legend_below
+from nststab.experiments.figures import draw_curves, grouped, legend_below
 from nststab.experiments.runner import Part, Results, Work, run
 from nststab.experiments.settings import ShiftSettings
 from nststab.frames import Stylizer, as_frames, pictures_of
@@ -108,10 +108,8 @@ class Shift(OnDavis):
     def table(self, rows: Sequence[Row], more: Mapping[str, Json]) -> Table:  # noqa: ARG002
         """A row for the input and for each method of every style."""
         steps = list(dict.fromkeys((row["movement"], row["strength"]) for row in rows))
-        groups = list(dict.fromkeys((row["style"], row["method"]) for row in rows))
         lines = []
-        for style, method in groups:
-            own = [row for row in rows if (row["style"], row["method"]) == (style, method)]
+        for (style, method), own in grouped(rows, "style", "method").items():
             figures = [f"{row['change']:.1f}" for row in own]
             lines.append([f"{style} {method}", *figures, f"{own[0]['gradient']:.1f}", f"{own[0]['style_loss']:.3f}"])
         columns = ("", *(_called(*step) for step in steps), "gradient", "style loss")
@@ -124,15 +122,14 @@ class Shift(OnDavis):
 
     def draw(self, figure: Figure, rows: Sequence[Row], more: Mapping[str, Json]) -> None:  # noqa: ARG002
         """Change against the movement, a panel for each; of several styles the mean, and each as a thin line."""
-        movements = list(dict.fromkeys(row["movement"] for row in rows))
+        movements = grouped(rows, "movement")
         labels = {"pan": "pan in pixels", "zoom": "zoom, factor less 1", "turn": "turn in degrees"}
         panels = figure.subplots(
             1, len(movements), sharey=True, squeeze=False, width_ratios=[3] + [1] * (len(movements) - 1)
         )
-        for panel, movement in zip(panels[0], movements, strict=True):
-            own = [row for row in rows if row["movement"] == movement]
-            for place, method in enumerate(dict.fromkeys(row["method"] for row in own)):
-                draw_curves(panel, [row for row in own if row["method"] == method], "change", method, place, marker=".")
+        for panel, (movement, moved) in zip(panels[0], movements.items(), strict=True):
+            for place, (method, own) in enumerate(grouped(moved, "method").items()):
+                draw_curves(panel, own, "change", method, place, marker=".")
             panel.set_xlabel(labels[movement])
         panels[0][0].set_ylabel("change of the result (levels of 255)")
         panels[0][0].set_ylim(0, None)

@@ -17,7 +17,7 @@ from nststab.datasets.folders import DavisSequence, davis_sequences
 from nststab.errors import NststabError, SettingError
 from nststab.experiments import paper
 from nststab.experiments.cast import Cast, OnDavis, part_name
-from nststab.experiments.figures import COLORS, OTHERS, color_of
+from nststab.experiments.figures import COLORS, OTHERS, color_of, grouped
 from nststab.experiments.runner import Part, Results, Work, run
 from nststab.experiments.scenes import KeptFrames, StabilityReport
 from nststab.experiments.settings import Table1Settings
@@ -248,8 +248,7 @@ def mean_rows(rows: Sequence[Row], seed: int = 0) -> list[Row]:
     """For each method the mean of its rows over the styles; intervals over sequences, each the mean of the styles."""
     result: list[Row] = []
     styles = list(dict.fromkeys(row["style"] for row in rows))
-    for method in dict.fromkeys(row["method"] for row in rows):
-        own = [row for row in rows if row["method"] == method]
+    for method, own in grouped(rows, "method").items():
         result.append(
             {
                 "method": method,
@@ -361,9 +360,7 @@ def draw(figure: Figure, rows: Sequence[Row], means: Sequence[Row]) -> None:
 
 def _groups(rows: Sequence[Row], means: Sequence[Row]) -> dict[str, list[Row]]:
     """The rows of each style, and of the mean over styles where there are several."""
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row["style"], []).append(row)
+    groups = grouped(rows, "style")
     return groups | ({_MEAN: list(means)} if len(groups) > 1 else {})
 
 

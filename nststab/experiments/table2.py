@@ -25,7 +25,7 @@ from nststab.baselines.gatys import Callback
 from nststab.datasets.synthetic import SyntheticSettings, make_clip
 from nststab.experiments import paper
 from nststab.experiments.cast import Cast
-from nststab.experiments.figures import OTHERS, color_of
+from nststab.experiments.figures import OTHERS, color_of, grouped
 from nststab.experiments.runner import Experiment, Part, Results, Work, run
 from nststab.experiments.settings import SpeedSettings
 from nststab.experiments.timing import (
@@ -499,11 +499,8 @@ def draw(figure: Figure, rows: Sequence[Row], flow: Sequence[Row]) -> None:
         medians = np.array([row["seconds"] for row in own])
         quartiles = [medians - [row["seconds_q1"] for row in own], [row["seconds_q3"] for row in own] - medians]
         axes.errorbar([row["size"] for row in own], medians, quartiles, label=label, capsize=3, **look)
-    for place, method in enumerate(dict.fromkeys(row["method"] for row in rows)):
-        theirs = [
-            (row["size"], row["paper_seconds"]) for row in rows if row["method"] == method and row["paper_seconds"]
-        ]
-        if theirs:
+    for place, (method, own) in enumerate(grouped(rows, "method").items()):
+        if theirs := [(row["size"], row["paper_seconds"]) for row in own if row["paper_seconds"]]:
             axes.plot(*zip(*theirs, strict=True), "x", color=color_of(method, place), label=f"{method}: the paper's")
     axes.axhline(_REAL_TIME, color=OTHERS[-1], linewidth=0.8, linestyle=":")
     corner: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "bottom"}
@@ -519,8 +516,7 @@ def draw(figure: Figure, rows: Sequence[Row], flow: Sequence[Row]) -> None:
 def _lines(rows: Sequence[Row], flow: Sequence[Row]) -> list[tuple[str, list[Row], dict[str, Any]]]:
     """Label, rows by size and look of each line, the slowest first, as they lie above each other."""
     lines: list[tuple[str, list[Row], dict[str, Any]]] = []
-    for place, method in enumerate(dict.fromkeys(row["method"] for row in rows)):
-        own = [row for row in rows if row["method"] == method]
+    for place, (method, own) in enumerate(grouped(rows, "method").items()):
         extrapolated = own[0]["extrapolated"]
         label = f"{method} (extrapolated)" if extrapolated else method
         width, marker, side, order = (3.0, "o", 9, 2.1) if method in _UNDER else (1.2, "s", 5, 2.2)
@@ -532,8 +528,7 @@ def _lines(rows: Sequence[Row], flow: Sequence[Row]) -> list[tuple[str, list[Row
             "zorder": order,
         }
         lines.append((label, own, look | ({"markerfacecolor": "white"} if extrapolated else {})))
-    for method, color in zip(dict.fromkeys(row["flow"] for row in flow), OTHERS, strict=False):
-        own = [row for row in flow if row["flow"] == method]
+    for (method, own), color in zip(grouped(flow, "flow").items(), OTHERS, strict=False):
         lines.append((f"flow alone: {method}", own, {"color": color, "linestyle": "--", "marker": "D"}))
     by_size = [(label, sorted(own, key=lambda row: row["size"]), look) for label, own, look in lines]
     return sorted(by_size, key=lambda line: -max(row["seconds"] for row in line[1]))

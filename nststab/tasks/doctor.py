@@ -322,14 +322,13 @@ def _cache() -> Iterator[Finding]:
 
 
 def _memory() -> Iterator[Finding]:
-    if not hasattr(os, "sysconf"):
+    from nststab.memory import available_memory, resident
+
+    available = available_memory()
+    if available is None:
         yield Finding("memory", "unknown on this system", "none")
         return
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    free = total
-    status = Path("/proc/meminfo")
-    if status.is_file() and (match := re.search(r"MemAvailable:\s*(\d+) kB", status.read_text("utf-8"))):
-        free = int(match[1]) * 1024
+    free, total = available - resident().now, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     yield _room("memory", free, f"{free / 1e9:.1f} GB free of {total / 1e9:.1f} GB", "close other programs")
 
 
