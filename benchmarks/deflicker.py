@@ -30,9 +30,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nststab.datasets.folders import DavisSequence, davis_sequences
-from nststab.flow.estimators import dis
+from nststab.flow.estimators import dis, flow_source
 from nststab.flow.settings import FlowSettings
-from nststab.flow.estimators import flow_source
 from nststab.frames import Frame, as_frames, pictures_of
 from nststab.measure.intervals import mean_of_known
 from nststab.measure.stability import CONTENT, StabilitySettings, measure, spread

@@ -22,7 +22,6 @@ from nststab.experiments.figures import drawing, label_points
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.styles import shipped as assets
-from nststab.styles.trace_line import basis, placed
 from nststab.styles.shipped import measured_instability
 from nststab.styles.trace_line import (
     LAYERS,
@@ -30,8 +29,10 @@ from nststab.styles.trace_line import (
     Measured,
     Prediction,
     as_json,
+    basis,
     fit_line,
     line_of,
+    placed,
     read_measured,
     traces,
 )
