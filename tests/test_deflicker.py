@@ -23,7 +23,7 @@ from nststab.methods.deflicker import Deflicker, Steadied
 from nststab.methods.plugin import load_stylizer
 from nststab.methods.settings import DeflickerSettings, strength_curve
 from nststab.metrics import drift_slopes
-from nststab.tasks.deflicker import deflicker
+from nststab.tasks.deflicker import _Pairs, deflicker
 from nststab.tasks.stylize import plan_stylize
 from nststab.video.clip import convert_clip, open_clip
 from nststab.video.images import write_picture
@@ -340,6 +340,18 @@ def test_clips_of_two_rates_are_matched_by_time(
         result = deflicker(tmp_path / "made.mkv", tmp_path / "out.mkv", original=tmp_path / "film.mkv")
     assert "50 frames a second of 25: matched by their times" in caplog.text
     assert (result.frames, result.alone) == (10, 0)
+
+
+def test_each_frame_gets_the_original_that_is_nearest_in_time(clips: tuple[Path, Path], tmp_path: Path) -> None:
+    film, made = clips
+    for name, folder, rate in (("film.mkv", film, 50), ("made.mkv", made, 25)):
+        convert_clip(open_clip(folder, fps=rate), tmp_path / name, lambda frames: iter(frames))
+    originals = [frame.rgb for frame in open_clip(tmp_path / "film.mkv").frames()]
+    pairs = _Pairs(open_clip(tmp_path / "made.mkv"), open_clip(tmp_path / "film.mkv"))
+    found = [frame.content for frame in pairs.paired(open_clip(tmp_path / "made.mkv").frames())]
+    for number, content in enumerate(found[: len(originals) // 2]):
+        assert content is not None
+        assert torch.equal(content, originals[2 * number])
 
 
 def test_nothing_is_held_across_a_cut(tmp_path: Path) -> None:

@@ -140,47 +140,31 @@ class _Pairs:
                 log.info(f"{ahead.path} was found to begin {abs(self.lag)} frames before {behind.path}: mended")
 
     def paired(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        originals = iter(()) if self._original is None else self._original.frames()
-        times = _Times(self._by_time, self.lag)
+        originals = _due(() if self._original is None else self._original.frames(), self._by_time)
         current, following = next(originals, None), next(originals, None)
-        for frame in frames:
-            due = times.of_clip(frame)
-            while following is not None and current is not None:
-                if abs(times.of_original(following) - due) > abs(times.of_original(current) - due):
-                    break
+        for due, frame in _due(frames, self._by_time, self.lag):
+            while following is not None and current is not None and abs(following[0] - due) <= abs(current[0] - due):
                 current, following = following, next(originals, None)
-            over = current is None or (following is None and due - times.of_original(current) >= times.step(current))
-            if current is None or over or due < 0:
+            if current is None or due < 0 or (following is None and due - current[0] >= self._shown(current[1])):
                 self.alone += 1
                 yield frame
             else:
-                yield replace(frame, content=current.rgb)
+                yield replace(frame, content=current[1].rgb)
 
-
-@dataclass
-class _Times:
-    """When frames are due: in seconds from the first of their clip, or by number."""
-
-    by_time: bool
-    lag: int
-    _first: Fraction | None = None
-    _first_original: Fraction | None = None
-
-    def of_clip(self, frame: Frame) -> Fraction:
-        if not self.by_time or frame.time is None:
-            return Fraction(frame.number + self.lag)
-        self._first = frame.time if self._first is None else self._first
-        return frame.time - self._first
-
-    def of_original(self, frame: Frame) -> Fraction:
-        if not self.by_time or frame.time is None:
-            return Fraction(frame.number)
-        self._first_original = frame.time if self._first_original is None else self._first_original
-        return frame.time - self._first_original
-
-    def step(self, frame: Frame) -> Fraction:
+    def _shown(self, frame: Frame) -> Fraction:
         """How far after the original's last frame nothing belongs to it any more."""
-        return frame.duration or Fraction(1, 25) if self.by_time else Fraction(1)
+        return frame.duration or Fraction(1, 25) if self._by_time else Fraction(1)
+
+
+def _due(frames: Iterable[Frame], by_time: bool, lag: int = 0) -> Iterator[tuple[Fraction, Frame]]:
+    """Frames with when they are due: in seconds from the first of their clip, or by number."""
+    first: Fraction | None = None
+    for frame in frames:
+        if by_time and frame.time is not None:
+            first = frame.time if first is None else first
+            yield frame.time - first, frame
+        else:
+            yield Fraction(frame.number + lag), frame
 
 
 def _first(path: Path) -> list[Tensor]:
