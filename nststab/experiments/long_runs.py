@@ -8,7 +8,6 @@ levels of 255. A stylizer without memory moves by its noise alone, and leaves no
 
 import hashlib
 import math
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from nststab.experiments.cast import Cast, Stylizing
 from nststab.experiments.figures import color_of, grouped
 from nststab.experiments.runner import Part, Results, Work, run
 from nststab.experiments.settings import DriftSettings
-from nststab.frames import Stylizer, as_frames, pictures_of
+from nststab.frames import Stylizer, as_frames, copies, pictures_of
 from nststab.listener import Listener, silent
 from nststab.measure.stability import CONTENT, FrameLosses
 from nststab.metrics import DriftSlopes, drift_slopes, with_brightness
@@ -186,7 +185,8 @@ def long_run(
     - `style_loss` and `content_loss`, each of the first and of the last window.
     - `means`: brightness, R, G, B of every frame, in levels, rounded.
     """
-    waiting: deque[Tensor] = deque()  # content of what the stylizer has taken and not given back
+    taken, known = copies(shown, 2)
+    stylized = _run(stylizer, (frame for frame, _ in taken))
     means: list[Tensor] = []
     changes: list[float] = []
     starts = (settings.settled, settings.settled + window, settings.frames - window)
@@ -194,8 +194,7 @@ def long_run(
     pictures = [torch.zeros(()) for _ in windows]
     losses: dict[int, Mapping[str, float]] = {}
     previous: Tensor | None = None
-    for index, frame in enumerate(_run(stylizer, _shown(shown, waiting))):
-        content = waiting.popleft()
+    for index, (frame, (_, content)) in enumerate(zip(stylized, known, strict=False)):
         means.append(frame.mean((0, 2, 3), dtype=torch.float64))
         if previous is not None and index >= settings.settled:
             changes.append(_difference(frame, previous))
@@ -220,12 +219,6 @@ def long_run(
         },
         "means": {name: [round(level, 4) for level in curve] for name, curve in curves.items()},
     }
-
-
-def _shown(pairs: Iterable[tuple[Tensor, Tensor]], contents: deque[Tensor]) -> Iterator[Tensor]:
-    for frame, content in pairs:
-        contents.append(content)
-        yield frame
 
 
 def slopes(means: Tensor, window: int, smoothed: int) -> dict[str, Any]:

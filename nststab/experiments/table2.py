@@ -314,17 +314,16 @@ class Table2(Experiment):
         for timing in timings:
             flow = timing.kind == "flow"  # what a later frame of ruder takes longer, with one iteration, is its flow
             each = sum(later - first if flow else first for first, later in (probed[name] for name in timing.methods))
-            rounds = self._frames_alone(timing.methods[0]) if timing.kind == "alone" else WARM_UP + settings.limit
+            rounds = WARM_UP + settings.limit
+            if timing.kind == "alone":  # a network's frames, or the iterations of an optimisation's three runs
+                optimises = timing.methods[0] in OPTIMISERS
+                rounds = settings.measured_iterations + 6 if optimises else _MEMORY_FRAMES
             seconds += _START_SECONDS * (timing.kind == "alone") + rounds * each * (timing.size / least) ** 2
         sizes = ", ".join(f"{size}x{size}" for size in settings_sizes)
         log.info(
             f"{', '.join(methods)} at {sizes}: {len(parts)} measurements of {settings.limit} frames or "
             f"{settings.measured_iterations} iterations, about {duration(seconds)} on this machine"
         )
-
-    def _frames_alone(self, method: str) -> int:
-        """How many frames `alone` computes, or iterations about: a network's frames, an optimisation's three runs."""
-        return _MEMORY_FRAMES if method not in OPTIMISERS else self.settings.measured_iterations + 6
 
     def rows(self, found: Mapping[str, Json]) -> list[Row]:
         rows = []

@@ -23,9 +23,6 @@ class _Result(Future[T]):
     def cancel(self) -> bool:
         return self.inner is not None and self.inner.cancel()
 
-    def cancelled_with(self) -> None:
-        super().cancel()
-
 
 class Processes(Executor):
     """So many processes on this machine; what a killed one had begun is begun again, three times at most.
@@ -63,7 +60,7 @@ class Processes(Executor):
 
         def settle(done: "Future[T]") -> None:
             if done.cancelled():
-                result.cancelled_with()
+                Future.cancel(result)
                 return
             error = done.exception()
             if isinstance(error, BrokenExecutor) and number < _TRIES and not self._ends:

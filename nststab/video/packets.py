@@ -82,8 +82,7 @@ class Announced(NamedTuple):
 
 def announced(container: Any, stream: Any, rate: Fraction) -> Announced:
     """What the header promises, where it does: in MP4 and MOV, Matroska and WebM."""
-    if _has_index(container, stream):
-        ticks = [entry.timestamp for entry in stream.index_entries if not entry.is_discard]
+    if ticks := _index(container, stream):
         last = (ticks[-1] - ticks[0] + (stream.start_time or 0)) * stream.time_base
         return Announced(len(ticks), last + 1 / rate)
     if "matroska" in container.format.name and (time := _TIME.fullmatch(stream.metadata.get("DURATION", ""))):
@@ -114,13 +113,11 @@ def count(
     return count_at_rate(min(shown) - begin, end - begin, part.fps)
 
 
-def _has_index(container: Any, stream: Any) -> bool:
-    """Whether it is an MP4 or MOV with the whole index in front of us: one in fragments has not."""
-    return (
-        "mp4" in container.format.name
-        and bool(stream.frames)
-        and any(not entry.is_discard for entry in stream.index_entries)
-    )
+def _index(container: Any, stream: Any) -> list[int]:
+    """The ticks at which the frames of an MP4 or MOV are decoded; none of one in fragments, without a whole index."""
+    if "mp4" not in container.format.name or not stream.frames:
+        return []
+    return [entry.timestamp for entry in stream.index_entries if not entry.is_discard]
 
 
 def _index_times(container: Any, stream: Any) -> list[Fraction] | None:
@@ -128,11 +125,9 @@ def _index_times(container: Any, stream: Any) -> list[Fraction] | None:
 
     It has the times of decoding. At an even rate, and without B-frames, those of showing are later by a constant.
     """
-    if not _has_index(container, stream) or stream.start_time is None:
-        return None
-    ticks = [entry.timestamp for entry in stream.index_entries if not entry.is_discard]
+    ticks = _index(container, stream)
     even = len({after - before for before, after in pairwise(ticks)}) <= 1
-    if not ticks or (stream.codec_context.has_b_frames and not even):
+    if not ticks or stream.start_time is None or (stream.codec_context.has_b_frames and not even):
         return None
     return [(tick - ticks[0] + stream.start_time) * stream.time_base for tick in ticks]
 
