@@ -142,6 +142,17 @@ class Commas(click.ParamType):  # type: ignore[type-arg]
         return tuple(dict.fromkeys(self._each.convert(part, param, ctx) for part in parts))
 
 
+def together(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    """Several options as one, in their order."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
 def methods_option(default: str, plugins: bool = False) -> Callable[[Command], Command]:
     """--methods, of those that run where it is not given; `plugins` takes one's own as well."""
     own = ", or your own as module:callable" if plugins else ""
@@ -173,14 +184,10 @@ POSITIVE = FiniteRange(min=0, min_open=True)
 COUNT = click.IntRange(min=1)
 
 
-def workers_options(command: Command) -> Command:
-    """--jobs and --cluster."""
-    where = click.option(
-        "--cluster", metavar="ADDRESS", help="Work on a Dask cluster, by its scheduler's tcp://host:port."
-    )
-    return click.option("--jobs", type=COUNT, metavar="N", help="Work in so many processes at a time.")(where(command))
-
-
+workers_options = together(
+    click.option("--jobs", type=COUNT, metavar="N", help="Work in so many processes at a time."),
+    click.option("--cluster", metavar="ADDRESS", help="Work on a Dask cluster, by its scheduler's tcp://host:port."),
+)
 network_option = click.option(
     "--method", type=NearestChoice(FEED_FORWARD), default="recurrent", show_default=True, help="Which networks."
 )
@@ -200,18 +207,16 @@ device_option = click.option(
     show_default=True,
     help="Where to compute.",
 )
-
-
-def device_options(command: Command) -> Command:
-    """--device and --precision."""
-    precision = click.option(
+device_options = together(
+    device_option,
+    click.option(
         "--precision",
         type=NearestChoice(("auto", "float32", "bfloat16", "float16")),
         default="auto",
         show_default=True,
         help="Arithmetic of the networks; auto takes what is fast on the device.",
-    )
-    return device_option(precision(command))
+    ),
+)
 
 
 def given(**values: object) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from nststab.cli.common import (
     output_option,
     overwrite_option,
     refuse_early,
+    together,
     workers_options,
 )
 from nststab.cli.html import check_html, html_options, report_settings
@@ -190,9 +191,8 @@ def _command(name: str, recipe: Recipe) -> click.Command:
             )
         click.echo(results.table())
 
-    command: Callable[..., Any] = set_options(recipe.settings)(run)
-    for add in reversed((*recipe.others, settings_options(recipe.settings, *recipe.options), *recipe.last)):
-        command = add(command)
+    own, others = settings_options(recipe.settings, *recipe.options), set_options(recipe.settings)
+    command = together(*recipe.others, own, *recipe.last, others)(run)
     return click.command(name, cls=SettingsCommand, help=recipe.settings.__doc__, short_help=recipe.summary)(command)
 
 

@@ -1,20 +1,19 @@
 """--html of the commands that compare clips: its options, and the command that made a report."""
 
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from nststab.cli.common import together
 from nststab.cli.options import gathered, settings_options
 from nststab.report.settings import ReportSettings, check_report
 from nststab.settings import Settings, group
 from nststab.storage.folders import refuse_overwriting
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -22,12 +21,11 @@ class _Html(Settings):
     html: ReportSettings = group(ReportSettings)
 
 
-def html_options(command: Command) -> Command:
-    """--html, --html-size and --html-seconds, of which `report_settings` makes the settings."""
-    shown = settings_options(_Html, "html.size", "html.seconds", html_size="--html-size", html_seconds="--html-seconds")
-    return click.option(
-        "--html", metavar="FILE", help="Write a report to look at: one file with clips, curves and pictures."
-    )(shown(command))
+html_options = together(
+    click.option("--html", metavar="FILE", help="Write a report to look at: one file with clips, curves and pictures."),
+    settings_options(_Html, "html.size", "html.seconds", html_size="--html-size", html_seconds="--html-seconds"),
+)
+"""Of which `report_settings` makes the settings."""
 
 
 def check_html(options: Mapping[str, Any], read: Iterable[Path] = (), made: Path | None = None) -> None:

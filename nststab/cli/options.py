@@ -7,13 +7,12 @@ from typing import Any, TypeVar
 
 import click
 
-from nststab.cli.common import VERBOSITY, Parsed
+from nststab.cli.common import VERBOSITY, Command, Parsed, together
 from nststab.errors import NststabError, SettingError
 from nststab.methods.settings import MethodSettings
 from nststab.settings import Setting, Settings, settings_of
 
 S = TypeVar("S", bound=Settings)
-Command = TypeVar("Command", bound=Callable[..., Any])
 _SAID = {
     "overwrite=True": "-y",
     "restart=True": "-y",
@@ -104,14 +103,8 @@ def settings_options(settings: type[Settings], *names: str, **flags: str) -> Cal
     means that it was not given: the default stands in the help.
     """
     known = {one.name: one for one in settings_of(settings)}
-
-    def add(command: Command) -> Command:
-        for name in reversed(names or tuple(known)):
-            last = name.rpartition(".")[2]
-            command = _option(known[name], flags.get(_key(name)) or "--" + last.replace("_", "-"))(command)
-        return command
-
-    return add
+    plain = {name: "--" + name.rpartition(".")[2].replace("_", "-") for name in names or known}
+    return together(*(_option(known[name], flags.get(_key(name), flag)) for name, flag in plain.items()))
 
 
 def _key(name: str) -> str:
@@ -179,22 +172,21 @@ def set_options(settings: type[Settings]) -> Callable[[Command], Command]:
             click.echo(formatter.getvalue().rstrip())
             ctx.exit()
 
-    def add(command: Command) -> Command:
-        command = click.option(
-            "--help-all",
-            is_flag=True,
-            is_eager=True,
-            expose_value=False,
-            callback=show,
-            help="All options and settings, and exit.",
-        )(command)
-        return click.option(
+    return together(
+        click.option(
             "--set",
             "assignments",
             type=Parsed("name=value", assignment),
             multiple=True,
             metavar="NAME=VALUE",
             help="Any other setting; --help-all lists them.",
-        )(command)
-
-    return add
+        ),
+        click.option(
+            "--help-all",
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=show,
+            help="All options and settings, and exit.",
+        ),
+    )

@@ -1,10 +1,10 @@
 """nststab score."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +20,7 @@ from nststab.cli.common import (
     flow_option,
     overwrite_option,
     say,
+    together,
 )
 from nststab.cli.html import check_html, html_options, report_settings
 from nststab.cli.options import SettingsCommand, gathered, settings_options
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from nststab.measure.scores import Scores
     from nststab.tasks.score import SequenceScores
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 _SETTINGS = ("patches", "gaps", "limit", "cuts", "flow_method", "flow_cache", "network", "vgg_weights", "seed")
 _PASSED = ("style", "masks", "flow", "size", "start", "duration", "fps", "raw_size", "html", "device")
 
@@ -50,20 +50,22 @@ def _limits(text: str, figures: tuple[str, ...], others: tuple[str, ...], counte
     return limits
 
 
-def limit_options(command: Command) -> Command:
-    """--fail-under and --fail-over, each of which gives dicts of limits."""
-    for flag, less, own, other, counterpart in (
-        ("--fail-over", "more", LOWER_IS_BETTER, HIGHER_IS_BETTER, "--fail-under"),
-        ("--fail-under", "less", HIGHER_IS_BETTER, LOWER_IS_BETTER, "--fail-over"),
-    ):
-        command = click.option(
+limit_options = together(
+    *(
+        click.option(
             flag,
             type=Parsed("limits", partial(_limits, figures=own, others=other, counterpart=counterpart)),
             multiple=True,
             metavar="FIGURE=X,...",
             help=f"Exit with 1 if a clip has {less}: {', '.join(own)}.",
-        )(command)
-    return command
+        )
+        for flag, less, own, other, counterpart in (
+            ("--fail-under", "less", HIGHER_IS_BETTER, LOWER_IS_BETTER, "--fail-over"),
+            ("--fail-over", "more", LOWER_IS_BETTER, HIGHER_IS_BETTER, "--fail-under"),
+        )
+    )
+)
+"""Each gives dicts of limits."""
 
 
 def merged(limits: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nststab.cli.common import (
     CLIP_PATH,
     STYLE,
+    Command,
     NearestChoice,
     console_listener,
     frames_of,
@@ -20,6 +21,7 @@ from nststab.cli.common import (
     say,
     say_notes,
     show_plan,
+    together,
     workers_options,
 )
 from nststab.cli.options import SettingsCommand, gathered, set_options, settings_options
@@ -30,25 +32,23 @@ if TYPE_CHECKING:
     from nststab.tasks.deflicker import Deflickered
     from nststab.tasks.stylize import Stylized
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 
-
-def style_option(command: Command) -> Command:
-    """--style."""
-    return click.option(
-        "--style",
-        "styles",
-        type=STYLE,
-        multiple=True,
-        metavar="NAME|IMAGE|WEIGHTS[,...]",
-        help="A shipped style, a folder of `train style`, a picture or a checkpoint; several are mixed.",
-    )(command)
+style_option = click.option(
+    "--style",
+    "styles",
+    type=STYLE,
+    multiple=True,
+    metavar="NAME|IMAGE|WEIGHTS[,...]",
+    help="A shipped style, a folder of `train style`, a picture or a checkpoint; several are mixed.",
+)
 
 
 def stylize_options(settings: type[StylizeSettings] = StylizeSettings) -> Callable[[Command], Command]:
     """What `stylize`, `optimize` and `compare` take beside input, style and method: `settings` of the task."""
-    options = (
-        set_options(settings),
+    return together(
+        output_option,
+        overwrite_option,
+        plan_option,
         settings_options(
             settings,
             *("size", "work_size", "start", "duration", "fps", "raw_size", "raw", "audio"),
@@ -61,17 +61,8 @@ def stylize_options(settings: type[StylizeSettings] = StylizeSettings) -> Callab
             flow_files="--flow",
             flow_method="--flow-method",
         ),
-        plan_option,
-        overwrite_option,
-        output_option,
+        set_options(settings),
     )
-
-    def add(command: Command) -> Command:
-        for option in options:
-            command = option(command)
-        return command
-
-    return add
 
 
 _COMMON = (

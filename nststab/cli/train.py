@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -15,6 +15,7 @@ from nststab.cli.common import (
     EXISTING,
     EXISTING_FOLDER,
     STYLE,
+    Command,
     FiniteRange,
     NearestGroup,
     console_listener,
@@ -26,6 +27,7 @@ from nststab.cli.common import (
     refuse_early,
     say,
     show_plan,
+    together,
 )
 from nststab.cli.options import SettingsCommand, gathered, set_options, settings_options
 from nststab.errors import SettingError
@@ -47,12 +49,10 @@ _START = "Begin with the networks of this style: name, folder or checkpoint."
 _NOT_TOLD = ("output", "yes", "plan", "style_image", "photos")  # by the command on a card
 _PATHS = ("davis", "start_from")  # what may be one
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
 
 def _stage_options(settings: type[TrainingSettings], *own: str) -> Callable[[Command], Command]:
     """What both stages take, and what only this one does."""
-    options: tuple[Callable[[Any], Any], ...] = (
+    return together(
         settings_options(settings, *own),
         _PHOTOS,
         output_option,
@@ -63,13 +63,6 @@ def _stage_options(settings: type[TrainingSettings], *own: str) -> Callable[[Com
         device_option,
         set_options(settings),
     )
-
-    def add(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
 
 
 @click.group("train", cls=NearestGroup, short_help="Train the networks of a style.")
