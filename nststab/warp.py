@@ -90,8 +90,8 @@ def disoccluded(flow: Tensor, opposite: Tensor) -> Tensor:
 
 def not_brought_back(flow: Tensor, back: Tensor) -> Tensor:
     """`disoccluded`, of the opposite flow where `flow` arrives."""
-    return _squared_norm(flow + back) >= (
-        CONSISTENCY_FACTOR * (_squared_norm(flow) + _squared_norm(back)) + CONSISTENCY_OFFSET
+    return squared_norm(flow + back) >= (
+        CONSISTENCY_FACTOR * (squared_norm(flow) + squared_norm(back)) + CONSISTENCY_OFFSET
     )
 
 
@@ -104,8 +104,8 @@ def motion_boundaries(flow: Tensor) -> Tensor:
     padded_x, padded_y = _mirror(flow, -1, 1), _mirror(flow, -2, 1)
     along_x = (padded_x[..., 2:] - padded_x[..., :-2]) / 2  # (N, 2, H, W)
     along_y = (padded_y[..., 2:, :] - padded_y[..., :-2, :]) / 2
-    change = _squared_norm(along_x) + _squared_norm(along_y)
-    return change > BOUNDARY_FACTOR * _squared_norm(flow) + BOUNDARY_OFFSET
+    change = squared_norm(along_x) + squared_norm(along_y)
+    return change > BOUNDARY_FACTOR * squared_norm(flow) + BOUNDARY_OFFSET
 
 
 def smooth_mask(disoccluded: Tensor, untrusted: Tensor) -> Tensor:
@@ -143,7 +143,7 @@ def reliability(flow: Tensor, opposite: Tensor) -> Tensor:
     return smooth_mask(disoccluded(flow, opposite) & ~gone, gone | motion_boundaries(flow))
 
 
-def _squared_norm(vectors: Tensor) -> Tensor:
+def squared_norm(vectors: Tensor) -> Tensor:
     """Squared length of (N, 2, H, W) vectors: (N, 1, H, W)."""
     return vectors.square().sum(dim=1, keepdim=True)
 

@@ -277,15 +277,15 @@ def test_a_run_is_resumed_without_the_photographs_that_are_gone(caplog: pytest.L
     options["settings"] = ImageSettings(height=32, width=32, steps=6)
     steps = iter(range(6))
     with pytest.raises(TrainingStopped):
-        tasks.train_image("style.png", photos="photos", stop=lambda: next(steps) == 2, **options)
+        tasks.image_training("style.png", photos="photos", **options).run(stop=lambda: next(steps) == 2)
     shutil.copytree("photos", "others")
     for path in Path("others").iterdir():
         path.write_bytes(path.read_bytes() + b"more")
     with pytest.raises(NststabError, match="unfinished work of other settings: photo_files was"):
-        tasks.train_image("style.png", photos="others", **options)
+        tasks.image_training("style.png", photos="others", **options).run()
     Path("photos/3.png").rename("photos/7.png")
     caplog.clear()
-    tasks.train_image("style.png", photos="photos", **options)
+    tasks.image_training("style.png", photos="photos", **options).run()
     told = [message for message in caplog.messages if message.startswith("left out")]
     assert told == [
         "left out, gone or changed since the training began: photos/3.png",
@@ -305,7 +305,7 @@ def test_only_rows_takes_what_suits_one_painting_unless_told_otherwise(
     assert taken == [plain, ADDED_STYLE, replace(ADDED_STYLE, batch=plain.batch, adam_rate=plain.adam_rate)]
 
 
-@pytest.mark.parametrize("train", [tasks.train_image, tasks.train_video])
+@pytest.mark.parametrize("train", [tasks.image_training, tasks.video_training])
 def test_an_option_that_there_is_not_is_refused_with_the_nearest(train: Any) -> None:
     with pytest.raises(SettingError, match=r"no option 'restrat'; did you mean restart\?"):
         train("style.png", photos="photos", output="net.safetensors", restrat=True)

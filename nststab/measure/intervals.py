@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 10_000
+_CONFIDENCE = 0.95
 _LEAST = 3  # values of which an interval is given: of two it would be their minimum and maximum
 _EXACT = 13  # units of whose signs all 2^n patterns are tried
 
@@ -26,12 +27,12 @@ def mean_of_known(values: Iterable[float]) -> float:
     return math.fsum(known) / len(known) if known else math.nan
 
 
-def bootstrap_interval(values: Sequence[float], seed: int = 0, confidence: float = 0.95) -> Interval:
+def bootstrap_interval(values: Sequence[float], seed: int = 0) -> Interval:
     """Percentile bootstrap interval of the mean of `values` (Efron 1979); NaN among them are left out.
 
     The values are to be independent: means of sequences, not of frames, which resemble their neighbours.
     """
-    return block_interval(values, seed, confidence, block=1)
+    return block_interval(values, seed, block=1)
 
 
 def block_length(count: int) -> int:
@@ -39,9 +40,7 @@ def block_length(count: int) -> int:
     return max(1, math.ceil(float(np.cbrt(count)) - 1e-9))
 
 
-def block_interval(
-    values: Sequence[float], seed: int = 0, confidence: float = 0.95, block: int | None = None
-) -> Interval:
+def block_interval(values: Sequence[float], seed: int = 0, block: int | None = None) -> Interval:
     """Percentile interval of the mean of a series whose neighbours resemble each other, such as a clip's frames.
 
     The circular block bootstrap (Politis and Romano 1992) with blocks of `block_length`; NaN are left out.
@@ -53,7 +52,7 @@ def block_interval(
     length = block_length(count) if block is None else block
     starts = np.random.default_rng(seed).integers(count, size=(RESAMPLES, math.ceil(count / length)))
     drawn = (starts[..., None] + np.arange(length)).reshape(RESAMPLES, -1)[:, :count] % count
-    low, high = np.quantile(known[drawn].mean(1), [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = np.quantile(known[drawn].mean(1), [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
     return Interval(float(low), float(high))
 
 

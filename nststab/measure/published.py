@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nststab.warp import warp
+from nststab.warp import squared_norm, warp
 
 SHORT, LONG = 1, 10
 """Frames between the two of a pair, in what later papers call short-range and long-range consistency."""
@@ -69,11 +69,8 @@ def lai2018_visible(forward: Tensor, backward: Tensor) -> Tensor:
     across = F.pad(forward[..., :-1] - forward[..., 1:], (0, 1))
     down = F.pad(forward[..., :-1, :] - forward[..., 1:, :], (0, 0, 0, 1))
 
-    def norm(vectors: Tensor) -> Tensor:
-        return vectors.square().sum(dim=1, keepdim=True)
-
-    occluded = norm(forward + back) > 0.01 * (norm(forward) + norm(back)) + 0.5
-    boundary = norm(across) + norm(down) > 0.01 * norm(forward) + 0.002
+    occluded = squared_norm(forward + back) > 0.01 * (squared_norm(forward) + squared_norm(back)) + 0.5
+    boundary = squared_norm(across) + squared_norm(down) > 0.01 * squared_norm(forward) + 0.002
     visible: Tensor = ~(occluded | boundary)
     return visible.float()
 

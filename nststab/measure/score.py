@@ -110,8 +110,7 @@ class _Series:
         return math.fsum(pair.error * pair.trusted for pair in known) / total if known else math.nan
 
     def trusted(self, gap: int) -> float:
-        shares = [pair.trusted for pair in self.pairs[gap]]
-        return math.fsum(shares) / len(shares) if shares else math.nan
+        return mean_of_known(pair.trusted for pair in self.pairs[gap])
 
     def slopes(self) -> DriftSlopes:
         """The least-squares slopes common to all shots, each of which has a level of its own."""

@@ -198,7 +198,6 @@ def scaled_losses(
     settings: MethodSettings,
     longest_side: int,
     where: Machine,
-    scales: int | None = None,
     padding: Padding = "replicate",
 ) -> list[PerceptualLoss]:
     """The losses of all scales, the coarsest first: each has half the size of the next, and the style pictures too.
@@ -214,7 +213,7 @@ def scaled_losses(
     network = perceptual_network(where.device, gatys, padding)
     chosen = settings.loss.resolved(replace(LossSettings(), **layers_of(network)))
     losses = []
-    for scale in reversed(range(gatys.scales if scales is None else scales)):
+    for scale in reversed(range(gatys.scales)):
         side = max(16, round(longest_side * gatys.style_scale / 2**scale))
         target = style.target(network, chosen.style_layers, side)
         kept = target if isinstance(target, Mapping) else target[0]

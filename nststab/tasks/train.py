@@ -1,4 +1,4 @@
-"""The stages of a training, each by itself: `train_image`, `train_video`, what they take, and averages of networks."""
+"""The stages of a training, each by itself: what they take, what they will take, and averages of networks."""
 
 import logging
 import time
@@ -105,7 +105,10 @@ class StageTraining:
     restart: bool
 
     def run(self, progress: Listener = silent, stop: Callable[[], bool] = never) -> TrainedNetwork:
-        """Trains the network and writes its checkpoint; raises DoesNotFit where there is too little memory for that."""
+        """Trains the network and writes its checkpoint; raises DoesNotFit where there is too little memory for that.
+
+        stop: asked after every step whether to save the state and raise TrainingStopped.
+        """
         check(self.planned)
 
         def save(trained: Trained) -> None:
@@ -119,52 +122,6 @@ class StageTraining:
         return made
 
 
-def train_image(
-    painting: str | Path,
-    *,
-    start_from: str | Path | None = None,
-    settings: ImageSettings | None = None,
-    progress: Listener = silent,
-    stop: Callable[[], bool] = never,
-    **options: Unpack[StageOptions],
-) -> TrainedNetwork:
-    """Trains an independent network on photographs by content and style loss: Johnson et al. 2016.
-
-    Args:
-        painting: the style's picture.
-        start_from: the style whose network it begins with, by name, folder or checkpoint; from another style's network
-            it takes a fraction of the steps. None: random weights.
-        stop: asked after every step whether to save the state and raise TrainingStopped.
-        options: see `StageOptions`.
-
-    Raises:
-        NststabError: a setting, an input or the output is wrong. OSError: a file cannot be read or written.
-    """
-    return image_training(painting, start_from=start_from, settings=settings, **options).run(progress, stop)
-
-
-def train_video(
-    checkpoint: str | Path,
-    *,
-    sintel: str | Path | None = None,
-    settings: VideoSettings | None = None,
-    progress: Listener = silent,
-    stop: Callable[[], bool] = never,
-    **options: Unpack[StageOptions],
-) -> TrainedNetwork:
-    """Fine-tunes the independent network of `checkpoint` into a recurrent one: Gupta et al. 2017, section 4.
-
-    Clips are made from photographs, so the flow between their frames is exact; back-propagation goes through all frames
-    of a clip. A recurrent checkpoint is trained further.
-
-    Args:
-        checkpoint: what `train_image`, `train_video` or `train_style` wrote.
-        sintel: the folder of MPI-Sintel in its own layout, added to the synthetic clips.
-        stop, options: as in `train_image`, which raises the same, too.
-    """
-    return video_training(checkpoint, sintel=sintel, settings=settings, **options).run(progress, stop)
-
-
 def image_training(
     painting: str | Path,
     *,
@@ -172,7 +129,16 @@ def image_training(
     settings: ImageSettings | None = None,
     **options: Unpack[StageOptions],
 ) -> StageTraining:
-    """What `train_image` trains, before the first step."""
+    """An independent network, to be trained on photographs by content and style loss: Johnson et al. 2016.
+
+    Args:
+        painting: the style's picture.
+        start_from: the style whose network it begins with, by name, folder or checkpoint; from another style's network
+            it takes a fraction of the steps. None: random weights.
+
+    Raises:
+        NststabError: a setting, an input or the output is wrong. OSError: a file cannot be read or written.
+    """
     painting, (settings, restart, output, where) = Path(painting), _begun(options, ImageSettings.of(settings))
     vgg = _perceptual(options, where)
     loss = LossSettings(**{name: getattr(settings, name) for name in _WEIGHTS})
@@ -196,7 +162,17 @@ def video_training(
     settings: VideoSettings | None = None,
     **options: Unpack[StageOptions],
 ) -> StageTraining:
-    """What `train_video` trains, before the first step."""
+    """The independent network of `checkpoint`, to be fine-tuned into a recurrent one: Gupta et al. 2017, section 4.
+
+    Clips are made from photographs, so the flow between their frames is exact; back-propagation goes through all frames
+    of a clip. A recurrent checkpoint is trained further.
+
+    Args:
+        checkpoint: what `image_training`, `video_training` or `train_style` wrote.
+        sintel: the folder of MPI-Sintel in its own layout, added to the synthetic clips.
+
+    Raises as `image_training`.
+    """
     checkpoint, (settings, restart, output, where) = Path(checkpoint), _begun(options, VideoSettings.of(settings))
     start = load_checkpoint(checkpoint)
     grams = _gram_targets(checkpoint, start)
@@ -288,7 +264,7 @@ def training_work(
     output: Path,
     length: int = 1,
 ) -> PlannedWork:
-    """The work of `train_image`, and with clips of several frames of `train_video`; all on the device of `vgg`."""
+    """The work of `image_training`, and with clips of several frames of `video_training`; on the device of `vgg`."""
     images = settings.batch * length
     network, unstyled = deepcopy(network), _unstyled(vgg, loss)  # of the job's own no gradient must be left
 
