@@ -235,7 +235,7 @@ def test_importing_nststab_and_its_cli_is_cheap() -> None:
         "import nststab.cli.compare, nststab.cli.demo, nststab.cli.doctor, nststab.cli.flow, nststab.cli.optimize"
     )
     commands += ", nststab.cli.score, nststab.cli.study, nststab.cli.styles, nststab.cli.stylize, nststab.cli.train"
-    commands += ", nststab.cli.live, nststab.study.serve"  # a server starts at once
+    commands += ", nststab.cli.live, nststab.study.page"  # a server starts at once
     assert run(f"import sys, nststab.cli; {commands}; print(sorted(sys.modules.keys() & {heavy}))") == "[]\n"
 
 

@@ -19,8 +19,7 @@ from nststab.errors import NststabError, SettingError
 from nststab.study.answers import AnsweredTwice, Answers, check, codes_in, collect, count_people
 from nststab.study.design import MEDIA, Study, make_sheets, make_trials, read_study
 from nststab.study.make import make_study, with_flicker
-from nststab.study.page import pack_study, sheet_trials, study_page
-from nststab.study.serve import StudyServer
+from nststab.study.page import StudyServer, pack_study, sheet_trials, study_page
 from nststab.video.clip import open_clip
 from tests.study_samples import COLORS, FRAMES, HOSTILE, small_study, write_clip
 

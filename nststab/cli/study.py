@@ -123,7 +123,7 @@ def serve(folder: Path, host: str, port: int) -> None:
     The address holds a secret: who does not know it is shown nothing. Every answer is kept at once, under a random
     number. With --host others can take part over the network: what they send is not encrypted.
     """
-    from nststab.study.serve import StudyServer
+    from nststab.study.page import StudyServer
 
     with StudyServer(folder, host, port) as server:
         click.echo(server.address)

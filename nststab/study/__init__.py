@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nststab.study.answers import collect
     from nststab.study.make import make_study
-    from nststab.study.page import pack_study
+    from nststab.study.page import StudyServer, pack_study
     from nststab.study.results import results
-    from nststab.study.serve import StudyServer
 
 _MODULES = {
-    "StudyServer": "serve",
+    "StudyServer": "page",
     "collect": "answers",
     "make_study": "make",
     "pack_study": "page",
