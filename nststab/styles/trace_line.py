@@ -1,4 +1,4 @@
-"""How unstable a style will be, by the trace of its Gram matrix: the fitted line of Figure 3, and its word on pictures.
+"""How unstable a style will be, by the trace of its Gram matrix: Figure 3's line, and what it predicts of pictures.
 
 The line is straight in the trace, not in its logarithm: pictures that share the style's Gram matrix lie on a sphere of
 radius sqrt(tr G) in feature space (Gupta et al. 2017, Theorem 1), so the mean squared difference of two that have

@@ -28,7 +28,7 @@ from nststab.report.sheet import contact_sheet
 from nststab.shots import split_shots
 from nststab.storage.durable import write_durably
 from nststab.storage.folders import refuse_inputs, refuse_overwriting, require_parent
-from nststab.styles.shipped import styles
+from nststab.styles.shipped import styles as shipped_styles
 from nststab.styles.source import StyleSource, style_name, style_source
 from nststab.tasks.plan import between, duration
 from nststab.tasks.settings import StylizeSettings
@@ -231,8 +231,8 @@ def draw_sheet(
     where = machine(device, precision)
     frames = _frames(source, size)
     method = "recurrent" if len(frames) > 1 else "independent"
-    chosen = {style.name: style.checkpoint(method) for style in styles() if method in style.methods}
-    for style in styles():
+    chosen = {style.name: style.checkpoint(method) for style in shipped_styles() if method in style.methods}
+    for style in shipped_styles():
         if style.name not in chosen:
             log.warning(f"{style.name} is left out, it has no {method} network")
     if not chosen:
