@@ -35,8 +35,7 @@ def _levels(image: Tensor) -> Levels:
     """The image (1, 3, H, W) as whole numbers 0 .. 255, (3, H, W): sums of their products are exact in float64."""
     if image.ndim != 4 or image.shape[:2] != (1, 3):
         raise NststabError(f"expected one RGB image (1, 3, H, W), got {tuple(image.shape)}")
-    levels: Levels = image[0].detach().cpu().double().clamp(0, 1).mul(255).round().numpy()
-    return levels
+    return image[0].detach().cpu().double().clamp(0, 1).mul(255).round().numpy()
 
 
 def _psnr(first: Levels, second: Levels) -> float:

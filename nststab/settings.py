@@ -73,8 +73,7 @@ def setting(default: Any, help: str, **spec: Any) -> Any:
 
 def group(cls: type[S], **changes: Any) -> S:
     """A field that holds another dataclass of settings, with its defaults, or with others where `changes` says so."""
-    made: S = field(default_factory=partial(cls, **changes))  # as dataclasses.field does, it says the field's type
-    return made
+    return field(default_factory=partial(cls, **changes))  # as dataclasses.field does, it says the field's type
 
 
 def same(cls: "type[Settings]", name: str) -> Any:

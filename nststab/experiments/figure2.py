@@ -167,8 +167,7 @@ def style_case(name: str, normalised: Tensor) -> Case:
 
 def objective(features: Tensor, gram: Tensor) -> Tensor:
     """‖ΦΦᵀ - G‖², Frobenius: eq. (3) without its factor, of Φ (..., C, HW) and G (C, C)."""
-    result: Tensor = (features @ features.mT - gram).square().sum((-2, -1))
-    return result
+    return (features @ features.mT - gram).square().sum((-2, -1))
 
 
 def random_points(channels: int, positions: int, radii: Tensor, generator: torch.Generator) -> Tensor:

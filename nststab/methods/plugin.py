@@ -91,8 +91,7 @@ def load_callable(name: str) -> Callable[..., Any]:
         found = getattr(found, part)
     if not callable(found):
         raise NststabError(f"{name}: expected something to call, got {_kind(found)}")
-    loaded: Callable[..., Any] = found
-    return loaded
+    return found
 
 
 def source_file(name: str) -> Path:
