@@ -32,6 +32,7 @@ def ticking(slower: float) -> Callable[[], float]:
     return lambda: next(looks)
 
 
+@pytest.mark.usefixtures("averaging_vgg")
 @pytest.mark.parametrize("slower", [1, 4])
 def test_a_packed_campaign_trains_until_its_minutes_are_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], slower: float

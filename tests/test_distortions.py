@@ -29,7 +29,7 @@ from nststab.experiments.figure6 import (
 )
 from nststab.experiments.settings import DistortionSettings
 from nststab.video.images import write_picture
-from tests.conftest import on_pictures
+from tests.conftest import on_pictures, save_networks, save_vgg
 
 pytestmark = pytest.mark.usefixtures("unrendered")
 
@@ -229,8 +229,9 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("few")
 def test_the_command_measures_every_distortion(tmp_path: Path, davis: Path) -> None:
-    few = ("--size", 80, "--patches", 2, "--sequences", "camel,swan", "--styles", "the_great_wave")
-    whole = call("--davis", davis, *few, "-o", tmp_path / "whole")
+    few = ("--size", 80, "--patches", 2, "--sequences", "camel,swan", "--styles", tmp_path / "tiny")
+    save_networks(tmp_path / "tiny", torch.rand(1, 3, 32, 32))
+    whole = call("--davis", davis, *few, "--vgg-weights", save_vgg(tmp_path), "-o", tmp_path / "whole")
     assert whole.exit_code == 0, whole.stderr
     assert "38 frames of 32x32 to stylize" in whole.stderr  # 2 regions: 6 and f(c) apart, 6 twice in clips
     rows = json.loads((tmp_path / "whole" / "results.json").read_text())["rows"]

@@ -429,6 +429,7 @@ def test_the_traces_of_a_card_stand_for_a_picture(run: Run, monkeypatch: Any) ->
     assert (row["trace_relu1_1"], row["trace_relu2_1"]) == (3, 40.5)
 
 
+@pytest.mark.usefixtures("averaging_vgg")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -82,6 +82,7 @@ def test_a_frame_without_an_inside_is_refused() -> None:
         changes(smooth(80, 96)[..., :30, :40], [("pan", 1.0)], on_pictures(iter), False, losses)
 
 
+@pytest.mark.usefixtures("averaging_vgg")
 def test_the_experiment_writes_the_rows_of_own_methods(tmp_path: Path) -> None:
     for name, seed in (("bear", 0), ("camel", 1)):
         for kind, suffix in (("JPEGImages", "jpg"), ("Annotations", "png")):

@@ -307,6 +307,7 @@ def scenes(page: str) -> list[str]:
     return [line for line in page.splitlines() if "base64" in line or '"curves"' in line]
 
 
+@pytest.mark.usefixtures("averaging_vgg")
 def test_a_report_that_fails_loses_no_clip_and_is_made_by_the_next_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

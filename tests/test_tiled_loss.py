@@ -65,6 +65,7 @@ def test_a_feature_sees_no_further_than_it_reaches(tiny_vgg: PerceptualNetwork) 
     assert int(rows[-1]) < 88 + around
 
 
+@pytest.mark.usefixtures("averaging_vgg")
 def test_memory_bounds_an_optimisation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number, name in enumerate(("content", "style")):
         write_picture(tmp_path / f"{name}.png", moving_picture(number, 64, 64))
