@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import av
 import pytest
 import torch
 import torch.nn.functional as F
@@ -27,7 +28,7 @@ from nststab.networks.checkpoints import Checkpoint, save_checkpoint
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.vgg import PerceptualNetwork
 from nststab.video.clip import open_clip
-from nststab.video.images import write_picture
+from nststab.video.images import to_uint8, write_picture
 
 Run = Callable[..., Result]
 NETWORKS = ("independent", "recurrent")
@@ -145,12 +146,38 @@ def frames_of(clip: str | Path) -> list[Tensor]:
     return [frame.rgb for frame in open_clip(clip).frames()]
 
 
-def save_frames(folder: str | Path, frames: Iterable[Tensor]) -> Path:
-    """Writes pictures in their order into a new folder."""
-    Path(folder).mkdir(parents=True)
+def save_frames(folder: str | Path, frames: Iterable[Tensor], name: str = "{:05}.png") -> Path:
+    """Writes pictures, (1, 3, H, W) each or (N, 3, H, W), in their order into a folder."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
     for number, frame in enumerate(frames):
-        write_picture(Path(folder) / f"{number:05d}.png", frame)
+        write_picture(Path(folder) / name.format(number), frame.reshape(1, *frame.shape[-3:]))
     return Path(folder)
+
+
+def save_davis(davis: str | Path, sequence: str, frames: Sequence[Tensor], foreground: Tensor | None = None) -> None:
+    """Adds a sequence to a DAVIS: its frames, and the same foreground (1, 3, H, W) in each of them."""
+    masks = [torch.zeros_like(frames[0]) if foreground is None else foreground] * len(frames)
+    save_frames(Path(davis, "JPEGImages", "480p", sequence), frames, "{:05}.jpg")
+    save_frames(Path(davis, "Annotations", "480p", sequence), masks)
+
+
+def save_clip(path: str | Path, frames: Iterable[Tensor], codec: str = "libx264", **options: str) -> Path:
+    """Codes pictures (1, 3, H, W) at 25 a second, with options of the codec."""
+    frames = list(frames)
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream(codec, rate=25, options=options)
+        stream.height, stream.width = frames[0].shape[-2:]
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(to_uint8(frame), format="rgb24")))
+        container.mux(stream.encode(None))
+    return Path(path)
+
+
+def pan(frames: int, height: int, width: int, seed: int = 0, step: int = 1) -> list[Tensor]:
+    """Pictures of a scene that moves to the left, so many pixels a frame."""
+    scene = texture(height, width + step * frames, seed, (12, 24))
+    return [scene[..., step * number :][..., :width] for number in range(frames)]
 
 
 def refused_in_one_line(run: Callable[[str], Result], arguments: str, code: int, message: str) -> None:

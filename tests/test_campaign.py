@@ -8,14 +8,13 @@ from itertools import accumulate, chain, repeat
 from pathlib import Path
 
 import pytest
-import torch
 import torch.nn.functional as F
 
 from nststab.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from nststab.networks.rows import PHOTOGRAPH
 from nststab.networks.transformation import NetworkConfig
 from nststab.video.images import write_picture
-from tests.conftest import random_network
+from tests.conftest import rand, random_network, save_frames
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "campaign.py"
 SMALL = ("width=8", "blocks=1", "batch=1", "crops=32", "strokes=32", "precision=float32")
@@ -37,13 +36,10 @@ def ticking(slower: float) -> Callable[[], float]:
 def test_a_packed_campaign_trains_until_its_minutes_are_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], slower: float
 ) -> None:
-    generator = torch.Generator().manual_seed(0)
-    photos = tmp_path / "photos" / "below"
-    photos.mkdir(parents=True)
-    for number in range(5):
-        coarse = torch.rand(1, 3, 6, 6, generator=generator)
-        write_picture(photos / f"{number}.png", F.interpolate(coarse, (44, 52), mode="bilinear"))
-    write_picture(tmp_path / "wave.png", F.interpolate(torch.rand(1, 3, 9, 6, generator=generator), (90, 60)))
+    photos = save_frames(
+        tmp_path / "photos" / "below", F.interpolate(rand(5, 3, 6, 6), (44, 52), mode="bilinear"), "{}.png"
+    )
+    write_picture(tmp_path / "wave.png", F.interpolate(rand(1, 3, 9, 6), (90, 60)))
     packed, begun = tmp_path / "campaign.zip", tmp_path / "begun.safetensors"
     campaign(monkeypatch, "pack", "--photos", photos.parent, "-o", packed, tmp_path / "wave.png", "--megabytes", 0.05)
     assert packed.stat().st_size < 50_000

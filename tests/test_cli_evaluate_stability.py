@@ -20,7 +20,7 @@ from nststab.methods.feed_forward import FeedForward
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint
 from nststab.networks.transformation import TransformationNetwork
 from nststab.video.images import write_picture
-from tests.conftest import TINY, TINY_RECURRENT, Run, done, save_vgg, stylized, texture, tiny_target, told
+from tests.conftest import TINY, TINY_RECURRENT, Run, done, save_davis, save_vgg, stylized, texture, tiny_target, told
 
 pytestmark = pytest.mark.usefixtures("unrendered")
 
@@ -30,15 +30,10 @@ OPTIMIZE = gatys.optimize
 
 
 def write_sequence(name: str, frames: Sequence[Tensor]) -> None:
-    """Frames, and a foreground of a few pixels in their upper left corner, in DAVIS' layout."""
-    pictures, masks = (Path("davis") / kind / "480p" / name for kind in ("JPEGImages", "Annotations"))
-    for folder in (pictures, masks):
-        folder.mkdir(parents=True)
-    for number, frame in enumerate(frames):
-        mask = torch.zeros_like(frame)
-        mask[..., :4, :6] = 1
-        write_picture(masks / f"{number:05d}.png", mask)
-        write_picture(pictures / f"{number:05d}.jpg", frame)
+    """Frames, and a foreground of a few pixels in their upper left corner."""
+    foreground = torch.zeros_like(frames[0])
+    foreground[..., :4, :6] = 1
+    save_davis("davis", name, frames, foreground)
 
 
 def panning(seed: int, height: int = 48) -> list[Tensor]:

@@ -15,20 +15,14 @@ from nststab.flow.estimators import deepflow
 from nststab.flow.files import read_flo, read_mask, write_flo
 from nststab.video.images import read_picture, write_picture
 from nststab.warp import reliability
-from tests.conftest import Run
+from tests.conftest import Run, pan, save_frames
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run `nststab ...` beside a folder `film` of three 32x24 pictures."""
     monkeypatch.chdir(tmp_path)
-    generator = torch.Generator().manual_seed(0)
-    texture = torch.nn.functional.interpolate(
-        torch.rand(1, 3, 8, 12, generator=generator), scale_factor=4, mode="bicubic"
-    )
-    Path("film").mkdir()
-    for number in range(3):
-        write_picture(Path(f"film/{number}.png"), texture[..., 4:28, number : number + 32].clamp(0, 1))
+    save_frames("film", pan(3, 24, 32), "{}.png")
     return lambda *arguments: CliRunner().invoke(group, ["flow", *arguments])
 
 

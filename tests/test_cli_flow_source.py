@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
-from torch import Tensor
 
 from nststab.flow import estimators
 from nststab.flow.estimators import ESTIMATORS, dis
@@ -13,21 +11,19 @@ from nststab.flow.files import read_flo, write_flo
 from nststab.flow.settings import FlowSettings
 from nststab.settings import settings_of
 from nststab.video.images import read_picture, write_picture
-from tests.conftest import Run, cli, contents, done, texture
+from tests.conftest import Run, cli, contents, done, save_frames, save_vgg, texture
 
 RUDER = "--style style.png --method ruder --iterations 2,1 --vgg-weights vgg.safetensors"
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_weights: dict[str, Tensor]) -> Run:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run `nststab ...` beside `film`, six 32x24 pictures with a cut in the middle, and a perceptual network."""
     monkeypatch.chdir(tmp_path)
-    save_file(tiny_weights, "vgg.safetensors")
+    save_vgg(tmp_path)
     write_picture(Path("style.png"), texture(24, 40, 1))
-    Path("film").mkdir()
-    for number in range(6):
-        shot = texture(24, 40, 3) * 0.4 if number < 3 else texture(24, 40, 5) * 0.4 + 0.6
-        write_picture(Path(f"film/{number}.png"), shot[..., number : number + 32])
+    first, second = texture(24, 40, 3) * 0.4, texture(24, 40, 5) * 0.4 + 0.6
+    save_frames("film", [(first if n < 3 else second)[..., n : n + 32] for n in range(6)], "{}.png")
     return cli
 
 

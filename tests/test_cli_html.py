@@ -17,8 +17,8 @@ from nststab.baselines import gatys
 from nststab.cli import group
 from nststab.experiments.cast import Cast
 from nststab.video.clip import convert_clip, open_clip
-from nststab.video.images import read_picture, write_picture
-from tests.conftest import Run, cli, done, save_frames, save_networks, save_vgg, texture, told
+from nststab.video.images import read_picture
+from tests.conftest import Run, cli, done, save_davis, save_frames, save_networks, save_vgg, texture, told
 
 pytestmark = pytest.mark.usefixtures("unrendered")
 
@@ -159,12 +159,7 @@ def test_a_report_is_small_and_says_so(run: Run, tmp_path: Path) -> None:
 def davis(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run `evaluate stability` on two sequences."""
     for number, name in enumerate(("dog", "swan")):
-        save_frames(f"davis/Annotations/480p/{name}", [torch.zeros(1, 3, HEIGHT, WIDTH)] * COUNT)
-        save_frames(f"png/{name}", pan(number))
-        folder = Path(f"davis/JPEGImages/480p/{name}")
-        folder.mkdir(parents=True)
-        for path in Path(f"png/{name}").iterdir():
-            write_picture(folder / f"{path.stem}.jpg", read_picture(path).rgb)
+        save_davis("davis", name, pan(number))
     monkeypatch.setattr(Cast, "announce", lambda *_: None)
     call = "evaluate stability --davis davis --styles wave --size 64 --precision float32 --vgg-weights vgg.safetensors"
     return lambda arguments: run(f"{call} {arguments}")

@@ -22,7 +22,7 @@ from nststab.tasks.settings import StylizeSettings
 from nststab.tasks.stylize import opened
 from nststab.video.clip import Clip, open_clip
 from nststab.video.images import write_picture
-from tests.conftest import TINY, Run, cli, save_networks, save_vgg
+from tests.conftest import TINY, Run, cli, save_frames, save_networks, save_vgg
 
 ROOT = Path(__file__).resolve().parents[1]
 VGG = "--vgg-weights vgg.safetensors"
@@ -54,10 +54,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr(networks, "NetworkConfig", lambda: TINY)
     save_vgg(Path())
     frames = textures(72, 96, 5)
-    for folder, count in (("film", 3), ("photos", 5)):
-        Path(folder).mkdir()
-        for number, frame in enumerate(frames[:count]):
-            write_picture(Path(f"{folder}/{number}.png"), frame)
+    save_frames("film", frames[:3], "{}.png")
+    save_frames("photos", frames, "{}.png")
     write_picture(Path("style.png"), frames[-1])
     save_networks(Path(), frames[0])
     return cli

@@ -26,7 +26,7 @@ from nststab.networks.transformation import TransformationNetwork
 from nststab.styles import shipped as assets
 from nststab.tasks.preview import FRAMES, labelled
 from nststab.video.images import read_picture, resize, write_picture
-from tests.conftest import TINY, TINY_RECURRENT, done, stylized, told
+from tests.conftest import TINY, TINY_RECURRENT, done, save_frames, stylized, told
 
 ROOT = Path(__file__).resolve().parents[1]
 Run = Callable[..., Result]
@@ -63,9 +63,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr(assets, "_PACKAGE", tmp_path / "package")
     monkeypatch.chdir(tmp_path)
     write_picture(Path("photo.png"), frame(0))
-    Path("clip").mkdir()
-    for number in range(FRAMES + 3):
-        write_picture(Path(f"clip/{number:02}.png"), frame(number))
+    save_frames("clip", map(frame, range(FRAMES + 3)), "{:02}.png")
     return lambda *arguments: CliRunner(env={"COLUMNS": "100"}).invoke(group, ["styles", *map(str, arguments)])
 
 

@@ -7,12 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import av
-import numpy as np
 import pytest
 import torch
 from click.testing import Result
-from PIL import Image
 from torch import Tensor
 
 from nststab.methods import build
@@ -21,21 +18,24 @@ from nststab.networks.checkpoints import load_checkpoint
 from nststab.styles import shipped as assets
 from nststab.video.clip import open_clip
 from nststab.video.images import read_picture, write_picture
-from tests.conftest import Run, cli, contents, frames_of, save_networks, save_vgg, stylized, texture, told
+from tests.conftest import (
+    Run,
+    cli,
+    contents,
+    frames_of,
+    save_clip,
+    save_frames,
+    save_networks,
+    save_vgg,
+    stylized,
+    texture,
+    told,
+)
 
 VGG = "--vgg-weights vgg.safetensors"
 INDEPENDENT = "--style independent.safetensors --method independent --precision float32"
 RECURRENT = "--style recurrent.safetensors --precision float32"
 RUDER = f"--style style.png --method ruder --iterations 2,1 {VGG}"
-
-
-def save_clip(path: Path, frames: Iterable[Path]) -> None:
-    with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 32, 24, "yuv420p"
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(Image.open(frame)), format="rgb24")))
-        container.mux(stream.encode(None))
 
 
 @pytest.fixture
@@ -46,11 +46,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     save_networks(tmp_path, texture(32, 32, 1))
     write_picture(Path("photo.png"), texture(24, 32))
     write_picture(Path("style.png"), texture(32, 32, 1))
-    Path("film").mkdir()
-    film = [Path(f"film/{number}.png") for number in range(3)]
-    for number, path in enumerate(film):
-        write_picture(path, texture(24, 40)[..., 2 * number : 2 * number + 32])
-    save_clip(Path("clip.mp4"), film)
+    film = [texture(24, 40)[..., 2 * number : 2 * number + 32] for number in range(3)]
+    save_frames("film", film, "{}.png")
+    save_clip("clip.mp4", film)
     yield cli
     assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".") or path.suffix == ".part"]
 

@@ -20,7 +20,7 @@ from nststab.frames import Frame
 from nststab.methods.deflicker import Deflicker, steadied
 from nststab.methods.painter import Painter
 from nststab.methods.settings import DeflickerSettings, strength_curve
-from nststab.video.images import write_picture
+from tests.conftest import save_frames
 
 PACK = Path(__file__).resolve().parents[1] / "integrations" / "comfyui"
 LIGHT = {"style": "light/mosaic", "method": "independent"}
@@ -150,9 +150,7 @@ def test_score_measures_what_the_library_does(pack: ModuleType, tmp_path: Path) 
     original, stylized = batch(3, 48, 64), batch(3, 48, 64, seed=1)
     made = run(pack, "NststabScore", original=original, stylized=stylized)
     for name, images in (("original", original), ("stylized", stylized)):
-        (tmp_path / name).mkdir()
-        for number, image in enumerate(images):
-            write_picture(tmp_path / name / f"{number}.png", image.movedim(-1, 0)[None])
+        save_frames(tmp_path / name, images.movedim(-1, 1))
     scores = nststab.score(tmp_path / "original", [tmp_path / "stylized"])
     table, *figures = made["result"]
     assert table == scores.table()

@@ -21,7 +21,7 @@ from nststab.tasks.settings import CompareSettings
 from nststab.tasks.stylize import plan_stylize
 from nststab.video.clip import open_clip
 from nststab.video.images import write_picture
-from tests.conftest import cli, tiny_state_dict
+from tests.conftest import cli, pan, save_frames, texture, tiny_state_dict
 
 VGG = Path("vgg.safetensors")
 PLUGIN = """
@@ -70,12 +70,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "painters", raising=False)
     save_file(tiny_state_dict(), VGG)
-    Path("clip").mkdir()
-    scene = torch.rand(1, 3, 12, 24, generator=torch.Generator().manual_seed(0))
-    scene = torch.nn.functional.interpolate(scene, (40, 60), mode="bicubic").clamp(0, 1)
-    for number in range(5):
-        write_picture(Path(f"clip/{number}.png"), scene[..., number : number + 48])
-    write_picture(Path("style.png"), scene.flip(-1))
+    save_frames("clip", pan(5, 40, 48))
+    write_picture(Path("style.png"), texture(40, 60).flip(-1))
     Path("painters.py").write_text(PLUGIN)
     return tmp_path
 

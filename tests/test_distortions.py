@@ -28,8 +28,7 @@ from nststab.experiments.figure6 import (
     row,
 )
 from nststab.experiments.settings import DistortionSettings
-from nststab.video.images import write_picture
-from tests.conftest import on_pictures, save_networks, save_vgg
+from tests.conftest import on_pictures, save_davis, save_networks, save_vgg
 
 pytestmark = pytest.mark.usefixtures("unrendered")
 
@@ -118,13 +117,10 @@ def test_clear_corners_are_those_of_a_search() -> None:
 def davis(tmp_path: Path) -> Path:
     """Two sequences of four frames, 80x64; foreground in the left of one; a third that is all foreground."""
     for number, (name, columns) in enumerate((("camel", 0), ("swan", 20), ("whale", 80))):
-        for index in range(4):
-            for kind, suffix in (("JPEGImages", "jpg"), ("Annotations", "png")):
-                path = tmp_path / "DAVIS" / kind / "480p" / name / f"{index:05d}.{suffix}"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                mask = torch.zeros(1, 3, 64, 80)
-                mask[..., :columns] = 1
-                write_picture(path, noise(64, 80, 10 * number + index) if kind == "JPEGImages" else mask)
+        foreground = torch.zeros(1, 3, 64, 80)
+        foreground[..., :columns] = 1
+        frames = [noise(64, 80, 10 * number + index) for index in range(4)]
+        save_davis(tmp_path / "DAVIS", name, frames, foreground)
     return tmp_path / "DAVIS"
 
 

@@ -18,7 +18,7 @@ from nststab.experiments.long_runs import draw, foreign, measure, noisy, parts, 
 from nststab.experiments.settings import DriftSettings
 from nststab.metrics import DriftSlopes, drift_slopes
 from nststab.video.images import write_picture
-from tests.conftest import on_pictures, save_networks, save_vgg
+from tests.conftest import on_pictures, save_frames, save_networks, save_vgg
 
 pytestmark = pytest.mark.usefixtures("unrendered")
 
@@ -296,11 +296,7 @@ def style(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    folder = tmp_path / "clip"
-    folder.mkdir()
-    for index, picture in enumerate(pictures(4)):
-        write_picture(folder / f"{index:03}.png", picture)
-    return folder
+    return save_frames(tmp_path / "clip", pictures(4))
 
 
 def run(*arguments: object) -> Result:

@@ -27,7 +27,7 @@ from nststab.train import card as training_card
 from nststab.train.settings import ImageSettings, StyleSettings, VideoSettings
 from nststab.video.clip import open_clip
 from nststab.video.images import write_picture
-from tests.conftest import frames_of, texture
+from tests.conftest import frames_of, pan, rand, save_davis, save_frames
 from tests.test_train_style import two_seconds_a_step
 
 pytestmark = pytest.mark.usefixtures("unrendered", "averaging_vgg")
@@ -57,11 +57,8 @@ def same(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
     """The first three frames of the demo's clip, as pictures: nothing is lost where they are read again."""
-    folder = tmp_path / "clip"
-    folder.mkdir()
-    for number, frame in zip(range(3), open_clip(demo_clip(), SIZE).frames(), strict=False):
-        write_picture(folder / f"{number}.png", frame.rgb)
-    return folder
+    frames = open_clip(demo_clip(), SIZE).frames()
+    return save_frames(tmp_path / "clip", [next(frames).rgb for _ in range(3)])
 
 
 @pytest.fixture
@@ -128,12 +125,7 @@ def test_score_clip_refuses_a_clip_that_does_not_belong_to_it(clip: Path, monkey
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    pictures = F.interpolate(torch.rand(4, 3, 6, 8, generator=torch.Generator().manual_seed(0)), (48, 64))
-    for number in range(4):
-        write_picture(folder / f"{number}.png", pictures[number : number + 1])
-    return folder
+    return save_frames(tmp_path / "photos", F.interpolate(rand(4, 3, 6, 8), (48, 64)), "{}.png")
 
 
 def test_train_style(
@@ -158,11 +150,7 @@ def test_third_party_table1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A plain function stands in the table with the same figures and cheats as the networks."""
-    for number, frame in enumerate(frames_of_a_pan()):
-        for kind, suffix, picture in (("JPEGImages", "jpg", frame), ("Annotations", "png", torch.zeros_like(frame))):
-            folder = tmp_path / "davis" / kind / "480p/swan"
-            folder.mkdir(parents=True, exist_ok=True)
-            write_picture(folder / f"{number:05d}.{suffix}", picture)
+    save_davis(tmp_path / "davis", "swan", pan(2, 48, 64, step=2))
     monkeypatch.setattr(Table1Settings, "of", lambda _given: Table1Settings(size=SIZE, patches=2))
     example("third_party_table1", monkeypatch, tmp_path / "davis", tmp_path / "out")
     shown = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()]
@@ -219,8 +207,3 @@ def test_live_fastapi_paints_each_connection_by_itself() -> None:
             socket.send_bytes(jpeg)
             answers.append(socket.receive_bytes())
     assert answers[0] == answers[2] != answers[1]  # a connection remembers its own frames alone
-
-
-def frames_of_a_pan() -> list[Tensor]:
-    scene = texture(48, 96, cells=(12, 24))
-    return [scene[..., 2 * t : 2 * t + 64] for t in range(2)]

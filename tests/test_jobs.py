@@ -14,7 +14,6 @@ from torch import Tensor
 
 from nststab.flow import files as flow_files
 from nststab.flow.estimators import trim_cache
-from nststab.losses import LossSettings, style_target
 from nststab.networks.checkpoints import save_target
 from nststab.storage.durable import write_durably
 from nststab.storage.jobs import (
@@ -27,9 +26,8 @@ from nststab.storage.jobs import (
     unfinished,
 )
 from nststab.tasks import flow as flow_task
-from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
-from tests.conftest import Run, cli, contents, tiny_state_dict, told
+from tests.conftest import Run, cli, contents, save_frames, tiny_state_dict, tiny_target, told
 
 IDENTITY = {"method": "ruder", "style_weight": 3.0, "iterations": (20, 10)}
 
@@ -249,9 +247,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     scene = F.interpolate(picture(1), (32, 44), mode="bicubic").clamp(0, 1)
-    Path("film").mkdir()
-    for number in range(4):
-        write_picture(Path(f"film/{number}.png"), scene[..., 2 * number : 2 * number + 32])
+    save_frames("film", [scene[..., 2 * number : 2 * number + 32] for number in range(4)], "{}.png")
     for number in (1, 2):
         write_picture(Path(f"style{number}.png"), F.interpolate(picture(number + 4), (32, 32)))
     save_file(tiny_state_dict(), "vgg.safetensors")
@@ -390,14 +386,12 @@ def test_a_default_that_is_given_is_no_other_setting(run: Run, monkeypatch: pyte
     assert "going on: 2 frames" in run(f"{command} {defaults}").stderr
 
 
-def test_a_style_that_was_trained_anew_is_another_style(
-    run: Run, monkeypatch: pytest.MonkeyPatch, tiny_vgg: PerceptualNetwork
-) -> None:
+def test_a_style_that_was_trained_anew_is_another_style(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where it is called by its folder, which keeps its name."""
 
     def train(seed: int) -> None:
         image = F.interpolate(picture(seed), (32, 32))
-        save_target(Path("mine/target.safetensors"), style_target(tiny_vgg, image, LossSettings().style_layers), {})
+        save_target(Path("mine/target.safetensors"), tiny_target(image), {})
 
     command = COMMANDS["ruder into a file"][0].replace("style1.png", "mine")
     Path("mine").mkdir()

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from nststab.video.images import write_picture
-from tests.conftest import save_networks, save_vgg, texture
+from tests.conftest import save_frames, save_networks, save_vgg, texture
 
 ROOT = Path(__file__).resolve().parents[1]
 KILLS = {"network": 20}  # of each of nine commands, else 4
@@ -116,16 +116,11 @@ class Commands:
 def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
     """A folder with a film of six frames, a style, photographs, a tiny VGG and an independent network."""
     folder = tmp_path_factory.mktemp("kill")
-    (folder / "film").mkdir()
-    (folder / "photos").mkdir()
-    (folder / "long").mkdir()
     scene = texture(48, 64, 1)  # 48x48, as x264 rarely codes the same frames otherwise in a last row of parts of blocks
-    for number in range(6):
-        write_picture(folder / f"film/{number}.png", scene[..., 2 * number : 2 * number + 48])
-        write_picture(folder / f"photos/{number}.png", texture(48, 64, 10 + number))
-    for number in range(40):
-        shot = scene if number < 25 else 1 - scene.flip(2) ** 3
-        write_picture(folder / f"long/{number}.png", shot[..., number % 16 :][..., :48])
+    save_frames(folder / "film", [scene[..., 2 * number : 2 * number + 48] for number in range(6)], "{}.png")
+    save_frames(folder / "photos", [texture(48, 64, 10 + number) for number in range(6)], "{}.png")
+    shots = [scene] * 25 + [1 - scene.flip(2) ** 3] * 15
+    save_frames(folder / "long", [shot[..., n % 16 :][..., :48] for n, shot in enumerate(shots)], "{}.png")
     (folder / "slow.py").write_text(SLOW)
     write_picture(folder / "style.png", texture(48, 64, 2))
     save_vgg(folder)

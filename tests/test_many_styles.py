@@ -28,6 +28,7 @@ from nststab.styles.source import chosen_style, style_source
 from nststab.tasks.settings import StylizeSettings
 from nststab.tasks.stylize import plan_stylize
 from nststab.video.images import from_uint8, read_picture, to_uint8, write_picture
+from tests.conftest import save_frames
 
 ROWS = ("wave@256", "wave@512", "scream@256", "scream@512", PHOTOGRAPH)
 
@@ -162,9 +163,7 @@ def test_strength_follows_a_curve_over_the_times_of_the_frames(frame: Tensor, fi
 
 def test_a_plan_of_a_curve_counts_two_runs_of_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     style = saved(tmp_path / "one.safetensors", recurrent=True, rows=("wave@512", PHOTOGRAPH))
-    (tmp_path / "clip").mkdir()
-    for number in range(2):
-        write_picture(tmp_path / f"clip/{number}.png", torch.rand(1, 3, 24, 30))
+    save_frames(tmp_path / "clip", torch.rand(2, 3, 24, 30))
     runs: list[int] = []
     run = TorchEngine.__call__
 

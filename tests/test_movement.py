@@ -11,8 +11,7 @@ import nststab
 from nststab.errors import NststabError
 from nststab.experiments.movement import changes, move
 from nststab.experiments.settings import ShiftSettings
-from nststab.video.images import write_picture
-from tests.conftest import on_pictures, texture
+from tests.conftest import on_pictures, save_davis, texture
 
 pytestmark = pytest.mark.usefixtures("unrendered")
 
@@ -85,10 +84,7 @@ def test_a_frame_without_an_inside_is_refused() -> None:
 @pytest.mark.usefixtures("averaging_vgg")
 def test_the_experiment_writes_the_rows_of_own_methods(tmp_path: Path) -> None:
     for name, seed in (("bear", 0), ("camel", 1)):
-        for kind, suffix in (("JPEGImages", "jpg"), ("Annotations", "png")):
-            folder = tmp_path / "DAVIS" / kind / "480p" / name
-            folder.mkdir(parents=True)
-            write_picture(folder / f"00000.{suffix}", smooth(72, 96).roll(seed * 9, -1))
+        save_davis(tmp_path / "DAVIS", name, [smooth(72, 96).roll(seed * 9, -1)])
     blurred = on_pictures(lambda frames: (F.avg_pool2d(frame, 5, 1, 2) for frame in frames))
     results = nststab.experiments.shift(
         tmp_path / "DAVIS",

@@ -17,6 +17,7 @@ from nststab.methods.regions import Masked
 from nststab.styles.source import style_source
 from nststab.tasks.settings import StylizeSettings
 from nststab.video.images import from_uint8, read_opaque, to_uint8, write_picture
+from tests.conftest import save_frames
 
 STYLE = "the_great_wave"
 
@@ -97,9 +98,7 @@ def test_a_mask_of_its_own_leaves_the_rest_of_a_frame_as_it_is() -> None:
 
 def test_regions_have_styles_of_their_own_as_those_of_the_command(tmp_path: Path) -> None:
     frames = pictures(2, 48, 64)
-    (tmp_path / "clip").mkdir()
-    for number, frame in enumerate(frames):
-        write_picture(tmp_path / f"clip/{number}.png", from_uint8(frame))
+    save_frames(tmp_path / "clip", map(from_uint8, frames))
     masks = {"sky": np.zeros((48, 64), np.uint8), "sea": np.zeros((48, 64), np.uint8)}
     masks["sky"][:20], masks["sea"][12:, 40:] = 255, 255  # which overlap
     for name, mask in masks.items():

@@ -25,8 +25,7 @@ from nststab.storage.parts import Parts
 from nststab.tasks.compare import Comparison
 from nststab.tasks.settings import CompareSettings
 from nststab.tasks.stylize import Stylized
-from nststab.video.images import write_picture
-from tests.conftest import TINY_RECURRENT, moving_picture, rand, save_networks, save_vgg
+from tests.conftest import TINY_RECURRENT, moving_picture, rand, save_frames, save_networks, save_vgg
 from tests.test_video import make_clip
 
 TIMES = [40 * n + (n % 3) * 9 for n in range(14)]  # milliseconds, uneven
@@ -80,12 +79,8 @@ def streams(path: Path) -> tuple[Packets, Packets]:
 
 def film_with_a_cut(folder: Path, frames: int, cut: int) -> Path:
     """A folder of pictures, where another shot begins with the frame `cut`."""
-    film = folder / "film"
-    film.mkdir()
-    for number in range(frames):
-        picture = moving_picture(number)
-        write_picture(film / f"{number:02}.png", picture if number < cut else 1 - picture.flip(3) ** 3)
-    return film
+    pictures = [moving_picture(number) for number in range(frames)]
+    return save_frames(folder / "film", pictures[:cut] + [1 - picture.flip(3) ** 3 for picture in pictures[cut:]])
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
@@ -243,10 +238,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk(tmp_path: Path, small_disk: Path) -> None:
     film = tmp_path / "film"
-    film.mkdir()
     generator = torch.Generator().manual_seed(0)
-    for number in range(20):
-        write_picture(film / f"{number:02}.png", torch.rand(1, 3, 160, 160, generator=generator))
+    save_frames(film, [torch.rand(1, 3, 160, 160, generator=generator) for _ in range(20)])
     nststab.stylize(film, tmp_path / "whole.mp4", method="tests.test_parts:blend")
     assert (tmp_path / "whole.mp4").stat().st_size > 2**18
     with pytest.raises(OSError, match="No space left") as caught:

@@ -13,16 +13,12 @@ from nststab.methods.settings import OptimizationSettings
 from nststab.tasks import preview as task
 from nststab.tasks.settings import StylizeSettings
 from nststab.video.images import read_opaque, write_picture
+from tests.conftest import rand, save_frames
 
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    folder = tmp_path / "clip"
-    folder.mkdir()
-    for number in range(3):
-        picture = torch.rand(1, 3, 40, 64, generator=torch.Generator().manual_seed(number))
-        write_picture(folder / f"{number}.png", picture)
-    return folder
+    return save_frames(tmp_path / "clip", [rand(1, 3, 40, 64, seed=number) for number in range(3)], "{}.png")
 
 
 @pytest.fixture

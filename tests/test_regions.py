@@ -17,6 +17,7 @@ from nststab.methods.regions import Blended, Masked, shares
 from nststab.tasks.settings import StylizeSettings
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import read_opaque, write_picture
+from tests.conftest import save_frames
 
 
 def halves(height: int = 32, width: int = 48) -> Tensor:
@@ -101,12 +102,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_picture(Path("left.png"), halves().expand(-1, 3, -1, -1))
     write_picture(Path("wide.png"), torch.ones(1, 3, 8, 48))
     write_picture(Path("painting.png"), torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(1)))
-    Path("few").mkdir()
-    Path("clip").mkdir()
-    for number in range(3):
-        write_picture(Path(f"clip/{number}.png"), torch.rand(1, 3, 32, 48))
-        if number < 2:
-            write_picture(Path(f"few/{number}.png"), halves().expand(-1, 3, -1, -1))
+    save_frames("clip", torch.rand(3, 3, 32, 48), "{}.png")
+    save_frames("few", [halves().expand(-1, 3, -1, -1)] * 2, "{}.png")
 
 
 @pytest.mark.usefixtures("files")

@@ -11,7 +11,7 @@ from nststab.measure.verdict import Standing, findings, ranks
 from nststab.report.colors import SERIES, series_of
 from nststab.report.recorder import StoredFrames, shown_times
 from nststab.video.clip import convert_clip, open_clip
-from nststab.video.images import write_picture
+from tests.conftest import save_frames
 
 
 def test_stored_frames_come_back_in_any_order_to_8_bits(tmp_path: Path, generator: torch.Generator) -> None:
@@ -32,10 +32,7 @@ def test_stored_frames_come_back_in_any_order_to_8_bits(tmp_path: Path, generato
 @pytest.fixture
 def film(tmp_path: Path, generator: torch.Generator) -> Path:
     """Twelve frames at 10 per second."""
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    for number in range(12):
-        write_picture(folder / f"{number}.png", torch.rand(1, 3, 16, 16, generator=generator))
+    folder = save_frames(tmp_path / "pictures", torch.rand(12, 3, 16, 16, generator=generator))
     convert_clip(open_clip(folder, fps=10), tmp_path / "film.mp4", lambda frames: frames)
     return tmp_path / "film.mp4"
 

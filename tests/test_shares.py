@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 import nststab
 from nststab.errors import NststabError, SettingError
@@ -17,7 +16,7 @@ from nststab.tasks.settings import StylizeSettings
 from nststab.tasks.workers import workers
 from nststab.video.clip import open_clip
 from nststab.video.images import write_picture
-from tests.conftest import moving_picture, tiny_state_dict
+from tests.conftest import moving_picture, save_frames, save_vgg
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +29,10 @@ def executor() -> Iterator[Executor]:
 @pytest.fixture
 def film(tmp_path: Path) -> Path:
     """Of twenty frames, with a cut after the eleventh, beside a style and tiny weights."""
-    save_file(tiny_state_dict(), tmp_path / "vgg.safetensors")
+    save_vgg(tmp_path)
     write_picture(tmp_path / "style.png", moving_picture(30))
-    film = tmp_path / "film"
-    film.mkdir()
-    for number in range(20):
-        picture = moving_picture(number, 32, 32)
-        write_picture(film / f"{number:02}.png", picture if number < 11 else 1 - picture.flip(3) ** 3)
-    return film
+    frames = [moving_picture(number, 32, 32) for number in range(20)]
+    return save_frames(tmp_path / "film", frames[:11] + [1 - frame.flip(3) ** 3 for frame in frames[11:]])
 
 
 def stylized(film: Path, method: str, output: str, executor: Executor | None, **more: Any) -> list[torch.Tensor]:

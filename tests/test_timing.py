@@ -17,6 +17,7 @@ from nststab.video.clip import convert_clip, open_clip
 from nststab.video.images import write_picture
 from nststab.video.reader import VideoReader
 from nststab.video.timing import WHOLE, Excerpt, at_rate, count_at_rate, cut, excerpt, retimed
+from tests.conftest import save_clip
 
 UNIT = Fraction(1, 1000)
 
@@ -119,16 +120,10 @@ def test_times_and_rates_that_cannot_be(value: float) -> None:
 
 def long_clip(path: Path, frames: int, key: int) -> Path:
     """Frame i is grey of level i % 200 + 20; a key frame every `key`."""
-    with av.open(str(path), "w") as container:
-        codec = "libvpx-vp9" if path.suffix == ".webm" else "libx264"
-        options = {"crf": "10", "preset": "ultrafast"} if codec == "libx264" else {"crf": "10", "cpu-used": "8"}
-        made: Any = container.add_stream(codec, rate=25, options=options)
-        made.width, made.height, made.pix_fmt, made.gop_size = 16, 16, "yuv420p", key
-        for index in range(frames):
-            grey = np.full((16, 16, 3), index % 200 + 20, np.uint8)
-            container.mux(made.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
-        container.mux(made.encode(None))
-    return path
+    greys = (torch.full((1, 3, 16, 16), (index % 200 + 20) / 255) for index in range(frames))
+    if path.suffix == ".webm":
+        return save_clip(path, greys, "libvpx-vp9", **{"crf": "10", "cpu-used": "8"}, g=str(key))
+    return save_clip(path, greys, crf="10", preset="ultrafast", g=str(key))
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm", ".ts", ".avi"])

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nststab.datasets.folders import PhotoFolder
 from nststab.datasets.layers import FlowClip
 from nststab.datasets.synthetic import SyntheticSettings
 from nststab.errors import NststabError
-from nststab.losses import LossSettings, PerceptualLoss, style_target, temporal_loss
+from nststab.losses import PerceptualLoss, temporal_loss
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork, make_recurrent, with_margin
 from nststab.storage.jobs import Job, open_job
 from nststab.train.loop import (
@@ -30,8 +31,7 @@ from nststab.train.loop import (
 from nststab.train.settings import TrainingSettings, VideoSettings
 from nststab.train.stages import ImageStage, VideoData, VideoStage
 from nststab.vgg import PerceptualNetwork
-from nststab.video.images import write_picture
-from tests.conftest import TINY, rand, tiny_state_dict
+from tests.conftest import TINY, rand, save_frames, tiny_loss, tiny_state_dict, tiny_target
 
 CPU = torch.device("cpu")
 TINY_RECURRENT = replace(TINY, recurrent=True)
@@ -49,18 +49,13 @@ def network(config: NetworkConfig = TINY, seed: int = 0) -> TransformationNetwor
 
 @pytest.fixture
 def photos(tmp_path: Path) -> PhotoFolder:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for seed in range(4):
-        smooth = torch.nn.functional.interpolate(rand(1, 3, 5, 5, seed=seed), (40, 44), mode="bilinear")
-        write_picture(folder / f"{seed}.png", smooth)
-    return PhotoFolder(folder)
+    smooth = [F.interpolate(rand(1, 3, 5, 5, seed=seed), (40, 44), mode="bilinear") for seed in range(4)]
+    return PhotoFolder(save_frames(tmp_path / "photos", smooth, "{}.png"))
 
 
 @pytest.fixture
-def loss(tiny_vgg: PerceptualNetwork) -> PerceptualLoss:
-    settings = LossSettings()
-    return PerceptualLoss(tiny_vgg, style_target(tiny_vgg, rand(1, 3, 32, 32, seed=9), settings.style_layers), settings)
+def loss() -> PerceptualLoss:
+    return tiny_loss(rand(1, 3, 32, 32, seed=9))
 
 
 @pytest.fixture
@@ -145,7 +140,7 @@ def test_a_finished_run_only_validates(image_stage: ImageStage, tmp_path: Path) 
 
 
 def test_a_training_is_known_by_all_that_decides_it(photos: PhotoFolder, tiny_vgg: PerceptualNetwork) -> None:
-    target = style_target(tiny_vgg, rand(1, 3, 32, 32, seed=9), LossSettings().style_layers)
+    target = tiny_target(rand(1, 3, 32, 32, seed=9))
     brighter = {**target, "relu1_2": target["relu1_2"] * 1.01}
     other_vgg = PerceptualNetwork(tiny_state_dict(1))
     same_photos = PhotoFolder(photos.paths[0].parent)

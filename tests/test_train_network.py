@@ -19,7 +19,7 @@ from torch import Tensor
 from nststab.datasets.folders import PhotoFolder
 from nststab.errors import NststabError
 from nststab.listener import silent
-from nststab.losses import LossSettings, style_target, temporal_loss
+from nststab.losses import temporal_loss
 from nststab.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from nststab.networks.rows import PHOTOGRAPH
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork, make_recurrent
@@ -31,7 +31,7 @@ from nststab.train.network import SHIFT, NetworkData, NetworkLoss, NetworkTraine
 from nststab.train.settings import NetworkSettings
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
-from tests.conftest import cli, tiny_state_dict
+from tests.conftest import cli, rand, save_frames, tiny_state_dict, tiny_target
 
 ROOT = Path(__file__).parents[1]
 STYLES = ("wave@32", "wave@48", "scream@32", PHOTOGRAPH)
@@ -48,13 +48,8 @@ def network(seed: int = 0, styles: tuple[str, ...] = STYLES) -> TransformationNe
 
 @pytest.fixture
 def photos(tmp_path: Path) -> PhotoFolder:
-    generator = torch.Generator().manual_seed(0)
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for number in range(4):
-        coarse = torch.rand(1, 3, 6, 6, generator=generator)
-        write_picture(folder / f"{number}.png", F.interpolate(coarse, (44, 52), mode="bilinear"))
-    return PhotoFolder(folder)
+    smooth = F.interpolate(rand(4, 3, 6, 6), (44, 52), mode="bilinear")
+    return PhotoFolder(save_frames(tmp_path / "photos", smooth, "{}.png"))
 
 
 def make_loss(settings: NetworkSettings = SETTINGS) -> NetworkLoss:
@@ -62,8 +57,7 @@ def make_loss(settings: NetworkSettings = SETTINGS) -> NetworkLoss:
     pictures = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(5)) * torch.tensor(
         [1.0, 0.5, 0.2]
     ).view(3, 1, 1, 1)
-    targets = [style_target(vgg, picture[None], LossSettings().style_layers) for picture in pictures]
-    return NetworkLoss.of(vgg, targets, settings)
+    return NetworkLoss.of(vgg, [tiny_target(picture[None]) for picture in pictures], settings)
 
 
 def fitted(
@@ -243,7 +237,7 @@ def test_a_new_style_begins_as_the_nearest_of_the_network(photos: PhotoFolder, t
         drawn = old(photo, None, torch.tensor([[0.0, 1, 0, 0]]))
     save_checkpoint(tmp_path / "old.safetensors", Checkpoint(old), torch.float32)
     vgg = PerceptualNetwork(tiny_state_dict())
-    loss = NetworkLoss.of(vgg, [style_target(vgg, drawn, LossSettings().style_layers)], SETTINGS)
+    loss = NetworkLoss.of(vgg, [tiny_target(drawn)], SETTINGS)
     names = ("new@32", PHOTOGRAPH)
     trainer = NetworkTrainer(network(styles=names), SETTINGS)
     train_network._begin(trainer, tmp_path / "old.safetensors", names, loss, photo)

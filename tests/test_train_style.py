@@ -33,7 +33,7 @@ from nststab.train.stages import ImageStage, VideoStage
 from nststab.train.style import distance
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import read_picture, resize, write_picture
-from tests.conftest import TINY, Run, cli, refused_in_one_line, tiny_state_dict
+from tests.conftest import TINY, Run, cli, refused_in_one_line, save_davis, save_frames, tiny_state_dict
 
 SIZES: Any = {"height": 32, "width": 32, "precision": "float32"}
 LOGS = {"1_image.jsonl", "2_video.jsonl"}
@@ -85,10 +85,8 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_card, "_DEMO_FRAMES", 3)
     monkeypatch.setattr(training_card, "_DEMO_SIZE", 48)
     monkeypatch.setattr(task, "plan", two_seconds_a_step)
-    Path("photos").mkdir()
     write_picture(Path("my_picture.png"), pictures[:1] * 0.9)
-    for number in range(4):
-        write_picture(Path(f"photos/{number}.png"), pictures[number : number + 1])
+    save_frames("photos", pictures[:4], "{}.png")
 
 
 def train(output: str = "own", picture: str = "my_picture.png", **options: Any) -> TrainedStyle:
@@ -332,12 +330,8 @@ def test_without_pyav_all_but_stability_is_there(
 
 def test_davis_takes_the_place_of_the_bundled_clip(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_card, "DAVIS_SIZE", 64)
-    for kind, suffix, frames in (("JPEGImages", "jpg", textures(3)), ("Annotations", "png", torch.zeros(3, 3, 48, 64))):
-        for sequence in ("bear", "camel"):
-            folder = Path("davis", kind, "480p", sequence)
-            folder.mkdir(parents=True)
-            for number, frame in enumerate(frames):
-                write_picture(folder / f"{number:05d}.{suffix}", frame[None])
+    for sequence in ("bear", "camel"):
+        save_davis("davis", sequence, list(textures(3)))
     figures = train(davis="davis").card["figures"]
     assert figures["what"].startswith("bear, camel, 6 frames in all")
     assert "background patches" in figures["what"]
