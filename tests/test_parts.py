@@ -20,7 +20,7 @@ from nststab.methods.deflicker import Deflicker
 from nststab.methods.settings import OptimizationSettings
 from nststab.networks.checkpoints import Checkpoint, save_checkpoint
 from nststab.networks.transformation import TransformationNetwork
-from nststab.storage.jobs import identity_of, unfinished
+from nststab.storage.jobs import identity_of, open_job, unfinished
 from nststab.storage.parts import Parts
 from nststab.tasks.compare import Comparison
 from nststab.tasks.settings import CompareSettings
@@ -102,6 +102,16 @@ def test_a_clip_with_uneven_times_and_sound(tmp_path: Path, suffix: str, monkeyp
     assert streams(parted) == streams(whole)
     keys = [number for number, frame in enumerate(decoded(parted)) if frame.key_frame]
     assert keys == [0, 4, 8, 12]
+
+
+def test_a_state_outlives_the_parts_that_are_ahead_of_the_encoder(tmp_path: Path) -> None:
+    with open_job(tmp_path / "job", {}) as job:
+        parts = Parts(job)
+        for number in (4, 8, 12):  # the network is three parts further than what is coded
+            parts.state("net").keep(number, number)
+        parts.keep({})
+    with open_job(tmp_path / "job", {}) as job:
+        assert Parts(job).state("net").restored() == 4
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".y4m"])

@@ -44,6 +44,8 @@ class Parts:
         np.savez(file, **coded)
         write_durably(self._part(self._count), file.getvalue())
         self._count += 1
+        for old in self._job.folder.glob(f"*_{(self._count - 1) * self.length:09d}.state"):
+            old.unlink()
         self._job.progress(self._count * self.length)
 
     def keep_grown(self, file: BinaryIO, size: tuple[int, int], state: Mapping[str, Any]) -> None:
@@ -87,7 +89,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class State:
-    """What stood at the end of a part, kept in a folder before that part is.
+    """What stood at the end of a part, kept in a folder before that part is, until the next one is.
 
     Attributes:
         frames: of the output that an earlier run had finished.
@@ -106,7 +108,6 @@ class State:
         file = BytesIO()
         torch.save(value, file)
         write_durably(self._path(frames), file.getvalue())
-        self._path(frames - 2 * Parts.length).unlink(missing_ok=True)  # the part after it is kept long since
 
     def restored(self, classes: Sequence[type] = ()) -> Any:
         """What was kept after the finished frames, on the CPU; of other `classes` than tensors and the like too."""
