@@ -165,6 +165,26 @@ def test_nothing_is_held_where_a_thing_has_moved_away() -> None:
     assert float(uncovered.abs().mean()) < 0.1 * float(ghost.abs().mean())
 
 
+def test_nothing_stays_of_an_outline_that_was_painted_beyond_the_thing() -> None:
+    generator = torch.Generator().manual_seed(1)
+    scene = F.interpolate(torch.rand(1, 3, 24, 40, generator=generator), (120, 200), mode="bicubic").clamp(0, 1)
+
+    def with_square(t: int) -> Tensor:
+        frame = scene.clone()
+        frame[..., 40:80, 20 + 4 * t : 60 + 4 * t] = 1 - scene[..., 40:80, 20:60]
+        return frame
+
+    def painted(t: int) -> Tensor:
+        frame = 0.7 + 0.2 * torch.rand(scene.shape, generator=generator)  # another drawing of the ground in each
+        frame[..., 36:84, 16 + 4 * t : 20 + 4 * t] = 0  # on ground that this frame has uncovered
+        return frame
+
+    originals, processed = [with_square(t) for t in range(20)], [painted(t) for t in range(20)]
+    made = [frame.rgb for frame in Deflicker()(beside(processed, originals))]
+    ground = made[-1][..., 40:80, 24 : 16 + 4 * 19 - 12]  # uncovered before, and by now away from the outline
+    assert float((ground < 0.4).float().mean()) < 0.01
+
+
 def test_fine_detail_of_the_original_stays_in_its_place_where_the_flow_errs() -> None:
     generator = torch.Generator().manual_seed(3)
     scene = torch.rand(1, 3, HEIGHT, WIDTH + SPEED * 12, generator=generator)  # as fine as a picture can hold

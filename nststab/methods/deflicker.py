@@ -1,13 +1,14 @@
 """Takes the flicker out of a clip that was processed frame by frame, blind to how: strokes stay where they were drawn.
 
 Blending each frame with the warped previous result makes a clip steady, and washes it out: what is averaged are
-textures that have little in common. So nothing is averaged here. Each pixel remembers in which frame, and where in
-it, its texture was drawn, and the optical flow carries this address, not the colour: a texture is resampled once,
-however long it is held. It is drawn anew where its surface was hidden, where the original no longer looks as it did
-there, where neighbours come from places torn apart, and at the latest after `lifetime` frames; earlier where the new
-texture is much the same, in whole patches. Detail that is the original's own is not held: there the light in which it
-is shown is averaged. What does average well, that and the smooth difference of tone between the new frame and what is
-held, is smoothed along the flow (cf. Bonneel et al. 2015), also over the frames after it if there is a look-ahead.
+textures that have little in common. So nothing is averaged here. Each pixel remembers in which frame, and where in it,
+its texture was drawn, and the optical flow carries this address, not the colour: a texture is resampled once, however
+long it is held. It is drawn anew where its surface was hidden, where the original no longer looks as it did there,
+where neighbours come from places torn apart, where ground that a thing uncovered has kept some of its outline, and at
+the latest after `lifetime` frames; earlier where the new texture is much the same, in whole patches. Detail that is the
+original's own is not held: there the light in which it is shown is averaged. What does average well, that and the
+smooth difference of tone between the new frame and what is held, is smoothed along the flow (cf. Bonneel et al. 2015),
+also over the frames after it if there is a look-ahead.
 """
 
 import importlib
@@ -55,6 +56,8 @@ _INVENTED, _OWN_INVENTED = 0.05, 0.2
 _BEGUN = 0.9  # change of that, from 0 to 1, by which a style has begun or ended, as at the edge of a mask
 _HELD_REST = 0.8  # share of the frame before in what the original does not explain of detail that is its own
 _SEAMS = 0.3  # of a pixel, between textures of different frames, right of it and below
+# Where a surface was uncovered: the same, of a longest side of 384, and times what two drawings of a texture differ by.
+_STRIPS, _UNLIKE = 0.15, 1.5
 _TORN = 0.7  # mean square of pixels by which neighbours' textures lie apart, of a longest side of 384
 
 
@@ -246,13 +249,14 @@ class _Shot:
         self._change, self._share = (_OWN_CHANGE, _OWN_CHANGE_SHARE) if alone else (_CHANGE, _CHANGE_SHARE)
         scale = max(height, width) / 384
         self._small, self._wide, self._patch = _odd(5 * scale), _odd(9 * scale), _odd(33 * scale)
-        self._torn = _TORN * scale**2
+        self._torn, self._strips = _TORN * scale**2, _STRIPS / scale
         self._cell = max(1, round(max(height, width) / _CELLS))
         self._store = _Store(settings.lifetime, height, width, cv2)
         self._number = 0
         self._drawn = np.zeros((height, width), np.float32)  # number of the frame where a texture was drawn
         self._way = np.zeros((height, width, 2), np.float32)  # and how far from here in it
         self._was_own = self._drawn.copy()  # how far it was the original's own there
+        self._uncovered = self._drawn.copy()  # 1 where it was drawn as nothing was known of its surface
         # Textures end at different times, in patches, so that a frame never changes as a whole.
         random = np.random.default_rng(0).random((8, 12), np.float32)
         spread = cv2.resize(random, (width, height), interpolation=cv2.INTER_CUBIC).clip(0, 1)
@@ -283,7 +287,10 @@ class _Shot:
         trust = trusted.astype(np.float32)
         tone = self._tone(picture - held, trust)
         fresh = picture - _resized(self._cv2, tone, self.height, self.width)
-        anew = ~trusted | self._is_due(fresh, held)
+        seams = self._seams()
+        uncovered = ~trusted | ((self._uncovered > 0.5) & self._is_stained(fresh, held, seams))
+        anew = uncovered | self._is_due(fresh, held, seams)
+        self._uncovered[anew] = uncovered[anew]
         self._drawn[anew] = self._number
         self._way[anew] = 0
         self._was_own[anew] = own[anew]
@@ -311,9 +318,11 @@ class _Shot:
         block[:-1] &= (self._drawn[:-1] == self._drawn[1:]) & block[1:]
         one = cv2.remap(block.view(np.uint8), np.floor(there), None, cv2.INTER_NEAREST)
         between = cv2.remap(self._way, there, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        nearest = cv2.remap(cv2.merge((self._way, self._drawn, self._was_own)), there, None, cv2.INTER_NEAREST)
+        nearest = cv2.remap(
+            cv2.merge((self._way, self._drawn, self._was_own, self._uncovered)), there, None, cv2.INTER_NEAREST
+        )
         self._way = cv2.copyTo(between, one, np.ascontiguousarray(nearest[..., :2])) + (there - here)
-        self._drawn, self._was_own = nearest[..., 2].copy(), nearest[..., 3].copy()
+        self._drawn, self._was_own, self._uncovered = (nearest[..., n].copy() for n in (2, 3, 4))
         known: NDArray[np.bool_] = inside & (self._number - self._drawn < self._settings.lifetime)
         return known
 
@@ -367,7 +376,7 @@ class _Shot:
         size = max(1, self.width // self._cell), max(1, self.height // self._cell)
         return np.dstack([self._cv2.resize(one, size, interpolation=self._cv2.INTER_AREA) for one in planes])
 
-    def _is_due(self, fresh: Plane, held: Plane) -> NDArray[np.bool_]:
+    def _is_due(self, fresh: Plane, held: Plane, seams: Plane) -> NDArray[np.bool_]:
         """Where a texture has reached its age, or is old enough for how little the new one differs, or is in pieces.
 
         As most around it: what is drawn anew is drawn in patches, or a picture crumbles into pixels of many frames.
@@ -377,12 +386,25 @@ class _Shot:
         difference = self._cv2.blur(_mean(self._cv2, (fresh - held) ** 2), size)
         variance = _variance(self._cv2, fresh, self._cv2.blur(fresh, size), size)
         due: NDArray[np.bool_] = difference / (2 * variance + 2e-4) < np.maximum(age**2, _SAME)
+        due |= (age >= 1) | (seams > _SEAMS)
+        most: NDArray[np.bool_] = self._cv2.blur(due.astype(np.float32), size) > 0.5
+        return most
+
+    def _seams(self) -> Plane:
+        """How often textures of different frames lie beside each other around each pixel."""
         seams = np.zeros_like(self._drawn)
         seams[:, 1:] += self._drawn[:, 1:] != self._drawn[:, :-1]
         seams[1:] += self._drawn[1:] != self._drawn[:-1]
-        due |= (age >= 1) | (self._cv2.blur(seams, (self._wide, self._wide)) > _SEAMS)
-        most: NDArray[np.bool_] = self._cv2.blur(due.astype(np.float32), size) > 0.5
-        return most
+        around: Plane = self._cv2.blur(seams, (self._wide, self._wide))
+        return around
+
+    def _is_stained(self, fresh: Plane, held: Plane, seams: Plane) -> NDArray[np.bool_]:
+        """Where what was uncovered by a thing that moves on lies in strips, or has kept pieces of its outline."""
+        small, wide = max(5, self._small), max(9, self._wide)  # fewer pixels are unlike by chance
+        difference, size = self._cv2.blur(_mean(self._cv2, (fresh - held) ** 2), (small, small)), (wide, wide)
+        variance = _variance(self._cv2, fresh, self._cv2.blur(fresh, size), size)
+        stained: NDArray[np.bool_] = (seams > self._strips) | (difference > _UNLIKE * (2 * variance + 2e-3))
+        return stained
 
     def _own(self, picture: Plane, source: Plane) -> Plane:
         """Where the detail is the source's own, but for light (H, W): 1 there, 0 where it was invented.
