@@ -15,7 +15,7 @@ import pytest
 
 from nststab.errors import NststabError, SettingError
 from nststab.experiments import runner
-from nststab.experiments.cast import digests, named_styles
+from nststab.experiments.cast import named_styles
 from nststab.experiments.figures import drawing
 from nststab.experiments.runner import Experiment, Part, Parts, Work, run
 from nststab.experiments.settings import ExperimentSettings
@@ -259,7 +259,7 @@ def test_styles_are_named_by_their_files_and_known_by_all_of_them(tmp_path: Path
         if file:
             (tmp_path / "wave-1.2" / file).write_text("changed")
         source = style_source(str(tmp_path / "wave-1.2"))
-        seen.add(digests({"wave": source}, ("recurrent",))["wave"])
+        seen.add(source.digest(("recurrent",)))
     assert len(seen) == 4
     (tmp_path / "the_great_wave.jpg").touch()
     with pytest.raises(SettingError, match="two that are called the_great_wave"):

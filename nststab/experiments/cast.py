@@ -28,7 +28,6 @@ from nststab.methods.build import Around, Machine, build, machine, measuring_los
 from nststab.methods.plugin import checked, load_stylizer
 from nststab.methods.settings import FEED_FORWARD, METHODS, OPTIMISERS, MethodSettings, OptimizationSettings
 from nststab.networks.perceptual import perceptual_name
-from nststab.storage.jobs import content_hash
 from nststab.styles.shipped import styles as shipped_styles
 from nststab.styles.source import StyleSource, style_name, style_source
 from nststab.tasks.clip_plan import flow_seconds, frame_seconds
@@ -149,7 +148,7 @@ class Cast:
         return {
             **said,
             "methods": list(self.methods),
-            "styles": digests(self.sources, self.methods),
+            "styles": {name: source.digest(self.methods) for name, source in self.sources.items()},
             "perceptual_network": perceptual_name(self.settings.perceptual),
             "device": self.device,
             "precision": self.precision,
@@ -214,18 +213,6 @@ def named_styles(styles: Sequence[str | Path] | None) -> dict[str, str]:
     if not found:
         raise SettingError("styles names none")
     return found
-
-
-def digests(styles: Mapping[str, StyleSource], methods: Sequence[str]) -> dict[str, str]:
-    """Of each style the content of the files that decide its figures."""
-    result = {}
-    for name, source in styles.items():
-        files = [file for file in (source.picture, source.shipped, source.targets) if file]
-        if source.checkpoint:
-            paths = {source.checkpoint(method) for method in (*methods, "independent") if method in METHODS}
-            files += sorted(path for path in paths if path.is_file())
-        result[name] = content_hash(files)
-    return result
 
 
 def part_name(style: str, method: str, clip: str) -> str:

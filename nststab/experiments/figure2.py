@@ -24,7 +24,7 @@ from matplotlib.patches import Circle
 from torch import Tensor
 
 from nststab.errors import SettingError
-from nststab.experiments.cast import digests, named_styles
+from nststab.experiments.cast import named_styles
 from nststab.experiments.runner import Experiment, Part, Results, Work, run
 from nststab.experiments.settings import TheoremSettings
 from nststab.listener import Listener, silent
@@ -91,8 +91,8 @@ class Figure2(Experiment):
         return {f"{number} {case.name}": case for number, case in enumerate(found)}
 
     def identity(self) -> dict[str, Json]:
-        styles = {name: style_source(text) for name, text in self.texts.items()}
-        return self.settings.identity() | {"styles": digests(styles, ()), "threads": torch.get_num_threads()}
+        styles = {name: style_source(text).digest(()) for name, text in self.texts.items()}
+        return self.settings.identity() | {"styles": styles, "threads": torch.get_num_threads()}
 
     def parts(self, found: Mapping[str, Json]) -> list[Part]:  # noqa: ARG002
         return [*(Part(name, case) for name, case in self.cases.items()), Part("plane")]

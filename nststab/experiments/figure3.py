@@ -20,7 +20,7 @@ from torch import Tensor
 
 from nststab import metrics
 from nststab.errors import NststabError, SettingError
-from nststab.experiments.cast import Cast, Stylizing, digests
+from nststab.experiments.cast import Cast, Stylizing
 from nststab.experiments.figures import COLORS, color_of, label_points
 from nststab.experiments.runner import Part, Results, Work, run
 from nststab.experiments.settings import GramTraceSettings
@@ -130,7 +130,7 @@ class Figure3(Stylizing):
         return self.cast.identity() | {
             "style_size": STYLE_SIZE,
             "losses_every": LOSSES_EVERY,
-            "styles": digests(self._styles, self.cast.methods),
+            "styles": {name: source.digest(self.cast.methods) for name, source in self._styles.items()},
             "videos": _digests(self.videos),
             "clip_styles": {style: content_hash(Path(picture)) for style, (picture, _) in self.theirs.items()},
             "clips": {style: _digests(own) for style, own in self.clips.items()},

@@ -57,7 +57,11 @@ class StyleSource:
         return (1.0,)
 
     def identity(self, methods: Iterable[str]) -> str:
-        """Its name and the content of the files that decide what methods make of it, to tell unfinished work apart by.
+        """Its name and `digest`, to tell unfinished work apart by."""
+        return f"{Path(self.text).name} ({self.digest(methods)})"
+
+    def digest(self, methods: Iterable[str]) -> str:
+        """Tells contents apart of the files that decide what methods make of it.
 
         Those are its pictures and Gram targets, without which the independent network's file has them, and networks.
         """
@@ -65,7 +69,7 @@ class StyleSource:
         used = {*(set(methods) & set(NETWORKS)), *(() if self.targets else ("independent",))}
         for by_method in (self.checkpoint, self.many):
             files += [by_method(method) for method in sorted(used) if by_method and by_method(method).is_file()]
-        return f"{Path(self.text).name} ({content_hash(list(dict.fromkeys(files)))})"
+        return content_hash(list(dict.fromkeys(files)))
 
     @property
     def scalable(self) -> bool:
