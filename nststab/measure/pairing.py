@@ -56,6 +56,9 @@ class Pairing:
         size: int | None = None,
         limit: int | None = None,
     ) -> None:
+        for clip in (original, *stylized):
+            if clip.kind == "picture":
+                raise NststabError(f"{clip.path}: expected a clip, got a single picture")
         others = [*stylized] if masks is None else [*stylized, masks]
         for clip in others:
             _require_shape(clip, original)

@@ -156,9 +156,6 @@ def _scene(
     from nststab.video.writer import Quality, encode_clip
 
     source, clips = open_clip(sequence.input), [open_clip(path) for path in sequence.clips.values()]
-    for clip in (source, *clips):
-        if clip.kind == "picture":
-            raise NststabError(f"{clip.path}: expected a clip, got a single picture")
     times = shown_times(source, settings.seconds)
     smallest = min((source, *clips), key=lambda clip: clip.width * clip.height)
     side = min(settings.size, max(smallest.width, smallest.height))

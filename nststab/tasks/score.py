@@ -104,9 +104,6 @@ def score(
     raw = RawFormat.of(raw_size, None if fps is None else Fraction(str(fps)))
     source = open_clip(original, start=start, duration=duration, fps=fps, raw=raw)
     clips = list(map(open_clip, stylized))
-    for clip in (source, *clips):
-        if clip.kind == "picture":
-            raise NststabError(f"{clip.path}: expected a clip, got a single picture")
     foreground = None if masks is None else _masks(Path(masks), source, start, duration, fps)
     pairing = Pairing(source, clips, foreground, size=size, limit=settings.limit)
     where = machine(device, "float32")
