@@ -139,7 +139,10 @@ def preview(
             raise SettingError(f"{one.name} has no effect on preview")
     if output is None and html is None:
         raise SettingError("output: expected a picture for the sheet, or html")
-    _check_outputs(output, html, Path(source), overwrite)
+    if output is not None:
+        _check_output(Path(output), Path(source), overwrite, purpose="for the sheet")
+    if html is not None:
+        _check_output(Path(html), Path(source), overwrite)
     sources = [style_source(style) for style in styles]
     if not sources:
         raise SettingError("styles: expected one at least")
@@ -164,14 +167,15 @@ def preview(
     return made
 
 
-def _check_outputs(output: str | Path | None, html: str | Path | None, source: Path, overwrite: bool) -> None:
-    """Raises what speaks against writing there, before anything is computed."""
-    for path in (Path(one) for one in (output, html) if one is not None):
-        require_parent(path)
-        refuse_inputs(path, [source])
-        refuse_overwriting(path, overwrite)
-    if output is not None and Path(output).suffix.lower() not in PICTURE_SUFFIXES:
-        raise SettingError(f"{output}: expected a picture ({', '.join(sorted(PICTURE_SUFFIXES))}) for the sheet")
+def _check_output(
+    output: Path, source: Path, overwrite: bool, said: str = "overwrite=True", purpose: str | None = None
+) -> None:
+    """Raises what speaks against writing there, or against a picture for a `purpose`, before anything is computed."""
+    if purpose is not None and output.suffix.lower() not in PICTURE_SUFFIXES:
+        raise SettingError(f"{output}: expected a picture ({', '.join(sorted(PICTURE_SUFFIXES))}) {purpose}")
+    require_parent(output)
+    refuse_inputs(output, [source])
+    refuse_overwriting(output, overwrite, said)
 
 
 def _frame(source: str | Path, clip: Clip, settings: StylizeSettings, at: Fraction | float | None) -> Frame:
@@ -227,7 +231,7 @@ def draw_sheet(
     Raises NststabError where the output is wrong or no style has such a network, and OSError.
     """
     source, output = Path(source), Path(output)
-    _check_output(source, output, restart)
+    _check_output(output, source, restart, "restart=True", "to draw on")
     where = machine(device, precision)
     frames = _frames(source, size)
     method = "recurrent" if len(frames) > 1 else "independent"
@@ -246,16 +250,6 @@ def draw_sheet(
     write_picture(output, labelled(list(panels.values()), list(panels)))
     log.info(f"{output}: {', '.join(chosen)}")
     return output
-
-
-def _check_output(source: Path, output: Path, restart: bool) -> None:
-    """Raises what speaks against writing there, before anything is computed."""
-    if output.suffix.lower() not in PICTURE_SUFFIXES:
-        known = ", ".join(sorted(PICTURE_SUFFIXES))
-        raise SettingError(f"{output}: expected a picture ({known}) to draw on")
-    require_parent(output)
-    refuse_overwriting(output, restart, "restart=True")
-    refuse_inputs(output, [source])
 
 
 def _frames(source: Path, size: int) -> list[Frame]:
