@@ -34,7 +34,7 @@ Run = Callable[..., Result]
 NETWORKS = ("independent", "recurrent")
 TINY = NetworkConfig(widths=(4, 6, 8), blocks=1)
 TINY_RECURRENT = NetworkConfig(recurrent=True, widths=(4, 6, 8), blocks=1)
-LONGEST = ("test_kill", "test_fuzz", "test_web", "test_cli_plan")
+LONGEST = ("test_cli_plan", "test_kill", "test_runner", "test_shares", "test_fuzz", "test_speed", "test_web")
 _PLAN = {
     "0": (3, 4),
     "2": (4, 4),

@@ -21,7 +21,7 @@ from nststab.video.clip import check_output, open_clip
 from nststab.video.images import read_picture, write_picture
 from nststab.video.pipes import read_pipe
 from nststab.video.settings import parse_rate, parse_size, parse_time
-from tests.conftest import Run, done, frames_of, save_networks, save_vgg, told
+from tests.conftest import Run, cli, done, frames_of, save_networks, save_vgg, told
 
 STYLE = "--style independent.safetensors --method independent --precision float32 --device cpu"
 
@@ -49,7 +49,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     save_clip("clip.mp4")
     save_networks(Path(), torch.rand(1, 3, 32, 32), ["independent"])
     save_vgg(Path())
-    return lambda arguments, stdin=None: CliRunner().invoke(group, arguments.split(), input=stdin)
+    return lambda arguments, stdin=None: cli(arguments, input=stdin)
 
 
 def times(path: str) -> list[Fraction | None]:

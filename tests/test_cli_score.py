@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from click.testing import CliRunner, Result
+from click.testing import Result
 from torch import Tensor
 
-from nststab.cli import group
 from nststab.flow.files import write_flo
 from nststab.video.clip import convert_clip, open_clip
-from tests.conftest import save_frames, save_networks, save_vgg, texture
+from tests.conftest import cli, done, save_frames, save_networks, save_vgg, texture
 
 Run = Callable[[str], Result]
 COUNT = 7
@@ -47,7 +46,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     save_frames("film", pan())
     save_frames("loud", noisy(pan(), 0.1))
     save_frames("quiet", noisy(pan(), 0.01))
-    yield lambda arguments: CliRunner().invoke(group, f"score {arguments} {VGG}".split())
+    yield lambda arguments: cli(f"score {arguments} {VGG}")
     assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".") or path.suffix == ".part"]
 
 
@@ -58,8 +57,7 @@ def rows(result: Result) -> list[list[str]]:
 
 
 def test_two_clips_are_measured_and_ranked(run: Run) -> None:
-    result = run("film loud quiet --json out.json")
-    assert result.exit_code == 0, result.stderr
+    result = done(run("film loud quiet --json out.json"))
     assert [len(row) for row in rows(result)] == [8, 9, 9]
     assert [row[:2] for row in rows(result)[1:]] == [["-", "quiet"], ["-", "loud"]]
     content = json.loads(Path("out.json").read_text())
@@ -121,8 +119,7 @@ def test_json_on_standard_output_stands_alone(run: Run) -> None:
 
 def test_style_is_measured_where_it_is_told(run: Run) -> None:
     save_networks(Path(), pan(1)[0].flip(2), ["independent"])
-    result = run("film quiet --style independent.safetensors --json out.json")
-    assert result.exit_code == 0, result.stderr
+    result = done(run("film quiet --style independent.safetensors --json out.json"))
     assert "no style was named" not in result.stderr
     content = json.loads(Path("out.json").read_text())
     own, made = content["input"]["style_loss"], content["clips"][0]["style_loss"]
@@ -147,11 +144,12 @@ def brightest(pair):
 def test_what_is_cited_is_written_as_csv_latex_and_figure(run: Run) -> None:
     save_networks(Path(), pan(1)[0].flip(2), ["independent"])
     Path("own.py").write_text(OWN)
-    result = run(
-        "film loud quiet --style independent.safetensors --csv out.csv --latex out.tex --figure plane "
-        "--measure own:brightest --json out.json"
+    result = done(
+        run(
+            "film loud quiet --style independent.safetensors --csv out.csv --latex out.tex --figure plane "
+            "--measure own:brightest --json out.json"
+        )
     )
-    assert result.exit_code == 0, result.stderr
     content = json.loads(Path("out.json").read_text())
     lines = list(csv.DictReader(Path("out.csv").read_text().splitlines()))
     assert [line["clip"] for line in lines] == ["input", "input, blurred", "input, mixed", "loud", "quiet"]
@@ -176,8 +174,7 @@ def test_what_is_cited_is_written_as_csv_latex_and_figure(run: Run) -> None:
 def test_a_clip_that_lags_is_named_with_its_lag(run: Run) -> None:
     save_frames("long", pan(30))
     save_frames("late", noisy([*pan(30)[:1] * 4, *pan(30)[:26]], 0.02))
-    result = run("long late --json out.json --gaps 1")
-    assert result.exit_code == 0, result.stderr
+    result = done(run("long late --json out.json --gaps 1"))
     assert "note: late lags behind the original by 4 frames: its figures are of frames that do not" in result.stderr
     assert json.loads(Path("out.json").read_text())["clips"][0]["lag"] == -4
     assert "lags" not in run("film loud quiet").stderr
@@ -289,16 +286,14 @@ def test_exact_flow_from_files_leaves_no_warping_error(run: Run) -> None:
             flow[:, 0] = number - other
             write_flo(Path(f"flows/{direction}_{number}_{other}.flo"), flow)
     save_frames("dark", [frame / 2 for frame in pan()])
-    result = run("film dark --flow flows --json out.json")
-    assert result.exit_code == 0, result.stderr
+    done(run("film dark --flow flows --json out.json"))
     (clip,) = json.loads(Path("out.json").read_text())["clips"]
     assert clip["warp_errors"] == {"1": 0, "5": 0}
     assert 0.6 < clip["trusted_pixels"]["5"] < clip["trusted"] < 1
 
 
 def test_flow_is_kept_where_it_is_asked_for(run: Run) -> None:
-    first = run("film quiet --flow-cache kept --gaps 1")
-    assert first.exit_code == 0, first.stderr
+    first = done(run("film quiet --flow-cache kept --gaps 1"))
     assert len(list(Path("kept").iterdir())) == 2 * (COUNT - 1)
     assert run("film quiet --flow-cache kept --gaps 1").stdout == run("film quiet --gaps 1").stdout == first.stdout
 
@@ -307,8 +302,7 @@ def test_videos_pictures_and_scaled_clips_are_compared_alike(run: Run) -> None:
     film("film.mp4", "film")
     save_frames("small", [F.avg_pool2d(frame, 2) for frame in noisy(pan(), 0.01)])
     film("quiet.gif", "quiet")
-    result = run("film.mp4 quiet quiet.gif small quiet/%05d.png --json out.json")
-    assert result.exit_code == 0, result.stderr
+    result = done(run("film.mp4 quiet quiet.gif small quiet/%05d.png --json out.json"))
     content = json.loads(Path("out.json").read_text())
     assert (content["settings"]["width"], content["settings"]["height"]) == (24, 18)
     scaled = [line for line in result.stderr.splitlines() if "scaled from 48x36" in line]
@@ -323,8 +317,7 @@ def test_an_excerpt_is_of_the_original(run: Run) -> None:
     save_frames("masks", [torch.zeros(1, 3, 36, 48)] * COUNT)
     film("film.mp4", "film", 10)  # masks are numbered as its frames, whatever its rate
     for original, part in (("film", "--start 0.08 --duration 0.16"), ("film.mp4", "--start 0.2 --duration 0.4")):
-        result = run(f"{original} part {part} --masks masks/%05d.png")
-        assert result.exit_code == 0, result.stderr
+        result = done(run(f"{original} part {part} --masks masks/%05d.png"))
         assert "4 frames to measure, 48x36" in result.stderr
     assert run("film part --start 0.08 --duration 0.2").exit_code == 1
     assert "3 frames to measure" in run("film quiet --limit 3").stderr

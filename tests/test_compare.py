@@ -21,7 +21,7 @@ from nststab.tasks.settings import CompareSettings
 from nststab.tasks.stylize import plan_stylize
 from nststab.video.clip import open_clip
 from nststab.video.images import write_picture
-from tests.conftest import cli, pan, save_frames, texture, tiny_state_dict
+from tests.conftest import cli, done, pan, save_frames, texture, tiny_state_dict
 
 VGG = Path("vgg.safetensors")
 PLUGIN = """
@@ -92,8 +92,7 @@ def test_a_method_of_one_s_own_is_measured_from_python_and_from_the_command_line
     pages = list(open_clip("out").frames())
     assert len(pages) == found.frames == 5
     given = "compare clip -o other/ --style style.png --methods painters:negative --vgg-weights vgg.safetensors"
-    result = cli(given)
-    assert result.exit_code == 0, result.stderr
+    result = done(cli(given))
     figures = [line.split()[1:] for line in found.table().splitlines()[3:]]
     assert [line.split()[1:] for line in result.stdout.splitlines()[3:]] == figures
 
@@ -101,8 +100,7 @@ def test_a_method_of_one_s_own_is_measured_from_python_and_from_the_command_line
 def test_stylize_takes_it_without_a_style_and_checks_it() -> None:
     made = nststab.stylize("clip", "out/", stylizer=negative)
     assert (made.frames, made.width, made.height) == (5, 48, 40)
-    result = cli("stylize clip -o other/ --method painters:negative")
-    assert result.exit_code == 0, result.stderr
+    done(cli("stylize clip -o other/ --method painters:negative"))
     clips = [[frame.rgb for frame in open_clip(name).frames()] for name in ("clip", "out", "other")]
     for before, python, command in zip(*clips, strict=True):
         assert torch.allclose(python, 1 - before, atol=1e-6)

@@ -27,7 +27,7 @@ from nststab.tasks.deflicker import _Pairs, deflicker
 from nststab.tasks.stylize import plan_stylize
 from nststab.video.clip import convert_clip, open_clip
 from nststab.video.images import write_picture
-from tests.conftest import frames_of, save_frames
+from tests.conftest import done, frames_of, save_frames
 
 HEIGHT, WIDTH, SPEED = 72, 96, 2
 
@@ -423,9 +423,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result
     write_picture(Path("style.png"), pan(1, seed=6)[0])
 
     def run(arguments: str, stdin: bytes | None = None) -> Result:
-        result = CliRunner().invoke(group, ["-q", *arguments.split()], input=stdin)
-        assert result.exit_code == 0, result.output
-        return result
+        return done(CliRunner().invoke(group, ["-q", *arguments.split()], input=stdin))
 
     return run
 

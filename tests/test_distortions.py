@@ -28,7 +28,7 @@ from nststab.experiments.figure6 import (
     row,
 )
 from nststab.experiments.settings import DistortionSettings
-from tests.conftest import on_pictures, save_davis, save_networks, save_vgg
+from tests.conftest import done, on_pictures, save_davis, save_networks, save_vgg
 
 pytestmark = pytest.mark.usefixtures("unrendered")
 
@@ -227,8 +227,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_command_measures_every_distortion(tmp_path: Path, davis: Path) -> None:
     few = ("--size", 80, "--patches", 2, "--sequences", "camel,swan", "--styles", tmp_path / "tiny")
     save_networks(tmp_path / "tiny", torch.rand(1, 3, 32, 32))
-    whole = call("--davis", davis, *few, "--vgg-weights", save_vgg(tmp_path), "-o", tmp_path / "whole")
-    assert whole.exit_code == 0, whole.stderr
+    whole = done(call("--davis", davis, *few, "--vgg-weights", save_vgg(tmp_path), "-o", tmp_path / "whole"))
     assert "38 frames of 32x32 to stylize" in whole.stderr  # 2 regions: 6 and f(c) apart, 6 twice in clips
     rows = json.loads((tmp_path / "whole" / "results.json").read_text())["rows"]
     assert {row["method"]: row["d_follows_c"] for row in rows} == {

@@ -27,7 +27,7 @@ from nststab.train import card as training_card
 from nststab.train.settings import ImageSettings, StyleSettings, VideoSettings
 from nststab.video.clip import open_clip
 from nststab.video.images import write_picture
-from tests.conftest import frames_of, pan, rand, save_davis, save_frames
+from tests.conftest import done, frames_of, pan, rand, save_davis, save_frames
 from tests.test_train_style import two_seconds_a_step
 
 pytestmark = pytest.mark.usefixtures("unrendered", "averaging_vgg")
@@ -45,8 +45,7 @@ def example(name: str, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> N
 
 
 def command(*arguments: object) -> str:
-    result = CliRunner().invoke(group, list(map(str, arguments)))
-    assert result.exit_code == 0, result.output
+    result = done(CliRunner().invoke(group, list(map(str, arguments))))
     return result.stdout
 
 

@@ -38,7 +38,7 @@ from nststab.styles.trace_line import (
 )
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import read_picture, write_picture
-from tests.conftest import TINY, Run, cli, on_pictures, save_networks, save_vgg, texture, told
+from tests.conftest import TINY, Run, cli, done, on_pictures, save_networks, save_vgg, texture, told
 
 NO_LOSSES: dict[str, float] = {}
 
@@ -331,8 +331,7 @@ EXPERIMENT = f"evaluate gram-trace road street --styles wave,scream,muse {OPTION
 
 
 def test_an_experiment_of_three_styles(run: Run, tiny_vgg: PerceptualNetwork) -> None:
-    result = run(f"{EXPERIMENT} -o out")
-    assert result.exit_code == 0, result.output
+    result = done(run(f"{EXPERIMENT} -o out"))
     assert "18 frames of 32x24 to stylize, about" in result.stderr
     assert "Instability of styles" in result.stdout
     found = results("out")
@@ -385,8 +384,7 @@ def test_clips_of_others_are_measured_as_they_are(run: Run, flag: str) -> None:
         for number in range(3):
             write_picture(folder / f"{number}.png", texture(24, 32, seed + 10 * (number % 2)))
     command = f"evaluate gram-trace {'road ' if flag else ''}{flag} {OPTIONS} -o out --size 16"
-    result = run(f"{command} --clips wave/image.png=made/wave --clips scream=made/scream")
-    assert result.exit_code == 0, result.output
+    done(run(f"{command} --clips wave/image.png=made/wave --clips scream=made/scream"))
     theirs = [row for row in results("out")["rows"] if row["method"] == "clips"]
     assert [(row["style"], list(row["videos"])) for row in theirs] == [("image", ["wave"]), ("scream", ["scream"])]
     first, second = (read_picture(Path(f"made/wave/{number}.png")).rgb for number in (0, 1))
@@ -400,8 +398,7 @@ def test_two_methods_stand_side_by_side(run: Run) -> None:
     torch.manual_seed(7)
     network = TransformationNetwork(NetworkConfig(True, TINY.widths, TINY.blocks))
     save_checkpoint(Path("wave/recurrent.safetensors"), Checkpoint(network))
-    result = run(f"evaluate gram-trace road --styles wave --methods independent,recurrent {OPTIONS} -o out -q")
-    assert result.exit_code == 0, result.output
+    done(run(f"evaluate gram-trace road --styles wave --methods independent,recurrent {OPTIONS} -o out -q"))
     first, second = results("out")["rows"]
     assert (first["method"], second["method"]) == ("independent", "recurrent")
     assert first["instability"] != second["instability"]
@@ -423,8 +420,7 @@ def test_the_traces_of_a_card_stand_for_a_picture(run: Run, monkeypatch: Any) ->
             "gram_trace at relu1_1 and relu2_1"
         )
     Path("unshipped/card.json").write_text('{"gram_trace": {"relu1_1": 3, "relu2_1": 40.5}}')
-    result = run(command)
-    assert result.exit_code == 0, result.output
+    done(run(command))
     (row,) = results("out")["rows"]
     assert (row["trace_relu1_1"], row["trace_relu2_1"]) == (3, 40.5)
 

@@ -27,7 +27,7 @@ from nststab.storage.jobs import (
 )
 from nststab.tasks import flow as flow_task
 from nststab.video.images import write_picture
-from tests.conftest import Run, cli, contents, save_frames, tiny_state_dict, tiny_target, told
+from tests.conftest import Run, cli, contents, done, save_frames, tiny_state_dict, tiny_target, told
 
 IDENTITY = {"method": "ruder", "style_weight": 3.0, "iterations": (20, 10)}
 
@@ -419,8 +419,7 @@ def test_a_file_that_came_meanwhile_is_not_overwritten(run: Run, monkeypatch: py
 
 def test_what_comes_through_a_pipe_begins_anew(run: Run) -> None:
     arguments = f"optimize - style1.png {VGG} --iterations 4 -o OUT.mp4 --raw-size 32x24 --no-temporal"
-    result = run(arguments, input=bytes(32 * 24 * 3) * 2)
-    assert result.exit_code == 0, result.stderr
+    result = done(run(arguments, input=bytes(32 * 24 * 3) * 2))
     assert "note: what comes through a pipe cannot be read again" in result.stderr
     assert not Path("OUT.mp4.unfinished").exists()
 

@@ -41,7 +41,7 @@ from nststab.video.clip import open_clip
 from nststab.video.images import from_uint8, to_uint8, write_picture
 from nststab.video.live import Frames, Picture, camera_frames, stream_frames, window_missing
 from nststab.video.threads import Newest
-from tests.conftest import moving_picture
+from tests.conftest import done, moving_picture
 
 ROOT = Path(__file__).parents[1]
 HEIGHT, WIDTH = 24, 32
@@ -450,8 +450,7 @@ def test_what_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def test_the_command_says_what_was_done(tmp_path: Path, style: str) -> None:
     clip = saved_clip(tmp_path / "clip.mp4", 3)
     words = ["live", str(clip), "--style", style, "--show", "none", "-o", str(tmp_path / "out.mkv")]
-    result = CliRunner().invoke(group, words)
-    assert result.exit_code == 0, result.output
+    result = done(CliRunner().invoke(group, words))
     assert "latency, arrival to painted: median" in result.stderr
     assert CliRunner().invoke(group, words).exit_code == 2
     shown = CliRunner().invoke(group, [*words[:4], "--show", "page", "--port", "0", "-q"])

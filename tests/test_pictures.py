@@ -20,7 +20,7 @@ from nststab.networks.checkpoints import Checkpoint, save_checkpoint
 from nststab.networks.transformation import TransformationNetwork
 from nststab.video.clip import convert_clip, kind_of, open_clip
 from nststab.video.images import read_picture, write_picture
-from tests.conftest import TINY, Run, cli, moving_picture, tiny_state_dict
+from tests.conftest import TINY, Run, cli, done, moving_picture, tiny_state_dict
 
 LEVELS = (20, 90, 160, 230)
 DELAYS = (100, 250, 50, 400)  # ms
@@ -105,8 +105,7 @@ def test_a_still_gif_is_a_picture_and_a_moving_one_a_clip(run: Run) -> None:
     flat(90).save("still.gif")
     animated(Path("moving.gif"))
     assert (kind_of("still.gif"), kind_of("moving.gif")) == ("picture", "video")
-    result = run("stylize still.gif -o out.png --style net.safetensors --method independent")
-    assert result.exit_code == 0, result.output
+    result = done(run("stylize still.gif -o out.png --style net.safetensors --method independent"))
     result = run("stylize moving.gif -o other.png --style net.safetensors --method independent")
     assert "a clip does not fit into one picture" in result.output
 
@@ -114,8 +113,7 @@ def test_a_still_gif_is_a_picture_and_a_moving_one_a_clip(run: Run) -> None:
 def test_the_pages_of_a_tiff_behind_the_first_are_told(run: Run) -> None:
     first, *others = (flat(level) for level in LEVELS)
     first.save("pages.tif", save_all=True, append_images=others)
-    result = run("stylize pages.tif -o out.png --style net.safetensors --method independent")
-    assert result.exit_code == 0, result.output
+    result = done(run("stylize pages.tif -o out.png --style net.safetensors --method independent"))
     assert "note: pages.tif holds 4 pictures: the first is taken" in result.output
 
 
@@ -124,8 +122,7 @@ def test_a_turned_tiff_is_stylized(run: Run, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     flat(90).save("turned.tif", exif=exif)
-    result = run("stylize turned.tif -o out.png --style net.safetensors --method independent")
-    assert result.exit_code == 0, result.output
+    done(run("stylize turned.tif -o out.png --style net.safetensors --method independent"))
     assert Image.open("out.png").size == ((24, 32) if orientation == 6 else (32, 24))
 
 
@@ -199,8 +196,9 @@ def test_the_colour_that_a_style_hides_is_none_of_it(run: Run) -> None:
     Image.fromarray(np.where(alpha > 0, visible, np.uint8(255))).save("white.png")
     flat(90).save("photo.png")
     for name in ("logo", "white"):
-        result = run(f"optimize photo.png {name}.png -o {name}_out.png --iterations 2 --vgg-weights vgg.safetensors")
-        assert result.exit_code == 0, result.output
+        result = done(
+            run(f"optimize photo.png {name}.png -o {name}_out.png --iterations 2 --vgg-weights vgg.safetensors")
+        )
         assert result.output.count("is transparent in places: it is taken on white") == (name == "logo")
     assert torch.equal(read_picture(Path("logo_out.png")).rgb, read_picture(Path("white_out.png")).rgb)
 
@@ -209,8 +207,7 @@ def test_the_colour_that_a_style_hides_is_none_of_it(run: Run) -> None:
 def test_a_style_of_any_kind_is_read(run: Run, suffix: str) -> None:
     flat(90).save("photo.png")
     flat(160).save(f"style{suffix}")
-    result = run(f"optimize photo.png style{suffix} -o out.png --iterations 1 --vgg-weights vgg.safetensors")
-    assert result.exit_code == 0, result.output
+    done(run(f"optimize photo.png style{suffix} -o out.png --iterations 1 --vgg-weights vgg.safetensors"))
 
 
 def test_photographs_are_seen_on_white(tmp_path: Path) -> None:

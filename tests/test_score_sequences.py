@@ -7,15 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from click.testing import CliRunner
 from safetensors.torch import save_file
 
-from nststab.cli import group
 from nststab.errors import NststabError, SettingError
 from nststab.measure.settings import ScoreSettings
 from nststab.tasks.score import SequenceScores, score_sequences
 from nststab.video.picture_files import sequence_clip, sequences
-from tests.conftest import save_frames, tiny_state_dict
+from tests.conftest import cli, done, save_frames, tiny_state_dict
 
 NAMES = ("bear", "camel", "dog")
 
@@ -100,8 +98,7 @@ def test_a_sequence_is_a_folder_of_pictures_or_a_video_by_its_name(davis: Path) 
 @pytest.mark.usefixtures("davis")
 def test_the_command_takes_folders_of_sequences() -> None:
     line = "score davis mine theirs --gaps 1 --vgg-weights vgg.safetensors --json out.json --csv out.csv --latex t.tex"
-    result = CliRunner().invoke(group, line.split())
-    assert result.exit_code == 0, result.stderr
+    result = done(cli(line))
     assert "theirs: camel" in result.stdout
     content = json.loads(Path("out.json").read_text())
     assert list(content["sequences"]) == list(NAMES)

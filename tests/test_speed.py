@@ -55,7 +55,7 @@ from nststab.frames import Frame, Stylizer
 from nststab.memory import Resident, reset_peak
 from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.video.images import write_picture
-from tests.conftest import save_networks, save_vgg, tiny_loss, told
+from tests.conftest import done, save_networks, save_vgg, tiny_loss, told
 
 pytestmark = pytest.mark.usefixtures("unrendered")
 
@@ -316,8 +316,7 @@ def results() -> Any:
 
 
 def test_every_method_at_every_size(run: Callable[[str], Result]) -> None:
-    made = run("")
-    assert made.exit_code == 0, made.stderr
+    made = done(run(""))
     assert made.stderr.startswith(
         "independent, recurrent, ruder, gatys at 32x32, 48x48: 12 measurements of 3 frames or 2 iterations, about "
     )
@@ -351,8 +350,7 @@ def test_every_method_at_every_size(run: Callable[[str], Result]) -> None:
 
 
 def test_engines_and_the_light_network_have_rows_of_their_own(run: Callable[[str], Result]) -> None:
-    made = run("--styles the_great_wave --methods independent --engines torch,openvino --light --size 32 --limit 2")
-    assert made.exit_code == 0, made.stderr
+    done(run("--styles the_great_wave --methods independent --engines torch,openvino --light --size 32 --limit 2"))
     gflop = {row["method"]: row["gflop"] for row in results()["rows"]}
     paper, light = gflop["independent"], gflop["light independent"]
     assert gflop == {
@@ -369,8 +367,7 @@ def test_without_ruder_no_flow_is_estimated(run: Callable[[str], Result], monkey
     missing = run("")
     assert (missing.exit_code, len(missing.stderr.splitlines())) == (1, 1)
     assert "pip install opencv-contrib-python" in missing.stderr
-    made = run("--methods gatys,independent")
-    assert made.exit_code == 0, made.stderr
+    done(run("--methods gatys,independent"))
     assert [row["method"] for row in results()["rows"]] == ["gatys", "gatys", "independent", "independent"]
     assert results()["flow"] == results()["recurrent_to_independent"] == []
 
@@ -382,8 +379,7 @@ def test_where_no_video_can_be_read_a_texture_moves(
         raise OSError("no PyAV here")
 
     monkeypatch.setattr(table2, "open_clip", missing)
-    made = run("--methods independent --size 32")
-    assert made.exit_code == 0, made.stderr
+    made = done(run("--methods independent --size 32"))
     assert "measuring on a moving texture: no PyAV here" in made.stderr
     assert results()["settings"]["content"] == TEXTURE
 

@@ -24,7 +24,7 @@ from nststab.experiments.figure2 import (
 )
 from nststab.experiments.settings import TheoremSettings
 from nststab.video.images import write_picture
-from tests.conftest import told
+from tests.conftest import done, told
 
 SETTINGS = TheoremSettings(starts=3)
 
@@ -128,8 +128,7 @@ def test_the_command_gives_the_same_results_twice(
     monkeypatch.setattr(figure2, "random_cases", lambda seed: random_cases(seed)[:4])  # the others take a second
     files = []
     for name in ("a", "b"):
-        result = call("--styles", picture, "--size", 32, "--starts", 2, "-o", tmp_path / name)
-        assert result.exit_code == 0, result.stderr
+        result = done(call("--styles", picture, "--size", 32, "--starts", 2, "-o", tmp_path / name))
         assert "no frames to stylize" in result.stderr
         files.append([(tmp_path / name / file).read_bytes() for file in ("results.json", "figure.png", "figure.svg")])
     assert files[0] == files[1]

@@ -31,7 +31,7 @@ from nststab.train.network import SHIFT, NetworkData, NetworkLoss, NetworkTraine
 from nststab.train.settings import NetworkSettings
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
-from tests.conftest import cli, rand, save_frames, tiny_state_dict, tiny_target
+from tests.conftest import cli, done, rand, save_frames, tiny_state_dict, tiny_target
 
 ROOT = Path(__file__).parents[1]
 STYLES = ("wave@32", "wave@48", "scream@32", PHOTOGRAPH)
@@ -408,8 +408,7 @@ def test_the_command_trains_and_writes_one_file() -> None:
     small = "--photos photos --crops 32 --strokes 32,48 --set width=8 --set blocks=1 --precision float32"
 
     def run(arguments: str) -> str:
-        result = cli(f"train network {arguments}")
-        assert result.exit_code == 0, result.stderr
+        result = done(cli(f"train network {arguments}"))
         return result.stderr
 
     said = run(f"b.png a.png {small} --pictures 8 -o net.safetensors")

@@ -33,7 +33,7 @@ from nststab.train.stages import ImageStage, VideoStage
 from nststab.train.style import distance
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import read_picture, resize, write_picture
-from tests.conftest import TINY, Run, cli, refused_in_one_line, save_davis, save_frames, tiny_state_dict
+from tests.conftest import TINY, Run, cli, done, refused_in_one_line, save_davis, save_frames, tiny_state_dict
 
 SIZES: Any = {"height": 32, "width": 32, "precision": "float32"}
 LOGS = {"1_image.jsonl", "2_video.jsonl"}
@@ -171,8 +171,7 @@ def test_the_folder_is_a_style_wherever_it_goes(run: Run) -> None:
     Path("my_picture.png").unlink()
     for method in ("independent", "recurrent", "gatys --iterations 1"):
         command = f"stylize photos/0.png --style elsewhere -o out.png -y --precision float32 --method {method}"
-        result = cli(command)
-        assert result.exit_code == 0, result.stderr
+        done(cli(command))
         assert read_picture(Path("out.png")).rgb.shape == (1, 3, 48, 64)
     assert cli("styles elsewhere").exit_code == 0
     further = "video elsewhere/independent.safetensors --photos photos --height 32 --width 32 --steps 1 --length 2"
@@ -352,8 +351,7 @@ def test_the_command_trains_and_says_what_it_does(run: Run) -> None:
     assert re.fullmatch(r"memory     \d\.\d\d GiB at the peak, \d+\.\d\d GiB available", memory)
     # two validations of each stage take as long as 5.3 and 2.7 steps; three frames of figures, twice a crop's size
     assert (figures, total) == ("figures    6.8 s", "total      4 min, 4 min to 5 min")
-    result = run(f"{STYLE} {SMALL} --seed 3 --start-from package/styles/other")
-    assert result.exit_code == 0, result.stderr
+    result = done(run(f"{STYLE} {SMALL} --seed 3 --start-from package/styles/other"))
     told = result.stderr.splitlines()
     assert told[0] == "begins     from other, as asked for"
     assert told[-1] == "own: both networks, card and sheet.jpg"
