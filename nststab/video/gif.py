@@ -41,10 +41,11 @@ def make_palette(pixels: Tensor) -> Tensor:
 def _seeds(pixels: Tensor) -> Tensor:
     """Pixels drawn with a probability that grows with the squared distance from those drawn before."""
     generator = torch.Generator().manual_seed(0)
+    channels = pixels.T.contiguous()  # (3, N), whose sums of squares are exact, and quick
     distance = torch.full((len(pixels),), torch.inf)
     seeds = [pixels[len(pixels) // 2]]
     for _ in range(SIZE - 1):
-        distance = torch.minimum(distance, (pixels - seeds[-1]).square().sum(1))
+        distance = torch.minimum(distance, (channels - seeds[-1].unsqueeze(1)).square_().sum(0))
         seeds.append(pixels[torch.multinomial(distance, 1, generator=generator)[0]])
     return torch.stack(seeds)
 
