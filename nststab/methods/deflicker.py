@@ -321,7 +321,7 @@ class _Shot:
         nearest = cv2.remap(
             cv2.merge((self._way, self._drawn, self._was_own, self._uncovered)), there, None, cv2.INTER_NEAREST
         )
-        self._way = cv2.copyTo(between, one, np.ascontiguousarray(nearest[..., :2])) + (there - here)
+        self._way = cv2.copyTo(between, one, nearest[..., :2].copy()) + (there - here)
         self._drawn, self._was_own, self._uncovered = (nearest[..., n].copy() for n in (2, 3, 4))
         known: NDArray[np.bool_] = inside & (self._number - self._drawn < self._settings.lifetime)
         return known
