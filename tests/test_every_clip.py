@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -198,46 +199,35 @@ def save_with_sound(path: Path, seconds: float, codec: str = "aac") -> Made:
 # --- codecs and containers
 
 
-for _name, _codec, _pix_fmt in (
-    ("h264.mp4", "libx264", "yuv420p"),
-    ("h264.mkv", "libx264", "yuv420p"),
-    ("h264.mov", "libx264", "yuv420p"),
-    ("h264.ts", "libx264", "yuv420p"),
-    ("h264.flv", "libx264", "yuv420p"),
-    ("h264.avi", "libx264", "yuv420p"),
-    ("h264_444.mp4", "libx264", "yuv444p"),
-    ("h264_10bit.mp4", "libx264", "yuv420p10le"),
-    ("hevc_10bit.mp4", "libx265", "yuv420p10le"),
-    ("hevc_422_10bit.mkv", "libx265", "yuv422p10le"),
-    ("vp9.webm", "libvpx-vp9", "yuv420p"),
-    ("ffv1.mkv", "ffv1", "yuv422p"),
-    ("y4m.y4m", "wrapped_avframe", "yuv420p"),
-    ("y4m_444.y4m", "wrapped_avframe", "yuv444p"),
-):
-
-    @kind(_name)
-    def _(path: Path, codec: str = _codec, pix_fmt: str = _pix_fmt) -> Made:
-        return save(path, codec, pix_fmt)
-
-
-@kind("b_frames.mp4")
-def _(path: Path) -> Made:
-    return save(path, coder={"bf": "3", "b-adapt": "0"})
-
-
-@kind("b_frames.avi")
-def _(path: Path) -> Made:
-    return save(path, coder={"bf": "3", "b-adapt": "0"})
-
-
-@kind("fragments.mp4")
-def _(path: Path) -> Made:
-    return save(path, muxer={"movflags": "frag_keyframe+empty_moov"}, coder={"g": "3"})
-
-
-@kind("vp8.webm")
-def _(path: Path) -> Made:
-    return save(path, "libvpx")._replace(tolerance=4, counted=False)  # its invisible frames have packets too
+B_FRAMES = {"bf": "3", "b-adapt": "0"}
+KINDS |= {
+    "h264.mp4": save,
+    "h264.mkv": save,
+    "h264.mov": save,
+    "h264.ts": save,
+    "h264.flv": save,
+    "h264.avi": save,
+    "h264_444.mp4": partial(save, pix_fmt="yuv444p"),
+    "h264_10bit.mp4": partial(save, pix_fmt="yuv420p10le"),
+    "hevc_10bit.mp4": partial(save, codec="libx265", pix_fmt="yuv420p10le"),
+    "hevc_422_10bit.mkv": partial(save, codec="libx265", pix_fmt="yuv422p10le"),
+    "vp9.webm": partial(save, codec="libvpx-vp9"),
+    "ffv1.mkv": partial(save, codec="ffv1", pix_fmt="yuv422p"),
+    "y4m.y4m": partial(save, codec="wrapped_avframe"),
+    "y4m_444.y4m": partial(save, codec="wrapped_avframe", pix_fmt="yuv444p"),
+    "b_frames.mp4": partial(save, coder=B_FRAMES),
+    "b_frames.avi": partial(save, coder=B_FRAMES),
+    "fragments.mp4": partial(save, muxer={"movflags": "frag_keyframe+empty_moov"}, coder={"g": "3"}),
+    # its invisible frames have packets too
+    "vp8.webm": lambda path: save(path, "libvpx")._replace(tolerance=4, counted=False),
+    "prores_10bit.mov": lambda path: save(path, "prores_ks", "yuv422p10le", coder={"profile": "3"})._replace(
+        tolerance=3
+    ),
+    "mjpeg.avi": lambda path: save(path, "mjpeg", "yuvj444p", full=True, coder={"qmin": "1", "qmax": "1"})._replace(
+        tolerance=4
+    ),
+    "no_clock.h264": lambda path: save(path)._replace(counted=False),
+}
 
 
 @kind("mpeg2.mpg")
@@ -249,67 +239,43 @@ def _(path: Path) -> Made:
     return Made(times=even(COUNT, rate=25), tolerance=4)
 
 
-@kind("prores_10bit.mov")
-def _(path: Path) -> Made:
-    return save(path, "prores_ks", "yuv422p10le", coder={"profile": "3"})._replace(tolerance=3)
-
-
-@kind("mjpeg.avi")
-def _(path: Path) -> Made:
-    return save(path, "mjpeg", "yuvj444p", full=True, coder={"qmin": "1", "qmax": "1"})._replace(tolerance=4)
-
-
-@kind("no_clock.h264")
-def _(path: Path) -> Made:
-    save(path)
-    return Made(counted=False)
-
-
 # --- colour
 
 
-for _matrix in MATRICES:
-    for _full in (False, True):
-
-        @kind(f"matrix_{_matrix}_{'full' if _full else 'limited'}.mkv")
-        def _(path: Path, matrix: int = _matrix, full: bool = _full) -> Made:
-            return save(path, pix_fmt="yuv444p10le", matrix=matrix, full=full)._replace(tolerance=1)
+def coloured(path: Path, matrix: int, full: bool) -> Made:
+    return save(path, pix_fmt="yuv444p10le", matrix=matrix, full=full)._replace(tolerance=1)
 
 
-for _full in (False, True):
+for _full, _range in ((False, "limited"), (True, "full")):
+    KINDS |= {f"matrix_{one}_{_range}.mkv": partial(coloured, matrix=one, full=_full) for one in MATRICES}
+    KINDS[f"ycgco_{_range}.mp4"] = partial(save, pix_fmt="yuv444p", matrix=YCGCO, full=_full)
 
-    @kind(f"ycgco_{'full' if _full else 'limited'}.mp4")
-    def _(path: Path, full: bool = _full) -> Made:
-        return save(path, pix_fmt="yuv444p", matrix=YCGCO, full=full)
-
-
-@kind("ictcp.mkv")
-def _(path: Path) -> Made:
-    note = "ictcp.mkv has a colour matrix that is not known (14): its colours are taken as untagged ones"
-    return save(path, matrix=ICTCP)._replace(note=note)
-
-
-@kind("hdr.mkv")
-def _(path: Path) -> Made:
-    """The curve for high dynamic range is not undone, and that is said."""
-    made = save(path, matrix=9, transfer=16)
-    return made._replace(note="hdr.mkv is high dynamic range (PQ), which is not mapped")
-
-
-@kind("interlaced.mkv")
-def _(path: Path) -> Made:
-    made = save(path, coder={"x264-params": "interlaced=1"})
-    return made._replace(note="interlaced.mkv is interlaced: the two fields")
+KINDS |= {
+    "ictcp.mkv": lambda path: save(path, matrix=ICTCP)._replace(
+        note="ictcp.mkv has a colour matrix that is not known (14): its colours are taken as untagged ones"
+    ),
+    "hdr.mkv": lambda path: save(path, matrix=9, transfer=16)._replace(
+        note="hdr.mkv is high dynamic range (PQ), which is not mapped"  # its curve is not undone
+    ),
+    "interlaced.mkv": lambda path: save(path, coder={"x264-params": "interlaced=1"})._replace(
+        note="interlaced.mkv is interlaced: the two fields"
+    ),
+}
 
 
 # --- shape and orientation
 
 
-for _turn in (1, 2, 3):
+def turned(path: Path, turns: int) -> Made:
+    return save(path, rotation=90 * turns)._replace(turned=turns)
 
-    @kind(f"rotated_{90 * _turn}.mp4")
-    def _(path: Path, turn: int = _turn) -> Made:
-        return save(path, rotation=90 * turn)._replace(turned=turn)
+
+KINDS |= {f"rotated_{90 * turns}.mp4": partial(turned, turns=turns) for turns in (1, 2, 3)} | {
+    "anamorphic.mp4": lambda path: save(path, aspect=Fraction(4, 3))._replace(aspect=Fraction(4, 3)),
+    "anamorphic_rotated.mp4": lambda path: save(path, aspect=Fraction(4, 3), rotation=90)._replace(
+        aspect=Fraction(3, 4), turned=1
+    ),
+}
 
 
 @pytest.mark.parametrize(
@@ -345,60 +311,38 @@ def test_a_slant_is_said(tmp_path: Path) -> None:
     ]
 
 
-@kind("anamorphic.mp4")
-def _(path: Path) -> Made:
-    return save(path, aspect=Fraction(4, 3))._replace(aspect=Fraction(4, 3))
-
-
-@kind("anamorphic_rotated.mp4")
-def _(path: Path) -> Made:
-    return save(path, aspect=Fraction(4, 3), rotation=90)._replace(aspect=Fraction(3, 4), turned=1)
-
-
 # --- time
 
 
 UNEVEN = (0, 40, 60, 130, 170, 290, 310, 420)  # milliseconds, which GIF can hold too
 
 
-@kind("uneven.mkv")
-def _(path: Path) -> Made:
-    save(path, ticks=UNEVEN, unit=Fraction(1, 1000))
-    return Made(times=tuple(Fraction(tick, 1000) for tick in UNEVEN))
+def uneven(path: Path, **options: Any) -> Made:
+    made = save(path, ticks=UNEVEN, unit=Fraction(1, 1000), **options)
+    return made._replace(times=tuple(Fraction(tick, 1000) for tick in UNEVEN))
 
 
-@kind("uneven_b_frames.mp4")
-def _(path: Path) -> Made:
-    save(path, ticks=UNEVEN, unit=Fraction(1, 1000), coder={"bf": "3", "b-adapt": "0"})
-    return Made(times=tuple(Fraction(tick, 1000) for tick in UNEVEN))
-
-
-@kind("late.mp4")
-def _(path: Path) -> Made:
-    save(path, ticks=tuple(range(3, 3 + COUNT)))
-    return Made(times=even(COUNT, 3))
-
-
-@kind("edit_list.mp4")
-def _(path: Path) -> Made:
-    """The first three frames are needed to decode the others, and not shown."""
-    save(path, ticks=tuple(range(-3, COUNT - 3)))
-    return Made(tuple(range(3, COUNT)), even(COUNT - 3))
-
-
-@kind("clock_from_10_s.ts")
-def _(path: Path) -> Made:
-    return save(path, ticks=tuple(range(100, 100 + COUNT)))
-
-
-@kind("joined_earlier.ts")
-def _(path: Path) -> Made:
-    return joined(path, 50, 0)._replace(note="the clock of joined_earlier.ts jumps at 0.40 s: what follows is shown")
-
-
-@kind("joined_later.ts")
-def _(path: Path) -> Made:
-    return joined(path, 0, 9000)._replace(note="the clock of joined_later.ts jumps at 0.40 s: what follows is shown")
+KINDS |= {
+    "uneven.mkv": uneven,
+    "uneven_b_frames.mp4": partial(uneven, coder=B_FRAMES),
+    "late.mp4": lambda path: save(path, ticks=tuple(range(3, 3 + COUNT)))._replace(times=even(COUNT, 3)),
+    # the first three frames are needed to decode the others, and not shown
+    "edit_list.mp4": lambda path: save(path, ticks=tuple(range(-3, COUNT - 3)))._replace(
+        frames=tuple(range(3, COUNT)), times=even(COUNT - 3)
+    ),
+    "clock_from_10_s.ts": partial(save, ticks=tuple(range(100, 100 + COUNT))),
+    "joined_earlier.ts": lambda path: joined(path, 50, 0)._replace(
+        note="the clock of joined_earlier.ts jumps at 0.40 s: what follows is shown"
+    ),
+    "joined_later.ts": lambda path: joined(path, 0, 9000)._replace(
+        note="the clock of joined_later.ts jumps at 0.40 s: what follows is shown"
+    ),
+    "size_changes.ts": lambda path: joined(path, 0, 4, of_1=(32, 24))._replace(
+        note="size_changes.ts changes its size from 64x48 to 32x24: it is scaled to the first"
+    ),
+    "longer_sound.mp4": partial(save_with_sound, seconds=1.6),
+    "shorter_sound.mkv": partial(save_with_sound, seconds=0.3, codec="pcm_s16le"),
+}
 
 
 @kind("joined.mpg")
@@ -412,12 +356,6 @@ def _(path: Path) -> Made:
         whole += path.read_bytes()
     path.write_bytes(whole)
     return Made(times=even(COUNT, rate=25), tolerance=4, note="the clock of joined.mpg jumps at 0.16 s")
-
-
-@kind("size_changes.ts")
-def _(path: Path) -> Made:
-    made = joined(path, 0, 4, of_1=(32, 24))
-    return made._replace(note="size_changes.ts changes its size from 64x48 to 32x24: it is scaled to the first")
 
 
 # --- several streams
@@ -464,16 +402,6 @@ def _(path: Path) -> Made:
         for sound in sounds:
             sound()
     return Made(audio=True)
-
-
-@kind("longer_sound.mp4")
-def _(path: Path) -> Made:
-    return save_with_sound(path, 1.6)
-
-
-@kind("shorter_sound.mkv")
-def _(path: Path) -> Made:
-    return save_with_sound(path, 0.3, "pcm_s16le")
 
 
 # --- GIF
@@ -565,18 +493,17 @@ def test_transparency_that_begins_late_is_said(tmp_path: Path) -> None:
 # --- names
 
 
-for _file in (
-    "a b 'c' \"d\".mp4",
-    "Größe_日本語_🎬.mp4",
-    "http:100%_[1]*?.mp4",
-    "frame%03d.mp4",
-    "-x.mp4",
-    "#1&2;$HOME.mp4",
-):
-
-    @kind(_file)
-    def _(path: Path) -> Made:
-        return save(path)
+KINDS |= dict.fromkeys(
+    (
+        "a b 'c' \"d\".mp4",
+        "Größe_日本語_🎬.mp4",
+        "http:100%_[1]*?.mp4",
+        "frame%03d.mp4",
+        "-x.mp4",
+        "#1&2;$HOME.mp4",
+    ),
+    save,
+)
 
 
 # --- damage
@@ -627,37 +554,27 @@ def _(path: Path) -> Made:
 # --- pictures
 
 
-def save_pictures(folder: Path, name: str, first: int = 0) -> None:
+def save_pictures(folder: Path, name: str, first: int = 0) -> Made:
     folder.mkdir(exist_ok=True)
     for index in range(COUNT):
         write_picture(
             folder / name.format(first + index), torch.from_numpy(picture(index)).permute(2, 0, 1)[None] / 255
         )
-
-
-@kind("folder")
-def _(path: Path) -> Made:
-    save_pictures(path, "{}.png", 5)  # 9 comes before 10
     return Made(tolerance=0.5)
 
 
-@kind("numbered/%03d.png")
-def _(path: Path) -> Made:
-    save_pictures(path.parent, "{:03d}.png", 996)  # the last ones have four digits
-    return Made(tolerance=0.5)
-
-
-@kind("percent/100%%_%d.png")
-def _(path: Path) -> Made:
-    save_pictures(path.parent, "100%_{}.png")
-    return Made(tolerance=0.5)
+KINDS |= {
+    "folder": lambda path: save_pictures(path, "{}.png", 5),  # 9 comes before 10
+    "numbered/%03d.png": lambda path: save_pictures(path.parent, "{:03d}.png", 996),  # the last ones have four digits
+    "percent/100%%_%d.png": lambda path: save_pictures(path.parent, "100%_{}.png"),
+}
 
 
 @kind("glob/*.png")
 def _(path: Path) -> Made:
-    save_pictures(path.parent, "shot {}.png", 5)
+    made = save_pictures(path.parent, "shot {}.png", 5)
     (path.parent / "9.txt").write_text("no picture")
-    return Made(tolerance=0.5)
+    return made
 
 
 # --- the tests
