@@ -166,7 +166,6 @@ def test_a_part_is_kept_as_it_is_and_a_damaged_one_is_none(tmp_path: Path) -> No
 # other processes
 
 
-@pytest.mark.rendered
 def test_a_process_that_is_killed_and_a_part_that_fails_lose_nothing(toy: Toy, tmp_path: Path) -> None:
     alone = run(toy, tmp_path / "alone")
     for marks in ("again", "failed"):
