@@ -59,10 +59,10 @@ def steadied(
     return [frame.rgb for frame in deflicker(beside(processed, originals))]
 
 
-def change(frames: list[Tensor]) -> float:
+def change(frames: list[Tensor], speed: int = SPEED) -> float:
     """Mean absolute change along the motion, in levels of 255."""
     pairs = itertools.pairwise(frames)
-    moved = [(after[..., :-SPEED] - before[..., SPEED:]).abs().mean() for before, after in pairs]
+    moved = [(after[..., :-speed] - before[..., speed:]).abs().mean() for before, after in pairs]
     return 255 * float(torch.stack(moved).mean())
 
 
@@ -86,6 +86,17 @@ def test_a_texture_that_is_new_in_each_frame_is_held_and_stays_as_sharp() -> Non
     assert change(made[5:]) < change(processed) / 5
     assert gradient(made[-1]) > 0.9 * gradient(processed[-1])
     assert change(steadied(processed, originals, strength=0.5)[5:]) == pytest.approx(change(processed) / 2, rel=0.15)
+
+
+def test_flow_of_pictures_of_half_the_size_holds_a_texture_in_its_place() -> None:
+    originals, generator = [F.interpolate(one, scale_factor=2) for one in pan(30)], torch.Generator().manual_seed(1)
+    processed = [0.5 * one + 0.5 * torch.rand(one.shape, generator=generator) for one in originals]
+    made = [
+        frame.rgb for frame in Deflicker(DeflickerSettings(flow_side=WIDTH), pan_flow)(beside(processed, originals))
+    ]
+    assert change(processed, 2 * SPEED) > 30
+    assert change(made[5:], 2 * SPEED) < change(processed, 2 * SPEED) / 5
+    assert gradient(made[-1]) > 0.9 * gradient(processed[-1])
 
 
 def test_strength_follows_a_curve_over_time(clips: tuple[Path, Path], tmp_path: Path) -> None:
