@@ -272,9 +272,6 @@ def _decisive(
     }
 
 
-log = logging.getLogger(__name__)
-
-
 @dataclass(frozen=True)
 class SequenceScores(Recorded):
     """What `score_sequences` found: the scores of each sequence by its name."""

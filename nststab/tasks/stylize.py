@@ -596,8 +596,10 @@ def _optimized(
     threads: int,
     numbers: range,
 ) -> None:
-    """In another process: a unit of an optimisation, whose results the whole clip's stylizer will find in the job's
-    folder; their last bits depend on the number of threads."""
+    """Optimises a unit in another process; in the job's `folder` the whole clip's stylizer will find the results.
+
+    Their last bits depend on the number of `threads`.
+    """
     torch.set_num_threads(threads)
     made = _ClipJob.of(source, f"{folder}/", style, method, {"settings": settings})
     job = Job(folder, resumed=True, lock=None)
