@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from nststab import memory
 from nststab.cli import group
 from nststab.styles import shipped as assets
 from nststab.tasks import doctor as checks
@@ -262,6 +263,15 @@ def test_too_little_room(monkeypatch: pytest.MonkeyPatch) -> None:
     (finding,) = checks.examine(checks._disk)
     assert finding.state == "not ok"
     assert finding.text.startswith("0.5 GB free of 1000.0 GB in ")
+
+
+def test_memory_is_what_the_job_may_take_beyond_what_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "resident", lambda: memory.Resident(10**9, 10**9))
+    available = iter([1_500_000_000, 3_000_000_000, None])
+    monkeypatch.setattr(memory, "available_memory", lambda: next(available))
+    found = [finding for _ in range(3) for finding in checks.examine(checks._memory)]
+    assert [finding.state for finding in found] == ["not ok", "ok", "none"]
+    assert [finding.text.split(" free")[0] for finding in found[:2]] == ["0.5 GB", "2.0 GB"]
 
 
 def test_a_driver_that_torch_does_not_find(monkeypatch: pytest.MonkeyPatch) -> None:
