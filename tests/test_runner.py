@@ -192,7 +192,7 @@ def test_a_worker_of_a_cluster_that_is_killed_loses_nothing(toy: Toy, tmp_path: 
     marks.mkdir()
     dying = replace(toy, marks=marks, dies=1)
     with (
-        distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         workers(cluster=cluster.scheduler_address) as executor,
     ):
         results = run(dying, tmp_path / "many", executor=executor)

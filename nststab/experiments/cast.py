@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 import torch
 
@@ -24,7 +24,7 @@ from nststab.experiments.settings import (
 from nststab.flow.settings import FlowSettings
 from nststab.frames import Stylizer, as_frames
 from nststab.measure.stability import CONTENT, FrameLosses, unchanged
-from nststab.methods.build import Around, Machine, build, machine, measuring_losses
+from nststab.methods.build import ALONE, Around, Machine, build, machine, measuring_losses
 from nststab.methods.plugin import checked, load_stylizer
 from nststab.methods.settings import FEED_FORWARD, METHODS, OPTIMISERS, MethodSettings, OptimizationSettings
 from nststab.networks.perceptual import perceptual_name
@@ -114,7 +114,7 @@ class Cast:
         """The stylizer for frames of a longest side; what an optimisation made is kept until the block ends well."""
         if method in OPTIMISERS:
             with work.keeping() as keep:
-                yield self._built(style, method, longest_side, iteration=work.iteration, keep=keep)
+                yield self._built(style, method, longest_side, Around(work.iteration, keep))
         else:
             yield self.stylizer(style, method, longest_side)
 
@@ -126,9 +126,9 @@ class Cast:
             return load_stylizer(method)
         return self._built(style, method, longest_side)
 
-    def _built(self, style: str, method: str, longest_side: int, **around: Unpack[Around]) -> Stylizer:
+    def _built(self, style: str, method: str, longest_side: int, around: Around = ALONE) -> Stylizer:
         settings, source = self.methods_settings(), self.sources[style]
-        return build(method, source, settings, longest_side=longest_side, machine=self.where, **around)
+        return build(method, source, settings, longest_side=longest_side, machine=self.where, around=around)
 
     def losses(self, style: str, longest_side: int) -> FrameLosses:
         """Style and content loss of a frame, unweighted."""

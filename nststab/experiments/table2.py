@@ -45,7 +45,7 @@ from nststab.flow.pairs import flow_ahead
 from nststab.flow.settings import FlowSettings
 from nststab.frames import Frame, Stylizer, as_frames
 from nststab.listener import Listener, silent
-from nststab.methods.build import Machine, build, machine
+from nststab.methods.build import Around, Machine, build, machine
 from nststab.methods.settings import FEED_FORWARD, OPTIMISERS, MethodSettings
 from nststab.storage.tables import Json, Row, Table
 from nststab.styles.shipped import LIGHT, demo_clip, light_styles
@@ -262,7 +262,7 @@ class Table2(Experiment):
             def building(iterations: int) -> Callable[[Callback], Stylizer]:
                 settings = self._optimizer(method, iterations, Path(cache))
                 return lambda report: build(
-                    method, source, settings, longest_side=size, machine=where, iteration=report
+                    method, source, settings, longest_side=size, machine=where, around=Around(report)
                 )
 
             product = self._product(where.optimizing)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -99,18 +99,22 @@ def _best_precision(device: torch.device) -> Precision:
     return "float32"
 
 
-class Around(TypedDict, total=False):
+@dataclass(frozen=True)
+class Around:
     """What a method is built into: what hears every iteration of an optimisation, and what keeps results.
 
     keep: the result of each optimisation, as for `Gatys`. state: that of a network, as for `FeedForward`. folder: where
     several passes of `ruder` keep the clip; they need one. flow: where `ruder` has it from, if not from its settings.
     """
 
-    iteration: IterationReport | None
-    keep: Keep | None
-    state: State | None
-    folder: Path | None
-    flow: FlowSource | None
+    iteration: IterationReport | None = None
+    keep: Keep | None = None
+    state: State | None = None
+    folder: Path | None = None
+    flow: FlowSource | None = None
+
+
+ALONE = Around()
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,7 @@ def build(
     *,
     longest_side: int,
     machine: Machine,
-    **around: Unpack[Around],
+    around: Around = ALONE,
 ) -> Stylizer:
     """Builds one of the four methods for frames of a longest side.
 
@@ -149,7 +153,7 @@ def build(
 def _feed_forward(order: _Order) -> Stylizer:
     where = order.machine
     if isinstance(order.style, StyleRegions):
-        return Blended(tuple(_feed_forward(replace(order, style=one, around={})) for one in order.style.styles))
+        return Blended(tuple(_feed_forward(replace(order, style=one, around=ALONE)) for one in order.style.styles))
     log.debug(f"{order.method} in {where.precision} by {where.engine}")
     settings = order.settings
     strength = settings.strength
@@ -157,7 +161,7 @@ def _feed_forward(order: _Order) -> Stylizer:
     network = order.style.trained(order.method, settings.stroke, changes, order.longest_side).network
     engine = make_engine(where.engine, network, where.device, where.precision, where.memory)
     followed = (lambda frame: strength_at(strength, frame)) if changes else None
-    return FeedForward(engine, strength=followed, state=order.around.get("state"))
+    return FeedForward(engine, strength=followed, state=order.around.state)
 
 
 def _gatys(order: _Order) -> Gatys:
@@ -166,21 +170,21 @@ def _gatys(order: _Order) -> Gatys:
     *coarse, loss = scaled_losses(order.style, settings, order.longest_side, where)
     start = start_picture(settings.gatys.init, order.longest_side, where)
     chosen = frame_settings(settings)
-    return Gatys(loss, chosen, around.get("iteration"), where.device, start, around.get("keep"), coarse)
+    return Gatys(loss, chosen, around.iteration, where.device, start, around.keep, coarse)
 
 
 def _ruder(order: _Order) -> Stylizer:
     ruder, later = order.settings.ruder, later_iterations(order.settings)
-    flow = (order.around.get("flow") or flow_source(order.settings.flow)).function
+    flow = (order.around.flow or flow_source(order.settings.flow)).function
     if ruder.passes == 1:
         single: Stylizer = Ruder(_gatys(order), flow(), RuderSettings(later, ruder.temporal_weight, ruder.long_term))
         return single
     if isinstance(order.style, StyleRegions):
         raise SettingError("mask_styles: ruder takes one style in several ruder.passes")
-    if (folder := order.around.get("folder")) is None:
+    if (folder := order.around.folder) is None:
         raise NststabError("several passes need a folder to keep the clip in")
     several = MultiPassSettings(later, ruder.passes, ruder.blend, ruder.temporal_weight, ruder.temporal_from)
-    first = replace(order, around={**order.around, "keep": None})
+    first = replace(order, around=replace(order.around, keep=None))
     multiple: Stylizer = MultiPass(_gatys(first), flow(), several, folder)
     return multiple
 

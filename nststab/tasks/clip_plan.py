@@ -15,7 +15,7 @@ from nststab.color import PreserveColor
 from nststab.flow.estimators import ESTIMATORS, between_frames
 from nststab.flow.pairs import flow_ahead
 from nststab.frames import Frame, as_frames
-from nststab.methods.build import Machine, build, frame_settings, later_iterations
+from nststab.methods.build import Around, Machine, build, frame_settings, later_iterations
 from nststab.methods.deflicker import Deflicker
 from nststab.methods.enlarge import enlarge
 from nststab.methods.settings import FEED_FORWARD, FULL_STRENGTH, DeflickerSettings, MethodSettings
@@ -194,7 +194,7 @@ def _iterations(style: Style, settings: MethodSettings, where: Machine, width: i
         short,
         longest_side=max(width, height),
         machine=where,
-        iteration=lambda *_: marks.append(time.monotonic()),
+        around=Around(iteration=lambda *_: marks.append(time.monotonic())),
     )
     for _ in stylizer(as_frames(noise(width, height))):
         pass

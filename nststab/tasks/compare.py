@@ -278,7 +278,9 @@ def compare(
                 state = None if settings.deflicker else kept.state(name)
                 keep = kept.job.keep if kept.job else None
                 around = Around(iteration=iteration, keep=keep, state=state, folder=folder)
-                return build(name, chosen, settings, longest_side=settings.work_side(side), machine=where, **around)
+                return build(
+                    name, chosen, settings, longest_side=settings.work_side(side), machine=where, around=around
+                )
 
             built = {name: dressed(stylizer(name), clip, settings, chosen) for name in names}
             panels = Panels(built, meter, layout, settings.differences, function, recorder, kept.state("measured"))

@@ -373,7 +373,7 @@ class _ClipJob:
                 self._spread(executor, kept.job, advance)
             keep = kept.job.keep if kept.job else None
             state = None if settings.deflicker else kept.state(self.method)  # steadying begins with the shot
-            stylizer = self.stylizer(iteration=iteration, keep=keep, state=state, folder=folder, flow=flow)
+            stylizer = self.stylizer(Around(iteration, keep, state, folder, flow))
             result = convert_clip(
                 clip,
                 kept.output,
@@ -389,13 +389,13 @@ class _ClipJob:
         notes = tuple(result.notes)
         return Stylized(self.output, result.frames, clip.width, clip.height, seconds, kept.frames, notes)
 
-    def stylizer(self, **around: Unpack[Around]) -> Stylizer:
+    def stylizer(self, around: Around) -> Stylizer:
         """What stylizes a shot."""
         if self.style is None:
             assert self.own is not None
             return self.own
         side = self.settings.work_side(max(self.clip.width, self.clip.height))
-        return build(self.method, self.style, self.settings, longest_side=side, machine=self.where, **around)
+        return build(self.method, self.style, self.settings, longest_side=side, machine=self.where, around=around)
 
     @property
     def _split(self) -> Split:
@@ -604,6 +604,6 @@ def _optimized(
     made = _ClipJob.of(source, f"{folder}/", style, method, {"settings": settings})
     job = Job(folder, resumed=True, lock=None)
     job.begin(numbers.start)
-    stylizer = dressed(made.stylizer(keep=job.keep), made.clip, settings.changed(deflicker=0.0), made.style)
+    stylizer = dressed(made.stylizer(Around(keep=job.keep)), made.clip, settings.changed(deflicker=0.0), made.style)
     for _ in stylizer(islice(made.clip.frames(), numbers.start, numbers.stop)):
         pass

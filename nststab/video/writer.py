@@ -358,7 +358,8 @@ class Quality:
     def format(self) -> Format:
         """Of the file."""
         rate = {"crf": f"{self.crf}", "maxrate": f"{self.megabits}M", "bufsize": f"{self.megabits * 500}k"}
-        return Format("mp4", {"movflags": "faststart"}, "libx264", _PAGE_H264 | rate, "yuv444p", True, None, "aac")
+        options = ({"movflags": "faststart"}, "libx264", _PAGE_H264 | rate)
+        return Format("mp4", *options, "yuv444p", True, None, "aac", tiny_options=_TINY_H264)
 
     def __str__(self) -> str:
         return f"H.264, crf {self.crf}, at most {self.megabits} Mbit/s"
