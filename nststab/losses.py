@@ -236,10 +236,22 @@ class PerceptualLoss:
 
         regions: (1, R, H, W) of one picture, the masks of R styles; without it they share the whole picture equally.
         """
-        settings = self.settings
         with self._arithmetic(images):
             features = self.network(images, self._layers)
-        content = [content_loss(features[j], content_targets[j], settings.scaling) for j in settings.content_layers]
+        return self._terms(images, features, content_targets, regions)
+
+    def content_terms(self, images: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """What `content_targets` gives for pictures, and their own terms as of a call, by one pass without gradient."""
+        with torch.no_grad(), self._arithmetic(images):
+            features = self.network(images, self._layers)
+            targets = {layer: features[layer] for layer in self.settings.content_layers}
+            return targets, self._terms(images, features, targets, None)
+
+    def _terms(
+        self, images: Tensor, features: Mapping[str, Tensor], targets: Mapping[str, Tensor], regions: Tensor | None
+    ) -> dict[str, Tensor]:
+        settings = self.settings
+        content = [content_loss(features[j], targets[j], settings.scaling) for j in settings.content_layers]
         style = [self._style_loss(features[j], j, regions) for j in settings.style_layers]
         terms = {
             "content": settings.content_weight * torch.stack(content).sum(),

@@ -6,6 +6,7 @@ from typing import Literal
 
 from nststab.errors import NststabError, SettingError
 from nststab.flow.settings import FlowMethod, FlowSettings
+from nststab.measure.settings import LOSS_FRAMES
 from nststab.networks import settings as networks
 from nststab.settings import Settings, same, setting
 
@@ -55,7 +56,7 @@ class Table1Settings(StylizingSettings):
     For each pair of frames a random patch without foreground and the patch of the next frame that resembles it most:
     100x100 within 20 pixels in frames of 854, scaled to --size. PSNR and SSIM between the stylized patches; the input's
     own stand beside. Intervals are bootstrapped over sequences. Stability counts only beside the style and content
-    loss of the same frames (of ten in each sequence): three ways to be stable without being good are measured as well.
+    loss of the same clips: three ways to be stable without being good are measured as well.
 
     --html writes a report that can be sent to anyone: the sequences in step, their curves, what is steady and what is
     not.
@@ -64,6 +65,9 @@ class Table1Settings(StylizingSettings):
     patches: int = setting(1, "Patches of each pair of frames.", least=1)
     size: int = setting(432, "Longest side of the frames in pixels.", least=16, metavar="PIXELS")
     limit: int | None = setting(None, "Frames of each sequence.", least=2, told="all")
+    loss_frames: int = setting(
+        LOSS_FRAMES, "Frames of each sequence whose losses are measured, most of the time of large ones.", least=1
+    )
 
 
 @dataclass(frozen=True)

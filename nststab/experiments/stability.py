@@ -24,7 +24,7 @@ from nststab.experiments.settings import Table1Settings
 from nststab.frames import Stylizer, as_frames, copies, pictures_of
 from nststab.listener import Listener, silent
 from nststab.measure.intervals import bootstrap_interval, mean_of_known, said, with_interval
-from nststab.measure.rows import CHEATS, LOSS_FRAMES, MEASURES, place_of, style_rows
+from nststab.measure.rows import CHEATS, MEASURES, place_of, style_rows
 from nststab.measure.stability import (
     CONTENT,
     StabilitySettings,
@@ -145,7 +145,6 @@ class Table1(OnDavis):
         return self.cast.identity() | {
             "patch_size": patches.size,
             "radius": patches.radius,
-            "loss_frames": LOSS_FRAMES,
             "sequences": {clip.name: clip.frames for clip in self.clips.values()},
             "davis": content_hash([file for clip in self.clips.values() for file in clip.files]),
             "cheats_of": self.cheated,
@@ -169,7 +168,7 @@ class Table1(OnDavis):
 
     def _part(self, style: str, method: str, clip: Clip, patches: Json) -> Part:
         # of each frame the result's and the input's, and those of two cheats
-        losses = (4 if method == self.cheated else 2) * min(LOSS_FRAMES, clip.frames)
+        losses = (4 if method == self.cheated else 2) * min(self.settings.loss_frames, clip.frames)
         name, size = part_name(style, method, clip.name), (clip.shape[1], clip.shape[0])
         return Part(name, (clip.name, patches), style, method, clip.frames, 1, losses, size)
 
@@ -194,7 +193,7 @@ class Table1(OnDavis):
                 self.protocol,
                 frame_losses=self.cast.losses(part.style, side),
                 patches=patches_of(patches),
-                loss_frames=spread(clip.frames, LOSS_FRAMES),
+                loss_frames=spread(clip.frames, self.settings.loss_frames),
             )
         return {name: row.as_row() for name, row in rows.items()}
 

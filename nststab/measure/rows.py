@@ -9,7 +9,6 @@ from nststab.measure.stability import CONTENT
 from nststab.storage.tables import Row, Table
 
 DAVIS_SIZE = 432  # longest side; the paper's 100x100 patches of 854x480 frames become 50x50
-LOSS_FRAMES = 10  # of each sequence at most: a frame's losses cost several times what stylizing it does
 CHEATS = ("copy of the input", "blurred (sigma 1)", "mixed with previous")  # those of `stability.sanity_checks`
 MEASURES = ("psnr", "ssim", "flicker", "style_loss", "content_loss")
 

@@ -295,10 +295,12 @@ class ContentLoss:
         self._network = network
         self._layers = layers
 
-    def content_targets(self, images: Tensor) -> dict[str, Tensor]:
+    def content_terms(self, images: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         targets: dict[str, Tensor] = self._network(images, self._layers)
-        return targets
+        return targets, self._terms(targets, targets)
 
     def __call__(self, images: Tensor, content_targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        features = self._network(images, self._layers)
-        return {"content": torch.stack([content_loss(features[j], content_targets[j]) for j in self._layers]).sum()}
+        return self._terms(self._network(images, self._layers), content_targets)
+
+    def _terms(self, features: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {"content": torch.stack([content_loss(features[j], targets[j]) for j in self._layers]).sum()}

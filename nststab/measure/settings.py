@@ -9,6 +9,7 @@ from nststab.flow.settings import FlowMethod
 from nststab.networks.settings import PerceptualSettings
 from nststab.settings import Settings, same, setting
 
+LOSS_FRAMES = 10  # of each sequence of DAVIS: a frame's losses cost several times what stylizing it does
 HIGHER_IS_BETTER = ("psnr", "ssim", "trusted")
 LOWER_IS_BETTER = ("warp_error", "flicker", "drift", "content_loss", "style_loss")
 """The figures of a clip that a limit can be set to, by their names in JSON."""

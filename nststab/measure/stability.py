@@ -296,7 +296,7 @@ def blurred(frame: Tensor) -> Tensor:
 class Loss(Protocol):
     """What is needed of `losses.PerceptualLoss`."""
 
-    def content_targets(self, images: Tensor) -> dict[str, Tensor]: ...
+    def content_terms(self, images: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]: ...
     def __call__(self, images: Tensor, content_targets: Mapping[str, Tensor]) -> dict[str, Tensor]: ...
 
 
@@ -311,14 +311,16 @@ def perceptual_losses(loss: Loss, device: torch.device | str = "cpu") -> FrameLo
     def frame_losses(stylized: Tensor, content: Tensor) -> dict[str, float]:
         nonlocal latest
         if latest is None or latest[0] is not content:
-            latest = content, loss.content_targets(content.to(device)), {}
-        _, targets, own = latest
-        terms = own if stylized is content else {}
-        if not terms:
-            terms |= {name: float(term) for name, term in loss(stylized.to(device), targets).items()}
-        return terms
+            targets, own = loss.content_terms(content.to(device))
+            latest = content, targets, _numbers(own)
+        _, targets, numbers = latest
+        return dict(numbers) if stylized is content else _numbers(loss(stylized.to(device), targets))
 
     return frame_losses
+
+
+def _numbers(terms: Mapping[str, Tensor]) -> dict[str, float]:
+    return {name: float(term) for name, term in terms.items()}
 
 
 def _take(stream: Iterator[T], name: str, index: int) -> T:

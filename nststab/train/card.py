@@ -16,7 +16,8 @@ from nststab.datasets.folders import davis_sequences
 from nststab.frames import as_frames, pictures_of
 from nststab.listener import Listener, reported
 from nststab.losses import LossSettings, PerceptualLoss, StyleTarget
-from nststab.measure.rows import DAVIS_SIZE, LOSS_FRAMES, style_rows
+from nststab.measure.rows import DAVIS_SIZE, style_rows
+from nststab.measure.settings import LOSS_FRAMES
 from nststab.measure.stability import CONTENT, StabilitySettings, measure, perceptual_losses, spread
 from nststab.methods.build import Machine
 from nststab.methods.feed_forward import FeedForward
