@@ -152,3 +152,4 @@ class Enlarged:
             else:
                 kept = self.kept(frame) if self.kept else 0.0
                 yield frame.with_rgb(enlarge(made.rgb, small, frame.rgb, kept))
+            del frame  # which may be large, before the next one is painted

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, as_completed
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -580,11 +581,18 @@ def by_units(stylizer: Stylizer, split: Split, kept: KeptOutput) -> Stylizer:
 
     def whole(frames: Iterable[Frame]) -> Iterator[Frame]:
         for unit in split(frames):
-            if (first := next(unit, None)) is not None:
-                is_finished, own = kept.begin(first.number), chain([first], unit)
+            if begun := deque(islice(unit, 1)):
+                is_finished, own = kept.begin(begun[0].number), _drained(begun, unit)
                 yield from own if is_finished else stylizer(own)
 
     return whole
+
+
+def _drained(begun: deque[Frame], rest: Iterator[Frame]) -> Iterator[Frame]:
+    """A stream of which the first was taken already; unlike `itertools.chain` it lets go of what it gave."""
+    while begun:
+        yield begun.popleft()
+    yield from rest
 
 
 def _optimized(

@@ -45,9 +45,9 @@ from nststab.video.threads import BackgroundWriter, Prefetcher, Waiting
 from nststab.video.timing import PICTURE_RATE, WHOLE, Excerpt, PictureTimes, Reader, Seconds, Source, excerpt
 
 _VIDEOS = ", ".join(sorted(VIDEO_SUFFIXES))
-_QUEUE = 4  # frames at most between two threads: enough to smooth their pace
-_QUEUED = _QUEUE * 1920 * 1080  # pixels there at most, or one frame: at 4K a frame takes 100 MB
-_AT_WORK = 3  # frames that are read, stylized and written at a time
+_QUEUE = 3  # frames that wait at most between two threads: enough to smooth their pace
+_QUEUED = _QUEUE * 1920 * 1080  # pixels there at most: at 4K a frame takes 100 MB
+_AT_WORK = 4  # frames that are read, stylized, made of it and written at a time
 
 
 class Conversion(NamedTuple):
@@ -325,6 +325,7 @@ def convert_clip(
             transparent = transparent or (frame.alpha is not None and bool((frame.alpha < 1).any()))
             if parts is None or done >= parts.frames:
                 encoding.put(frame)
+            del frame  # which may be large, before the next one is made
             done += 1
             if progress is not None:
                 progress(done, source.frame_count)
@@ -341,7 +342,7 @@ def frames_under_way(width: int, height: int) -> int:
 
 
 def _queue_depth(width: int, height: int) -> int:
-    return max(1, min(_QUEUE, _QUEUED // (width * height)))
+    return min(_QUEUE, _QUEUED // (width * height))
 
 
 class _Counted(Iterator[Frame]):

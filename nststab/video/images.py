@@ -239,13 +239,11 @@ def _decoded(rgb: Tensor, image: Image.Image) -> Tensor:
 
 def from_uint8(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
     """Bytes (H, W, C) to a frame (1, C, H, W) in [0, 1]."""
-    return (
-        torch.from_numpy(np.require(pixels, requirements="W"))  # of a read-only one, which torch warns of, a copy
-        .permute(2, 0, 1)
-        .unsqueeze(0)
-        .to(torch.float32, memory_format=torch.contiguous_format)
-        .div_(255)
-    )
+    height, width, channels = pixels.shape
+    frame = np.empty((1, channels, height, width), np.float32)
+    for channel in range(channels):  # in half of the time that torch takes to move an axis and convert
+        np.divide(pixels[..., channel], np.float32(255), out=frame[0, channel])
+    return torch.from_numpy(frame)
 
 
 def to_uint8(frame: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -262,8 +260,9 @@ def to_uint8(frame: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
     pixels = np.empty((height, width, channels), np.uint8)
     step = max(1, _STRIP // width)
     for top in range(0, height, step):  # the picture may be large
-        strip = picture[:, top : top + step].clamp(0, 1).mul_(255).round_()
-        torch.from_numpy(pixels[top : top + step]).copy_(strip.permute(1, 2, 0))
+        strip = picture[:, top : top + step].clamp(0, 1).mul_(255).round_().numpy()
+        for channel in range(channels):  # in half of the time that torch takes to move an axis and convert
+            np.copyto(pixels[top : top + step, :, channel], strip[channel], casting="unsafe")
     return pixels
 
 

@@ -326,7 +326,8 @@ class _Orientation(NamedTuple):
     def apply(self, picture: Tensor) -> Tensor:
         """The picture that is shown of one that is stored, (1, 3, H, W)."""
         axes = [axis for axis, flipped in ((3, self.mirrored), (2, self.upended)) if flipped]
-        return (picture.transpose(2, 3) if self.transposed else picture).flip(axes).contiguous()
+        shown = picture.transpose(2, 3) if self.transposed else picture
+        return (shown.flip(axes) if axes else shown).contiguous()  # to flip no axis would be a copy
 
 
 def _orientation(frame: VideoFrame) -> _Orientation:

@@ -9,7 +9,10 @@ T = TypeVar("T")
 
 
 class Waiting(Generic[T]):
-    """Items on their way from one thread to another, `depth` at most: where there is no room `put` waits."""
+    """Items on their way from one thread to another; `put` comes back when no more than `depth` of them wait.
+
+    So with a depth of 0 whoever puts an item waits until it is taken.
+    """
 
     def __init__(self, depth: int) -> None:
         self._depth = depth
@@ -20,10 +23,10 @@ class Waiting(Generic[T]):
     def put(self, item: T) -> None:
         """Hand an item over; after `close` it is dropped."""
         with self._changed:
-            self._changed.wait_for(lambda: len(self._items) < self._depth or self.closed)
             if not self.closed:
                 self._items.append(item)
             self._changed.notify_all()
+            self._changed.wait_for(lambda: len(self._items) <= self._depth or self.closed)
 
     def take(self, timeout: float | None = None) -> T | None:
         """The oldest item; None if none came within `timeout` seconds, or none is left after `close`."""
@@ -130,6 +133,7 @@ class BackgroundWriter(Generic[T]):
     def _write_all(self) -> None:
         while (item := self._waiting.take()) is not None:
             self._write(item)
+            del item  # which may be large, before the next one comes
 
     def _run(self) -> None:
         try:
