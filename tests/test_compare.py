@@ -1,5 +1,6 @@
 """compare and score as functions, with methods of one's own beside ours."""
 
+import math
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -95,6 +96,21 @@ def test_a_method_of_one_s_own_is_measured_from_python_and_from_the_command_line
     result = done(cli(given))
     figures = [line.split()[1:] for line in found.table().splitlines()[3:]]
     assert [line.split()[1:] for line in result.stdout.splitlines()[3:]] == figures
+
+
+def test_a_style_that_only_its_network_draws_is_compared_without_style_loss(caplog: pytest.LogCaptureFixture) -> None:
+    settings = CompareSettings(gatys=OptimizationSettings(vgg_weights=VGG))
+    options: Any = {"methods": (), "stylizers": {"mine": negative}, "settings": settings, "device": "cpu"}
+    found = nststab.compare("clip", "candy/", style="candy", **options).rows["mine"]
+    assert "the style loss is not measured: candy carries no Gram targets" in caplog.text
+    known = compare(methods=(), stylizers={"mine": negative}).rows["mine"]
+    assert math.isnan(found.style_loss)
+    assert not math.isnan(known.style_loss)
+    assert found.content_loss == pytest.approx(known.content_loss, rel=1e-6)
+    with pytest.raises(
+        NststabError, match="candy carries no Gram targets"
+    ):
+        nststab.score("clip", ["clip"], style="candy", settings=ScoreSettings(vgg_weights=VGG), device="cpu")
 
 
 def test_stylize_takes_it_without_a_style_and_checks_it() -> None:

@@ -24,7 +24,7 @@ from nststab.experiments.settings import (
 from nststab.flow.settings import FlowSettings
 from nststab.frames import Stylizer, as_frames
 from nststab.measure.stability import CONTENT, FrameLosses, unchanged
-from nststab.methods.build import ALONE, Around, Machine, build, machine, measuring_losses
+from nststab.methods.build import ALONE, Around, Machine, build, losses_beside, machine
 from nststab.methods.plugin import checked, load_stylizer
 from nststab.methods.settings import FEED_FORWARD, METHODS, OPTIMISERS, MethodSettings, OptimizationSettings
 from nststab.networks.perceptual import perceptual_name
@@ -136,7 +136,7 @@ class Cast:
 
     def losses_of(self, source: StyleSource, longest_side: int) -> FrameLosses:
         """The losses of a style that is none of ours."""
-        return measuring_losses(source, self.settings.perceptual, longest_side, self.where)
+        return losses_beside(source, self.settings.perceptual, longest_side, self.where)
 
     def identity(self) -> dict[str, Any]:
         """What decides the figures: settings, methods, contents of the styles' files, networks, arithmetic."""

@@ -126,8 +126,7 @@ class Figure3(Stylizing):
         return self.cast.sources if self.paths else {}
 
     def identity(self) -> dict[str, Json]:
-        assert self.traces is not None  # a style without one is refused before any work
-        return self.cast.identity() | {
+        said = self.cast.identity() | {
             "style_size": STYLE_SIZE,
             "losses_every": LOSSES_EVERY,
             "styles": {name: source.digest(self.cast.methods) for name, source in self._styles.items()},
@@ -135,6 +134,8 @@ class Figure3(Stylizing):
             "clip_styles": {style: content_hash(Path(picture)) for style, (picture, _) in self.theirs.items()},
             "clips": {style: _digests(own) for style, own in self.clips.items()},
         }
+        assert self.traces is not None  # a style without one is refused before any work, the clips first
+        return said
 
     def parts(self, found: Mapping[str, Json]) -> list[Part]:  # noqa: ARG002
         parts = [self._part("input", "", name, clip) for name, clip in self.videos.items()]

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ from nststab.networks.perceptual import layers_of, perceptual_network
 from nststab.networks.settings import PerceptualSettings
 from nststab.settings import Precision, did_you_mean
 from nststab.storage.parts import State
-from nststab.styles.source import Style, StyleRegions, style_source
+from nststab.styles.source import NoTarget, Style, StyleRegions, style_source
 from nststab.tiled_loss import TiledLoss
 from nststab.vgg import Padding
 from nststab.video.images import read_opaque, resize
@@ -250,6 +251,32 @@ def measuring_losses(
     plain = Machine(where.device, "float32")
     (loss,) = scaled_losses(style, MethodSettings(gatys=gatys), longest_side, plain, padding="zeros")
     return perceptual_losses(loss, where.device)
+
+
+def content_losses(perceptual: PerceptualSettings, where: Machine) -> "FrameLosses":
+    """The content loss alone, where the style is not known."""
+    from nststab.measure.score import ContentLoss
+    from nststab.measure.stability import perceptual_losses
+
+    network = perceptual_network(where.device, perceptual)
+    layers = layers_of(network).get("content_layers", LossSettings().content_layers)
+    return perceptual_losses(ContentLoss(network, layers), where.device)
+
+
+def losses_beside(
+    style: Style, perceptual: PerceptualSettings, longest_side: int, where: Machine, style_scale: float = 1.0
+) -> "FrameLosses":
+    """What `measuring_losses` gives; the content's alone, which is said, of a style that only its network draws."""
+    try:
+        return measuring_losses(style, perceptual, longest_side, where, style_scale)
+    except NoTarget as error:
+        _say_once(f"the style loss is not measured: {error}")
+        return content_losses(perceptual, where)
+
+
+@lru_cache
+def _say_once(text: str) -> None:
+    log.warning(text)
 
 
 def frame_settings(settings: MethodSettings) -> GatysSettings:

@@ -33,6 +33,10 @@ from nststab.video.images import READABLE_SUFFIXES, read_opaque, resize
 log = logging.getLogger(__name__)
 
 
+class NoTarget(NststabError):
+    """A style of which there is neither a picture nor Gram targets: only its network draws it."""
+
+
 @dataclass(frozen=True)
 class StyleSource:
     """What the user calls the style: a shipped style, a picture, a checkpoint, or a folder with one of each method."""
@@ -138,7 +142,7 @@ class StyleSource:
         if self.shipped and not (fits and complete):
             return replace(self, picture=self.shipped).target(network, layers, longest_side)
         if not style:
-            raise NststabError(f"{self.text} carries no Gram targets; give the style's picture instead")
+            raise NoTarget(f"{self.text} carries no Gram targets; give the style's picture instead")
         if not fits:
             beside = ", and the picture that others would be computed from is not beside them" if self.folder else ""
             raise NststabError(

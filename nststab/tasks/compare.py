@@ -21,7 +21,7 @@ from nststab.measure.rows import stability_table
 from nststab.measure.settings import MeasureSettings
 from nststab.measure.stability import CONTENT, MethodStability, StabilityMeter, StabilitySettings, in_step
 from nststab.measure.verdict import findings
-from nststab.methods.build import Around, Machine, build, machine, measuring_losses
+from nststab.methods.build import Around, Machine, build, losses_beside, machine
 from nststab.methods.plugin import checked, load_stylizer, source_file
 from nststab.methods.settings import OPTIMISERS
 from nststab.metrics import unexplained_change
@@ -350,7 +350,7 @@ def _measuring(
 ) -> tuple[StabilityMeter, ComparisonLayout]:
     """What measures the frames of methods, and what lays them out."""
     shown, side = [CONTENT, *names], max(clip.width, clip.height)
-    losses = measuring_losses(style, settings.gatys, side, where, settings.gatys.style_scale)
+    losses = losses_beside(style, settings.gatys, side, where, settings.gatys.style_scale)
     meter = StabilityMeter(StabilitySettings(settings.patches, seed=settings.gatys.seed), losses)
     return meter, ComparisonLayout(shown, series_of(shown), clip.frame_count, settings.differences)
 

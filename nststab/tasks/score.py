@@ -17,11 +17,10 @@ from nststab.flow.estimators import ESTIMATORS, FlowFunction, FlowSource, betwee
 from nststab.flow.settings import FlowMethod, FlowSettings
 from nststab.frames import Frame
 from nststab.listener import Listener, reported, silent
-from nststab.losses import LossSettings
 from nststab.measure.intervals import mean_of_known
 from nststab.measure.pairing import Counterparts, LagFinder, Pairing
 from nststab.measure.published import PairFunction, PairMeasure, published
-from nststab.measure.score import ClipScore, ContentLoss, ScoreMeter
+from nststab.measure.score import ClipScore, ScoreMeter
 from nststab.measure.score import score as measure_score
 from nststab.measure.scores import Recorded, ScoredClip, Scores, clip_ranks
 from nststab.measure.settings import ScoreSettings
@@ -31,11 +30,10 @@ from nststab.measure.stability import (
     FrameLosses,
     MethodStability,
     StabilitySettings,
-    perceptual_losses,
 )
-from nststab.methods.build import Machine, machine, measuring_losses
+from nststab.methods.build import Machine, content_losses, machine, measuring_losses
 from nststab.metrics import DriftSlopes
-from nststab.networks.perceptual import layers_of, perceptual_name, perceptual_network
+from nststab.networks.perceptual import perceptual_name
 from nststab.report.colors import SERIES
 from nststab.report.html import clip_names, clip_recorder, clip_report, style_json
 from nststab.report.recorder import SceneRecorder
@@ -173,9 +171,7 @@ def _losses(pairing: Pairing, style: str | Path | None, where: Machine, settings
         return measuring_losses(
             style_source(str(style)), settings.perceptual, max(pairing.width, pairing.height), where
         )
-    network = perceptual_network(where.device, settings.perceptual)
-    layers = layers_of(network).get("content_layers", LossSettings().content_layers)
-    return perceptual_losses(ContentLoss(network, layers), where.device)
+    return content_losses(settings.perceptual, where)
 
 
 def _flow(files: str | Path | None, settings: ScoreSettings) -> tuple[FlowSource, FlowFunction]:
