@@ -107,9 +107,7 @@ def test_a_style_that_only_its_network_draws_is_compared_without_style_loss(capl
     assert math.isnan(found.style_loss)
     assert not math.isnan(known.style_loss)
     assert found.content_loss == pytest.approx(known.content_loss, rel=1e-6)
-    with pytest.raises(
-        NststabError, match="candy carries no Gram targets"
-    ):
+    with pytest.raises(NststabError, match="candy carries no Gram targets"):
         nststab.score("clip", ["clip"], style="candy", settings=ScoreSettings(vgg_weights=VGG), device="cpu")
 
 

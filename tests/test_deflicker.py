@@ -8,6 +8,8 @@ from fractions import Fraction
 from pathlib import Path
 from random import Random
 
+import cv2
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -19,7 +21,7 @@ from nststab.cli import group
 from nststab.errors import NststabError, SettingError
 from nststab.frames import Frame
 from nststab.measure.pairing import find_lag
-from nststab.methods.deflicker import Deflicker, Steadied
+from nststab.methods.deflicker import Deflicker, Steadied, _coarse, _Shot
 from nststab.methods.plugin import load_stylizer
 from nststab.methods.settings import DeflickerSettings, strength_curve
 from nststab.metrics import drift_slopes
@@ -496,3 +498,22 @@ def test_a_plan_counts_the_steadying() -> None:
 def test_a_picture_cannot_flicker() -> None:
     with pytest.raises(SettingError, match=r"deflicker has no effect on a picture, and style\.png is one"):
         nststab.stylize("style.png", "o.png", style="mosaic", deflicker=1)
+
+
+def test_flows_of_another_size_are_compared_where_they_lead() -> None:
+    """Flows of half the size: what moves 8 pixels of the frame is looked up 4 of the flow's away."""
+    backward = np.zeros((32, 32, 2), np.float32)
+    backward[..., 0] = 8
+    forward = backward.copy()  # the wrong way
+    forward[:, 4:20, 0] = -8  # and back, from columns 8 to 40 of the frame: those which 0 to 32 came from
+    shot = _Shot(64, 64, DeflickerSettings(), False, cv2)
+    mutual = shot._is_mutual(backward, forward)
+    assert mutual[:, :30].all()
+    assert not mutual[:, 34:56].any()
+
+
+def test_a_flow_on_the_grid_is_in_its_cells() -> None:
+    flow = np.full((60, 90, 2), (6.0, 12.0), np.float32)
+    coarse = _coarse(cv2, flow, np.zeros((10, 30, 7), np.float32), np.zeros((60, 90, 3), np.float32))
+    assert coarse.shape == (10, 30, 2)
+    assert np.allclose(coarse, (2.0, 2.0))  # cells of 3 by 6 pixels
