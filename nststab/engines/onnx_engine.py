@@ -1,6 +1,6 @@
 """Networks as ONNX graphs, built of their weights, and ONNX Runtime on the processor (the extra `nststab[onnx]`)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from nststab.networks.transformation import (
 from nststab.settings import Precision
 
 OPSET, IR_VERSION = 21, 10  # of ONNX 1.16 (2024): the newest that all of today's runtimes read
+_BORDERS = {"reflect": "reflect", "replicate": "edge"}
 _FRAMES = ("batch", 3, "height", "width")
 _LIGHT = ("batch", 1, "height", "width")
 
@@ -145,7 +146,8 @@ class _Graph:
             x = self._layer(x, layer)
         output = network.output
         assert output.bias is not None
-        x = self._convolution(x, output, output.kernel_size[0] // 2, self._weight(output.bias))
+        padding, bias = output.kernel_size[0] // 2, self._weight(output.bias)
+        x = self._convolution(x, output.weight, output.stride, padding, "reflect", bias)
         x = self._op("Sigmoid", x)
         if self._dtype == np.float16:
             x = self._cast(x, np.dtype(np.float32))
@@ -167,22 +169,22 @@ class _Graph:
         return self._block(x, layer)
 
     def _block(self, x: str, block: ConvolutionBlock) -> str:
-        if block.upsample is not None:
-            how = {"nearest": ("nearest", "asymmetric"), "bilinear": ("linear", "half_pixel")}[block.upsample]
-            twice = np.array([1, 1, 2, 2], np.float32)
-            mode, places = how
-            x = self._op("Resize", x, "", twice, mode=mode, coordinate_transformation_mode=places, nearest_mode="floor")
-        x = self._normalized(self._convolution(x, block.convolution, block.padding), block.normalization)
+        x = self._convolution(x, block.kernel(), block.convolution.stride, block.padding, _BORDERS[block.border])
+        if block.scale > 1:
+            x = self._op("DepthToSpace", x, blocksize=block.scale, mode="CRD")
+        if block.crops:
+            x = self._op("Slice", x, _ints(1, 1), _ints(-1, -1), _ints(2, 3))
+        x = self._normalized(x, block.normalization)
         return self._op("Relu", x) if block.relu else x
 
-    def _convolution(self, x: str, convolution: nn.Conv2d, padding: int, *bias: str) -> str:
-        weight, channels = convolution.weight, convolution.in_channels
+    def _convolution(self, x: str, weight: Tensor, stride: Sequence[int], padding: int, border: str, *bias: str) -> str:
+        channels = weight.shape[1]
         # ONNX Runtime Web 1.30 by WebGPU convolves 6 channels wrongly: beyond 3 their number is a multiple of 4
         if missing := -channels % 4 if channels > 3 else 0:
             x = self._op("Pad", x, _ints(0, 0, 0, 0, 0, missing, 0, 0))
             weight = F.pad(weight, (0, 0, 0, 0, 0, missing))
-        padded = self._op("Pad", x, _ints(0, 0, padding, padding, 0, 0, padding, padding), mode="reflect")
-        return self._op("Conv", padded, self._weight(weight), *bias, strides=list(convolution.stride))
+        padded = self._op("Pad", x, _ints(0, 0, padding, padding, 0, 0, padding, padding), mode=border)
+        return self._op("Conv", padded, self._weight(weight), *bias, strides=list(stride))
 
     def _normalized(self, x: str, norm: InstanceNorm) -> str:
         if self._network.config.rows == 1:

@@ -4,7 +4,7 @@ import ctypes
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from nststab.networks.transformation import ConvolutionBlock, ResidualBlock, Tra
 from nststab.settings import Precision
 
 _FIRST = threading.Lock()
+_BORDERS = {"reflect": "reflect", "replicate": "edge"}
 _KEPT = 2  # graphs, compiled: a clip has one, and somebody may go back and forth between two sizes
 
 
@@ -132,7 +133,8 @@ class _Graph:
             x = self._layer(x, layer)
         output = self._network.output
         assert output.bias is not None
-        x = ops.sigmoid(ops.add(self._convolution(x, output, output.kernel_size[0] // 2), _column(output.bias)))
+        x = self._convolution(x, output.weight, output.stride, output.kernel_size[0] // 2, "reflect")
+        x = ops.sigmoid(ops.add(x, _column(output.bias)))
         return self._openvino.Model([x], [frame] if self._style is None else [frame, self._style])
 
     def _layer(self, x: Any, layer: nn.Module) -> Any:
@@ -143,27 +145,19 @@ class _Graph:
 
     def _block(self, x: Any, block: ConvolutionBlock) -> Any:
         ops, norm = self._ops, block.normalization
-        if block.upsample is not None:
-            bilinear = block.upsample == "bilinear"
-            x = ops.interpolate(
-                x,
-                np.array([2.0, 2.0], np.float32),
-                "linear_onnx" if bilinear else "nearest",
-                "scales",
-                axes=np.array([2, 3]),
-                coordinate_transformation_mode="half_pixel" if bilinear else "asymmetric",
-                nearest_mode="floor",
-            )
-        x = self._convolution(x, block.convolution, block.padding)
+        x = self._convolution(x, block.kernel(), block.convolution.stride, block.padding, _BORDERS[block.border])
+        if block.scale > 1:
+            x = ops.depth_to_space(x, "depth_first", block.scale)
+        if block.crops:
+            x = ops.slice(x, *(np.array(ends) for ends in ([1, 1], [-1, -1], [1, 1], [2, 3])))
         x = ops.mvn(x, np.array([2, 3]), True, 1e-5, "inside_sqrt")
         x = ops.add(ops.multiply(x, self._mixed(norm.scale)), self._mixed(norm.shift))
         return ops.relu(x) if block.relu else x
 
-    def _convolution(self, x: Any, convolution: nn.Conv2d, padding: int) -> Any:
+    def _convolution(self, x: Any, weight: Tensor, stride: Sequence[int], padding: int, border: str) -> Any:
         sides = np.array([0, 0, padding, padding])
-        weight = convolution.weight.detach().float().numpy()
-        padded = self._ops.pad(x, sides, sides, "reflect")
-        return self._ops.convolution(padded, weight, list(convolution.stride), [0, 0], [0, 0], [1, 1])
+        padded = self._ops.pad(x, sides, sides, border)
+        return self._ops.convolution(padded, weight.detach().float().numpy(), list(stride), [0, 0], [0, 0], [1, 1])
 
     def _mixed(self, rows: Tensor) -> Any:
         """Of a scale or shift (S, C) of each style the weighted sums, (N, C, 1, 1), or (1, C, 1, 1) of one style."""

@@ -168,7 +168,7 @@ class StripNetwork:
         for layer in network.decoder:
             x = self._advanced(x, layer, style)
         result = torch.empty_like(frame)
-        for low, rows in self._strips(x, network.output, network.output.kernel_size[0] // 2, None):
+        for low, rows in self._strips(x, network.output):
             kept = torch.sigmoid(rows)[..., picture.left : picture.left + frame.shape[-1]].cpu()
             begin = max(0, picture.top - low)  # of the strip's rows the first that belongs to the picture
             place = low + begin - picture.top
@@ -185,10 +185,10 @@ class StripNetwork:
         return made
 
     def _convolved(self, x: _Source, block: ConvolutionBlock, style: Tensor | None) -> _Normalized:
-        convolution, found, stored = block.convolution, _Statistics(), None
-        for _, rows in self._strips(x, convolution, block.padding, block.upsample):
+        found, stored = _Statistics(), None
+        for _, rows in self._strips(x, block):
             if stored is None:
-                stored = self._new(rows, _heights(x, convolution, block.upsample)[1])
+                stored = self._new(rows, _height(x, block.convolution) * block.scale)
             found.add(rows)
             stored.write(rows)
         assert stored is not None
@@ -206,23 +206,25 @@ class StripNetwork:
         one = torch.ones(1, x.channels, 1, 1, device=x.factor.device)
         return _Normalized(stored, one, torch.zeros_like(one), relu=False)
 
-    def _strips(
-        self, x: _Source, convolution: nn.Conv2d, padding: int, upsample: str | None
-    ) -> Iterator[tuple[int, Tensor]]:
+    def _strips(self, x: _Source, layer: ConvolutionBlock | nn.Conv2d) -> Iterator[tuple[int, Tensor]]:
         """The results of a convolution of the whole, strip by strip, each with its first row's number."""
-        scale, stride = 2 if upsample else 1, convolution.stride[0]
-        height, outputs = _heights(x, convolution, upsample)
-        read = x.channels * x.width * scale * stride
-        step = self._rows(read + convolution.out_channels * x.width * scale // stride)
-        exact = convolution is self._network.output  # bfloat16 has too few bits for the 256 levels of a picture
+        if isinstance(layer, ConvolutionBlock):
+            convolution, convolved, scale, border = layer.convolution, layer.convolved, layer.scale, layer.border
+        else:
+            convolution, convolved, scale, border = layer, layer.__call__, 1, "reflect"
+        stride, padding = convolution.stride[0], convolution.kernel_size[0] // 2
+        outputs = _height(x, convolution)
+        made_row = convolution.out_channels * x.width * scale**2 // stride
+        step = self._rows(x.channels * x.width * stride + made_row)
+        exact = layer is self._network.output  # bfloat16 has too few bits for the 256 levels of a picture
         for low in range(0, outputs, step):
             high = min(outputs, low + step)
             first, last = low * stride - padding, (high - 1) * stride + padding + 1
-            rows = _scaled_rows(x, max(0, first), min(height, last), upsample)
-            rows = F.pad(rows, (padding, padding, max(0, -first), max(0, last - height)), mode="reflect")
+            rows = x.rows(max(0, first), min(x.height, last))
+            rows = F.pad(rows, (padding, padding, max(0, -first), max(0, last - x.height)), mode=border)
             with torch.autocast(rows.device.type, enabled=False) if exact else self._arithmetic:
-                made = convolution(rows)
-            yield low, made
+                made = convolved(rows)
+            yield low * scale, made
 
     def _rows(self, values: int) -> int:
         """How many rows of so many values fit into the memory, with all copies."""
@@ -233,20 +235,9 @@ class StripNetwork:
         return _Stored(self._folder / f"layer_{self._count}", rows.shape[1], height, rows.shape[3])
 
 
-def _heights(x: _Source, convolution: nn.Conv2d, upsample: str | None) -> tuple[int, int]:
-    """Rows that the convolution sees, without padding, and those of its result."""
-    height = x.height * (2 if upsample else 1)
-    return height, math.ceil(height / convolution.stride[0])
-
-
-def _scaled_rows(x: _Source, low: int, high: int, upsample: str | None) -> Tensor:
-    """Rows of `x`, or of `x` at twice its size, for which its rows around are needed too."""
-    if upsample is None:
-        return x.rows(low, high)
-    first, last = max(0, low // 2 - 1), min(x.height, (high + 1) // 2 + 1)
-    corners = False if upsample == "bilinear" else None
-    doubled = F.interpolate(x.rows(first, last), scale_factor=2.0, mode=upsample, align_corners=corners)
-    return doubled[:, :, low - 2 * first : high - 2 * first]
+def _height(x: _Source, convolution: nn.Conv2d) -> int:
+    """Rows of a convolution's result, where it is padded by half of its kernel."""
+    return math.ceil(x.height / convolution.stride[0])
 
 
 def _remove(x: _Source | None) -> None:

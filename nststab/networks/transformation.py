@@ -80,8 +80,25 @@ class InstanceNorm(nn.Module):
         super()._load_from_state_dict(state, prefix, *others)
 
 
+_PHASES = {
+    "nearest": (((1, 1, 0), (0, 0, 1)), ((1, 0, 0), (0, 1, 1))),  # from an odd row on: one more, which is cropped
+    "bilinear": (
+        ((0.75, 0.25, 0), (0.25, 0.75, 0.75), (0, 0, 0.25)),
+        ((0.25, 0, 0), (0.75, 0.75, 0.25), (0, 0.25, 0.75)),
+    ),
+}
+"""Of every other row of a picture upsampled by two: what two or three rows before it add to each of three there."""
+
+
 class ConvolutionBlock(nn.Module):
-    """Reflection padding, convolution, instance normalisation; optionally upsampled before and a ReLU behind."""
+    """Padding, convolution, instance normalisation; optionally upsampled before and a ReLU behind.
+
+    An upsampling by two and the 3x3 convolution behind it are one linear map, whose four phases (even and odd rows and
+    columns) are convolutions of the picture before: 3x3 too for `bilinear`, for `nearest` 2x2, with 4/9 of the
+    multiplications. Nothing of the large picture is interpolated or padded, and four times the channels suit
+    processors. The border is replicated, which for `nearest` is the reflection of the upsampled picture; for `bilinear`
+    a quarter of its outer pixel is another.
+    """
 
     def __init__(
         self,
@@ -103,11 +120,40 @@ class ConvolutionBlock(nn.Module):
         self.normalization = InstanceNorm(styles, outputs)
 
     def forward(self, x: Tensor, style: Tensor | None) -> Tensor:
-        if self.upsample:
-            corners = False if self.upsample == "bilinear" else None
-            x = F.interpolate(x, scale_factor=2.0, mode=self.upsample, align_corners=corners)
-        x = self.normalization(self.convolution(reflect(x, self.padding)), style)
+        padded = F.pad(x, (self.padding,) * 4, mode=self.border)
+        x = self.normalization(self.convolved(padded), style)
         return F.relu(x) if self.relu else x
+
+    @property
+    def border(self) -> Literal["reflect", "replicate"]:
+        """How a picture is padded, by `padding` on each side."""
+        return "reflect" if self.upsample is None else "replicate"
+
+    @property
+    def scale(self) -> int:
+        """How many times as large as the stride alone would have it a picture becomes."""
+        return 1 if self.upsample is None else 2
+
+    @property
+    def crops(self) -> bool:
+        """Whether what it makes has a pixel too much on each side."""
+        return self.upsample == "nearest"
+
+    def convolved(self, padded: Tensor) -> Tensor:
+        """The convolution, of twice the size where it upsamples."""
+        convolved = F.conv2d(padded, self.kernel(), stride=self.convolution.stride)
+        if self.scale > 1:
+            convolved = F.pixel_shuffle(convolved, self.scale)
+        return convolved[..., 1:-1, 1:-1] if self.crops else convolved
+
+    def kernel(self) -> Tensor:
+        """The convolution's weights (O, C, k, k); where it upsamples those of the phases, (4 O, C, n, n)."""
+        weight = self.convolution.weight
+        if self.upsample is None:
+            return weight
+        phases = weight.new_tensor(_PHASES[self.upsample])
+        rows = (phases[None, :, None, :, :, None] * weight[:, None, :, None]).sum(-2)  # (O, 2, C, n, k)
+        return (phases[:, None, None] * rows[:, :, None, :, :, None]).sum(-1).flatten(0, 2)
 
 
 class ResidualBlock(nn.Module):
