@@ -1,6 +1,6 @@
 """What a stylization keeps of its content: its colours, or only what is dark or flat."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import torch
@@ -60,11 +60,14 @@ def preserve_flat(stylized: Tensor, content: Tensor) -> Tensor:
     result = torch.empty_like(stylized)
     for rows in strips:  # the pictures may be large
         made, own = stylized[:, :, rows], content[:, :, rows]
-        faded = torch.where(contrast < 1, torch.lerp(mean, made, contrast), made)
+        faded = torch.where(contrast < 1, torch.lerp(mean, made, contrast), made) if contrast.min() < 1 else made
         low = max(0, rows.start - 2 * radius)
         brightest = _brightest(seen[:, :, low : rows.stop + 2 * radius], radius)
-        light = _around(_smoothstep(brightest, BLACK, LIGHT), radius)[:, :, rows.start - low :][:, :, : made.shape[2]]
-        result[:, :, rows] = torch.where(light < 1, torch.lerp(own, faded, light), faded)
+        if brightest.min() < LIGHT:  # which few frames have, and the rest takes most of the time
+            share = _around(_smoothstep(brightest, BLACK, LIGHT), radius)
+            light = share[:, :, rows.start - low :][:, :, : made.shape[2]]
+            faded = torch.where(light < 1, torch.lerp(own, faded, light), faded)
+        result[:, :, rows] = faded
     return result
 
 
@@ -75,16 +78,25 @@ def _smoothstep(x: Tensor, low: float, high: float) -> Tensor:
 
 
 def _brightest(x: Tensor, radius: int) -> Tensor:
-    """The greatest value of the square around each pixel: of its columns, then of its rows, as squares may be large."""
-    side = 2 * radius + 1
-    return F.max_pool2d(F.max_pool2d(x, (side, 1), 1, (radius, 0)), (1, side), 1, (0, radius))
+    """The greatest value, none of which is negative, of the square around each pixel: of its columns, then its rows."""
+    padded = F.pad(x, (radius,) * 4)
+    return sliding(sliding(padded, 2 * radius + 1, 2, torch.maximum), 2 * radius + 1, 3, torch.maximum)
 
 
 def _around(x: Tensor, radius: int) -> Tensor:
     """The mean of the square around each pixel, inside the picture."""
-    side = 2 * radius + 1
-    columns = F.avg_pool2d(x, (side, 1), 1, (radius, 0), count_include_pad=False)
-    return F.avg_pool2d(columns, (1, side), 1, (0, radius), count_include_pad=False)
+    padded, inside = (F.pad(one, (radius,) * 4) for one in (x, torch.ones_like(x[:1, :1])))
+    sums, counts = (sliding(sliding(one, 2 * radius + 1, 2), 2 * radius + 1, 3) for one in (padded, inside))
+    return sums / counts
+
+
+def sliding(image: Tensor, length: int, axis: int, combine: Callable[[Tensor, Tensor], Tensor] = torch.add) -> Tensor:
+    """So many neighbours along an axis combined: torch's pooling takes several times as long for the few there are."""
+    if length == 1:
+        return image
+    half, count = sliding(image, length // 2, axis, combine), image.shape[axis] - length + 1
+    total = combine(half.narrow(axis, 0, count), half.narrow(axis, length // 2, count))
+    return combine(total, image.narrow(axis, length - 1, count)) if length % 2 else total
 
 
 def luminance(image: Tensor) -> Tensor:

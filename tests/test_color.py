@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nststab.color import LUMINANCE, PreserveColor, preserve_color, preserve_flat
+from nststab.color import LUMINANCE, PreserveColor, preserve_color, preserve_flat, sliding
 from nststab.frames import Frame
 from tests.conftest import stylized
 
@@ -104,6 +104,15 @@ def test_frames_are_read_no_faster_than_the_stylizer_reads() -> None:
     for done in range(1, 5):
         next(results)
         assert stylizer.read == done + 2
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("axis", [2, 3])
+def test_neighbours_are_combined_along_an_axis(length: int, axis: int) -> None:
+    x = torch.rand(2, 3, 11, 9, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    windows = x.unfold(axis, length, 1)
+    torch.testing.assert_close(sliding(x, length, axis), windows.sum(-1))
+    assert torch.equal(sliding(x, length, axis, torch.maximum), windows.amax(-1))
 
 
 def photograph(height: int = 60, width: int = 80) -> Tensor:

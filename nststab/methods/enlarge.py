@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nststab.color import luminance
+from nststab.color import luminance, sliding
 from nststab.frames import Frame, Stylizer
 from nststab.video.images import resize
 
@@ -100,7 +100,7 @@ def _mean(image: Tensor) -> Tensor:
     """Means in windows of `_RADIUS`, of which at the border only what lies in the picture counts."""
     length = 2 * _RADIUS + 1
     padded = F.pad(torch.cat([image, torch.ones_like(image[:, :1])], dim=1), (_RADIUS,) * 4)
-    total = _sliding_sum(_sliding_sum(padded, length, 2), length, 3)
+    total = sliding(sliding(padded, length, 2), length, 3)
     return total[:, :-1] / total[:, -1:]
 
 
@@ -109,7 +109,7 @@ def _flattest(strip: Tensor, radius: int) -> Tensor:
 
     Of the four squares that meet in a pixel the flat ones count. Each is weighted once for all pixels that it meets in.
     """
-    sums = _sliding_sum(_sliding_sum(strip, radius + 1, 0), radius + 1, 2)
+    sums = sliding(sliding(strip, radius + 1, 0), radius + 1, 2)
     colors, squares, count = sums[:, :3], sums[:, 3:], (radius + 1) ** 2
     variance = squares.mul_(count).sub_(luminance(colors).square_()).clamp_min_(0)  # times the square of `count`
     weights = variance.add_(count**2 * _FLAT).square_().reciprocal_()
@@ -117,15 +117,6 @@ def _flattest(strip: Tensor, radius: int) -> Tensor:
     rows = sums[:-radius] + sums[radius:]
     total = rows[..., :-radius] + rows[..., radius:]
     return total[:, :3].div_(total[:, 3:].mul_(count))
-
-
-def _sliding_sum(image: Tensor, length: int, axis: int) -> Tensor:
-    """Sums of so many neighbours along an axis: torch's pooling takes several times as long for the few there are."""
-    if length == 1:
-        return image
-    half, count = _sliding_sum(image, length // 2, axis), image.shape[axis] - length + 1
-    total = half.narrow(axis, 0, count) + half.narrow(axis, length // 2, count)
-    return total.add_(image.narrow(axis, length - 1, count)) if length % 2 else total
 
 
 @dataclass(frozen=True)

@@ -288,7 +288,8 @@ class TransformationNetwork(nn.Module):
         height, width = frame.shape[-2:]
         top, left = (min(self.config.margin, side - 1) for side in (height, width))  # so far a frame can be reflected
         x = F.pad(frame, (left, left, top, top), mode="reflect")
-        x = F.pad(x, (0, _missing(x.shape[-1]), 0, _missing(x.shape[-2])), mode="replicate")
+        if (across := _missing(x.shape[-1])) | (down := _missing(x.shape[-2])):  # or it would be a copy
+            x = F.pad(x, (0, across, 0, down), mode="replicate")
         return Framed(x, top, left, height, width)
 
 
