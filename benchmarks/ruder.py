@@ -55,6 +55,7 @@ def main() -> None:
         def report(name: str, results: list[Tensor], seconds: float) -> None:
             print(f"{name:24}  {figures(measured, frames, pairs, results)}  {seconds:7.1f}", flush=True)
             if options.output:
+                options.output.mkdir(parents=True, exist_ok=True)
                 write_picture(options.output / f"{name.replace(' ', '_')}.png", results[-1])
 
         report("input", frames, 0.0)

@@ -110,7 +110,7 @@ def test_openvino_leaves_the_stack_for_signals_as_it_was() -> None:
 
 def test_openvino_reports_to_nobody() -> None:
     """Its package for usage data stays out of reach, in a process of its own that sees it first here."""
-    code = "from nststab.engines.openvino_engine import _imported; import sys; _imported()\n"
+    code = "from nststab.engines.openvino_engine import imported_openvino; import sys; imported_openvino()\n"
     code += "print([name for name, module in sys.modules.items() if 'openvino_telemetry' in name and module])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"

@@ -1,4 +1,4 @@
-"""Networks run by OpenVINO on x86 and Arm processors (the extra `nststab[openvino]`)."""
+"""Networks run by OpenVINO on x86 and Arm processors (the package openvino)."""
 
 import ctypes
 import sys
@@ -35,7 +35,7 @@ class OpenVinoEngine:
         if precision == "float16":
             raise NststabError("the engine openvino computes in float32 or bfloat16 on a processor, not in float16")
         self._network = network.cpu().eval()
-        self._openvino = _imported()
+        self._openvino = imported_openvino()
         self._hints = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -98,14 +98,14 @@ def own_signal_stack() -> Iterator[None]:
         ctypes.CDLL(None).sigaltstack(ctypes.byref(stack), None)
 
 
-def _imported() -> Any:
+def imported_openvino() -> Any:
     """The package, without what reports its use: with it out of reach OpenVINO takes a stub of its own."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino
         import openvino.opset13
     except ImportError as error:
-        raise NststabError("the engine openvino needs its package: pip install 'nststab[openvino]'") from error
+        raise NststabError("the engine openvino needs its package: pip install openvino") from error
     with _FIRST:  # its bindings look for NumPy at the first array: two threads that do would wait for each other
         openvino.Tensor(np.zeros(1, np.float32)).data  # noqa: B018
     return openvino
@@ -113,7 +113,7 @@ def _imported() -> Any:
 
 def save_openvino(model: bytes, path: Path) -> None:
     """Writes an ONNX model in OpenVINO's format, `path` and a `.bin` beside it, with weights in float16."""
-    openvino = _imported()
+    openvino = imported_openvino()
     with own_signal_stack():
         openvino.save_model(openvino.Core().read_model(model), str(path), compress_to_fp16=True)
 

@@ -47,6 +47,7 @@ PACKAGES = {
     "safetensors": "safetensors>=0.4.3",
     "skimage": "scikit-image>=0.22",
     "matplotlib": "matplotlib>=3.8",
+    "openvino": "openvino>=2025.0",
     "click": "click>=8.1",
     "rich": "rich>=13",
 }
@@ -98,10 +99,10 @@ def _packages() -> Iterator[Finding]:
 def _package(module: str, requirement: str) -> Finding:
     distribution, versions = requirement.split(">=")
     least, _, below = versions.partition(",<")
-    needed = module != "torchvision"  # only --network downloads with it
+    needed = module not in ("torchvision", "openvino")  # only --network downloads by it; torch stands in for it
     try:
-        loaded = _opencv() if module == "cv2" else importlib.import_module(module)
-        found = str(getattr(loaded, "__version__", None) or metadata.version(distribution))
+        loaded = _LOADERS[module]() if module in _LOADERS else importlib.import_module(module)
+        found = str(getattr(loaded, "__version__", None) or metadata.version(distribution)).partition("-")[0]
         if module == "av":
             number = ".".join(map(str, loaded.library_versions["libavcodec"]))
             found += f" with FFmpeg {getattr(loaded, 'ffmpeg_version_info', '')} (libavcodec {number})"
@@ -126,6 +127,16 @@ def _opencv() -> Any:
 
     require_estimator("dis")
     return sys.modules["cv2"]
+
+
+def _openvino() -> Any:
+    """Through its engine, which keeps what reports its use out of reach."""
+    from nststab.engines.openvino_engine import imported_openvino
+
+    return imported_openvino()
+
+
+_LOADERS = {"cv2": _opencv, "openvino": _openvino}
 
 
 def _advice(module: str, requirement: str, error: Exception) -> str:
