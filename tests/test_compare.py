@@ -13,6 +13,8 @@ from safetensors.torch import save_file
 
 import nststab
 from nststab.errors import NststabError, SettingError
+from nststab.experiments.cast import Cast
+from nststab.experiments.settings import Table1Settings
 from nststab.frames import Frame
 from nststab.measure.settings import ScoreSettings
 from nststab.methods.plugin import load_stylizer
@@ -107,6 +109,10 @@ def test_a_style_that_only_its_network_draws_is_compared_without_style_loss(capl
     assert math.isnan(found.style_loss)
     assert not math.isnan(known.style_loss)
     assert found.content_loss == pytest.approx(known.content_loss, rel=1e-6)
+    losses = Cast.of(["candy"], (), {"mine": negative}, Table1Settings(vgg_weights=VGG), "cpu").losses("candy", 48)
+    terms = losses(torch.rand(1, 3, 40, 48), torch.rand(1, 3, 40, 48))  # of all experiments
+    assert math.isnan(terms["style"])
+    assert terms["content"] > 0
     with pytest.raises(NststabError, match="candy carries no Gram targets"):
         nststab.score("clip", ["clip"], style="candy", settings=ScoreSettings(vgg_weights=VGG), device="cpu")
 

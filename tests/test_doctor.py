@@ -95,6 +95,25 @@ def test_a_missing_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.stdout.endswith("\n3 not ok\n")
 
 
+def test_openvino_may_be_missing_but_not_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where it has no wheel; `auto` takes torch there, and one that is installed, which it would take, must load."""
+    monkeypatch.setattr(checks, "PACKAGES", {"openvino": "openvino>=2025.0"})
+    monkeypatch.setattr(checks, "CHECKS", only(checks._packages))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "openvino"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    result = run()
+    assert (result.exit_code, lines(result)["openvino"][0]) == (0, "none")
+    monkeypatch.delitem(sys.modules, "openvino")
+    (tmp_path / "openvino").mkdir()
+    (tmp_path / "openvino/__init__.py").write_text("raise ImportError('libopenvino.so: cannot open')")
+    monkeypatch.syspath_prepend(tmp_path)
+    result = run()
+    state, text, advice = lines(result)["openvino"]
+    assert (result.exit_code, state, advice) == (1, "not ok", f"{PIP} install --force-reinstall 'openvino>=2025.0'")
+    assert "libopenvino.so: cannot open" in text
+
+
 def test_an_opencv_without_the_contributed_modules(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = types.ModuleType("cv2")
     plain.__version__ = "4.11.0"  # type: ignore[attr-defined]

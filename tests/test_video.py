@@ -17,6 +17,9 @@ import torch
 from torch import Tensor
 
 from nststab.frames import Frame, Stylizer
+from nststab.shots import split_shots
+from nststab.tasks.stylize import KeptOutput, by_units
+from nststab.video import clip as clip_module
 from nststab.video.clip import Clip, check_output, convert_clip, open_clip
 from nststab.video.images import read_picture, write_picture
 from nststab.video.threads import BackgroundWriter, Prefetcher, Waiting
@@ -348,6 +351,28 @@ def test_errors_reach_the_caller_and_leave_nothing(tmp_path: Path, fault: str) -
     assert names(tmp_path) == ["in.mp4", "out.mp4"]
     assert (tmp_path / "out.mp4").read_text() == "old"
     assert threading.active_count() == threads
+
+
+def test_large_frames_wait_in_no_queue_and_are_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clip_module, "_QUEUED", 0)  # as for frames of more than three of 1080p
+    source = open_clip(make_clip(tmp_path / "in.mp4", list(range(0, 1200, 40))))
+    seen: list[weakref.ref[Tensor]] = []
+    alive = []
+
+    def flipped(frames: Iterable[Frame]) -> Iterator[Frame]:
+        for frame in frames:
+            made = frame.with_rgb(frame.rgb.flip(-1))
+            seen.extend(map(weakref.ref, (frame.rgb, made.rgb)))
+            alive.append(sum(one() is not None for one in seen))
+            yield made
+            del frame, made
+
+    output = tmp_path / "out.mp4"
+    made = convert_clip(source, output, by_units(flipped, split_shots, KeptOutput(str(output))))
+    assert made.frames == len(alive) == open_clip(output).frame_count == 30
+    assert max(alive) <= 3  # this one, what is made of it, and what is written meanwhile
+    with pytest.raises(Broken):
+        convert_clip(source, output, FAULTS["raises"])
 
 
 class Stuck(Iterator[int]):

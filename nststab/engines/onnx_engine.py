@@ -24,7 +24,7 @@ from nststab.networks.transformation import (
 from nststab.settings import Precision
 
 OPSET, IR_VERSION = 21, 10  # of ONNX 1.16 (2024): the newest that all of today's runtimes read
-_BORDERS = {"reflect": "reflect", "replicate": "edge"}
+BORDERS = {"reflect": "reflect", "replicate": "edge"}  # what graphs call the ways in which torch pads
 _FRAMES = ("batch", 3, "height", "width")
 _LIGHT = ("batch", 1, "height", "width")
 
@@ -169,7 +169,7 @@ class _Graph:
         return self._block(x, layer)
 
     def _block(self, x: str, block: ConvolutionBlock) -> str:
-        x = self._convolution(x, block.kernel(), block.convolution.stride, block.padding, _BORDERS[block.border])
+        x = self._convolution(x, block.kernel(), block.convolution.stride, block.padding, BORDERS[block.border])
         if block.scale > 1:
             x = self._op("DepthToSpace", x, blocksize=block.scale, mode="CRD")
         if block.crops:

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nststab.engines.onnx_engine import BORDERS
 from nststab.errors import NststabError
 from nststab.networks.transformation import ConvolutionBlock, ResidualBlock, TransformationNetwork
 from nststab.settings import Precision
 
 _FIRST = threading.Lock()
-_BORDERS = {"reflect": "reflect", "replicate": "edge"}
 _KEPT = 2  # graphs, compiled: a clip has one, and somebody may go back and forth between two sizes
 
 
@@ -104,8 +104,11 @@ def imported_openvino() -> Any:
     try:
         import openvino
         import openvino.opset13
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise NststabError("the engine openvino needs its package: pip install openvino") from error
+    except ImportError as error:
+        broken = f"OpenVINO is installed and cannot be loaded ({error}): pip install --force-reinstall openvino"
+        raise NststabError(f"{broken}, or --engine torch") from error
     with _FIRST:  # its bindings look for NumPy at the first array: two threads that do would wait for each other
         openvino.Tensor(np.zeros(1, np.float32)).data  # noqa: B018
     return openvino
@@ -145,7 +148,7 @@ class _Graph:
 
     def _block(self, x: Any, block: ConvolutionBlock) -> Any:
         ops, norm = self._ops, block.normalization
-        x = self._convolution(x, block.kernel(), block.convolution.stride, block.padding, _BORDERS[block.border])
+        x = self._convolution(x, block.kernel(), block.convolution.stride, block.padding, BORDERS[block.border])
         if block.scale > 1:
             x = ops.depth_to_space(x, "depth_first", block.scale)
         if block.crops:

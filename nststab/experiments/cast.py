@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from nststab.tasks.clip_plan import flow_seconds, frame_seconds
 from nststab.tasks.plan import Seconds, duration, measured, noise
 
 log = logging.getLogger(__name__)
+_say_once = lru_cache(log.warning)  # a style is asked for its losses for every part
 _PROBE_SECONDS = 3.0
 _OF_OPTIMISERS = ("iterations", "flow_method")
 INDEPENDENT = ("independent", "gatys", CONTENT)
@@ -136,7 +137,7 @@ class Cast:
 
     def losses_of(self, source: StyleSource, longest_side: int) -> FrameLosses:
         """The losses of a style that is none of ours."""
-        return losses_beside(source, self.settings.perceptual, longest_side, self.where)
+        return losses_beside(source, self.settings.perceptual, longest_side, self.where, say=_say_once)
 
     def identity(self) -> dict[str, Any]:
         """What decides the figures: settings, methods, contents of the styles' files, networks, arithmetic."""

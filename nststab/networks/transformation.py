@@ -112,12 +112,16 @@ class ConvolutionBlock(nn.Module):
         relu: bool = True,
     ) -> None:
         super().__init__()
+        assert upsample is None or (kernel, stride) == (3, 1)  # which `_PHASES` are for
         self.padding = kernel // 2
         self.upsample = upsample
         self.relu = relu
         # no bias: the normalisation's shift is one
         self.convolution = nn.Conv2d(inputs, outputs, kernel, stride, bias=False)
         self.normalization = InstanceNorm(styles, outputs)
+        self.phases: Tensor | None
+        phases = None if upsample is None else torch.tensor(_PHASES[upsample], dtype=torch.float32)
+        self.register_buffer("phases", phases, persistent=False)
 
     def forward(self, x: Tensor, style: Tensor | None) -> Tensor:
         padded = F.pad(x, (self.padding,) * 4, mode=self.border)
@@ -148,12 +152,13 @@ class ConvolutionBlock(nn.Module):
 
     def kernel(self) -> Tensor:
         """The convolution's weights (O, C, k, k); where it upsamples those of the phases, (4 O, C, n, n)."""
-        weight = self.convolution.weight
-        if self.upsample is None:
+        weight, phases = self.convolution.weight, self.phases
+        if phases is None:
             return weight
-        phases = weight.new_tensor(_PHASES[self.upsample])
         rows = (phases[None, :, None, :, :, None] * weight[:, None, :, None]).sum(-2)  # (O, 2, C, n, k)
-        return (phases[:, None, None] * rows[:, :, None, :, :, None]).sum(-1).flatten(0, 2)
+        kernel = (phases[:, None, None] * rows[:, :, None, :, :, None]).sum(-1).flatten(0, 2)
+        channels_last = weight.is_contiguous(memory_format=torch.channels_last)
+        return kernel.contiguous(memory_format=torch.channels_last) if channels_last else kernel
 
 
 class ResidualBlock(nn.Module):

@@ -99,7 +99,7 @@ def _packages() -> Iterator[Finding]:
 def _package(module: str, requirement: str) -> Finding:
     distribution, versions = requirement.split(">=")
     least, _, below = versions.partition(",<")
-    needed = module not in ("torchvision", "openvino")  # only --network downloads by it; torch stands in for it
+    needed = module != "torchvision"  # only --network downloads with it
     try:
         loaded = _LOADERS[module]() if module in _LOADERS else importlib.import_module(module)
         found = str(getattr(loaded, "__version__", None) or metadata.version(distribution)).partition("-")[0]
@@ -107,6 +107,8 @@ def _package(module: str, requirement: str) -> Finding:
             number = ".".join(map(str, loaded.library_versions["libavcodec"]))
             found += f" with FFmpeg {getattr(loaded, 'ffmpeg_version_info', '')} (libavcodec {number})"
     except Exception as error:  # a torchvision of another torch raises RuntimeError, a missing libGL ImportError
+        if module == "openvino" and isinstance(error.__cause__, ModuleNotFoundError):  # not every platform has it
+            return Finding(distribution, "not installed: torch runs the networks", "none", needed=False)
         return Finding(distribution, reason(error), "not ok", _advice(module, requirement, error), needed)
     if _numbers(found) < _numbers(least):
         advice = f"{PIP} install --upgrade {shlex.quote(requirement)}"
