@@ -98,7 +98,7 @@ _NO_CELLS = "The paper measures nothing of the kind: there are no cells to stand
 _BESIDE = {
     "stability": (
         "Ours differ because our networks were fine-tuned on clips with exact flow, occlusions and sensor noise, and "
-        "because frames are half as wide, patches scaled with them, of ten sequences at most instead of fifty."
+        "because of at most ten sequences instead of fifty; frames are as wide as the paper's with --size 854 only."
     ),
     "speed": "Ours differ because a processor is no Titan X Pascal: only the ratios of the methods compare.",
     "gram-trace": (
