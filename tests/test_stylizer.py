@@ -121,14 +121,25 @@ def test_weights_that_are_no_numbers_are_not_kept(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_whole_matrices_of_older_files_are_read_like_triangles(tmp_path: Path) -> None:
+    gram = torch.tensor([[[4.0, 1.0, 2.0], [1.0, 5.0, 3.0], [2.0, 3.0, 6.0]]])
+    save_target(tmp_path / "target.safetensors", {"relu1_2": gram}, {})
+    assert read_tensors(tmp_path / "target.safetensors")[0]["style.relu1_2"].tolist() == [4, 1, 2, 5, 3, 6]
+    save_file({"style.relu1_2": gram}, tmp_path / "old.safetensors", {"format": "nststab-target-1"})
+    for name in ("target", "old"):
+        assert torch.equal(load_target(tmp_path / f"{name}.safetensors")[0]["relu1_2"], gram)
+
+
 GRAM = {"style.relu1_2": torch.eye(4)[None]}
 NO_TARGETS: dict[str, tuple[dict[str, Tensor], dict[str, str]]] = {
-    "another format": (GRAM, {"format": "nststab-target-2"}),
+    "another format": (GRAM, {"format": "nststab-target-3"}),
     "no format": (GRAM, {}),
     "no targets": ({"relu1_2": torch.eye(4)[None]}, {"format": TARGET_FORMAT}),
     "not square": ({"style.relu1_2": torch.zeros(1, 4, 5)}, {"format": TARGET_FORMAT}),
     "two of a layer": ({"style.relu1_2": torch.zeros(2, 4, 4)}, {"format": TARGET_FORMAT}),
     "a number": ({"style.relu1_2": torch.tensor(1.0)}, {"format": TARGET_FORMAT}),
+    "no triangle": ({"style.relu1_2": torch.zeros(5)}, {"format": TARGET_FORMAT}),
+    "nothing": ({"style.relu1_2": torch.zeros(0)}, {"format": TARGET_FORMAT}),
     "not finite": ({"style.relu1_2": torch.full((1, 4, 4), torch.inf)}, {"format": TARGET_FORMAT}),
     "record no object": (GRAM, {"format": TARGET_FORMAT, "training": "[1]"}),
 }
@@ -148,7 +159,7 @@ def test_files_of_targets_and_networks_are_told_apart(tmp_path: Path) -> None:
     network_file, target_file = tmp_path / "network.safetensors", tmp_path / "target.safetensors"
     save_checkpoint(network_file, Checkpoint(network(), style()))
     save_target(target_file, style(), {})
-    with pytest.raises(ValueError, match=r"network\.safetensors holds no Gram targets of nststab .*nststab-target-1"):
+    with pytest.raises(ValueError, match=r"network\.safetensors holds no Gram targets of nststab .*nststab-target-2"):
         load_target(network_file)
     with pytest.raises(ValueError, match=r"target\.safetensors holds no transformation network of nststab"):
         load_checkpoint(target_file)
@@ -168,7 +179,7 @@ def test_a_checkpoint_is_float16_and_says_what_it_is(tmp_path: Path) -> None:
     assert json.loads(metadata["network"]) == {**asdict(TINY), "widths": [4, 6, 8], "styles": []}
 
 
-def test_in_8_bits_each_weight_is_within_half_a_step_and_the_picture_the_same_to_the_eye(tmp_path: Path) -> None:
+def test_in_integers_each_weight_is_within_half_a_step_and_the_picture_the_same_to_the_eye(tmp_path: Path) -> None:
     trained = network()
     state = trained.state_dict()
     state["encoder.0.convolution.weight"][1] *= 100  # a step of its own
@@ -178,7 +189,7 @@ def test_in_8_bits_each_weight_is_within_half_a_step_and_the_picture_the_same_to
     save_checkpoint(tmp_path / "b.safetensors", Checkpoint(trained))
     read = load_checkpoint(tmp_path / "a.safetensors").network
     for name, value in trained.named_parameters():
-        step = value.abs().amax((1, 2, 3), keepdim=True) / 127 if value.ndim == 4 else value.abs() / 500
+        step = value.abs().amax((1, 2, 3), keepdim=True) / 47 if value.ndim == 4 else value.abs() / 500
         assert bool(((read.state_dict()[name] - value).abs() <= 0.51 * step + 1e-9).all()), name
     weight = read.state_dict()["encoder.0.convolution.weight"]
     assert bool((weight[2] == 0).all())

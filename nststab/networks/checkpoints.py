@@ -1,6 +1,7 @@
 """The files of networks and of Gram targets."""
 
 import json
+import math
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -18,8 +19,10 @@ from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.storage.durable import write_durably
 
 FORMAT = "nststab-network-1"
-TARGET_FORMAT = "nststab-target-1"
-_STEP = ".step"  # of the 8 bits of a convolution's output channels
+TARGET_FORMAT = "nststab-target-2"
+_WHOLE_TARGETS = "nststab-target-1"  # before: both halves of each matrix
+_STEP = ".step"  # of the integers of a convolution's output channels
+_STEPS = 47  # from 0 to an output channel's greatest weight: all shipped networks draw the same within 50 dB
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ class Checkpoint:
 def save_checkpoint(path: Path, checkpoint: Checkpoint, dtype: torch.dtype = torch.float16) -> None:
     """Writes a `.safetensors` file, whole or not at all, with the network's settings in its metadata.
 
-    In `torch.int8` the convolutions have 8 bits, in steps of each output channel, and all else 16.
+    In `torch.int8` the convolutions have 95 levels, in steps of each output channel, of which compression makes 6.3
+    bits, and all else has 16.
 
     Raises:
         ValueError: another suffix, or weights that are not finite. OSError: the file cannot be written.
@@ -53,13 +57,14 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, dtype: torch.dtype = tor
 def save_target(path: Path, target: Mapping[str, Tensor], training: Mapping[str, Any]) -> None:
     """Writes the Gram targets of a style, layer -> (1, C, C), to a `.safetensors` file as `save_checkpoint` does.
 
-    Both networks of a style share them. `training` says what they were computed with: "perceptual", the network's
-    fingerprint, and "style_size", the picture's longest side.
+    Of each the upper triangle, as it is symmetric. Both networks of a style share them. `training` says what they were
+    computed with: "perceptual", the network's fingerprint, and "style_size", the picture's longest side.
 
     Raises:
         ValueError: another suffix. OSError: the file cannot be written.
     """
-    _write(path, _named("style", target), training, {"format": TARGET_FORMAT}, torch.float16)
+    triangles = {layer: _triangle(gram) for layer, gram in target.items()}
+    _write(path, _named("style", triangles), training, {"format": TARGET_FORMAT}, torch.float16)
 
 
 def _write(
@@ -111,9 +116,28 @@ def _in_order(file: bytes) -> bytes:
 
 def _rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
     """The weight (O, I, h, w) of a convolution as int8, and the step of each output channel."""
-    step = (weight.abs().amax((1, 2, 3), keepdim=True) / 127).half()
+    step = (weight.abs().amax((1, 2, 3), keepdim=True) / _STEPS).half()
     step[step == 0] = 1
-    return (weight / step.float()).round().clamp(-127, 127).to(torch.int8), step
+    return (weight / step.float()).round().clamp(-_STEPS, _STEPS).to(torch.int8), step
+
+
+def _triangle(gram: Tensor) -> Tensor:
+    """What is on and above the diagonal of a Gram matrix (1, C, C), row by row: (C (C + 1) / 2,)."""
+    rows, columns = torch.triu_indices(*gram.shape[1:])
+    return gram[0, rows, columns]
+
+
+def _gram(kept: Tensor, named: str) -> Tensor:
+    """The Gram matrix (1, C, C) of its triangle, or of all of it as older files have it; `named` begins an error."""
+    if kept.ndim == 3 and kept.shape == (1, kept.shape[-1], kept.shape[-1]):
+        return kept
+    channels = math.isqrt(2 * len(kept)) if kept.ndim == 1 else 0
+    rows, columns = torch.triu_indices(channels, channels)
+    if not channels or len(rows) != len(kept):
+        raise NststabError(f"{named}: expected a Gram matrix (1, C, C) or its triangle, got {tuple(kept.shape)}")
+    gram = kept.new_empty(1, channels, channels)
+    gram[0, rows, columns] = gram[0, columns, rows] = kept
+    return gram
 
 
 def _narrowed(value: Tensor, dtype: torch.dtype) -> Tensor:
@@ -170,15 +194,13 @@ def load_target(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise MissingFile(f"no such file of Gram targets: {path}")
     tensors, metadata = read_tensors(path)
     target = _part("style", tensors)
-    if not target or metadata.get("format") != TARGET_FORMAT:
+    if not target or metadata.get("format") not in (TARGET_FORMAT, _WHOLE_TARGETS):
         raise NststabError(
             f"{path} holds no Gram targets of nststab (expected tensors named style.* and format {TARGET_FORMAT})"
         )
     require_finite(tensors, f"{path} is of no use")
-    for layer, gram in target.items():
-        if gram.ndim != 3 or gram.shape != (1, gram.shape[-1], gram.shape[-1]):
-            raise NststabError(f"{path}: expected a Gram matrix (1, C, C) at {layer}, got {tuple(gram.shape)}")
-    return target, _training(path, metadata.get("training", "{}"))
+    grams = {layer: _gram(kept, f"{path}: {layer}") for layer, kept in target.items()}
+    return grams, _training(path, metadata.get("training", "{}"))
 
 
 def require_finite(tensors: Mapping[str, Tensor], consequence: str) -> None:
