@@ -342,7 +342,8 @@ def _memory() -> Iterator[Finding]:
         yield Finding("memory", "unknown on this system", "none")
         return
     free, total = available - resident().now, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    yield _room("memory", free, f"{free / 1e9:.1f} GB free, the machine has {total / 1e9:.1f} GB", "close other programs")
+    text = f"{free / 1e9:.1f} GB free, the machine has {total / 1e9:.1f} GB"
+    yield _room("memory", free, text, "close other programs")
 
 
 def _disk() -> Iterator[Finding]:
