@@ -164,6 +164,8 @@ def save_davis(davis: str | Path, sequence: str, frames: Sequence[Tensor], foreg
 def save_clip(path: str | Path, frames: Iterable[Tensor], codec: str = "libx264", **options: str) -> Path:
     """Codes pictures (1, 3, H, W) at 25 a second, with options of the codec."""
     frames = list(frames)
+    if codec == "libx264":  # whose macroblock tree codes tiny frames to other bits in a few runs of a hundred
+        options = {"mbtree": "0"} | options
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream(codec, rate=25, options=options)
         stream.height, stream.width = frames[0].shape[-2:]
