@@ -22,7 +22,7 @@ FORMAT = "nststab-network-1"
 TARGET_FORMAT = "nststab-target-2"
 _WHOLE_TARGETS = "nststab-target-1"  # before: both halves of each matrix
 _STEP = ".step"  # of the integers of a convolution's output channels
-_STEPS = 47  # from 0 to an output channel's greatest weight: all shipped networks draw the same within 50 dB
+_STEPS = 47  # from 0 to an output channel's greatest weight, with which all shipped networks keep 50 dB
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Checkpoint:
 def save_checkpoint(path: Path, checkpoint: Checkpoint, dtype: torch.dtype = torch.float16) -> None:
     """Writes a `.safetensors` file, whole or not at all, with the network's settings in its metadata.
 
-    In `torch.int8` the convolutions have 95 levels, in steps of each output channel, of which compression makes 6.3
-    bits, and all else has 16.
+    In `torch.int8` the convolutions have 95 levels, in steps of each output channel, which take 6 bits in a wheel, and
+    all else has 16 bits.
 
     Raises:
         ValueError: another suffix, or weights that are not finite. OSError: the file cannot be written.
