@@ -258,7 +258,7 @@ def test_many_readers_make_the_batches_of_one(
 
 def test_of_clips_it_is_recurrent_and_grows_steady(photos: PhotoFolder, tmp_path: Path) -> None:
     settings = replace(SETTINGS, pictures=40, length=3, temporal_weight=300.0, style_weight=0.0, content_weight=0.1)
-    settings = replace(settings, photograph_weight=0.0, **QUICK)
+    settings = replace(settings, photograph_weight=0.0, shift_weight=0.0, **QUICK)
     steady = fitted(photos, tmp_path / "run", settings, begun=make_recurrent(network()))[0].network
     clips = NetworkData(photos, 4).clips(4, 32, 3, torch.Generator().manual_seed(3))
     with torch.no_grad():
@@ -286,7 +286,23 @@ def test_the_temporal_term_is_that_of_the_unrolled_clip(photos: PhotoFolder) -> 
         torch.testing.assert_close(terms["temporal"], 50 * (change[0] + change[1]) / 2)
         style = [loss.painted(made, frames[:, at], batch.styles)["style"] for at, made in enumerate(drawn)]
         torch.testing.assert_close(terms["style"], torch.stack(style).mean())
-    assert set(terms) == {"content", "style", "photograph", "temporal"}
+        after, (down, right) = model(batch.moved, drawn[0], styles), batch.offset
+        inner = slice(8, 24 - down), slice(8, 24 - right)
+        there = slice(8 + down, 24), slice(8 + right, 24)
+        moved = (drawn[0][:, :, *there] - after[:, :, *inner]).square().mean()
+        torch.testing.assert_close(terms["shift"], 30 * moved)
+    assert set(terms) == {"content", "style", "photograph", "temporal", "shift"}
+
+
+def test_the_moved_picture_of_a_clip_is_its_first_frame_a_little_disturbed(photos: PhotoFolder) -> None:
+    batch = NetworkData(photos, 4).clips(2, 32, 3, torch.Generator().manual_seed(2))
+    down, right = batch.offset
+    assert 0 < down <= SHIFT and 0 < right <= SHIFT
+    first = batch.clips.frames[:, 0]
+    change = batch.moved[..., :-down, :-right] - first[..., down:, right:]
+    assert 0 < change.abs().mean() < 0.05
+    unmoved = batch.moved - first
+    assert unmoved.abs().mean() > 2 * change.abs().mean()
 
 
 def test_crops_grow_and_rates_fall_at_the_end() -> None:

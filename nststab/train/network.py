@@ -70,15 +70,17 @@ class Batch(NamedTuple):
 
 
 class ClipBatch(NamedTuple):
-    """Clips with exact flow, for a recurrent network, and the style of each."""
+    """Clips with exact flow, for a recurrent network, what their first frames show moved down and right, the styles."""
 
     clips: FlowClip
+    moved: Tensor  # (N, 3, S, S), first frames of which the rows and columns of `offset` are gone
+    offset: tuple[int, int]
     styles: Tensor  # (N,), numbers of styles
 
     def part(self, rank: int, processes: int, device: torch.device) -> "ClipBatch":
         """What one of several processes trains on."""
-        clips = FlowClip(*(one[rank::processes].to(device) for one in self.clips))
-        return ClipBatch(clips, self.styles[rank::processes].to(device))
+        *clips, moved, styles = (one[rank::processes].to(device) for one in (*self.clips, self.moved, self.styles))
+        return ClipBatch(FlowClip(*clips), moved, self.offset, styles)
 
 
 @dataclass(frozen=True)
@@ -98,15 +100,15 @@ class NetworkData:
         top, left, below, beside = (draw_index(SHIFT + 1, generator) for _ in range(4))
         photos = crops[..., top : top + side, left : left + side]
         moved = crops[..., below : below + side, beside : beside + side]
-        strength = uniform(0, 1, generator)
-        noise = torch.randn(moved.shape, generator=generator) * (0.02 * strength)
-        moved = (moved * (1 + 0.04 * (strength - 0.5)) + noise).clamp(0, 1)
-        return Batch(photos, moved, (below - top, beside - left), self._styles(count, generator))
+        offset = below - top, beside - left
+        return Batch(photos, _disturbed(moved, generator), offset, self._styles(count, generator))
 
     def clips(self, count: int, side: int, length: int, generator: torch.Generator) -> ClipBatch:
         """A batch of clips made from photographs, which the generator determines."""
-        data = VideoData(self.photos, SyntheticSettings(length, side, side))
-        return ClipBatch(data.clips(count, generator), self._styles(count, generator))
+        clips = VideoData(self.photos, SyntheticSettings(length, side, side)).clips(count, generator)
+        styles = self._styles(count, generator)
+        offset = draw_index(SHIFT + 1, generator), draw_index(SHIFT + 1, generator)
+        return ClipBatch(clips, _disturbed(_moved(clips.frames[:, 0], offset), generator), offset, styles)
 
     def _styles(self, count: int, generator: torch.Generator) -> Tensor:
         styles = torch.randint(self.rows - 1, (count,), generator=generator)
@@ -123,6 +125,19 @@ class NetworkData:
             gamma, gain = math.exp(uniform(-0.4, 0.4, generator)), uniform(0.7, 1.0, generator)
             crop = crop.clamp_min(0).pow(gamma) * gain
         return crop.clamp(0, 1)
+
+
+def _moved(pictures: Tensor, offset: tuple[int, int]) -> Tensor:
+    """Pictures (N, C, H, W) without their first rows and columns; the last ones are repeated instead."""
+    down, right = offset
+    return F.pad(pictures, (0, right, 0, down), mode="replicate")[..., down:, right:]
+
+
+def _disturbed(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """A little brighter or darker, with as little noise."""
+    strength = uniform(0, 1, generator)
+    noise = torch.randn(pictures.shape, generator=generator) * (0.02 * strength)
+    return (pictures * (1 + 0.04 * (strength - 0.5)) + noise).clamp(0, 1)
 
 
 @dataclass(frozen=True)
@@ -151,20 +166,29 @@ class NetworkLoss:
         return cls(perceptual, grams, torch.tensor(weights or [1.0] * len(targets), device=device), settings)
 
     def __call__(self, network: nn.Module, batch: Batch | ClipBatch) -> dict[str, Tensor]:
-        """Weighted terms "content", "style", "photograph", and "shift" of photographs, where it weighs anything, or
-        "temporal" of clips: means over the batch."""
+        """Weighted terms "content", "style", "photograph", of clips "temporal", and "shift" where it weighs anything:
+        means over the batch."""
         styles = F.one_hot(batch.styles, len(self.weights) + 1).float()
         if isinstance(batch, ClipBatch):
             return self._of_clips(network, batch, styles)
         output = network(batch.photos, None, styles)
         terms = self._of_pictures(output, batch.photos, batch.styles)
-        if self.settings.shift_weight:
-            moved = network(batch.moved, None, styles)
-            terms["shift"] = self.settings.shift_weight * shift_loss(output, moved, batch.offset, BORDER)
-        return terms
+        return terms | self._of_shift(network, batch, output, None, styles)
+
+    def _of_shift(
+        self, network: nn.Module, batch: Batch | ClipBatch, output: Tensor, previous: Tensor | None, styles: Tensor
+    ) -> dict[str, Tensor]:
+        """How the moved pictures are drawn otherwise than `output`, after `previous`."""
+        if not self.settings.shift_weight:
+            return {}
+        moved = network(batch.moved, previous, styles)
+        return {"shift": self.settings.shift_weight * shift_loss(output, moved, batch.offset, BORDER)}
 
     def _of_clips(self, network: nn.Module, batch: ClipBatch, styles: Tensor) -> dict[str, Tensor]:
-        """The recurrence unrolled over whole clips, from p_0 = 0, nothing detached: Gupta et al. 2017, eq. (5)-(7)."""
+        """The recurrence unrolled over whole clips, from p_0 = 0, nothing detached: Gupta et al. 2017, eq. (5)-(7).
+
+        The shift is that of a first frame which a moved one follows.
+        """
         frames, forward, mask = batch.clips  # (N, T, 3, H, W), (N, T-1, 2 | 1, H, W)
         drawn: list[Tensor] = []
         for frame in frames.unbind(1):
@@ -174,7 +198,8 @@ class NetworkLoss:
         terms = self._of_pictures(stacked.flatten(0, 1), frames.flatten(0, 1), numbers)
         pairs = (stacked[:, 1:], stacked[:, :-1], forward, mask)
         change = temporal_loss(*(part.flatten(0, 1) for part in pairs))
-        return terms | {"temporal": self.settings.temporal_weight * change}
+        terms["temporal"] = self.settings.temporal_weight * change
+        return terms | self._of_shift(network, batch, drawn[0], drawn[0], styles)
 
     def _of_pictures(self, output: Tensor, photos: Tensor, styles: Tensor) -> dict[str, Tensor]:
         painted = styles < len(self.weights)
