@@ -3,8 +3,10 @@
 python benchmarks/held_out.py --photos FOLDER -o FILE.json [--styles NAME,...] [--count 4] [--iterations 50]
 
 The photographs are those that the training holds out, cut to 256x256 pixels; the loss is the one that the style was
-trained with. L-BFGS begins with the content picture. A style's row has the network's loss terms, those of the optimised
-picture, and how many iterations L-BFGS takes to the network's total. Styles that FILE.json has are not measured again.
+trained with, for a style of the light network (light/NAME) without its share among the others, its strokes those of a
+picture of 512 pixels. L-BFGS begins with the content picture. A style's row has the network's loss terms, those of the
+optimised picture, and how many iterations L-BFGS takes to the network's total. Styles that FILE.json has are not measured
+again.
 """
 
 import argparse
@@ -29,7 +31,7 @@ from nststab.storage.durable import write_durably
 from nststab.styles.shipped import styles
 from nststab.styles.source import style_source
 
-SIDE = 256
+SIDE, STROKES = 256, 512  # of the photographs, and of the style's picture
 Terms = Mapping[str, float]
 
 
@@ -54,11 +56,11 @@ def main() -> None:
 def compare(name: str, photos: tuple[Tensor, ...], iterations: int) -> dict[str, Any]:
     """One style's row."""
     source = style_source(name)
-    checkpoint = source.trained("independent")
-    trained = checkpoint.training["loss"]
+    checkpoint = source.trained("independent", side=STROKES)
+    trained = checkpoint.training["settings" if source.many else "loss"]
     settings = LossSettings(style_weight=trained["style_weight"], content_weight=trained["content_weight"])
     vgg = perceptual_network(torch.device("cpu"))
-    loss = PerceptualLoss(vgg, source.target(vgg, settings.style_layers, 512), settings, torch.bfloat16)
+    loss = PerceptualLoss(vgg, source.target(vgg, settings.style_layers, STROKES), settings, torch.bfloat16)
     stylize = FeedForward(checkpoint.network)
     network, optimized, passed = [], [], []
     for photo in photos:
