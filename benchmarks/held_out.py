@@ -5,8 +5,8 @@ python benchmarks/held_out.py --photos FOLDER -o FILE.json [--styles NAME,...] [
 The photographs are those that the training holds out, cut to 256x256 pixels; the loss is the one that the style was
 trained with, for a style of the light network (light/NAME) without its share among the others, its strokes those of a
 picture of 512 pixels. L-BFGS begins with the content picture. A style's row has the network's loss terms, those of the
-optimised picture, and how many iterations L-BFGS takes to the network's total. Styles that FILE.json has are not measured
-again.
+optimised picture, and how many iterations L-BFGS takes to the network's total. Styles that FILE.json has are
+not measured again.
 """
 
 import argparse
