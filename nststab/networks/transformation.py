@@ -56,6 +56,10 @@ class NetworkConfig:
         """Channels of its input."""
         return 6 if self.recurrent else 3
 
+    def has_weights_of(self, other: "NetworkConfig") -> bool:
+        """Whether a network of one takes the weights of the other: they differ in the margin at most."""
+        return replace(self, margin=other.margin) == other
+
 
 class InstanceNorm(nn.Module):
     """Conditional instance normalisation of (N, C, H, W): a scale and a shift of each style (Dumoulin et al. 2017)."""

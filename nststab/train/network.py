@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import BytesIO
 from itertools import count
 from pathlib import Path
@@ -289,7 +289,7 @@ class NetworkTrainer:
 
     def begin_with(self, network: TransformationNetwork) -> None:
         """Takes the weights of a network, before the first step; raises NststabError for one of another shape."""
-        if replace(network.config, margin=self.network.config.margin) != self.network.config:
+        if not network.config.has_weights_of(self.network.config):
             raise NststabError(f"expected a network of {self.network.config}, got {network.config}")
         self.network.load_state_dict(network.state_dict())
         for name, value in self.average.items():
