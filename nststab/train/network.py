@@ -70,10 +70,10 @@ class Batch(NamedTuple):
 
 
 class ClipBatch(NamedTuple):
-    """Clips with exact flow, for a recurrent network, what their first frames show moved down and right, the styles."""
+    """Clips with exact flow, for a recurrent network, their first frames moved by whole pixels, and the styles."""
 
     clips: FlowClip
-    moved: Tensor  # (N, 3, S, S), first frames of which the rows and columns of `offset` are gone
+    moved: Tensor  # (N, 3, S, S), first frames without as many rows and columns as `offset` says
     offset: tuple[int, int]
     styles: Tensor  # (N,), numbers of styles
 
