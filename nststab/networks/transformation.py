@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nststab.errors import NststabError
 
 STRIDE = 4  # two stride-2 convolutions: the network works on multiples of 4
-MARGIN = 20  # of the light networks: with 16 a frame of four pixels shows, with 24 or 32 no less than with 20
+MARGIN = 20  # of the light networks: 16 leave a border of four pixels to be seen, and 32 hide no more than 20
 MINIMUM = 8  # reflecting 4 pixels needs 5, reflecting 1 pixel behind the stride needs 2 of 4
 
 
