@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nststab.experiments.settings import LOSS_FRAMES
 from nststab.storage.durable import write_durably
 from nststab.styles.shipped import Style, light_cards, styles
 
@@ -88,11 +89,12 @@ def write_light_cards(results: Mapping[str, Any]) -> None:
 def figures_of(style: str, rows: Mapping[str, Row], results: Mapping[str, Any]) -> dict[str, Any]:
     settings = results["settings"]
     limit = "" if settings["limit"] == "all" else f" --limit {settings['limit']}"
+    losses = "" if settings["loss_frames"] == LOSS_FRAMES else f" --set loss_frames={settings['loss_frames']}"
     frames = "all" if settings["limit"] == "all" else f"the first {settings['limit']}"
     named = {**settings, "count": len(settings["sequences"]), "frames": frames}
     figures: dict[str, Any] = {
         "command": f"nststab evaluate stability --davis DAVIS --styles {style} --patches {settings['patches']}"
-        f"{limit} --seed {results['seed']} -o FOLDER",
+        f"{limit}{losses} --seed {results['seed']} -o FOLDER",
         "what": WHAT.format(**named),
     }
     for method, name in NAMES.items():
