@@ -239,6 +239,12 @@ def test_importing_nststab_and_its_cli_is_cheap() -> None:
     assert run(f"import sys, nststab.cli; {commands}; print(sorted(sys.modules.keys() & {heavy}))") == "[]\n"
 
 
+def test_what_measures_in_other_processes_does_not_import_what_draws() -> None:
+    parts = ("stability", "figure2", "figure3", "figure6", "table2", "movement", "long_runs", "runner")
+    modules = ", ".join(f"nststab.experiments.{part}" for part in parts)
+    assert run(f"import sys, {modules}; print('matplotlib' in sys.modules)") == "False\n"
+
+
 def test_the_networks_run_without_media_libraries() -> None:
     """On a bare GPU machine neither av nor cv2 is installed; folders of pictures work there, and so does training."""
     code = "import sys; sys.modules |= dict.fromkeys(('av', 'cv2', 'click', 'rich'))\n"

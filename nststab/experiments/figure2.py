@@ -15,12 +15,9 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Circle
 from torch import Tensor
 
 from nststab.errors import SettingError
@@ -31,6 +28,10 @@ from nststab.listener import Listener, silent
 from nststab.networks.perceptual import perceptual_network
 from nststab.storage.tables import Json, Row, Table
 from nststab.styles.source import style_source
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 log = logging.getLogger(__name__)
 STYLE_LAYER = "relu1_1"
@@ -132,7 +133,7 @@ class Figure2(Experiment):
         title = "Theorem 1: the minima of the style objective"
         return Table(title, ("Gram matrix", *figures), lines, NOTE.format(_SPHERE_POINTS))
 
-    def draw(self, figure: Figure, rows: Sequence[Row], more: Mapping[str, Json]) -> None:
+    def draw(self, figure: "Figure", rows: Sequence[Row], more: Mapping[str, Json]) -> None:
         """The objective in one and two dimensions, and what holds of the theorem."""
         line, surface, scatter = figure.subplots(1, 3, width_ratios=(1, 1.05, 1.35))
         _draw_line(line)
@@ -297,7 +298,7 @@ NOTE = (
 )
 
 
-def _draw_line(axes: Axes) -> None:
+def _draw_line(axes: "Axes") -> None:
     x = torch.linspace(-2.6, 2.6, 521, dtype=torch.float64)
     for trace, color in ((1.0, "#56B4E9"), (4.0, "#0072B2")):
         axes.plot(x, (x**2 - trace) ** 2, color=color, label=f"tr G = {trace:g}")
@@ -308,7 +309,9 @@ def _draw_line(axes: Axes) -> None:
     axes.legend(loc="upper center")
 
 
-def _draw_surface(axes: Axes, found: Mapping[str, Sequence[Sequence[float]]]) -> None:
+def _draw_surface(axes: "Axes", found: Mapping[str, Sequence[Sequence[float]]]) -> None:
+    from matplotlib.patches import Circle
+
     values = torch.linspace(-1.9, 1.9, 381, dtype=torch.float64)
     height = (values[:, None] ** 2 + values**2 - 1) ** 2
     # of the root, or the valley is one colour; as pixels, whose outlines would fill most of the SVG
@@ -326,7 +329,7 @@ def _draw_surface(axes: Axes, found: Mapping[str, Sequence[Sequence[float]]]) ->
     axes.set_title("(Φ₁² + Φ₂² - 1)²")
 
 
-def _draw_rows(axes: Axes, rows: Sequence[Row]) -> None:
+def _draw_rows(axes: "Axes", rows: Sequence[Row]) -> None:
     places = list(range(len(rows)))
     floor = 1e-17  # where zeros are shown
     distances = [max(floor, row["sphere_distance"] / row["radius"]) for row in rows]

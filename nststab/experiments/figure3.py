@@ -12,10 +12,8 @@ from datetime import UTC, datetime
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from nststab import metrics
@@ -34,6 +32,10 @@ from nststab.styles.source import StyleSource, style_name, style_source
 from nststab.styles.trace_line import LAYERS, STYLE_SIZE, Line, as_json, correlation, fit_line, style_traces
 from nststab.video.clip import Clip, open_clip
 from nststab.video.pipes import is_pipe
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Lines = Mapping[str, Line]  # by layer
 CLIPS = "clips"  # the method of clips that other programs stylized
@@ -181,7 +183,7 @@ class Figure3(Stylizing):
     def table(self, rows: Sequence[Row], more: Mapping[str, Json]) -> Table:
         return table(rows, more["input"])
 
-    def draw(self, figure: Figure, rows: Sequence[Row], more: Mapping[str, Json]) -> None:
+    def draw(self, figure: "Figure", rows: Sequence[Row], more: Mapping[str, Json]) -> None:
         draw(figure, rows, more["input"])
 
 
@@ -367,7 +369,7 @@ def said(rows: Sequence[Row], method: str) -> str:
     return f"{method}, {n} styles. {'; '.join(parts)}.{apart}"
 
 
-def draw(figure: Figure, rows: Sequence[Row], content: Row | None = None) -> None:
+def draw(figure: "Figure", rows: Sequence[Row], content: Row | None = None) -> None:
     """Instability against trace, a panel for each layer: every style by its name, the line and its prediction band.
 
     content: the row of the videos themselves.
@@ -398,7 +400,7 @@ def _points(rows: Sequence[Row], layer: str) -> list[tuple[float, float]]:
     return [(found[f"trace_{layer}"], found["instability"] * 1000) for found in rows]
 
 
-def _draw_line(panel: Axes, line: Line, color: str) -> None:
+def _draw_line(panel: "Axes", line: Line, color: str) -> None:
     """The line over the measured traces, and the band in which 95 % of styles are predicted."""
     x = _along(line)
     predicted = [line.predict(trace) for trace in x]
@@ -412,7 +414,7 @@ def _along(line: Line) -> list[float]:
     return [low + (high - low) * step / 100 for step in range(101)]
 
 
-def _name_styles(figure: Figure, panel: Axes, rows: Sequence[Row], layer: str) -> None:
+def _name_styles(figure: "Figure", panel: "Axes", rows: Sequence[Row], layer: str) -> None:
     """Each style's name at the highest of its points, clear of the others and of the lines where there is room."""
     points = _points(rows, layer)
     named: dict[str, tuple[float, float]] = {}

@@ -9,12 +9,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
@@ -31,6 +29,10 @@ from nststab.measure.stability import CONTENT, FrameLosses
 from nststab.metrics import ssim
 from nststab.storage.jobs import content_hash
 from nststab.storage.tables import Json, Row, Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _PAPERS_PATCH = 256
 _LEAST_PATCH = 32  # leaves 13 pixels in common after the longest shift, for SSIM's windows of 7
@@ -154,7 +156,7 @@ class Figure6(OnDavis):
         columns = ("", "translation", "aligned", "blur", "sharpening", "style loss", "content loss", "n")
         return Table("SSIM under controlled distortions", columns, lines, _NOTE.format(said).strip())
 
-    def draw(self, figure: Figure, rows: Sequence[Row], more: Mapping[str, Json]) -> None:  # noqa: ARG002
+    def draw(self, figure: "Figure", rows: Sequence[Row], more: Mapping[str, Json]) -> None:  # noqa: ARG002
         """SSIM against strength, a panel for each distortion; of several styles the mean, and each as a thin line."""
         axes = figure.subplots(1, len(DISTORTIONS), sharey=True)
         for panel, distortion in zip(axes, DISTORTIONS, strict=True):
@@ -365,7 +367,7 @@ _LABELS = {
 }
 
 
-def _curves(panel: Axes, rows: Sequence[Row], method: str, place: int) -> None:
+def _curves(panel: "Axes", rows: Sequence[Row], method: str, place: int) -> None:
     color = draw_curves(panel, rows, "ssim_stylized", method, place)
     if method == CONTENT:
         return

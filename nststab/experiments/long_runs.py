@@ -13,11 +13,9 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from nststab.errors import NststabError
@@ -33,6 +31,10 @@ from nststab.shots import by_shot, detect_cuts
 from nststab.storage.tables import Json, Row, Table
 from nststab.styles.shipped import demo_clip
 from nststab.video.clip import open_clip
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _BEFORE, _COMING, _STAYING, _AFTER = 5, 6, 10, 30  # frames of the object's run
 _RADIUS = 0.2  # of the object, of the shorter side
@@ -115,7 +117,7 @@ class LongRuns(Stylizing):
     def table(self, rows: Sequence[Row], more: Mapping[str, Json]) -> Table:  # noqa: ARG002
         return table(rows, self.settings)
 
-    def draw(self, figure: Figure, rows: Sequence[Row], more: Mapping[str, Json]) -> None:  # noqa: ARG002
+    def draw(self, figure: "Figure", rows: Sequence[Row], more: Mapping[str, Json]) -> None:  # noqa: ARG002
         draw(figure, rows, self.settings)
 
 
@@ -388,7 +390,7 @@ def _slope(row: Row) -> str:
     return shown if error is None or math.isnan(error) else f"{shown} ± {1000 * error:.3f}"
 
 
-def draw(figure: Figure, rows: Sequence[Row], settings: DriftSettings) -> None:
+def draw(figure: "Figure", rows: Sequence[Row], settings: DriftSettings) -> None:
     """Left the still's means along the run, a panel for each method; right the ghosts."""
     methods = grouped([row for row in rows if row["method"] != CONTENT], "method")
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(5, 4))[0]
@@ -402,7 +404,7 @@ def draw(figure: Figure, rows: Sequence[Row], settings: DriftSettings) -> None:
     _draw_ghosts(right.subplots(), methods)
 
 
-def _draw_means(axes: Axes, rows: Sequence[Row], settings: DriftSettings) -> None:
+def _draw_means(axes: "Axes", rows: Sequence[Row], settings: DriftSettings) -> None:
     """How far each mean is from that of the first settled window: every frame thin, the mean over a window thick."""
     settled, window = settings.settled, settings.window
     for row in rows:
@@ -416,7 +418,7 @@ def _draw_means(axes: Axes, rows: Sequence[Row], settings: DriftSettings) -> Non
     axes.axvline(settled, color="#999999", linewidth=0.8, linestyle=":")
 
 
-def _draw_ghosts(axes: Axes, methods: Mapping[str, Sequence[Row]]) -> None:
+def _draw_ghosts(axes: "Axes", methods: Mapping[str, Sequence[Row]]) -> None:
     for place, (method, rows) in enumerate(methods.items()):
         for number, curve in enumerate(row["ghost"] for row in rows):
             label = None if number else method

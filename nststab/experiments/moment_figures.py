@@ -9,9 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
-from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from nststab.errors import NststabError, SettingError
@@ -29,6 +28,9 @@ from nststab.report.recorder import SceneRecorder
 from nststab.shots import split_shots
 from nststab.video.clip import open_clip
 from nststab.video.images import to_uint8
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _CELL = 1.35  # inches, the height of a picture
 _TITLE = 0.28  # of a line of text
@@ -166,14 +168,16 @@ def _figure_8(recorder: SceneRecorder, output: Path) -> None:
 _FIGURES: Mapping[int, Callable[[SceneRecorder, Path], None]] = {7: _figure_7, 8: _figure_8, 9: _figure_9}
 
 
-def _mark(axes: Axes, failure: Failure) -> None:
+def _mark(axes: "Axes", failure: Failure) -> None:
     """Red lines around the place, added for emphasis as in the paper."""
     left, top, wide, high = failure.box
     corner = left - failure.region[0] - 0.5, top - failure.region[1] - 0.5
+    from matplotlib.patches import Rectangle
+
     axes.add_patch(Rectangle(corner, wide, high, fill=False, edgecolor="#D81B1B", linewidth=1.2))
 
 
-def _show(axes: Axes, picture: Tensor, title: str) -> None:
+def _show(axes: "Axes", picture: Tensor, title: str) -> None:
     axes.imshow(to_uint8(picture), interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])

@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from nststab.datasets.folders import davis_sequences
@@ -29,6 +28,9 @@ from nststab.measure.intervals import mean_of_known
 from nststab.measure.stability import FrameLosses
 from nststab.storage.jobs import content_hash
 from nststab.storage.tables import Json, Row, Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 BORDER = 16  # pixels that are left out on each side, beside what a movement brings in
 
@@ -120,7 +122,7 @@ class Shift(OnDavis):
         )
         return Table("Change of the result with a picture that moves", columns, lines, note)
 
-    def draw(self, figure: Figure, rows: Sequence[Row], more: Mapping[str, Json]) -> None:  # noqa: ARG002
+    def draw(self, figure: "Figure", rows: Sequence[Row], more: Mapping[str, Json]) -> None:  # noqa: ARG002
         """Change against the movement, a panel for each; of several styles the mean, and each as a thin line."""
         movements = grouped(rows, "movement")
         labels = {"pan": "pan in pixels", "zoom": "zoom, factor less 1", "turn": "turn in degrees"}

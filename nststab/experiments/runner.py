@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from matplotlib.figure import Figure
 
 from nststab.baselines.gatys import Keep
 from nststab.errors import SettingError
@@ -26,6 +25,9 @@ from nststab.storage.durable import write_durably
 from nststab.storage.folders import refuse_overwriting
 from nststab.storage.jobs import Job, OtherSettings, begun, open_job
 from nststab.storage.tables import Json, Row, Table, versions, without_nan
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -152,7 +154,7 @@ class Experiment(ABC):
         """The table for people."""
 
     @abstractmethod
-    def draw(self, figure: Figure, rows: Sequence[Row], more: Mapping[str, Json]) -> None:
+    def draw(self, figure: "Figure", rows: Sequence[Row], more: Mapping[str, Json]) -> None:
         """Draws into an empty figure."""
 
     def inches(self, rows: Sequence[Row]) -> tuple[float, float]:  # noqa: ARG002
@@ -291,12 +293,13 @@ def _measured(
     futures = {executor.submit(_measure, experiment, part, folder, threads): part for part in parts}
     error: BaseException | None = None
     try:
-        for future in as_completed(futures):
+        for future in as_completed(tuple(futures)):
             if (error := future.exception()) is not None:
                 break
-            yield futures[future], future.result()
-            done += futures[future].frames
-            advance(done, note=futures[future].name)
+            part = futures.pop(future)
+            yield part, future.result()
+            done += part.frames
+            advance(done, note=part.name)
     finally:
         running = [future for future in futures if not future.cancel()]
     if error is not None:

@@ -7,10 +7,8 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from nststab.datasets.folders import DavisSequence, davis_sequences
@@ -38,6 +36,10 @@ from nststab.methods.settings import OPTIMISERS
 from nststab.report.settings import ReportSettings, check_report
 from nststab.storage.jobs import content_hash
 from nststab.storage.tables import Json, Row, Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _MARKERS = {CHEATS[1]: "^", CHEATS[2]: "s"}
 UNITS = {"psnr": "dB", "flicker": "levels of 255", "style_loss": "unweighted", "content_loss": "unweighted"}
@@ -229,7 +231,7 @@ class Table1(OnDavis):
     def table(self, rows: Sequence[Row], more: Mapping[str, Json]) -> Table:
         return table(rows, more["means"], more["gain"], self.cheated)
 
-    def draw(self, figure: Figure, rows: Sequence[Row], more: Mapping[str, Json]) -> None:
+    def draw(self, figure: "Figure", rows: Sequence[Row], more: Mapping[str, Json]) -> None:
         draw(figure, rows, more["means"])
 
     def inches(self, rows: Sequence[Row]) -> tuple[float, float]:
@@ -335,7 +337,7 @@ def _note(gained: Row | None, cheated: str) -> str:
     )
 
 
-def draw(figure: Figure, rows: Sequence[Row], means: Sequence[Row]) -> None:
+def draw(figure: "Figure", rows: Sequence[Row], means: Sequence[Row]) -> None:
     """Three panels over the same styles: PSNR and SSIM with their intervals, and the share of the input's style loss.
 
     Crosses are the paper's cells of PSNR and SSIM.
@@ -369,7 +371,7 @@ def _lanes(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     return [*((name,) for name in names if place_of(name) == 1), CHEATS[1:]]
 
 
-def _panel(axes: Axes, groups: Mapping[str, Sequence[Row]], key: str) -> None:
+def _panel(axes: "Axes", groups: Mapping[str, Sequence[Row]], key: str) -> None:
     """Styles one below the other: a dot and its interval for each method, grey signs for cheats, a line: the input."""
     lanes = _lanes(next(iter(groups.values())))
     for lane, names in enumerate(lanes):

@@ -13,12 +13,11 @@ from dataclasses import dataclass, replace
 from itertools import chain, cycle, islice, pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from nststab.baselines.gatys import Callback
@@ -54,6 +53,9 @@ from nststab.styles.source import style_source
 from nststab.tasks.doctor import processor
 from nststab.tasks.plan import duration
 from nststab.video.clip import open_clip
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 log = logging.getLogger(__name__)
 
@@ -352,7 +354,7 @@ class Table2(Experiment):
     def table(self, rows: Sequence[Row], more: Mapping[str, Json]) -> Table:
         return table(rows, more["flow"], self._note(rows))
 
-    def draw(self, figure: Figure, rows: Sequence[Row], more: Mapping[str, Json]) -> None:
+    def draw(self, figure: "Figure", rows: Sequence[Row], more: Mapping[str, Json]) -> None:
         draw(figure, rows, more["flow"])
 
     def _note(self, rows: Sequence[Row]) -> str:
@@ -491,7 +493,7 @@ def digits(value: float) -> str:
     return f"{rounded:.0f}" if rounded >= 100 else f"{rounded:.3g}"
 
 
-def draw(figure: Figure, rows: Sequence[Row], flow: Sequence[Row]) -> None:
+def draw(figure: "Figure", rows: Sequence[Row], flow: Sequence[Row]) -> None:
     """Median seconds a frame over the size, with quartiles; what is extrapolated has hollow points, flow is dashed."""
     axes = figure.subplots()
     for label, own, look in _lines(rows, flow):
