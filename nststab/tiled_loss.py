@@ -55,11 +55,6 @@ class TiledLoss(PerceptualLoss):
                     targets[layer][tile.place(layer)] = core
         return targets
 
-    def content_terms(self, images: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        with torch.no_grad():
-            targets = self.content_targets(images)
-            return targets, self(images, targets)
-
     def __call__(
         self, images: Tensor, content_targets: Mapping[str, Tensor], regions: Tensor | None = None
     ) -> dict[str, Tensor]:

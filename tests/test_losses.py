@@ -24,7 +24,6 @@ from nststab.losses import (
     temporal_loss,
     total_variation,
 )
-from nststab.tiled_loss import TiledLoss
 from nststab.vgg import PerceptualNetwork
 from nststab.warp import warp
 
@@ -289,17 +288,15 @@ def test_the_style_picture_has_no_style_loss_and_the_content_no_content_loss(tin
 
 def test_one_pass_gives_the_targets_of_a_content_and_its_own_terms(tiny_vgg: PerceptualNetwork) -> None:
     style = style_target(tiny_vgg, pictures(2)[:1], LAYERS)
-    tiled = TiledLoss(tiny_vgg, style, LossSettings(tv_weight=0.5), None, memory=1, pictures=0)
-    tiled.side = 16
-    for loss in (PerceptualLoss(tiny_vgg, style, LossSettings(tv_weight=0.5)), tiled):
-        targets, terms = loss.content_terms(pictures(1)[:1].requires_grad_())
-        expected = loss.content_targets(pictures(1)[:1])
-        assert all(torch.equal(targets[layer], expected[layer]) for layer in expected | targets)
-        again = loss(pictures(1)[:1], expected)
-        assert terms.keys() == again.keys()
-        assert all(torch.allclose(terms[name], again[name]) for name in terms)
-        assert terms["style"] > terms["content"] == 0
-        assert not any(value.requires_grad for value in (*targets.values(), *terms.values()))
+    loss = PerceptualLoss(tiny_vgg, style, LossSettings(tv_weight=0.5))
+    targets, terms = loss.content_terms(pictures(1)[:1].requires_grad_())
+    expected = loss.content_targets(pictures(1)[:1])
+    assert all(torch.equal(targets[layer], expected[layer]) for layer in expected | targets)
+    again = loss(pictures(1)[:1], expected)
+    assert terms.keys() == again.keys()
+    assert all(torch.allclose(terms[name], again[name]) for name in terms)
+    assert terms["style"] > terms["content"] == 0
+    assert not any(value.requires_grad for value in (*targets.values(), *terms.values()))
 
 
 def test_targets_carry_no_gradient(tiny_vgg: PerceptualNetwork) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nststab.color import BLACK, FULL_CONTRAST, LIGHT, LUMINANCE, RADIUS_OF
 from nststab.errors import NststabError
 from nststab.networks.transformation import (
+    EPSILON,
     MINIMUM,
     STRIDE,
     ConvolutionBlock,
@@ -189,9 +190,9 @@ class _Graph:
     def _normalized(self, x: str, norm: InstanceNorm) -> str:
         if self._network.config.rows == 1:
             scale, shift = self._weight(norm.scale[0]), self._weight(norm.shift[0])
-            return self._op("InstanceNormalization", x, scale, shift, epsilon=1e-5)
+            return self._op("InstanceNormalization", x, scale, shift, epsilon=EPSILON)
         one, zero = self._weight(torch.ones_like(norm.scale[0])), self._weight(torch.zeros_like(norm.shift[0]))
-        x = self._op("InstanceNormalization", x, one, zero, epsilon=1e-5)
+        x = self._op("InstanceNormalization", x, one, zero, epsilon=EPSILON)
         return self._op("Add", self._op("Mul", x, self._mixed(norm.scale)), self._mixed(norm.shift))
 
     def _mixed(self, rows: Tensor) -> str:

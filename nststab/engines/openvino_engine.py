@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from nststab.engines.onnx_engine import BORDERS
 from nststab.errors import NststabError
-from nststab.networks.transformation import ConvolutionBlock, ResidualBlock, TransformationNetwork
+from nststab.networks.transformation import EPSILON, ConvolutionBlock, ResidualBlock, TransformationNetwork
 from nststab.settings import Precision
 
 _FIRST = threading.Lock()
@@ -153,7 +153,7 @@ class _Graph:
             x = ops.depth_to_space(x, "depth_first", block.scale)
         if block.crops:
             x = ops.slice(x, *(np.array(ends) for ends in ([1, 1], [-1, -1], [1, 1], [2, 3])))
-        x = ops.mvn(x, np.array([2, 3]), True, 1e-5, "inside_sqrt")
+        x = ops.mvn(x, np.array([2, 3]), True, EPSILON, "inside_sqrt")
         x = ops.add(ops.multiply(x, self._mixed(norm.scale)), self._mixed(norm.shift))
         return ops.relu(x) if block.relu else x
 

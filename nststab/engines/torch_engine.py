@@ -43,7 +43,7 @@ class StripEngine(TorchEngine):
     """A `TorchEngine` that keeps the process within `memory` bytes: larger frames go through the network in strips.
 
     What it needs beside are files of some 250 bytes a pixel, in $TMPDIR or else in /var/tmp. Its results differ from
-    those of the whole by less than 1e-5. Raises SettingError where the frames alone do not fit.
+    those of the whole by less than 1e-5 in float32. Raises SettingError where the frames alone do not fit.
     """
 
     def __init__(

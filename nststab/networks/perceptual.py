@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def load_perceptual(path: Path, pooling: Pooling = "max", padding: Padding = "zeros") -> PerceptualNetwork:
-    """Reads the weights of a VGG, such as `assets.perceptual_weights()`, with the normalisation that goes with them.
+    """Reads the weights of a VGG, with the normalisation that goes with them.
 
     Raises:
         FileNotFoundError: there is no such file. ValueError: it holds no weights, those of another network, or

@@ -1,6 +1,6 @@
 """The rows of a network of many styles: each a scale and a shift after every convolution (Dumoulin et al. 2017).
 
-What a row draws is linear in nothing, but rows can be mixed: a weighted mean of two draws what lies between. So how a
+What is drawn is not linear in a row, but rows can be mixed: a weighted mean of two draws what lies between. So how a
 network is to draw, which styles in which parts, with how large strokes and how strongly, is a vector of weights.
 """
 

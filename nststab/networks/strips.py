@@ -17,11 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nststab.networks.transformation import ConvolutionBlock, InstanceNorm, TransformationNetwork
+from nststab.networks.transformation import EPSILON, ConvolutionBlock, InstanceNorm, TransformationNetwork
 
 _COPIES = 12  # of a strip and of its result that are in memory at a time: with what a convolution keeps, measured
 _LEAST_ROWS = 8  # so that a strip can be reflected
-_EPSILON = 1e-5  # of `torch.nn.functional.instance_norm`
 
 
 class _Source(Protocol):
@@ -114,23 +113,25 @@ class _Statistics:
     """Mean and variance of each channel, of strips that come one after the other (Chan et al. 1979)."""
 
     def __init__(self) -> None:
-        self._count, self._mean, self._squares = 0, torch.zeros(1), torch.zeros(1)
+        self._count, self._mean, self._squares = 0, torch.zeros(1, dtype=torch.float64), torch.zeros(1)
 
     def add(self, rows: Tensor) -> None:
         variance, mean = torch.var_mean(rows.float(), dim=(0, 2, 3), correction=0)
-        count, variance, mean = rows[0, 0].numel(), variance.double(), mean.double()
+        count, variance, mean = rows[0, 0].numel(), variance.cpu().double(), mean.cpu().double()  # MPS has no float64
         whole = self._count + count
-        apart = mean - self._mean.to(mean)
-        self._squares = self._squares.to(mean) + count * (variance + apart.square() * (self._count / whole))
-        self._mean = self._mean.to(mean) + apart * (count / whole)
+        apart = mean - self._mean
+        self._squares = self._squares + count * (variance + apart.square() * (self._count / whole))
+        self._mean = self._mean + apart * (count / whole)
         self._count = whole
 
     def affine(self, norm: InstanceNorm, style: Tensor | None) -> tuple[Tensor, Tensor]:
         """What to multiply by and to add, (1, C, 1, 1): the normalisation, and the scale and shift of the style."""
         weights = norm.scale.new_ones(1, 1) if style is None else style
-        scale, shift = ((weights @ rows)[0].double() for rows in (norm.scale, norm.shift))
-        factor = scale / (self._squares / self._count + _EPSILON).sqrt()
-        return tuple(one.float().view(1, -1, 1, 1) for one in (factor, shift - self._mean * factor))  # type: ignore[return-value]
+        scale, shift = ((weights @ rows)[0].cpu().double() for rows in (norm.scale, norm.shift))
+        factor = scale / (self._squares / self._count + EPSILON).sqrt()
+        offset = shift - self._mean * factor
+        device = norm.scale.device
+        return factor.float().view(1, -1, 1, 1).to(device), offset.float().view(1, -1, 1, 1).to(device)
 
 
 class StripNetwork:

@@ -13,6 +13,7 @@ from nststab.errors import NststabError
 
 STRIDE = 4  # two stride-2 convolutions: the network works on multiples of 4
 MARGIN = 20  # of the light networks: 16 leave a border of four pixels to be seen, and 32 hide no more than 20
+EPSILON = 1e-5  # which instance normalisation adds to the variance
 MINIMUM = 8  # reflecting 4 pixels needs 5, reflecting 1 pixel behind the stride needs 2 of 4
 
 
@@ -72,9 +73,9 @@ class InstanceNorm(nn.Module):
     def forward(self, x: Tensor, style: Tensor | None) -> Tensor:
         """`style` (N, S) weighs the styles; None stands for the only one."""
         if style is None:
-            return F.instance_norm(x, weight=self.scale[0], bias=self.shift[0])
+            return F.instance_norm(x, weight=self.scale[0], bias=self.shift[0], eps=EPSILON)
         scale, shift = ((style[:, :, None] * rows).sum(1)[:, :, None, None] for rows in (self.scale, self.shift))
-        return torch.addcmul(shift.to(x.dtype), F.instance_norm(x), scale.to(x.dtype))
+        return torch.addcmul(shift.to(x.dtype), F.instance_norm(x, eps=EPSILON), scale.to(x.dtype))
 
     def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *others: Any) -> None:
         """Takes what was written when a network held one style without a row of its own: (C,)."""
@@ -311,7 +312,7 @@ def make_recurrent(network: TransformationNetwork) -> TransformationNetwork:
         raise NststabError("expected an independent network, got a recurrent one")
     recurrent = TransformationNetwork(replace(network.config, recurrent=True))
     state = network.state_dict()
-    first = state["encoder.0.convolution.weight"]  # (C, 3, 9, 9)
+    first = state["encoder.0.convolution.weight"]  # (C, 3, k, k)
     state["encoder.0.convolution.weight"] = torch.cat((first, torch.zeros_like(first)), dim=1)
     recurrent.load_state_dict(state)
     return recurrent
