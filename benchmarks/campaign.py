@@ -18,14 +18,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 import torch
 from PIL import Image, ImageOps
 
 from nststab.listener import silent
+from nststab.storage.jobs import unfinished
 from nststab.tasks.train_network import train_network
-from nststab.train.loop import TrainingStopped
+from nststab.train.loop import STATE, TrainingStopped, read_state
 from nststab.train.settings import NetworkSettings
 from nststab.video.picture_files import is_picture
 
@@ -86,6 +87,7 @@ def jpeg(path: Path, longest: int, quality: int) -> bytes:
 def train(options: argparse.Namespace) -> None:
     deadline = time.monotonic() + 60 * options.minutes - AFTERWARDS
     options.output.mkdir(parents=True, exist_ok=True)
+    output = options.output / "network.safetensors"
     settings = NetworkSettings(save_seconds=SAVED)
     for name, _, text in (one.partition("=") for one in options.set):
         settings = settings.with_text(name, text)
@@ -100,7 +102,7 @@ def train(options: argparse.Namespace) -> None:
                 train_network(
                     sorted(Path(folder, "paintings").iterdir()),
                     photos=Path(folder, "photos"),
-                    output=options.output / "network.safetensors",
+                    output=output,
                     start_from=options.start_from,
                     settings=settings,
                     device=options.device,
@@ -119,9 +121,12 @@ def train(options: argparse.Namespace) -> None:
 
         if run(settings, probed):
             return
-        step = median(late - early for early, late in zip(times[PROBED:], times[PROBED + 1 :], strict=False))
-        left = int((deadline - time.monotonic()) / step)
-        settings = replace(settings, pictures=min(settings.pictures, settings.batch * (len(times) + max(0, left))))
+        probe = median(late - early for early, late in zip(times[PROBED:], times[PROBED + 1 :], strict=False))
+        step = probe * mean(side**2 for side in settings.crops) / settings.crops[0] ** 2  # crops grow later
+        left = max(0, int((deadline - time.monotonic()) / step))
+        state = read_state(unfinished(output) / STATE)
+        assert state is not None
+        settings = replace(settings, pictures=min(settings.pictures, state["pictures"] + settings.batch * left))
         print(f"{settings.batch / step:.1f} pictures a second: {settings.pictures} in {options.minutes} minutes")
         if not run(settings, lambda: time.monotonic() > deadline):
             run(replace(settings, pictures=1), lambda: False)  # what was done is the end

@@ -299,10 +299,20 @@ def test_only_rows_takes_what_suits_one_painting_unless_told_otherwise(
 ) -> None:
     taken: list[NetworkSettings] = []
     monkeypatch.setattr("nststab.tasks.train_network.train_network", lambda *_, settings, **__: taken.append(settings))
-    for more in ("", "--start-from light --only-rows", "--only-rows --batch 4 --set adam_rate=0.002"):
+    for more in (
+        "",
+        "--start-from light --only-rows",
+        "--set only_rows=true",
+        "--only-rows --batch 4 --set adam_rate=0.002",
+    ):
         assert run(f"network style.png --photos photos -o own.safetensors {more}").exit_code == 0
     plain = NetworkSettings()
-    assert taken == [plain, ADDED_STYLE, replace(ADDED_STYLE, batch=plain.batch, adam_rate=plain.adam_rate)]
+    assert taken == [
+        plain,
+        ADDED_STYLE,
+        ADDED_STYLE,
+        replace(ADDED_STYLE, batch=plain.batch, adam_rate=plain.adam_rate),
+    ]
 
 
 @pytest.mark.parametrize("train", [tasks.image_training, tasks.video_training])

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nststab.datasets.folders import PhotoFolder
-from nststab.errors import NststabError
+from nststab.errors import MissingFile, NststabError, SettingError
 from nststab.listener import silent
 from nststab.losses import temporal_loss
 from nststab.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
@@ -143,16 +143,19 @@ def test_the_state_of_other_styles_or_another_network_is_refused(photos: PhotoFo
         trainer.load(path, STYLES)
 
 
-def test_a_state_is_loaded_by_names_whatever_the_order_of_the_weights(photos: PhotoFolder, tmp_path: Path) -> None:
-    """A script wrote it, whose modules stood in another order: momentum must come to its own weight."""
-    undisturbed, _ = fitted(photos, tmp_path / "a")
-    asked = iter([False, True])
+def test_no_step_stands_in_the_log_twice(photos: PhotoFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a kill between two savings of the state, and where a run begins afresh beside the log of another."""
+    monkeypatch.setattr("nststab.train.network._LOGGED", 1)
+    log, sheets, asked = tmp_path / "a/net.jsonl", tmp_path / "a/net.validation", iter([False, False, True])
     with pytest.raises(TrainingStopped):
-        fitted(photos, tmp_path / "b", stop=lambda: next(asked))
-    other = network(3)
-    other._modules = dict(reversed(other._modules.items()))
-    assert next(iter(dict(other.named_parameters()))) == "output.weight"
-    assert same(fitted(photos, tmp_path / "b", begun=other)[0], undisturbed)
+        fitted(photos, tmp_path / "a", stop=lambda: next(asked))
+    log.write_text(log.read_text() + '{"step": 4, "pictures": 8}\n{"st')
+    write_picture(sheets / "0000004.png", rand(1, 3, 8, 8))
+    for _ in range(2):
+        fitted(photos, tmp_path / "a")
+        assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == list(range(1, 9))
+        assert [path.name for path in sheets.iterdir()] == ["0000008.png"]
+        (tmp_path / "a/state.pt").unlink()
 
 
 def test_crops_without_contrast_are_drawn_again(tmp_path: Path) -> None:
@@ -418,6 +421,17 @@ def test_a_run_of_an_older_version_goes_on_and_one_from_another_start_does_not(s
     job.write_text(json.dumps(identity))
     made = trained("a.png", shelf, start_from="start.safetensors")
     assert load_checkpoint(made.output).training["steps"] == 2
+
+
+def test_a_start_that_is_not_there_or_its_own_state_costs_no_work(shelf: Path) -> None:
+    with pytest.raises(TrainingStopped):
+        trained("a.png", shelf, stop=lambda: True)
+    state = shelf / "net.safetensors.unfinished/state.pt"
+    with pytest.raises(SettingError, match=r"is the unfinished work of .*net\.safetensors itself"):
+        trained("a.png", shelf, start_from=state, restart=True)
+    with pytest.raises(MissingFile, match=r"no such network, or state of a training: nothing\.safetensors"):
+        trained("a.png", shelf, start_from="nothing.safetensors", restart=True)
+    assert state.exists()
 
 
 @pytest.mark.usefixtures("shelf")

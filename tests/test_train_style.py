@@ -19,7 +19,8 @@ from nststab.errors import SettingError
 from nststab.losses import LossSettings, style_target
 from nststab.memory import available_memory
 from nststab.networks.checkpoints import Checkpoint, load_checkpoint, load_target, save_checkpoint, save_target
-from nststab.networks.transformation import TransformationNetwork
+from nststab.networks.rows import PHOTOGRAPH
+from nststab.networks.transformation import NetworkConfig, TransformationNetwork
 from nststab.storage.jobs import OtherSettings
 from nststab.styles import shipped as assets
 from nststab.tasks import train_style as task
@@ -33,7 +34,17 @@ from nststab.train.stages import ImageStage, VideoStage
 from nststab.train.style import distance
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import read_picture, resize, write_picture
-from tests.conftest import TINY, Run, cli, done, refused_in_one_line, save_davis, save_frames, tiny_state_dict
+from tests.conftest import (
+    TINY,
+    Run,
+    cli,
+    done,
+    random_network,
+    refused_in_one_line,
+    save_davis,
+    save_frames,
+    tiny_state_dict,
+)
 
 SIZES: Any = {"height": 32, "width": 32, "precision": "float32"}
 LOGS = {"1_image.jsonl", "2_video.jsonl"}
@@ -241,6 +252,11 @@ def test_a_photograph_that_goes_between_two_runs_does_not_begin_it_afresh_and_ot
         train(stop=stop_in_the_first_step(VideoStage, patched))
     with pytest.raises(OtherSettings, match="style_weight was 2, is 5"):
         train(settings=weighted(5))
+    write_picture(Path("dark.png"), textures(2)[1:] * 0.2)
+    with pytest.raises(OtherSettings, match="style was my_picture, is dark"):
+        train(picture="dark.png", start_from="alike")
+    assert not Path("own/target.safetensors").exists()  # or it would stand beside the network of the other painting
+    assert "image, 2 steps: done" in done(cli(f"train {STYLE} {SMALL} --plan")).stdout
     Path("photos/0.png").unlink()  # it is held out
     caplog.clear()
     assert train().figures is not None  # a run of other photographs would be refused
@@ -260,6 +276,16 @@ def test_what_stands_there_is_written_over_only_when_asked() -> None:
     assert train(settings=seeded(1), restart=True).card["seed"] == 1
     assert Path("own/recurrent.safetensors").read_bytes() != before
     assert Path("own/training/notes.txt").read_text() == "mine"
+
+
+def test_each_stage_has_the_weights_and_the_margin_that_it_was_given() -> None:
+    video = replace(SETTINGS.video, style_weight=7.0, tv_weight=0.5, margin=4)
+    train(settings=replace(SETTINGS, image=replace(SETTINGS.image, tv_weight=0.25), video=video))
+    independent, recurrent = (load_checkpoint(Path(f"own/{name}.safetensors")) for name in assets.NETWORKS)
+    losses = [[one.training["loss"][f"{name}_weight"] for name in ("content", "style", "tv")] for one in
+              (independent, recurrent)]  # fmt: skip
+    assert losses == [[1, 2, 0.25], [1, 7, 0.5]]
+    assert (independent.network.config.margin, recurrent.network.config.margin) == (16, 4)
 
 
 def test_it_begins_with_the_nearest_style() -> None:
@@ -290,6 +316,10 @@ def test_the_distance_of_styles_is_the_style_loss() -> None:
 def test_it_begins_with_a_style_that_has_no_recurrent_network() -> None:
     Path("package/styles/other/recurrent.safetensors").unlink()
     assert plan()[0] == "begins     from alike, the only shipped style"
+    many = Checkpoint(random_network(NetworkConfig(False, (2, 4, 8), 1, 4, "light", ("a@32", PHOTOGRAPH))))
+    save_checkpoint(Path("many.safetensors"), many)
+    with pytest.raises(SettingError, match=r"many\.safetensors is one of a network of many styles"):
+        plan(start_from="many.safetensors")
     assert plan(start_from="other")[0].endswith("from other, as asked for, which has no recurrent network")
     checkpoint = train(start_from="package/styles/alike/independent.safetensors").card["start"]
     assert checkpoint == {"style": "independent", "why": "as asked for, which has no recurrent network"}
@@ -298,17 +328,18 @@ def test_it_begins_with_a_style_that_has_no_recurrent_network() -> None:
 def test_smaller_crops_are_said_and_kept_by_a_run_that_resumes(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    larger = replace(SETTINGS, video=replace(SETTINGS.video, height=48, width=48))
+    larger = replace(SETTINGS, video=replace(SETTINGS.video, height=48, width=96))
     with monkeypatch.context() as patched:
         patched.setattr(task, "_LEAST", 32)
         patched.setattr(task, "surely_fits", lambda *_: False)
-        patched.setattr(Plan, "needed", lambda _self, width, _height: 0 if width <= 32 else 2**60)
+        patched.setattr(Plan, "needed", lambda _self, width, height: 0 if (width, height) <= (64, 32) else 2**60)
         stop = stop_in_the_first_step(VideoStage, patched)
         with pytest.raises(TrainingStopped):
             train(settings=larger, stop=stop)
-    said = "stage 2 trains on crops of 32x32 instead of 48x48, for which there is too little memory"
+    said = "stage 2 trains on crops of 64x32 instead of 96x48, for which there is too little memory"
     assert said in caplog.messages
-    assert train(settings=larger).card["settings"]["recurrent"]["settings"]["height"] == 32
+    kept = train(settings=larger).card["settings"]["recurrent"]["settings"]
+    assert (kept["height"], kept["width"]) == (32, 64)
     monkeypatch.setattr(task, "surely_fits", lambda *_: False)
     monkeypatch.setattr(Plan, "needed", lambda *_: 2**60)
     with pytest.raises(DoesNotFit, match="even crops of 96x96 need about"):

@@ -1,4 +1,4 @@
-"""nststab train, with style, image, video and average."""
+"""nststab train, with style, image, video, network and average."""
 
 import shlex
 import signal
@@ -68,10 +68,11 @@ def _stage_options(settings: type[TrainingSettings], *own: str) -> Callable[[Com
 @click.group("train", cls=NearestGroup, short_help="Train the networks of a style.")
 def command() -> None:
     """Train a style: `style` makes both networks. Or step by step: first `image` (independent network), then `video`
-    (recurrent network, fine-tuned from it); `average` makes a network between two.
+    (recurrent network, fine-tuned from it); `average` makes a network between two. `network` trains one of many styles.
 
-    A killed run goes on when the same command is given again. Beside OUT stand OUT.unfinished, from which it goes on,
-    OUT.jsonl with the losses of every step, and OUT.validation with pictures.
+    A killed run goes on when the same command is given again. Beside OUT.safetensors stand
+    OUT.safetensors.unfinished, from which it goes on, OUT.jsonl with the losses of every step (of `network` in means of
+    50), and OUT.validation with pictures.
     """
 
 
@@ -121,6 +122,7 @@ def style(
     if output.is_dir():
         refuse_early(output, yes or plan, output / "training" / "sizes.json")
     from nststab.tasks.train_style import plan_lines, style_training, train_style
+    from nststab.train.style import StyleFolder
 
     settings = gathered(StyleSettings, options, dict(assignments))
     both: dict[str, Any] = given(seed=seed, precision=precision)
@@ -132,7 +134,7 @@ def style(
         "davis": davis,
         "settings": settings,
         "device": device,
-        "restart": yes or plan,
+        "restart": yes or (plan and not StyleFolder(output).unfinished),
     }
     if plan:
         click.echo("\n".join(plan_lines(style_training(style_image, **asked), davis)))
@@ -222,14 +224,16 @@ def network(styles: tuple[str, ...], assignments: Mapping[str, str], yes: bool, 
 
     It is lighter than those of single styles, moves what it draws with the scene, and mixes its styles. The second line
     is a matter of minutes: the shipped network with scales and shifts of the painting's own, for `--method
-    independent`. A killed run goes on when the same command is given again, also with other rates, crops or --pictures.
-    Under torchrun each process takes its part of every batch.
+    independent`; by default of one stroke, on 320 crops of 128 pixels, one a step. A killed run goes on when the same
+    command is given again, also with other rates, crops or --pictures. Under torchrun each process takes its part of
+    every batch.
     """
     refuse_early(options["output"], yes)
     from nststab.tasks.train_network import train_network
 
-    base = ADDED_STYLE if options["only_rows"] else None
-    settings = gathered(NetworkSettings, options, dict(assignments), base)
+    settings = gathered(NetworkSettings, options, dict(assignments))
+    if settings.only_rows:
+        settings = gathered(NetworkSettings, options, dict(assignments), ADDED_STYLE)
     with _stoppable() as stop:
         train_network(
             styles,

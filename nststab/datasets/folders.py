@@ -24,6 +24,7 @@ from nststab.warp import leaves_frame, motion_boundaries, smooth_mask
 
 log = logging.getLogger(__name__)
 
+HELD_OUT = 8  # photographs, for validation
 _SINTEL_SCALE = 0.5  # Gupta et al. train at 512x218, half of Sintel's 1024x436
 _FRAME_NUMBER = re.compile(r"frame_(\d+)\.(?:png|flo)")
 
@@ -142,7 +143,7 @@ class PhotoFolder:
         photos = map(self._read, range(len(self)))
         return torch.cat([_center_crop(photo, height, width) for photo in photos if photo is not None])
 
-    def hold_out(self, count: int = 8) -> tuple[Self, Self]:
+    def hold_out(self, count: int = HELD_OUT) -> tuple[Self, Self]:
         """Split into photographs for training and `count` others, evenly spread, for validation.
 
         A folder of fewer than 2 * count gives up half of its photographs; raises ValueError where it has only one.

@@ -11,10 +11,10 @@ from typing import Any, Literal, Required, TypedDict, Unpack
 import torch
 from torch import Tensor
 
-from nststab.datasets.folders import SintelClips
+from nststab.datasets.folders import HELD_OUT, SintelClips
 from nststab.engines.torch_engine import autocast
 from nststab.errors import NststabError, SettingError
-from nststab.listener import Listener, silent
+from nststab.listener import Listener, named, silent
 from nststab.losses import LossSettings, PerceptualLoss, StyleTarget, temporal_loss
 from nststab.methods.build import Machine
 from nststab.networks.checkpoints import Checkpoint, load_checkpoint, load_target, save_checkpoint
@@ -32,9 +32,10 @@ from nststab.storage.folders import refuse_overwriting, require_parent
 from nststab.styles.source import picture_target
 from nststab.tasks.plan import Seconds, between, check, noise
 from nststab.tasks.plan import Work as PlannedWork
-from nststab.train.settings import ImageSettings, Stage, TrainingSettings, VideoSettings
+from nststab.train.settings import LEAST_CROP, ImageSettings, Stage, TrainingSettings, VideoSettings, loss_weights
+from nststab.train.stages import unrolled
 from nststab.train.style import independent_network
-from nststab.train.training import Trained, Training, Work, named, training_machine, training_photos
+from nststab.train.training import VALIDATION_CLIPS, Trained, Training, Work, training_machine, training_photos
 from nststab.vgg import PerceptualNetwork
 
 log = logging.getLogger(__name__)
@@ -65,8 +66,9 @@ class StageOptions(TypedDict, total=False):
     """What both stages take beside their settings.
 
     photos: a folder of photographs; those that cannot be read are named in the log and left out.
-    output: the `.safetensors` file of the network. Beside it OUTPUT.jsonl gets the losses of every step and
-        OUTPUT.validation pictures; OUTPUT.unfinished keeps what a killed run has done, for the same call to resume.
+    output: the `.safetensors` file of the network, NAME.safetensors. Beside it NAME.jsonl gets the losses of every step
+        and NAME.validation pictures; NAME.safetensors.unfinished keeps what a killed run has done, for the same call to
+        resume.
     network, vgg_weights: another perceptual network, by torchvision's name or by its file.
     restart: overwrite the output, and remove the unfinished work of other settings.
     """
@@ -141,7 +143,7 @@ def image_training(
     """
     painting, (settings, restart, output, where) = Path(painting), _begun(options, ImageSettings.of(settings))
     vgg = _perceptual(options, where)
-    loss = LossSettings(**{name: getattr(settings, name) for name in _WEIGHTS})
+    loss = LossSettings(**loss_weights(settings))
     torch.manual_seed(settings.seed)
     if start_from is None:
         start, begun = TransformationNetwork(NetworkConfig()), {}
@@ -178,8 +180,7 @@ def video_training(
     grams = _gram_targets(checkpoint, start)
     if not grams:
         raise NststabError(f"{checkpoint} carries no Gram targets: it was not written by `nststab train image`")
-    given = {name: getattr(settings, name) for name in _WEIGHTS if getattr(settings, name) is not None}
-    loss = replace(_loss_before(start.training), **given)
+    loss = replace(_loss_before(start.training), **loss_weights(settings))
     vgg = _perceptual(options, where)
     if start.training.get("perceptual", vgg.fingerprint) != vgg.fingerprint:
         raise NststabError(f"{checkpoint} was trained with another perceptual network (vgg_weights)")
@@ -216,9 +217,6 @@ def average_networks(
     return network
 
 
-_WEIGHTS = ("content_weight", "style_weight", "tv_weight")  # of the settings and of LossSettings
-
-
 def _loss_before(record: Mapping[str, Any]) -> LossSettings:
     """The weights and layers that a network was trained with, of those that there are today."""
     known = {field.name for field in fields(LossSettings)}
@@ -249,10 +247,8 @@ def checked_output(output: str | Path, restart: bool = False) -> Path:
     return output
 
 
-_LEAST_CROP = 32
 _REPEATED = 3  # steps that are measured
 _CROP = 12  # bytes a pixel of a float32 RGB picture
-_VALIDATED, _VALIDATED_CLIPS = 8, 4  # pictures that are held out, or clips made of them
 _FORWARD = 1 / 3  # of a step's time: without the gradient
 
 
@@ -273,7 +269,7 @@ def training_work(
 
     def sized(longest: int) -> tuple[int, int]:
         scale = longest / max(settings.width, settings.height)
-        return max(_LEAST_CROP, int(settings.width * scale)), max(_LEAST_CROP, int(settings.height * scale))
+        return max(LEAST_CROP, int(settings.width * scale)), max(LEAST_CROP, int(settings.height * scale))
 
     def advice(longest: int) -> str:
         width, height = sized(longest)
@@ -292,11 +288,11 @@ def training_work(
         settings.width,
         settings.height,
         (step,),
-        lambda width, height: (3 * images + _VALIDATED * length) * _CROP * width * height,
+        lambda width, height: (3 * images + HELD_OUT * length) * _CROP * width * height,
         advice,
         sized,
-        _LEAST_CROP,
-        validations * _FORWARD * (_VALIDATED if length == 1 else _VALIDATED_CLIPS) / settings.batch,
+        LEAST_CROP,
+        validations * _FORWARD * (HELD_OUT if length == 1 else VALIDATION_CLIPS) / settings.batch,
         images,
         vgg.mean.device,
     )
@@ -337,12 +333,9 @@ def _step_seconds(
 
 def _terms(network: TransformationNetwork, loss: PerceptualLoss, frames: Tensor) -> list[Tensor]:
     """The losses of clips (N, T, 3, H, W) that stand still."""
-    pictures: list[Tensor] = []
-    for frame in frames.unbind(1):
-        pictures.append(network(frame, pictures[-1] if pictures else None))
-    stacked = torch.stack(pictures, dim=1)  # (N, T, 3, H, W)
+    stacked = unrolled(network, frames)
     terms = list(loss(stacked.flatten(0, 1), loss.content_targets(frames.flatten(0, 1))).values())
-    if len(pictures) > 1:
+    if stacked.shape[1] > 1:
         later, earlier = stacked[:, 1:].flatten(0, 1), stacked[:, :-1].flatten(0, 1)
         terms.append(temporal_loss(later, earlier, torch.zeros_like(later[:, :2]), torch.ones_like(later[:, :1])))
     return terms

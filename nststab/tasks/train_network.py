@@ -12,7 +12,7 @@ from torch import Tensor
 
 import nststab
 from nststab.errors import MissingFile, NststabError, SettingError
-from nststab.listener import Listener, silent
+from nststab.listener import Listener, named, silent
 from nststab.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from nststab.networks.perceptual import perceptual_network
 from nststab.networks.rows import PHOTOGRAPH, row_name, with_rows
@@ -25,7 +25,7 @@ from nststab.tasks.train import checked_output, never
 from nststab.train.loop import PHOTOS, STATE
 from nststab.train.network import NetworkLoss, NetworkTrainer, fit_network, place, wait_for_all
 from nststab.train.settings import NetworkSettings
-from nststab.train.training import named, training_machine, training_photos
+from nststab.train.training import training_machine, training_photos
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +60,9 @@ def train_network(
 
     Args:
         styles: pictures, or names or folders of styles that have their picture. A style is called NAME@SIZE.
-        output: the `.safetensors` file for the averaged weights, in float16. OUTPUT.jsonl gets the losses,
-            OUTPUT.validation pictures, and OUTPUT.unfinished keeps what a killed run has done.
+        output: the `.safetensors` file for the averaged weights, in float16, NAME.safetensors. Beside it NAME.jsonl
+            gets means of the losses, NAME.validation pictures, and NAME.safetensors.unfinished keeps what a killed run
+            has done.
         start_from: the state of another run of the same styles, all of which goes on, or a network of this kind, such
             as the shipped one, "light": a style that it has not begins as the one of its own that is nearest.
         settings: may be others than before where a run is resumed, except those that make another network.
@@ -76,6 +77,9 @@ def train_network(
         raise SettingError("only_rows needs start_from, a network to add the styles to")
     if len(weights) != len(styles):
         raise SettingError(f"style_weights: expected one for each style, got {len(weights)} for {len(styles)} styles")
+    begins = None if start_from is None else _start(start_from, settings.length > 1, output)
+    if "LOCAL_RANK" in os.environ and torch.cuda.is_available() and device != "cpu":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # or all processes of torchrun would share the first
     where = training_machine(device, settings.precision)
     settings = settings.on(where.precision)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
@@ -110,10 +114,8 @@ def train_network(
     record = {"styles": list(names), "photos": len(seen), "perceptual": vgg.fingerprint, "version": nststab.__version__}
 
     def fitted(state: Path) -> dict[str, float]:
-        if start_from is not None and not state.exists():
-            kind = "recurrent" if settings.length > 1 and light_network("recurrent").is_file() else "independent"
-            path = light_network(kind) if str(start_from) == LIGHT else Path(start_from)
-            _begin(trainer, path, names, loss, held_out.center_crops(_SEEN, _SEEN)[:1].to(where.device))
+        if begins is not None and not state.exists():
+            _begin(trainer, begins, names, loss, held_out.center_crops(_SEEN, _SEEN)[:1].to(where.device))
         losses = fit_network(trainer, loss, seen, held_out, names, state, output, progress=progress, stop=stop)
         network.load_state_dict(trainer.average)
         return losses
@@ -146,6 +148,17 @@ def _picture(text: str) -> Path:
     return source.picture
 
 
+def _start(start_from: str | Path, recurrent: bool, output: Path) -> Path:
+    """The file of what to begin with; raises MissingFile, and SettingError for the run's own state."""
+    kind = "recurrent" if recurrent and light_network("recurrent").is_file() else "independent"
+    path = light_network(kind) if str(start_from) == LIGHT else Path(start_from)
+    if not path.is_file():
+        raise MissingFile(f"no such network, or state of a training: {path}")
+    if path.resolve().is_relative_to(unfinished(output).resolve()):
+        raise SettingError(f"start_from: {path} is the unfinished work of {output} itself; without it that goes on")
+    return path
+
+
 def _begin(trainer: NetworkTrainer, path: Path, names: Sequence[str], loss: NetworkLoss, photo: Tensor) -> None:
     """Goes on from the state of another run, or begins with the weights of a network."""
     if path.suffix == ".safetensors":
@@ -156,8 +169,8 @@ def _begin(trainer: NetworkTrainer, path: Path, names: Sequence[str], loss: Netw
         if trainer.network.config.recurrent and not network.config.recurrent:
             network = make_recurrent(network)
         trainer.begin_with(with_rows(network, torch.stack(list(_rows_for(names, network, loss, photo))), names))
-    elif not trainer.load(path, names):
-        raise MissingFile(f"no such state of a training: {path}")
+    else:
+        trainer.load(path, names)
 
 
 def _rows_for(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nststab.datasets.folders import davis_sequences
-from nststab.listener import Listener, silent
+from nststab.listener import Listener, named, silent
 from nststab.losses import LossSettings
 from nststab.measure.rows import DAVIS_SIZE, stability_table
 from nststab.memory import available_memory
@@ -40,9 +40,9 @@ from nststab.tasks.plan import (
 from nststab.tasks.train import never, training_work
 from nststab.train.card import StyleFigures, StyleNetworks, davis_footage, demo_footage, footage_of, style_card
 from nststab.train.loop import STATE, read_state
-from nststab.train.settings import ImageSettings, StyleSettings, VideoSettings
+from nststab.train.settings import ImageSettings, StyleSettings, VideoSettings, loss_weights
 from nststab.train.style import StyleFolder, StyleTraining, kind, sized, starting_style
-from nststab.train.training import Training, named, training_machine, training_photos
+from nststab.train.training import Training, training_machine, training_photos
 from nststab.video.images import read_picture, write_picture
 
 log = logging.getLogger(__name__)
@@ -159,10 +159,10 @@ def style_training(
     settings = StyleSettings.of(settings).changed(effort=effort)
     where = training_machine(device, settings.image.precision)
     image, video = settings.stages
-    stages = (image.on(where.precision), video.on(where.precision))
+    stages = (image.on(where.precision), video.on(training_machine(device, video.precision).precision))
     parts = training_photos(photos, folder.outputs(stages)[0])
     perceptual = perceptual_network(where.device)
-    loss = LossSettings(style_weight=image.style_weight, content_weight=image.content_weight)
+    loss = LossSettings(**loss_weights(image))
     target = picture_target(Path(painting), perceptual, loss.style_layers, image.style_size, "style_size")
     begun = None if start_from is None else str(start_from)
     start = starting_style(begun, target, perceptual, image.style_size, image.margin)
@@ -211,13 +211,15 @@ def _fitting(training: StyleTraining, stage: ImageSettings | VideoSettings) -> I
         return stage
     made = plan(work, budget=3.0)
     sizes = (stage.height, *range((stage.height - 1) // _GRAIN * _GRAIN, _LEAST - 1, -_GRAIN))
-    batches = range(_LARGEST_BATCH if device.type == "cuda" else stage.batch, 0, -1)
+    batches = range(max(_LARGEST_BATCH, stage.batch) if device.type == "cuda" else stage.batch, 0, -1)
     for size, batch in itertools.product(sizes, batches):
-        side = round(size * math.sqrt(batch / stage.batch))  # of one picture with as many pixels
-        need = made.needed(side, side)
+        smaller = sized(stage, size, batch)
+        sides = [round(side * math.sqrt(batch / stage.batch)) for side in (smaller.width, smaller.height)]
+        need = made.needed(*sides)  # of crops with as many pixels as the batch has
         if need <= available:
-            return sized(stage, size, batch)
-    raise DoesNotFit(f"even crops of {size}x{size} need about {gib(need)} of memory, {gib(available)} are available")
+            return smaller
+    crops = f"crops of {smaller.width}x{smaller.height}"
+    raise DoesNotFit(f"even {crops} need about {gib(need)} of memory, {gib(available)} are available")
 
 
 def plan_lines(training: StyleTraining, davis: Path | None = None) -> list[str]:

@@ -1,1 +1,1 @@
-"""Training: loop, stages, recipe, card."""
+"""Training: settings, loop, stages, one network of many styles, the folder and the card of a style."""

@@ -27,7 +27,7 @@ from nststab.datasets.layers import FlowClip
 from nststab.datasets.synthetic import SyntheticSettings, draw_index, uniform
 from nststab.engines.torch_engine import autocast
 from nststab.errors import NststabError
-from nststab.listener import Listener, reported
+from nststab.listener import Listener, named, reported
 from nststab.losses import StyleTarget, content_loss, gram, shift_loss, style_loss, temporal_loss
 from nststab.networks.rows import is_row
 from nststab.networks.transformation import TransformationNetwork
@@ -37,8 +37,8 @@ from nststab.storage.durable import write_durably
 from nststab.train.loop import SKIPPED_IN_A_ROW, TrainingDiverged, TrainingStopped, read_state
 from nststab.train.muon import Muon
 from nststab.train.settings import NetworkSettings
-from nststab.train.stages import VideoData
-from nststab.train.training import named
+from nststab.train.stages import VideoData, unrolled
+from nststab.train.training import cut_back
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import write_picture
 from nststab.video.threads import Prefetcher
@@ -50,7 +50,7 @@ _LARGEST_SCALE = 1.5  # of a photograph
 _LEAST_CONTRAST = 0.02  # standard deviation of a crop
 _AS_THEY_ARE = 1 / 8  # of the pictures, which the row `PHOTOGRAPH` is to give back
 _LOGGED = 50  # steps from one line of the log to the next
-_SHOWN = 8  # photographs on a sheet
+_SHOWN = 8  # styles on a sheet, at least, where there are so many
 
 
 class Batch(NamedTuple):
@@ -190,16 +190,13 @@ class NetworkLoss:
         The shift is that of a first frame which a moved one follows.
         """
         frames, forward, mask = batch.clips  # (N, T, 3, H, W), (N, T-1, 2 | 1, H, W)
-        drawn: list[Tensor] = []
-        for frame in frames.unbind(1):
-            drawn.append(network(frame, drawn[-1] if drawn else None, styles))
-        stacked = torch.stack(drawn, dim=1)
-        numbers = batch.styles.repeat_interleave(len(drawn))
+        stacked = unrolled(network, frames, styles)
+        numbers = batch.styles.repeat_interleave(frames.shape[1])
         terms = self._of_pictures(stacked.flatten(0, 1), frames.flatten(0, 1), numbers)
         pairs = (stacked[:, 1:], stacked[:, :-1], forward, mask)
         change = temporal_loss(*(part.flatten(0, 1) for part in pairs))
         terms["temporal"] = self.settings.temporal_weight * change
-        return terms | self._of_shift(network, batch, drawn[0], drawn[0], styles)
+        return terms | self._of_shift(network, batch, stacked[:, 0], stacked[:, 0], styles)
 
     def _of_pictures(self, output: Tensor, photos: Tensor, styles: Tensor) -> dict[str, Tensor]:
         painted = styles < len(self.weights)
@@ -239,20 +236,16 @@ class NetworkTrainer:
 
     def __init__(self, network: TransformationNetwork, settings: NetworkSettings) -> None:
         self.network, self.settings = network, settings
-        self._optimizers(list(dict(network.named_parameters())))
-        self.average = {name: value.clone() for name, value in network.state_dict().items()}
-        self.step = self.pictures = self.skipped = 0
-
-    def _optimizers(self, names: Sequence[str]) -> None:
-        """Muon for the convolutions but the last, Adam for the rest, in the order of `names`."""
-        parameters = dict(self.network.named_parameters())
+        parameters = dict(network.named_parameters())
         for name, value in parameters.items():
-            value.requires_grad_(is_row(name) or not self.settings.only_rows)
-        trained = [name for name in names if parameters[name].requires_grad]
+            value.requires_grad_(is_row(name) or not settings.only_rows)
+        trained = [name for name, value in parameters.items() if value.requires_grad]
         self._convolutions = [name for name in trained if parameters[name].ndim == 4 and not name.startswith("output")]
         rest = [parameters[name] for name in trained if name not in self._convolutions]
         self._muon = Muon([parameters[name] for name in self._convolutions]) if self._convolutions else None
-        self._adam = torch.optim.Adam(rest, betas=(0.9, 0.99))
+        self._adam = torch.optim.Adam(rest, betas=(0.9, 0.99))  # Muon is for the convolutions but the last
+        self.average = {name: value.clone() for name, value in network.state_dict().items()}
+        self.step = self.pictures = self.skipped = 0
 
     def train(self, loss: NetworkLoss, batch: Batch | ClipBatch, rate: float) -> dict[str, float] | None:
         """One step on this process' part of a batch; None where the gradient was not finite, and nothing was changed.
@@ -316,7 +309,7 @@ class NetworkTrainer:
         write_durably(path, file.getvalue())
 
     def load(self, path: Path, rows: Sequence[str]) -> bool:
-        """Resumes from a state, whose optimizers hold the weights in the order of its own; False where there is none.
+        """Resumes from a state; False where there is none.
 
         Raises NststabError where the state is damaged, or of another network or of other styles.
         """
@@ -327,7 +320,6 @@ class NetworkTrainer:
             if list(state["rows"]) != list(rows):
                 raise NststabError(f"{path} is of the styles {', '.join(state['rows'])}")
             self.network.load_state_dict(state["net"])
-            self._optimizers([name for name in state["net"] if name in dict(self.network.named_parameters())])
             parameters = dict(self.network.named_parameters())
             for name, momentum in zip(self._convolutions, state["muon"], strict=True):
                 assert self._muon is not None
@@ -367,12 +359,16 @@ def fit_network(
     settings, data = trainer.settings, NetworkData(photos, len(rows))
     if trainer.load(state, rows):
         log.info(f"going on: {trainer.step} steps were done, on {trainer.pictures} pictures")
-    saved, sums, summed = time.monotonic(), dict[str, float](), 0
     main = place()[0] == 0
+    lines, pictures = output.with_suffix(".jsonl"), output.with_suffix(".validation")
+    if main:
+        cut_back(lines, pictures, trainer.step)
+    saved, sums, summed = time.monotonic(), dict[str, float](), 0
     with (
         reported(progress, f"training {output.stem}", settings.pictures) as advance,
         _read_ahead(data, settings, trainer, _readers(loss.weights.device)) as batches,
     ):
+        advance(trainer.pictures)
         for batch in batches:
             terms = trainer.train(loss, batch, settings.rate(trainer.pictures, trainer.step))
             for name, value in (terms or {}).items():
@@ -383,7 +379,7 @@ def fit_network(
             if trainer.step % _LOGGED == 0 and main:
                 size = batch.clips.frames.shape[-1] if isinstance(batch, ClipBatch) else batch.photos.shape[-1]
                 line = {"step": trainer.step, "pictures": trainer.pictures, "size": size, **means}
-                with output.with_suffix(".jsonl").open("a") as file:
+                with lines.open("a") as file:
                     file.write(json.dumps(line) + "\n")
             if trainer.step % _LOGGED == 0:
                 advance(trainer.pictures, note=named(means))
@@ -396,15 +392,18 @@ def fit_network(
                     f"stopped after {trainer.step} steps, which {state.parent} keeps; the same command goes on"
                 )
             if main and trainer.step % settings.validate_every == 0:
-                _validate(trainer, loss, held_out, output)
+                _validate(trainer, loss, held_out, pictures)
     if main:
         trainer.save(state, rows)
-    return _validate(trainer, loss, held_out, output) if main else {}
+    return _validate(trainer, loss, held_out, pictures) if main else {}
 
 
 def _readers(device: torch.device) -> int:
     """Threads that make batches: a processor trains slower than one makes them, a GPU faster than many."""
-    return max(1, (os.cpu_count() or 1) - 1) if device.type == "cuda" else 1
+    if device.type != "cuda":
+        return 1
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of torchrun, on this machine
+    return max(1, (os.cpu_count() or 1) // processes - 1)
 
 
 @contextmanager
@@ -434,8 +433,8 @@ def _batches(
             yield data.batch(settings.batch, side, generator)
 
 
-def _validate(trainer: NetworkTrainer, loss: NetworkLoss, held_out: PhotoFolder, output: Path) -> dict[str, float]:
-    """Mean terms of the averaged weights, of each style on one photograph, and a sheet of some."""
+def _validate(trainer: NetworkTrainer, loss: NetworkLoss, held_out: PhotoFolder, folder: Path) -> dict[str, float]:
+    """Mean terms of the averaged weights, of each style on one photograph, and a sheet of some in the folder."""
     network, device = trainer.network, loss.perceptual.mean.device
     trained = {name: value.clone() for name, value in network.state_dict().items()}
     network.load_state_dict(trainer.average)
@@ -453,8 +452,6 @@ def _validate(trainer: NetworkTrainer, loss: NetworkLoss, held_out: PhotoFolder,
                 rows[0].append(photo.cpu())
                 rows[1].append(drawn.float().cpu())
     network.load_state_dict(trained)
-    folder = output.with_suffix(".validation")
-    folder.mkdir(exist_ok=True)
     write_picture(folder / f"{trainer.step:07d}.png", contact_sheet(rows, ["", ""]))
     log.info(f"step {trainer.step}: validation {named(sums)}")
     return sums

@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from nststab.settings import Settings, group, setting
 
 Precision = Literal["auto", "float32", "bfloat16"]
 Stage = TypeVar("Stage", bound="TrainingSettings")
+LEAST_CROP = 32  # side of a crop in pixels
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class TrainingSettings(_Computed):
 
     steps: int = setting(6000, "Steps of Adam.", least=1)
     batch: int = setting(1, "Pictures or clips a step.", least=1)
-    height: int = setting(256, "Height of the crops in pixels.", least=32)
-    width: int = setting(256, "Width of the crops in pixels.", least=32)
+    height: int = setting(256, "Height of the crops in pixels.", least=LEAST_CROP)
+    width: int = setting(256, "Width of the crops in pixels.", least=LEAST_CROP)
     learning_rate: float = setting(0.001, "Highest learning rate; it falls to 0 on a cosine.", above=0)
     seed: int = setting(0, "Seed of everything random.", least=0, most=2**32 - 1)
     validate_every: int = setting(500, "Steps from one validation to the next.", least=1)
@@ -78,6 +79,12 @@ class VideoSettings(TrainingSettings):
     )
 
 
+def loss_weights(stage: ImageSettings | VideoSettings) -> dict[str, Any]:
+    """The weights of `LossSettings` that a stage gives."""
+    given = {name: getattr(stage, name) for name in ("content_weight", "style_weight", "tv_weight")}
+    return {name: weight for name, weight in given.items() if weight is not None}
+
+
 @dataclass(frozen=True)
 class StyleSettings(Settings):
     """How `train_style` makes a style's two networks; what was tried and measured stands in docs/training.md.
@@ -97,8 +104,10 @@ class StyleSettings(Settings):
 
 @dataclass(frozen=True)
 class NetworkSettings(_Computed):
-    """How one network of many styles is trained (`train_network`); only `width`, `blocks` and `strokes` make another
-    network, the rest may be changed when a run is resumed.
+    """How one network of many styles is trained (`train_network`).
+
+    A run goes on with the same `width`, `blocks`, `strokes`, `length` and `only_rows`, which make another network or
+    train another part of it; the rest may be changed when it is resumed.
 
     Convolutions are trained by Muon, all else by Adam. Crops grow in equal parts of the run; over its last part both
     rates fall to zero.
@@ -107,7 +116,7 @@ class NetworkSettings(_Computed):
     pictures: int = setting(300_000, "Pictures to train on, in all.", least=1, decides=False)
     batch: int = setting(4, "Pictures a step, of styles drawn for each.", least=1, decides=False)
     crops: tuple[int, ...] = setting(
-        (128, 192, 256), "Sides of the crops, from first to last.", least=32, decides=False
+        (128, 192, 256), "Sides of the crops, from first to last.", least=LEAST_CROP, decides=False
     )
     strokes: tuple[int, ...] = setting(
         (512, 1024), "Longest sides of the style pictures; each makes a style.", least=16
@@ -140,8 +149,7 @@ class NetworkSettings(_Computed):
     )
     only_rows: bool = setting(
         False,
-        "Train nothing but each style's own scales and shifts, to add styles to a network; by default of one stroke, "
-        "on 320 crops of 128 pixels, one a step.",
+        "Train nothing but each style's own scales and shifts, to add styles to a network.",
         decides=True,
     )
     averaging: float = setting(0.999, "Part of the averaged weights that a step keeps.", least=0, most=1, decides=False)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nststab.datasets.folders import PhotoFolder, SintelClips
 from nststab.datasets.layers import FlowClip
@@ -91,22 +91,28 @@ class VideoStage:
         terms, rows = [], []
         for index in range(len(self.held_out.frames)):
             clip = FlowClip(*(part[index : index + 1] for part in self.held_out))
-            term, pictures = self._unrolled(network, clip)
+            term, drawn = self._unrolled(network, clip)
             terms.append(term)
-            rows.append([*torch.split(clip.frames[0], 1)] + [picture.float().cpu() for picture in pictures])
+            rows.append([*torch.split(clip.frames[0], 1), *torch.split(drawn[0].float().cpu(), 1)])
         return Validation(_mean(terms), rows)
 
-    def _unrolled(self, network: TransformationNetwork, clip: FlowClip) -> tuple[dict[str, Tensor], list[Tensor]]:
+    def _unrolled(self, network: TransformationNetwork, clip: FlowClip) -> tuple[dict[str, Tensor], Tensor]:
+        """The terms, and what was drawn (N, T, 3, H, W)."""
         frames, forward, mask = (part.to(self.device) for part in clip)  # (N, T, 3, H, W), (N, T-1, 2 | 1, H, W)
-        pictures: list[Tensor] = []
-        for frame in frames.unbind(1):
-            pictures.append(network(frame, pictures[-1] if pictures else None))
-        stacked = torch.stack(pictures, dim=1)  # (N, T, 3, H, W)
+        stacked = unrolled(network, frames)
         terms = self.perceptual(stacked.flatten(0, 1), self.perceptual.content_targets(frames.flatten(0, 1)))
         pairs = (stacked[:, 1:], stacked[:, :-1], forward, mask)
         change = temporal_loss(*(part.flatten(0, 1) for part in pairs))
         with_flow = mask.flatten(2).any(dim=2).float().mean().clamp_min(0.01)  # of Sintel's pairs not every one has
-        return terms | {"temporal": self.settings.temporal_weight * change / with_flow}, pictures
+        return terms | {"temporal": self.settings.temporal_weight * change / with_flow}, stacked
+
+
+def unrolled(network: nn.Module, frames: Tensor, style: Tensor | None = None) -> Tensor:
+    """What a recurrent network draws of clips (N, T, 3, H, W) from p_0 = 0 on, of the same shape, nothing detached."""
+    drawn: list[Tensor] = []
+    for frame in frames.unbind(1):
+        drawn.append(network(frame, drawn[-1] if drawn else None, style))
+    return torch.stack(drawn, dim=1)
 
 
 def _mean(terms: list[dict[str, Tensor]]) -> dict[str, float]:

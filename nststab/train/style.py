@@ -25,7 +25,7 @@ from nststab.storage.durable import write_durably
 from nststab.storage.folders import refuse_overwriting, require_parent
 from nststab.styles.shipped import NETWORKS, Style, styles
 from nststab.styles.source import StyleSource, style_name, style_source
-from nststab.train.settings import ImageSettings, Stage, TrainingSettings, VideoSettings
+from nststab.train.settings import LEAST_CROP, ImageSettings, Stage, TrainingSettings, VideoSettings, loss_weights
 from nststab.train.stages import VideoData
 from nststab.train.training import Trained, Training, Work
 from nststab.vgg import PerceptualNetwork
@@ -88,7 +88,8 @@ def distance(target: StyleTarget, other: StyleTarget) -> float:
 def _trained(style: str) -> StyleSource:
     source = style_source(style)
     if source.checkpoint is None:
-        raise SettingError(f"start from: expected a trained style, {style} is a picture")
+        what = "a picture" if source.many is None else "one of a network of many styles"
+        raise SettingError(f"start from: expected a trained style, {style} is {what}")
     return source
 
 
@@ -207,9 +208,6 @@ class StyleTraining:
         folder = self.folder
         folder.begin()
         write_durably(folder.sizes, json.dumps([(stage.height, stage.batch) for stage in self.stages]).encode())
-        made_with = {"perceptual": self.training.vgg.fingerprint, "style_size": self.style_size}
-        save_target(folder.style.target, self.training.target, made_with)
-        folder.write_pictures(picture)
         network, done = self.start.independent, list[Trained]()
         for number, (stage, output) in enumerate(zip(self.stages, folder.outputs(self.stages), strict=True), 1):
             log.info(f"stage {number} of {len(self.stages)}: {kind(stage)}, {stage.steps} steps")
@@ -221,6 +219,9 @@ class StyleTraining:
 
             run, work = self.training.run, self._work(stage, done)
             done.append(run(network, work, output, save, restart=self.restart, progress=progress, stop=stop, keep=True))
+        made_with = {"perceptual": self.training.vgg.fingerprint, "style_size": self.style_size}
+        save_target(folder.style.target, self.training.target, made_with)
+        folder.write_pictures(picture)
         return done
 
     def _work(self, stage: ImageSettings | VideoSettings, before: Sequence[Trained]) -> Work:
@@ -229,12 +230,15 @@ class StyleTraining:
             return self.training.image(stage, told)
         # without its validation, of which another number of threads may change the last digit, and its version
         began = {key: value for key, value in before[-1].record.items() if key not in ("validation", "version")}
-        return self.training.video(stage, None, {"style": self.name, "from": began})
+        loss = replace(self.training.loss, **loss_weights(stage))
+        return replace(self.training, loss=loss).video(stage, None, {"style": self.name, "from": began})
 
-    def _begun(self, stage: TrainingSettings, network: TransformationNetwork) -> TransformationNetwork:
+    def _begun(self, stage: ImageSettings | VideoSettings, network: TransformationNetwork) -> TransformationNetwork:
         """What a stage begins with, after `network`."""
         widens = isinstance(stage, VideoSettings) and not network.config.recurrent
         begun = self.start.widened(network) if widens else deepcopy(network)
+        if stage.margin is not None:
+            begun = with_margin(begun, stage.margin)
         return begun.to(self.training.device)
 
     def remembered(self) -> "tuple[ImageSettings | VideoSettings, ...] | None":
@@ -253,6 +257,7 @@ def kind(stage: TrainingSettings) -> str:
     return "video" if isinstance(stage, VideoSettings) else "image"
 
 
-def sized(stage: Stage, size: int, batch: int) -> Stage:
-    """The stage on square crops of another side, so many a step."""
-    return replace(stage, height=size, width=size, batch=batch)
+def sized(stage: Stage, height: int, batch: int) -> Stage:
+    """The stage on crops of another height and the same shape, so many a step."""
+    width = max(LEAST_CROP, round(stage.width * height / stage.height))
+    return replace(stage, height=height, width=width, batch=batch)

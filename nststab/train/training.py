@@ -13,14 +13,24 @@ import torch
 import nststab
 from nststab.datasets.folders import PhotoFolder, SintelClips
 from nststab.datasets.synthetic import SyntheticSettings
-from nststab.listener import Advance, Listener, reported
+from nststab.listener import Advance, Listener, named, reported
 from nststab.losses import LossSettings, PerceptualLoss, StyleTarget
 from nststab.methods.build import Machine, machine
 from nststab.networks.transformation import TransformationNetwork
 from nststab.report.sheet import contact_sheet
 from nststab.storage.durable import write_durably
 from nststab.storage.jobs import open_job, unfinished
-from nststab.train.loop import PHOTOS, STATE, Stage, TrainingStopped, Validation, fit, training_identity, usual_identity
+from nststab.train.loop import (
+    PHOTOS,
+    STATE,
+    Stage,
+    TrainingDiverged,
+    TrainingStopped,
+    Validation,
+    fit,
+    training_identity,
+    usual_identity,
+)
 from nststab.train.settings import ImageSettings, Precision, TrainingSettings, VideoSettings
 from nststab.train.stages import ImageStage, VideoData, VideoStage
 from nststab.vgg import PerceptualNetwork
@@ -28,7 +38,7 @@ from nststab.video.images import remove_parts, write_picture
 
 log = logging.getLogger(__name__)
 
-_VALIDATION_CLIPS = 4
+VALIDATION_CLIPS = 4
 
 
 def training_machine(device: str, precision: Precision) -> Machine:
@@ -81,7 +91,7 @@ class Training:
     def video(self, settings: VideoSettings, sintel: SintelClips | None, record: Mapping[str, Any]) -> Work:
         """The video stage; `record` says what its network is of."""
         synthetic = SyntheticSettings(settings.length, settings.height, settings.width)
-        held_out = VideoData(self.held_out, synthetic).clips(_VALIDATION_CLIPS, torch.Generator().manual_seed(0))
+        held_out = VideoData(self.held_out, synthetic).clips(VALIDATION_CLIPS, torch.Generator().manual_seed(0))
         data = VideoData(self.photos, synthetic, sintel, settings.sintel_share)
         stage = VideoStage(data, self._losses(), settings, self.device, held_out)
         own = {"synthetic": asdict(synthetic), "sintel_clips": len(sintel) if sintel else 0}
@@ -140,7 +150,7 @@ class Training:
             except BaseException as error:
                 if not state.exists():
                     job.finish()
-                elif not isinstance(error, TrainingStopped):
+                elif not isinstance(error, TrainingStopped | TrainingDiverged):  # which would diverge again
                     error.add_note(f"what is done is kept in {job.folder}, and the same command goes on")
                 raise
             if not keep:
@@ -176,21 +186,8 @@ class TrainingLog:
 
     def begun(self, start: int) -> None:
         """Cut the log back to the `start` steps that are not done again, and remove later pictures."""
-        self._pictures.mkdir(exist_ok=True)
-        remove_parts(self._pictures)
-        for path in self._pictures.glob("[0-9]*.png"):
-            if path.stem.isdecimal() and int(path.stem) > start:
-                path.unlink()
         validates = start in (0, self._steps)  # as `fit` does when it begins, also when all is done
-        kept = [
-            line
-            for line in _logged(self._lines)
-            if line.step < start or (line.step == start and start > 0 and not (line.validation and validates))
-        ]
-        self._before = max((line.seconds for line in kept), default=0.0)
-        text = "".join(f"{line.text}\n" for line in kept)
-        if self._lines.exists() and self._lines.read_text(errors="replace") != text:
-            write_durably(self._lines, text.encode())
+        self._before = cut_back(self._lines, self._pictures, start, validates)
         if start:
             log.info(f"going on: {start} steps were done")
         self._start, self._started = start, time.monotonic()
@@ -217,6 +214,27 @@ class TrainingLog:
             file.write(json.dumps(line) + "\n")
 
 
+def cut_back(lines: Path, pictures: Path, start: int, validates: bool = False) -> float:
+    """Takes from a log what comes after the `start` steps that are not done again, and later pictures from a folder.
+
+    The validation at `start` goes too where that is done again. Gives the seconds until then, where the log tells them.
+    """
+    pictures.mkdir(exist_ok=True)
+    remove_parts(pictures)
+    for path in pictures.glob("[0-9]*.png"):
+        if path.stem.isdecimal() and int(path.stem) > start:
+            path.unlink()
+    kept = [
+        line
+        for line in _logged(lines)
+        if line.step < start or (line.step == start and start > 0 and not (line.validation and validates))
+    ]
+    text = "".join(f"{line.text}\n" for line in kept)
+    if lines.exists() and lines.read_text(errors="replace") != text:
+        write_durably(lines, text.encode())
+    return max((line.seconds for line in kept), default=0.0)
+
+
 class _Line(NamedTuple):
     """A line of a log: its step, whether it is of a validation, and the seconds until then, where it tells them."""
 
@@ -235,8 +253,3 @@ def _logged(path: Path) -> Iterator[_Line]:
             yield _Line(line, int(values["step"]), "validation" in values, float(values.get("seconds", 0.0)))
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
-
-
-def named(terms: Mapping[str, float]) -> str:
-    """Loss terms in a line: content 0.53  style 0.21."""
-    return "  ".join(f"{name} {value:.4g}" for name, value in terms.items())
