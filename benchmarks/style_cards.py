@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nststab.experiments.settings import LOSS_FRAMES
+from nststab.measure.settings import LOSS_FRAMES
 from nststab.storage.durable import write_durably
 from nststab.styles.shipped import Style, light_cards, styles
 
