@@ -14,11 +14,12 @@ import logging
 import tempfile
 import time
 import zipfile
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from statistics import mean, median
+from statistics import median
 
 import torch
 from PIL import Image, ImageOps
@@ -84,6 +85,21 @@ def jpeg(path: Path, longest: int, quality: int) -> bytes:
         return file.getvalue()
 
 
+def affordable(settings: NetworkSettings, done: int, step: float, seconds: float) -> int:
+    """How many pictures in all are seen in so many seconds more, where a step took `step` after `done` of them.
+
+    A step takes the longer the more pixels its crops have, and crops grow with the part of all pictures that was seen.
+    """
+    pixel = step / settings.crop(done) ** 2
+
+    def left(steps: int) -> float:
+        planned = replace(settings, pictures=done + settings.batch * steps)
+        return pixel * sum(planned.crop(seen) ** 2 for seen in range(done, planned.pictures, settings.batch))
+
+    most = max(0, settings.pictures - done) // settings.batch
+    return done + settings.batch * max(0, bisect_right(range(most + 1), seconds, key=left) - 1)
+
+
 def train(options: argparse.Namespace) -> None:
     deadline = time.monotonic() + 60 * options.minutes - AFTERWARDS
     options.output.mkdir(parents=True, exist_ok=True)
@@ -122,12 +138,11 @@ def train(options: argparse.Namespace) -> None:
         if run(settings, probed):
             return
         probe = median(late - early for early, late in zip(times[PROBED:], times[PROBED + 1 :], strict=False))
-        step = probe * mean(side**2 for side in settings.crops) / settings.crops[0] ** 2  # crops grow later
-        left = max(0, int((deadline - time.monotonic()) / step))
         state = read_state(unfinished(output) / STATE)
         assert state is not None
-        settings = replace(settings, pictures=min(settings.pictures, state["pictures"] + settings.batch * left))
-        print(f"{settings.batch / step:.1f} pictures a second: {settings.pictures} in {options.minutes} minutes")
+        done = int(state["pictures"])
+        settings = replace(settings, pictures=affordable(settings, done, probe, deadline - time.monotonic()))
+        print(f"{settings.batch / probe:.1f} pictures a second: {settings.pictures} in {options.minutes} minutes")
         if not run(settings, lambda: time.monotonic() > deadline):
             run(replace(settings, pictures=1), lambda: False)  # what was done is the end
 

@@ -96,3 +96,15 @@ def test_a_campaign_that_was_killed_goes_on_for_as_long_again(packed: Path, monk
             stop=lambda: next(asked),
         )
     assert trained(monkeypatch, packed, start_from=begun).training["pictures"] == afresh.training["pictures"] + 30
+
+
+def test_crops_that_grow_later_are_counted() -> None:
+    """A third each of 100, 200 and 300 pixels: 4.67 times the pixels of the first, in the mean."""
+    affordable = runpy.run_path(str(SCRIPT))["affordable"]
+    settings = NetworkSettings(pictures=10**6, batch=2, crops=(100, 200, 300))
+    assert affordable(settings, 0, 0.1, 140.001) == 600
+    assert affordable(settings, 600, 0.1, 0.05) == 600
+    assert affordable(replace(settings, crops=(100,)), 600, 0.1, 30.001) == 1200
+    assert affordable(replace(settings, pictures=500), 0, 0.1, 1e9) == 500
+    middle = affordable(settings, 300, 0.1, 100.001)  # what is left is more of the larger ones
+    assert sum(replace(settings, pictures=middle).crop(seen) ** 2 for seen in range(300, middle, 2)) <= 100.001e5

@@ -138,6 +138,10 @@ def test_the_state_of_other_styles_or_another_network_is_refused(photos: PhotoFo
         trainer.load(path, STYLES[:2])
     with pytest.raises(NststabError, match="is the state of another network"):
         NetworkTrainer(network(styles=STYLES[:2]), SETTINGS).load(path, STYLES)
+    other = network()
+    other._modules = dict(reversed(other._modules.items()))  # momentum would come to another weight
+    with pytest.raises(NststabError, match="another order"):
+        NetworkTrainer(other, SETTINGS).load(path, STYLES)
     path.write_bytes(b"Dear diary")
     with pytest.raises(NststabError, match="is no training state"):
         trainer.load(path, STYLES)

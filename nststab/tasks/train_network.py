@@ -78,9 +78,9 @@ def train_network(
     if len(weights) != len(styles):
         raise SettingError(f"style_weights: expected one for each style, got {len(weights)} for {len(styles)} styles")
     begins = None if start_from is None else _start(start_from, settings.length > 1, output)
-    if "LOCAL_RANK" in os.environ and torch.cuda.is_available() and device != "cpu":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # or all processes of torchrun would share the first
     where = training_machine(device, settings.precision)
+    if where.device.type == "cuda" and torch.cuda.device_count() > 1:  # else it is shown one of its own
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     settings = settings.on(where.precision)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
         distributed.init_process_group("nccl" if where.device.type == "cuda" else "gloo")

@@ -19,7 +19,7 @@ from nststab.measure.rows import DAVIS_SIZE, stability_table
 from nststab.memory import available_memory
 from nststab.networks.checkpoints import load_checkpoint
 from nststab.networks.perceptual import perceptual_network
-from nststab.networks.transformation import TransformationNetwork, make_recurrent
+from nststab.networks.transformation import TransformationNetwork, make_recurrent, with_margin
 from nststab.storage.jobs import unfinished
 from nststab.styles.shipped import NETWORKS, Style
 from nststab.styles.source import picture_target, style_source
@@ -236,7 +236,7 @@ def plan_lines(training: StyleTraining, davis: Path | None = None) -> list[str]:
     outputs = training.folder.outputs(training.stages)
     for number, (stage, work, output) in enumerate(zip(training.stages, works, outputs, strict=True), 1):
         saved = read_state(unfinished(output) / STATE) if training.resumes else None
-        left = stage.steps - (saved["step"] if saved else 0)
+        left = max(0, stage.steps - (saved["step"] if saved else 0))
         if left:
             made = plan(work)
             each, peak = made.seconds, max(peak, made.peak)
@@ -262,6 +262,8 @@ def plan_lines(training: StyleTraining, davis: Path | None = None) -> list[str]:
 def _work(training: StyleTraining, stage: ImageSettings | VideoSettings) -> Work:
     start = training.start.independent
     network = make_recurrent(start) if isinstance(stage, VideoSettings) else start
+    if stage.margin is not None:
+        network = with_margin(network, stage.margin)
     length = stage.length if isinstance(stage, VideoSettings) else 1
     of = training.training
     return training_work(network.to(of.device), of.vgg, of.loss, stage, training.folder.folder, length)

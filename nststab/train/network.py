@@ -319,6 +319,10 @@ class NetworkTrainer:
         try:
             if list(state["rows"]) != list(rows):
                 raise NststabError(f"{path} is of the styles {', '.join(state['rows'])}")
+            if list(state["net"]) != list(self.network.state_dict()):  # the optimizers' parts stand in this order
+                raise NststabError(
+                    f"{path} is the state of another network: its weights have other names or another order"
+                )
             self.network.load_state_dict(state["net"])
             parameters = dict(self.network.named_parameters())
             for name, momentum in zip(self._convolutions, state["muon"], strict=True):
@@ -351,18 +355,18 @@ def fit_network(
 ) -> dict[str, float]:
     """Trains until all pictures were seen, and gives the mean terms of the averaged weights on held-out photographs.
 
-    A killed run resumes from `state` and ends with the same weights. OUTPUT.jsonl gets means over 50 steps, and
-    OUTPUT.validation sheets of what the averaged weights draw.
+    A killed run resumes from `state` and ends with the same weights. Beside the output, NAME.safetensors, NAME.jsonl
+    gets means over 50 steps, and NAME.validation sheets of what the averaged weights draw.
 
     Raises TrainingStopped where `stop` said so, the state being saved, and TrainingDiverged.
     """
     settings, data = trainer.settings, NetworkData(photos, len(rows))
-    if trainer.load(state, rows):
+    if resumed := trainer.load(state, rows):
         log.info(f"going on: {trainer.step} steps were done, on {trainer.pictures} pictures")
     main = place()[0] == 0
     lines, pictures = output.with_suffix(".jsonl"), output.with_suffix(".validation")
     if main:
-        cut_back(lines, pictures, trainer.step)
+        cut_back(lines, pictures, trainer.step if resumed else 0)
     saved, sums, summed = time.monotonic(), dict[str, float](), 0
     with (
         reported(progress, f"training {output.stem}", settings.pictures) as advance,

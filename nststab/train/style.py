@@ -36,7 +36,8 @@ log = logging.getLogger(__name__)
 _PICTURE, _THUMBNAIL = 928, 128  # longest sides: enough to compute Gram targets of, and to show
 _CARD = "card.json"
 _FILES = (".safetensors", ".pth", ".pt")  # that other commands of `train` write, or read
-_PRODUCTS = (_CARD, "sheet.jpg", "recurrent.safetensors", "independent.safetensors", "target.safetensors")
+_NETWORKS = ("recurrent.safetensors", "independent.safetensors", "target.safetensors")
+_PRODUCTS = (_CARD, "sheet.jpg", "image.jpg", "thumbnail.jpg", *_NETWORKS)
 _MOVING = 8  # frames to look at where there is no clip
 
 

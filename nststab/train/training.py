@@ -150,7 +150,7 @@ class Training:
             except BaseException as error:
                 if not state.exists():
                     job.finish()
-                elif not isinstance(error, TrainingStopped | TrainingDiverged):  # which would diverge again
+                elif not isinstance(error, TrainingStopped | TrainingDiverged):  # one says so itself, one would again
                     error.add_note(f"what is done is kept in {job.folder}, and the same command goes on")
                 raise
             if not keep:
