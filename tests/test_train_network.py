@@ -427,6 +427,21 @@ def test_a_run_of_an_older_version_goes_on_and_one_from_another_start_does_not(s
     assert load_checkpoint(made.output).training["steps"] == 2
 
 
+def test_the_edge_of_a_crop_is_none_for_the_loss(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """VGG's zeros are one, for which a network would draw a frame."""
+    losses: list[NetworkLoss] = []
+
+    def kept(_trainer: NetworkTrainer, loss: NetworkLoss, *_: Any, **__: Any) -> dict[str, float]:
+        losses.append(loss)
+        return {}
+
+    monkeypatch.setattr(train_network, "fit_network", kept)
+    trained("a.png", shelf)
+    features = losses[0].perceptual(torch.full((1, 3, 32, 32), 0.3), list(losses[0].grams))
+    for flat in features.values():
+        torch.testing.assert_close(flat, flat[..., :1, :1].expand_as(flat))
+
+
 def test_a_start_that_is_not_there_or_its_own_state_costs_no_work(shelf: Path) -> None:
     with pytest.raises(TrainingStopped):
         trained("a.png", shelf, stop=lambda: True)

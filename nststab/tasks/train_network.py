@@ -91,7 +91,7 @@ def train_network(
     names = (*(row_name(style_name(text), size) for text, _ in order for size in settings.strokes), PHOTOGRAPH)
     if len(set(names)) < len(names):
         raise SettingError(f"expected styles of different names, got {', '.join(sorted(names))}")
-    vgg = perceptual_network(where.device)
+    vgg = perceptual_network(where.device, padding="replicate")  # zeros are an edge, for which a network draws a frame
     layers = LossSettings().style_layers
     targets = [
         picture_target(_picture(text), vgg, layers, size, "strokes") for text, _ in order for size in settings.strokes
