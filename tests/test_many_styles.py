@@ -71,7 +71,7 @@ def test_a_shipped_style_of_the_light_network_goes_by_its_name(frame: Tensor) ->
 @pytest.mark.parametrize("method", ["independent", "recurrent"])
 @pytest.mark.parametrize("style", ["mosaic", "rain_princess"])
 def test_the_shipped_light_networks_draw_no_border(style: str, method: str) -> None:
-    """Beside what they draw far from any border; with a margin of 16, four pixels less, the ratio is 3.1 to 3.6."""
+    """Beside what they draw far from any border: 1.9 to 2.8 times as much; those that drew one had 3.1 to 3.6."""
     network = style_source(f"light/{style}").trained(method, stroke=0.5).network
     wide = TransformationNetwork(replace(network.config, margin=48))
     wide.load_state_dict(network.state_dict())
