@@ -155,7 +155,7 @@ def _start(start_from: str | Path, recurrent: bool, output: Path) -> Path:
     if not path.is_file():
         raise MissingFile(f"no such network, or state of a training: {path}")
     if path.resolve().is_relative_to(unfinished(output).resolve()):
-        raise SettingError(f"start_from: {path} is the unfinished work of {output} itself; without it that goes on")
+        raise SettingError(f"start_from: {path} is the unfinished work of {output} itself; what began it goes on")
     return path
 
 
