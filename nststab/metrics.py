@@ -24,7 +24,7 @@ from nststab.warp import warp
 
 Levels = NDArray[np.float64]
 
-PSNR_CAP = 100.0  # dB; the score of equal images: no two 8-bit patches that differ reach it up to 250x250 pixels
+PSNR_CAP = 100.0  # dB; the score of equal images: no two 8-bit patches that differ reach it up to 226x226 pixels
 SSIM_WINDOW = 7  # scikit-image's default; smaller images have no SSIM
 
 REC709 = (0.2126, 0.7152, 0.0722)

@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from click.testing import Result
 from torch import Tensor
 
+from nststab.errors import SettingError
 from nststab.flow.files import write_flo
+from nststab.tasks.score import score
 from nststab.video.clip import convert_clip, open_clip
 from tests.conftest import cli, done, save_frames, save_networks, save_vgg, texture
 
@@ -171,6 +173,13 @@ def test_what_is_cited_is_written_as_csv_latex_and_figure(run: Run) -> None:
     assert "--csv and --latex name the same file, a" in run("film loud --csv a --latex a").stderr
 
 
+@pytest.mark.usefixtures("run")
+@pytest.mark.parametrize("name", ["frame_difference", "vbench.motion_smoothness", "psnr"])
+def test_a_measure_of_one_s_own_has_a_name_of_its_own(name: str) -> None:
+    with pytest.raises(SettingError, match=f"measures: {name} is a figure of ours, or of other authors"):
+        score("film", ["quiet"], measures={name: lambda _: 0.0})
+
+
 def test_a_clip_that_lags_is_named_with_its_lag(run: Run) -> None:
     save_frames("long", pan(30))
     save_frames("late", noisy([*pan(30)[:1] * 4, *pan(30)[:26]], 0.02))
@@ -222,6 +231,7 @@ def test_a_broken_limit_is_named_in_one_line(run: Run) -> None:
         ("film quiet --gaps 5", "expected numbers that rise from 1"),
         ("film quite", "'quite' does not exist; did you mean quiet?"),
         ("film quiet quiet", "quiet is given twice"),
+        ("film input", "'input' is what tables call a row of the original"),
         ("- quiet -", "standard input"),
         ("film quiet --json nowhere/out.json", "nowhere is no folder"),
         ("film quiet --json film", "film is a folder"),
@@ -234,6 +244,7 @@ def test_wrong_usage_is_answered_before_any_work(run: Run, arguments: str, messa
     film("clip.y4m", "film")
     Path("style.json").write_text("mine")
     Path("flows").mkdir()
+    Path("input").mkdir()
     write_flo(Path("flows/forward_1_2.flo"), torch.zeros(1, 2, 36, 48))
     result = run(arguments)
     assert (result.exit_code, result.stdout) == (2, "")

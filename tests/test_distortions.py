@@ -16,6 +16,7 @@ from torch import Tensor
 
 from nststab.cli import group
 from nststab.datasets.folders import DavisSequence
+from nststab.errors import SettingError
 from nststab.experiments import figure6
 from nststab.experiments.figure6 import (
     Pairs,
@@ -209,6 +210,13 @@ def test_a_row_is_the_mean_over_regions_then_sequences() -> None:
 
 
 # the command
+
+
+def test_each_distortion_has_a_strength_above_zero() -> None:
+    for name in figure6.DISTORTIONS:
+        for strengths in ((), (0,)):
+            with pytest.raises(SettingError, match=f"{name}: expected a strength above 0"):
+                DistortionSettings().changed(**{name: strengths})
 
 
 def call(*arguments: object) -> Result:

@@ -222,7 +222,7 @@ def test_the_cache_computes_once_per_content(tmp_path: Path, monkeypatch: pytest
     flow(first.view(1, 3, 7, 6), second.view(1, 3, 7, 6))
     cached(counted, tmp_path / "cache", "other")(first, second)
     assert counted.calls == 5
-    monkeypatch.setattr(nststab.flow.estimators, "_opencv_version", lambda: "another")
+    monkeypatch.setattr(nststab.flow.estimators, "estimator_version", lambda _: "another")
     flow(first, second)
     assert counted.calls == 6
 
@@ -344,6 +344,16 @@ def test_the_cache_gives_up_what_was_not_used_for_longest(tmp_path: Path) -> Non
     trim_cache(tmp_path, 200)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["middle.flo", "newest.flo", "other.txt"]
     trim_cache(tmp_path / "missing", 0)
+
+
+def test_the_cache_is_trimmed_while_another_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("here.flo", "gone.part"):
+        (tmp_path / name).write_bytes(bytes(100))
+    found = list(tmp_path.glob("*"))
+    (tmp_path / "gone.part").rename(tmp_path / "written")  # after it was found
+    monkeypatch.setattr(Path, "glob", lambda _, pattern: [path for path in found if path.match(pattern)])
+    trim_cache(tmp_path, 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["written"]
 
 
 def test_a_flow_that_is_read_counts_as_used(tmp_path: Path) -> None:

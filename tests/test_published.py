@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nststab.flow.pairs import FlowPair
 from nststab.measure import published
-from nststab.measure.intervals import block_interval, paired_difference
+from nststab.measure.intervals import RESAMPLES, block_interval, paired_difference
 from nststab.measure.published import FramePair, PairMeasure, lpips_distance
 from nststab.measure.score import ScoreMeter
 from nststab.measure.settings import ScoreSettings
@@ -164,6 +164,16 @@ def test_intervals_of_a_series_whose_neighbours_agree_are_wider() -> None:
     independent, blocks = (block_interval(steps, block=length) for length in (1, 8))
     assert blocks.high - blocks.low > 2 * (independent.high - independent.low)
     assert all(map(math.isnan, block_interval([1.0, 2.0])))  # of two it would be their minimum and maximum
+
+
+@pytest.mark.parametrize("block", [1, 3, 5])
+def test_an_interval_is_that_of_resamples_written_out(block: int) -> None:
+    """64 is no multiple of 3 and of 5: the last block of a resample is cut."""
+    values = np.random.default_rng(1).normal(size=64)
+    starts = np.random.default_rng(7).integers(64, size=(RESAMPLES, -(-64 // block)))
+    places = (starts[..., None] + np.arange(block)).reshape(RESAMPLES, -1)[:, :64] % 64
+    expected = np.quantile(values[places].mean(1), [0.025, 0.975])
+    assert block_interval(values.tolist(), seed=7, block=block) == pytest.approx(expected.tolist(), abs=1e-12)
 
 
 def test_the_sign_flip_test_is_exact() -> None:

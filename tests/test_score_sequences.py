@@ -51,6 +51,8 @@ def test_means_are_of_sequences_not_of_frames(davis: Path) -> None:
     assert mean.warp_errors[1] == pytest.approx(sum(one.warp_errors[1] for one in own) / 3)
     expected = sum(one.measures["lai2018.warping_error"] for one in own) / 3
     assert mean.measures["lai2018.warping_error"] == pytest.approx(expected)
+    assert len({max(one.slopes._asdict(), key=lambda name: abs(getattr(one.slopes, name))) for one in own}) > 1
+    assert mean.as_row()["drift"] == pytest.approx(sum(one.drift for one in own) / 3)  # not the largest mean slope
     interval = found.mean.interval(mean)
     lowest, highest = sorted(one.stability.ssim for one in own)[::2]
     assert lowest <= interval.low < mean.stability.ssim < interval.high <= highest

@@ -169,9 +169,9 @@ _FIGURES: Mapping[int, Callable[[SceneRecorder, Path], None]] = {7: _figure_7, 8
 
 
 def _mark(axes: "Axes", failure: Failure) -> None:
+    """Red lines around the place, added for emphasis as in the paper."""
     from matplotlib.patches import Rectangle
 
-    """Red lines around the place, added for emphasis as in the paper."""
     left, top, wide, high = failure.box
     corner = left - failure.region[0] - 0.5, top - failure.region[1] - 0.5
     axes.add_patch(Rectangle(corner, wide, high, fill=False, edgecolor="#D81B1B", linewidth=1.2))

@@ -97,8 +97,8 @@ _CELLS = {
 _NO_CELLS = "The paper measures nothing of the kind: there are no cells to stand beside."
 _BESIDE = {
     "stability": (
-        "Ours differ because our networks were fine-tuned on clips with exact flow, occlusions and sensor noise, and "
-        "because of at most ten sequences instead of fifty; frames are as wide as the paper's with --size 854 only."
+        "Ours differ because our networks were fine-tuned on clips with exact flow, occlusions and sensor noise; the "
+        "paper's are of fifty sequences, and frames are as wide as its with --size 854 only."
     ),
     "speed": "Ours differ because a processor is no Titan X Pascal: only the ratios of the methods compare.",
     "gram-trace": (
@@ -107,7 +107,7 @@ _BESIDE = {
     ),
     "distortions": (
         "The paper's Figure 6 gives no numbers and no strengths of blur and sharpening; ours differ because these are "
-        "our choice, regions are half as large, and results are also moved back before they are compared."
+        "our choice, and results are also moved back before they are compared."
     ),
     "theorem": (
         "The paper's Figure 2 is the case of one channel and one pixel, as our first row; ours differ because its "

@@ -17,6 +17,8 @@ from nststab.flow.estimators import ESTIMATORS, flow_source
 from nststab.flow.pairs import flow_ahead
 from nststab.frames import as_frames
 from nststab.listener import Listener, reported, silent
+from nststab.measure.intervals import paired_differences
+from nststab.measure.rows import sequence_means
 from nststab.measure.stability import CONTENT, StabilityMeter, patches_of
 from nststab.measure.verdict import findings
 from nststab.report.html import (
@@ -94,7 +96,9 @@ class StabilityReport:
         experiment = self._experiment
         methods, clips = experiment.cast.methods, list(experiment.clips.values())
         figures = {row["method"]: row for row in results.more["means"]}
-        said = findings(figures[CONTENT], {method: figures[method] for method in methods})
+        ssims = {m: sequence_means([row for row in results.rows if row["method"] == m], "ssim") for m in methods}
+        differences = paired_differences(ssims, experiment.settings.seed, block=1)
+        said = findings(figures[CONTENT], {method: figures[method] for method in methods}, differences)
         title = ", ".join(clip.name for clip in clips) if len(clips) < 4 else f"{len(clips)} sequences"
         settings = {**results.settings, "flow_method": self._flow_name}
         asked = self._settings

@@ -134,6 +134,12 @@ class DistortionSettings(StylizingSettings):
         least=0,
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("translation", "blur", "sharpening"):
+            if not any(getattr(self, name)):
+                raise SettingError(f"{name}: expected a strength above 0 among others")
+
     def steps(self) -> list[tuple[str, float]]:
         """Every distortion in every strength."""
         return [(name, one) for name in ("translation", "blur", "sharpening") for one in getattr(self, name)]

@@ -22,7 +22,7 @@ from nststab.experiments.settings import Table1Settings
 from nststab.frames import Stylizer, as_frames, copies, pictures_of
 from nststab.listener import Listener, silent
 from nststab.measure.intervals import bootstrap_interval, mean_of_known, said, with_interval
-from nststab.measure.rows import CHEATS, MEASURES, place_of, style_rows
+from nststab.measure.rows import CHEATS, MEASURES, place_of, sequence_means, style_rows
 from nststab.measure.stability import (
     CONTENT,
     StabilitySettings,
@@ -255,8 +255,8 @@ def mean_rows(rows: Sequence[Row], seed: int = 0) -> list[Row]:
                 "method": method,
                 "styles": len(own),
                 **{key: mean_of_known(row[key] for row in own) for key in (*MEASURES, "style_share")},
-                "psnr_interval": bootstrap_interval(_of_sequences(own, "psnr"), seed),
-                "ssim_interval": bootstrap_interval(_of_sequences(own, "ssim"), seed),
+                "psnr_interval": bootstrap_interval(sequence_means(own, "psnr"), seed),
+                "ssim_interval": bootstrap_interval(sequence_means(own, "ssim"), seed),
                 "n": sum(row["n"] for row in own),
                 "paper": None if (cell := paper.mean_cell(styles, method)) is None else cell._asdict(),
             }
@@ -275,19 +275,12 @@ def gain(rows: Sequence[Row], seed: int = 0) -> Row | None:
         return None
     result: dict[str, Any] = {"of": "recurrent", "over": "independent"}
     for key in ("psnr", "ssim"):
-        pairs = zip(_of_sequences(first, key), _of_sequences(second, key), strict=True)
+        pairs = zip(sequence_means(first, key), sequence_means(second, key), strict=True)
         differences = [one - other for one, other in pairs]
         result |= {key: mean_of_known(differences), f"{key}_interval": bootstrap_interval(differences, seed)}
     losses = [mean_of_known(row["style_loss"] for row in own) for own in (first, second)]
     result["style_loss_change"] = losses[0] / losses[1] - 1 if losses[1] else math.nan
     return result | {"paper": {**paper.GAIN._asdict(), "styles": list(paper.TABLE_1)}}
-
-
-def _of_sequences(rows: Sequence[Row], key: str) -> list[float]:
-    """For each sequence the mean over rows, which are of different styles."""
-    return [
-        mean_of_known(found) for found in zip(*([part[key] for part in row["sequences"]] for row in rows), strict=True)
-    ]
 
 
 def table(rows: Sequence[Row], means: Sequence[Row], gained: Row | None, cheated: str) -> Table:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from nststab.errors import MissingFile, NststabError
 from nststab.flow.files import read_flo, write_flo
 from nststab.flow.settings import FlowSettings
 from nststab.frames import Frame
+from nststab.storage.tables import OPENCV, versions
 from nststab.video.images import to_uint8
 from nststab.warp import scaled_flow
 
@@ -253,8 +253,8 @@ def _read(path: Path, height: int, width: int, larger: bool = False) -> Tensor:
 def cached(flow: Estimator, folder: Path, name: str) -> Estimator:
     """Keep what `flow` computes as `.flo` files in `folder`, which is made when the first one is written.
 
-    An entry is found by the bytes of both frames, the method's `name` and the version of OpenCV. One which cannot be
-    read is computed again. The function may be called by several threads and processes at once.
+    An entry is found by the bytes of both frames, the method's `name` and the version of what computes it. One which
+    cannot be read is computed again. The function may be called by several threads and processes at once.
     """
 
     def lookup(first: Tensor, second: Tensor) -> Tensor:
@@ -277,7 +277,10 @@ def trim_cache(folder: Path, limit: int) -> None:
 
     What killed processes left half written counts as well.
     """
-    entries = [(path.stat(), path) for pattern in ("*.flo", "*.part") for path in folder.glob(pattern)]
+    entries = []
+    for path in (path for pattern in ("*.flo", "*.part") for path in folder.glob(pattern)):
+        with suppress(FileNotFoundError):  # another process has just named it otherwise, or removed it
+            entries.append((path.stat(), path))
     excess = sum(status.st_size for status, _ in entries) - limit
     for status, path in sorted(entries, key=lambda entry: entry[0].st_mtime):
         if excess <= 0:
@@ -287,19 +290,19 @@ def trim_cache(folder: Path, limit: int) -> None:
 
 
 def _fingerprint(name: str, *frames: Tensor) -> str:
-    digest = hashlib.blake2b(repr((_CACHE_FORMAT, name, _opencv_version())).encode(), digest_size=20)
+    digest = hashlib.blake2b(repr((_CACHE_FORMAT, name, estimator_version(name))).encode(), digest_size=20)
     for frame in frames:
         digest.update(repr((tuple(frame.shape), str(frame.dtype))).encode())
         digest.update(frame.detach().cpu().contiguous().numpy().data)
     return digest.hexdigest()
 
 
-def _opencv_version() -> str:
-    """The version of the installed OpenCV, found without importing it."""
-    for distribution in ("opencv-contrib-python", "opencv-contrib-python-headless"):
-        with suppress(PackageNotFoundError):
-            return version(distribution)
-    return "none"
+@cache
+def estimator_version(name: str) -> str:
+    """What computes the flow of this name, such as "OpenCV 5.1", found without importing it."""
+    program, packages = ("torchvision", ("torchvision",)) if name == "raft" else ("OpenCV", OPENCV)
+    installed = versions()
+    return f"{program} {next((installed[package] for package in packages if package in installed), 'none')}"
 
 
 @dataclass(frozen=True)

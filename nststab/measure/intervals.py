@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -51,8 +51,11 @@ def block_interval(values: Sequence[float], seed: int = 0, block: int | None = N
         return Interval(math.nan, math.nan)
     length = block_length(count) if block is None else block
     starts = np.random.default_rng(seed).integers(count, size=(RESAMPLES, math.ceil(count / length)))
-    drawn = (starts[..., None] + np.arange(length)).reshape(RESAMPLES, -1)[:, :count] % count
-    low, high = np.quantile(known[drawn].mean(1), [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
+    before = np.concatenate([[0.0], np.cumsum(np.tile(known, 2))])  # so that a block is the difference of two
+    sums = (before[starts + length] - before[starts]).sum(1)
+    if beyond := starts.shape[1] * length - count:  # the last block is cut, so that each resample has `count` values
+        sums -= before[starts[:, -1] + length] - before[starts[:, -1] + length - beyond]
+    low, high = np.quantile(sums / count, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
     return Interval(float(low), float(high))
 
 
@@ -83,6 +86,14 @@ def paired_difference(
     length = block_length(len(both)) if block is None else block
     sums = np.array([math.fsum(both[start : start + length]) for start in range(0, len(both), length)])
     return Difference(math.fsum(both) / len(both), block_interval(both, seed, block=length), _sign_flip_p(sums, seed))
+
+
+def paired_differences(
+    curves: Mapping[str, Sequence[float]], seed: int = 0, block: int | None = None
+) -> dict[tuple[str, str], Difference]:
+    """`paired_difference` of each two of the curves, by their names."""
+    pairs = itertools.combinations(curves, 2)
+    return {(one, other): paired_difference(curves[one], curves[other], seed, block) for one, other in pairs}
 
 
 def _sign_flip_p(units: NDArray[np.float64], seed: int) -> float:

@@ -1,8 +1,9 @@
 """Measures of temporal consistency as other authors defined them, each on two frames of a clip and its original's flow.
 
-Each function takes a `FramePair` of tensors and may be used alone. A clip's figure is the mean over its pairs: of all
-frames at that distance, or of each `stride`-th only, as its authors have it. Flow is whatever the caller gives; the
-authors' own estimators (FlowNet2, RAFT) are named with them, and figures with another flow are not theirs.
+Each function takes a `FramePair` of tensors and may be used alone; where one departs from its authors' program it says
+so. A clip's figure is the mean over its pairs: of all frames at that distance, or of each `stride`-th only. Flow is
+whatever the caller gives; the authors' own estimators (FlowNet2, RAFT) are named with them, and figures with another
+flow are not theirs.
 """
 
 import importlib.util
@@ -96,7 +97,10 @@ def chen2023_visible(forward: Tensor, backward: Tensor) -> Tensor:
 def chen2023_warped_mse(pair: FramePair) -> float:
     """The warping error of Chen et al. 2023: Σ M |warp(second) - first|² / Σ M, |·|² the sum over R, G and B.
 
-    0 where nothing is visible. Their program leaves open how `warp` samples beyond the frame: zero, as in RAFT.
+    0 where nothing is visible, and zero beyond the frame. Pairs at a distance of ten are each tenth, as in their first
+    program (4866f62 of advances_3d_neural_stylization; later ones take all). Their `warp` scales to corners what
+    `grid_sample` reads by centres, so it samples up to half a pixel off, and a still frame has an error; here it has
+    none, and figures do not compare with theirs.
     """
     visible = chen2023_visible(pair.forward, pair.backward)
     error = (_sampled(pair.second, pair.forward) - pair.first).square() * visible

@@ -1,7 +1,7 @@
 """Rows of Table 1 of Gupta et al. 2017, from what was measured of each sequence."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nststab.measure.intervals import bootstrap_interval, mean_of_known, said
@@ -48,6 +48,13 @@ def style_rows(style: str, measured: Mapping[str, Mapping[str, Figures]], seed: 
 def place_of(method: str) -> int:
     """The input, then the methods in their order, then the cheats."""
     return 0 if method == CONTENT else 2 + CHEATS.index(method) if method in CHEATS else 1
+
+
+def sequence_means(rows: Sequence[Row], key: str) -> list[float]:
+    """For each sequence the mean over rows, which are of different styles."""
+    return [
+        mean_of_known(found) for found in zip(*([part[key] for part in row["sequences"]] for row in rows), strict=True)
+    ]
 
 
 def _number(value: float | None) -> float:

@@ -38,7 +38,8 @@ from nststab.storage.tables import Json
 from nststab.vgg import PerceptualNetwork
 
 REFERENCES = ("input, blurred", "input, mixed")
-"""What is steady by doing little, measured beside the input: blurred by one pixel, and mixed with the frame before."""
+"""What is steady by doing little, measured beside the input: blurred by one pixel, and half of it the mix
+of the frames before."""
 
 Flows = Mapping[int, FlowPair]  # by gap: between the frame that lies so far back and this one
 
@@ -60,13 +61,15 @@ class ClipScore:
         stability: PSNR and SSIM of corresponding patches, flicker on still pixels, losses.
         warp_errors: by gap, mean squared error over the trusted pixels of all pairs, of a range of 1.
         trusted: by gap, the share of these pixels.
-        slopes: of brightness and colour, the common slope of all shots.
+        drift: the largest of `slopes`; the mean of sequences has the mean of theirs.
+        slopes: of brightness and colour, the common slope of all shots; of sequences the mean of their sizes.
         curves: by the names of other authors' measures and one's own, a number for each pair of frames.
     """
 
     stability: MethodStability
     warp_errors: Mapping[int, float]
     trusted: Mapping[int, float]
+    drift: float
     slopes: DriftSlopes
     curves: Mapping[str, Sequence[float]]
 
@@ -84,7 +87,7 @@ class ClipScore:
             "warp_error": self.warp_errors[nearest],
             "trusted": self.trusted[nearest],
             "flicker": self.stability.flicker,
-            "drift": self.slopes.largest,
+            "drift": self.drift,
             "content_loss": self.stability.content_loss,
             "style_loss": self.stability.style_loss,
             "n": self.stability.n,
@@ -230,16 +233,17 @@ class ScoreMeter:
         return {name: found[name] for name in self._references}
 
     def _scores(self) -> dict[str, ClipScore]:
-        rows = self._meter.result()
+        rows, slopes = self._meter.result(), [series.slopes() for series in self._series]
         return {
             name: ClipScore(
                 rows[name],
                 {gap: series.warp_error(gap) for gap in self.settings.gaps},
                 {gap: series.trusted(gap) for gap in self.settings.gaps},
-                series.slopes(),
+                drift.largest,
+                drift,
                 series.curves,
             )
-            for name, series in zip(self._names, self._series, strict=True)
+            for name, series, drift in zip(self._names, self._series, slopes, strict=True)
         }
 
 
@@ -279,7 +283,7 @@ def figures_of(score: ClipScore, own: ClipScore) -> dict[str, str]:
         "SSIM": f"{row.ssim:.3f}",
         **{f"warp {gap}": f"{error:.5f}" for gap, error in score.warp_errors.items()},
         "flicker": f"{row.flicker:.2f}",
-        "drift": f"{score.slopes.largest:.3f}",
+        "drift": f"{score.drift:.3f}",
     }
     if not math.isnan(style):
         figures |= {"style loss": f"{row.style_loss:.3f}", "of input": f"{row.style_loss / style:.0%}"}

@@ -6,10 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import combinations
 from pathlib import Path
 
-from nststab.measure.intervals import Difference, Interval, block_interval, paired_difference, with_interval
+import nststab
+from nststab.flow.estimators import estimator_version
+from nststab.measure.intervals import Difference, Interval, block_interval, paired_differences, with_interval
 from nststab.measure.published import PairMeasure
 from nststab.measure.score import UNITS, ClipScore, figures_of
 from nststab.measure.stability import CONTENT
@@ -80,7 +81,7 @@ class Scores(Recorded):
     Attributes:
         frames, shots: how many were measured.
         input: the original's own figures.
-        references: what the original gets by doing little: blurred, and mixed with its frame before.
+        references: what the original gets by doing little: blurred, and mixed with the frames before.
         clips: in the order in which they were given.
         measures: what other authors' and one's own measures are, by name; not_computed: why others are not here.
         settings: all that decides the figures, as JSON values; with `seed` the same call gives the same figures.
@@ -172,12 +173,8 @@ class Scores(Recorded):
     @cached_property
     def differences(self) -> dict[tuple[str, str], Difference]:
         """Of each two clips, by their names, the difference in SSIM of the same patches, with its interval and p."""
-        return {
-            (one.name, other.name): paired_difference(
-                one.score.stability.curves.ssim, other.score.stability.curves.ssim, self.seed, self.block
-            )
-            for one, other in combinations(self.clips, 2)
-        }
+        curves = {clip.name: clip.score.stability.curves.ssim for clip in self.clips}
+        return paired_differences(curves, self.seed, self.block)
 
     @property
     def settings_line(self) -> str:
@@ -185,10 +182,9 @@ class Scores(Recorded):
         own = self.settings
         names = ["psnr", "ssim", *(f"warp {gap}" for gap in own["gaps"]), "flicker", "drift"]
         names += [one.name for one in self.measures]
-        packages = versions()
-        flow = own["flow"] if own["flow"] == "files" else f"{own['flow']} (OpenCV {packages.get(_OPENCV, 'none')})"
+        flow = own["flow"] if own["flow"] == "files" else f"{own['flow']} ({estimator_version(own['flow'])})"
         return (
-            f"nststab {packages['nststab']}, schema {SCHEMA}; {own['width']}x{own['height']}, {self.frames} frames; "
+            f"nststab {nststab.__version__}, schema {SCHEMA}; {own['width']}x{own['height']}, {self.frames} frames; "
             f"{own['patches']} patches of {own['patch_size']} pixels within {own['radius']}, seed {self.seed}; flow "
             f"{flow}; style {own['style'] or 'not measured'}, losses by {own['perceptual_network']}; {', '.join(names)}"
         )
@@ -247,9 +243,6 @@ class Scores(Recorded):
             yield "no patch was measured: the frames, or what the masks leave of them, are too small"
         if math.isnan(own.style_loss):
             yield "no style was named and measured: a clip may be steady because it does little, so none has a rank"
-
-
-_OPENCV = "opencv-contrib-python"
 
 
 def standing(score: ClipScore) -> Standing:

@@ -110,8 +110,10 @@ def _verdict(
         rivals = [(rival, row) for rival, row in ranked[1:] if rival in paid]
         return [f"{first}: {_difference(best, row)} against {rival}." for rival, row in rivals[:1]]
     found = differences.get((name, other)) or differences.get((other, name))
-    if found is not None and not found.is_sure:
-        said = [f"{name} and {other} do not differ by more than their frames do: {_difference(best, second)}."]
+    if found is not None and math.isnan(found.interval.low):
+        said = [f"Which is steadier so little cannot tell: {_difference(best, second)}, {name} against {other}."]
+    elif found is not None and not found.is_sure:
+        said = [f"{name} and {other} differ by no more than chance would: {_difference(best, second)}."]
     else:
         said = [f"{name} is the steadiest: {_difference(best, second)} against {other}."]
     shown = rest if len(rest) <= _RIVALS else rest[-1:]  # the table has all of them

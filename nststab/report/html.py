@@ -116,6 +116,7 @@ def report_flow(source: FlowSource | None) -> tuple[FlowFunction, str]:
     if source is not None:
         return source.function(), source.method if source.files is None else "files"
     require_estimator(QUICK)
+    log.info(f"flow: {QUICK}")
     return between_frames(ESTIMATORS[QUICK]), QUICK
 
 

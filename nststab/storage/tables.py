@@ -16,7 +16,10 @@ Json = Any
 Row = Mapping[str, Json]
 
 _version = cache(version)  # which reads and parses a file of the package
-_PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "opencv-contrib-python")
+OPENCV = ("opencv-contrib-python", "opencv-contrib-python-headless", "opencv-python", "opencv-python-headless")
+"""The packages that OpenCV comes in."""
+
+_PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-image", *OPENCV)
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def versions() -> dict[str, str]:
     for name in _PACKAGES:
         try:
             found[name] = _version(name)
-        except PackageNotFoundError:  # such as OpenCV on a machine without it
+        except PackageNotFoundError:  # such as OpenCV in another package, or on a machine without it
             continue
     return found
 

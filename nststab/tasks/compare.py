@@ -16,7 +16,7 @@ from nststab.flow.estimators import FlowFunction, flow_source
 from nststab.flow.pairs import FlowPair
 from nststab.frames import Frame, Stylizer
 from nststab.listener import Listener, named, reported, silent
-from nststab.measure.intervals import mean_of_known
+from nststab.measure.intervals import mean_of_known, paired_differences
 from nststab.measure.rows import stability_table
 from nststab.measure.settings import MeasureSettings
 from nststab.measure.stability import CONTENT, MethodStability, StabilityMeter, StabilitySettings, in_step
@@ -70,8 +70,8 @@ class Comparison:
 
     Attributes:
         output: the clip with all methods side by side, of so many `frames`.
-        rows: the figures of the input, which nothing can surpass honestly, then of each method.
-        settings: all that decides the figures, as JSON values.
+        rows: the figures of the input, then of each method.
+        settings: the style, and how was measured, as JSON values.
     """
 
     output: str
@@ -297,7 +297,8 @@ def compare(
         kept.publish()
         for note in result.notes:
             log.warning(note)
-        decisive = _decisive(clip, meter.settings, flow_name, settings.measured)
+        decisive: dict[str, Json] = {"style": [one.text for one in chosen.sources]}
+        decisive |= _decisive(clip, meter.settings, flow_name, settings.measured)
         if settings.deflicker:
             decisive["deflicker"] = settings.deflicker
         comparison = Comparison(str(output), result.frames, meter.result(), decisive)
@@ -305,7 +306,8 @@ def compare(
             on_figures(comparison)
         if recorder is not None and html is not None:
             rows = {name: row.as_row() for name, row in comparison.rows.items()}
-            said = findings(rows.pop(CONTENT), rows)
+            curves = {name: comparison.rows[name].curves.ssim for name in names}
+            said = findings(rows.pop(CONTENT), rows, paired_differences(curves, settings.gatys.seed))
             figures, maker = [comparison.figures], "nststab.compare"
             clip_report(clip, recorder, pictures, said, figures, decisive, report, maker).write(html)
     return comparison

@@ -20,10 +20,10 @@ from nststab.listener import Listener, reported, silent
 from nststab.measure.intervals import mean_of_known
 from nststab.measure.pairing import Counterparts, LagFinder, Pairing
 from nststab.measure.published import PairFunction, PairMeasure, published
-from nststab.measure.score import ClipScore, ScoreMeter
+from nststab.measure.score import REFERENCES, ClipScore, ScoreMeter
 from nststab.measure.score import score as measure_score
 from nststab.measure.scores import Recorded, ScoredClip, Scores, clip_ranks
-from nststab.measure.settings import ScoreSettings
+from nststab.measure.settings import HIGHER_IS_BETTER, LOWER_IS_BETTER, ScoreSettings
 from nststab.measure.stability import (
     CONTENT,
     Curves,
@@ -77,7 +77,7 @@ def score(
 
     Clips are videos, folders of pictures or patterns of them, or frames in memory by `nststab.clip_of`. They must
     have the same frames: as many, of one shape, scaled or not, and at the same times where both have times. A clip that
-    is unstylized, blurred or mixed with the frame before is steady too: its losses tell.
+    is unstylized, blurred or mixed with the frames before is steady too: its losses tell.
 
     Args:
         style: the style they were given, a name, a picture or a checkpoint; without it style is not measured.
@@ -97,6 +97,10 @@ def score(
     settings, report = ScoreSettings.of(settings), report or ReportSettings()
     path, *paths = (one.path if isinstance(one, Clip) else Path(one) for one in (original, *stylized))
     _refuse_twice(path, paths)
+    names = clip_names(paths)
+    for name in (CONTENT, *REFERENCES):
+        if name in names:
+            raise SettingError(f"{name!r} is what tables call a row of the original; a clip needs another name")
     if html is not None:
         check_report(html, [path, *paths])
     raw = RawFormat.of(raw_size, None if fps is None else Fraction(str(fps)))
@@ -110,7 +114,6 @@ def score(
     losses = _losses(pairing, style, where, settings)
     meter = ScoreMeter(len(clips), settings, losses, computed, references=style is not None)
     lags = LagFinder(len(clips))
-    names = clip_names(paths)
     shown = [CONTENT, *names][: len(SERIES)]
     with clip_recorder(source, shown, html, report, settings.limit) as recorder:
         pictures = [] if style is None or html is None else [style_json(style_source(str(style)))]
@@ -197,6 +200,8 @@ def _measures(own: Mapping[str, PairFunction], flow: FlowSource) -> tuple[tuple[
             if not files.reaches(measure.gap):
                 absent[measure.name] = f"needs the flow over {measure.gap} frames, which {files.folder} does not hold"
     for name, function in own.items():
+        if name in {*absent, *(measure.name for measure in measures), *HIGHER_IS_BETTER, *LOWER_IS_BETTER}:
+            raise SettingError(f"measures: {name} is a figure of ours, or of other authors; yours needs another name")
         if not callable(function):
             raise SettingError(f"measures: expected something to call as {name}, got {function!r}")
     computed = tuple(measure for measure in measures if measure.name not in absent)
@@ -310,7 +315,9 @@ class SequenceScores(Recorded):
     @property
     def settings_line(self) -> str:
         """As `Scores.settings_line`."""
-        return f"{self.mean.settings_line}; {len(self.sequences)} sequences: {', '.join(self.sequences)}"
+        sizes = {(one.settings["width"], one.settings["height"]) for one in self.sequences.values()}
+        others = "" if len(sizes) == 1 else " (the first's size and patches)"
+        return f"{self.mean.settings_line}; {len(self.sequences)} sequences: {', '.join(self.sequences)}{others}"
 
     @property
     def figures(self) -> Table:
@@ -414,6 +421,7 @@ def _mean(scores: Sequence[ClipScore]) -> ClipScore:
         MethodStability.of(curves, sum(row.n for row in rows)),
         {gap: mean_of_known(one.warp_errors[gap] for one in scores) for gap in scores[0].warp_errors},
         {gap: mean_of_known(one.trusted[gap] for one in scores) for gap in scores[0].trusted},
+        mean_of_known(one.drift for one in scores),
         DriftSlopes(*(mean_of_known(map(abs, slopes)) for slopes in zip(*(one.slopes for one in scores), strict=True))),
         {name: [one.measures.get(name, float("nan")) for one in scores] for name in scores[0].curves},
     )
