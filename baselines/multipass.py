@@ -60,7 +60,7 @@ class MultiPass:
         for number in range(2, self.settings.passes + 1):
             for index in range(count) if _forward(number) else reversed(range(count)):
                 if shot.passes[index] < number:
-                    shot.keep_result(index, number, self._improve(shot, index, number))
+                    shot.keep_result(index, number, self._improve(shot, index, number, taken[index].mask))
         for index, frame in enumerate(taken):
             content = None if frame.content is None else shot.frame(index)
             yield replace(frame, rgb=shot.result(index), content=content)
@@ -80,27 +80,27 @@ class MultiPass:
                 shot.expect(index, frame)
                 continue
             shot.keep_frame(index, frame.rgb, pairs.get(1))
-            shot.keep_result(index, 1, self.gatys.stylize(frame.rgb))
+            shot.keep_result(index, 1, self.gatys.stylize(frame.rgb, frame.mask))
         if len(taken) < done:
             raise NststabError(f"{shot.folder}: expected the {done} frames of an earlier run, got {len(taken)}")
         return taken
 
-    def _improve(self, shot: "_Shot", index: int, number: int) -> Tensor:
-        """The result of pass `number` for the frame `index`."""
+    def _improve(self, shot: "_Shot", index: int, number: int, mask: Tensor | None) -> Tensor:
+        """The result of pass `number` for the frame `index`, which is stylized where its mask says."""
         gatys, device = self.gatys, self.gatys.device
         settings = replace(gatys.settings, iterations=self.settings.later_iterations)
         own = shot.result(index).to(device)
-        terms = objective(gatys.loss, shot.frame(index).to(device), chroma_weight=gatys.settings.chroma_weight)
+        terms = objective(gatys.loss, shot.frame(index).to(device), mask, gatys.settings.chroma_weight)
         neighbour = index - 1 if _forward(number) else index + 1
         if neighbour not in shot.passes:  # this frame is the first of the pass
             return optimize(own, terms, settings, gatys.callback).cpu()
         pair = shot.flows(max(index, neighbour))
         there = (pair.backward, pair.backward_mask) if _forward(number) else (pair.forward, pair.forward_mask)
-        flow, mask = (part.to(device) for part in there)
+        flow, trusted = (part.to(device) for part in there)
         warped = warp(shot.result(neighbour).to(device), flow)
         if self.settings.has_temporal_loss(number):
-            terms = tied(terms, [warped], [mask], self.settings.temporal_weight)
-        return optimize(blended(own, warped, mask, self.settings.blend), terms, settings, gatys.callback).cpu()
+            terms = tied(terms, [warped], [trusted], self.settings.temporal_weight)
+        return optimize(blended(own, warped, trusted, self.settings.blend), terms, settings, gatys.callback).cpu()
 
 
 def _without_pictures(frame: Frame) -> Frame:

@@ -41,7 +41,7 @@ CASES = {
     "gatys bfloat16, picture of 512x288, 25 iterations": "optimize 512.png {picture} --iterations 25 {bf16}",
     "gatys bfloat16, picture of 854x480, 4 iterations": "optimize 854.png {picture} --iterations 4 {bf16}",
     "gatys bfloat16, picture of 1280x720, 3 iterations": "optimize 1280.png {picture} --iterations 3 {bf16}",
-    "gatys float32 by adam, 512x288": "optimize 512.png {picture} --iterations 5 --optimizer adam {f32}",
+    "gatys float32 by adam, 512x288": "optimize 512.png {picture} --iterations 5 --set gatys.optimizer=adam {f32}",
     "ruder float32, clip of 256x144": "optimize 256.mp4 {film} --iterations 20,10 --duration 0.2 {f32}",
     "ruder float32, clip of 512x288": "optimize 512.mp4 {film} --iterations 4,3 --duration 0.2 {f32}",
     "ruder float32, clip of 854x480": "optimize 854.mp4 {film} --iterations 3,2 --duration 0.12 {f32}",
@@ -67,12 +67,12 @@ CASES = {
     ),
 }
 _PARTS = {
-    "picture": "the_great_wave -o o.png",
-    "film": "the_great_wave -o o.mp4 --flow-cache cache",
+    "picture": "the_great_wave -o o.png --work-size full",
+    "film": "the_great_wave -o o.mp4 --work-size full --set flow.cache=cache",
     "f32": "--precision float32",
     "bf16": "--precision bfloat16",
-    "ff": "--style the_great_wave",
-    "still": "--style the_great_wave --method independent",
+    "ff": "--style the_great_wave --work-size full",
+    "still": "--style the_great_wave --method independent --work-size full",
     "cache": "--flow-cache cache",
     "photos": "--photos photos -o o.safetensors",
 }

@@ -46,15 +46,16 @@ _LAZY = {  # PEP 562: `import nststab` does not wait for torch
     "stylize": "nststab.tasks.stylize",
     "train_style": "nststab.tasks.train_style",
 }
+_MODULES = ("experiments", "startup")
 
 
 def __getattr__(name: str) -> Any:
-    if name == "experiments":
-        return import_module("nststab.experiments")
+    if name in _MODULES:
+        return import_module(f"nststab.{name}")
     if name not in _LAZY:
         raise AttributeError(f"module 'nststab' has no attribute {name!r}")
     return getattr(import_module(_LAZY[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY, "experiments"})
+    return sorted({*globals(), *_LAZY, *_MODULES})

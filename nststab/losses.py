@@ -76,7 +76,8 @@ def regional_grams(features: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
     Σ T²φφᵀ / (C·ΣT²), where T is the mask in the size of the features. The share is ΣT² / (h·w).
     """
     height, width = features.shape[-2:]
-    guides = F.adaptive_avg_pool2d(regions, (height, width)).to(features.dtype)  # (1, R, h, w)
+    pooled = F.adaptive_avg_pool2d(regions.cpu(), (height, width))  # MPS pools to divisors of H and W only
+    guides = pooled.to(features)  # (1, R, h, w)
     shares = guides.float().square().mean(dim=(2, 3))[0]  # (R,)
     grams = [gram(features * guides[:, [place]]) for place in range(guides.shape[1])]
     least = torch.finfo(shares.dtype).tiny
@@ -116,11 +117,11 @@ def temporal_loss(current: Tensor, previous: Tensor, forward: Tensor, mask: Tens
 
 
 def ruder_temporal_loss(current: Tensor, warped_previous: Tensor, mask: Tensor) -> Tensor:
-    """Distance to the previous result warped by the *backward* flow, under its mask: Ruder et al. 2016, eq. (7).
+    """Distance to the previous result warped by the *backward* flow, weighed by its mask: Ruder et al. 2016, eq. (7).
 
-    Shapes and sums as in `temporal_loss`, except that Ruder divides by 3·H·W: here by H·W, so both weigh the same.
+    c (p - ω)², where `temporal_loss` has m². Shapes and sums as there, except that Ruder divides by 3·H·W: here by H·W.
     """
-    return _masked_square(current - warped_previous, mask)
+    return _masked_square(current - warped_previous, mask.sqrt())
 
 
 def shift_loss(one: Tensor, other: Tensor, offset: tuple[int, int], border: int) -> Tensor:

@@ -171,7 +171,7 @@ class PerceptualNetwork(nn.Module):
         if pooling not in ("max", "average"):
             raise NststabError(f"expected max or average pooling, got {pooling}")
         self.pooling = pooling
-        self._padding = padding
+        self.padding = padding
         self._pool = F.max_pool2d if pooling == "max" else F.avg_pool2d
         self._convolutions = _plan(state_dict)
         self.register_buffer("mean", torch.tensor(input_normalization.mean).view(3, 1, 1))
@@ -260,7 +260,7 @@ class PerceptualNetwork(nn.Module):
                 x = self._pool(x, 2)
             weight, bias = self.weights[f"{convolution.layer}_weight"], self.weights[f"{convolution.layer}_bias"]
             # in place: convolutions need their input again for the gradient, never their output
-            if self._padding == "replicate":
+            if self.padding == "replicate":
                 convolved = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), weight, bias)
             else:
                 convolved = F.conv2d(x, weight, bias, padding=1)

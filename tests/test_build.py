@@ -152,6 +152,16 @@ def test_a_shipped_style_whose_targets_do_not_serve_is_taken_from_its_picture(op
         torch.testing.assert_close(shipped._style[layer], target)
 
 
+def test_an_optimisation_has_targets_of_its_own_padding_at_the_size_of_the_kept_ones() -> None:
+    """Kept targets hold the edge that VGG's zeros are, which the painting itself does not have then."""
+    where = Machine(CPU, "float32")
+    (loss,) = scaled_losses(style_source("the_great_wave"), MethodSettings(), 32, where)
+    painting = resize(read_picture(find_style("the_great_wave").image or Path()).rgb, 512)
+    assert float(loss(painting, loss.content_targets(painting))["style"]) < 1e-6
+    (measuring,) = scaled_losses(style_source("the_great_wave"), MethodSettings(), 32, where, padding="zeros")
+    assert float(measuring(painting, measuring.content_targets(painting))["style"]) < 1e-4
+
+
 @pytest.fixture
 def unpictured(tmp_path: Path) -> Path:
     """The folder of a style whose picture may not be shipped."""

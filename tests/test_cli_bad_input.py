@@ -217,7 +217,7 @@ CASES = [
     ),
     (f"clip.mp4 -o out.mp4 {INDEPENDENT} --size big", 2, "'--size': expected the longest side in pixels, got 'big'"),
     (f"photo.png -o out.png {GATYS} --iterations -3", 2, "'--iterations': expected at least 1, got -3"),
-    (f"photo.png -o out.png {GATYS} --iterations 1,2", 2, "--iterations takes two numbers for ruder only"),
+    (f"photo.png -o out.png {GATYS} --iterations 1,2", 2, "--iterations takes one number, and for ruder two at most"),
     (f"photo.png -o out.png {GATYS} --set loss.tv_weight=inf", 2, "loss.tv_weight: expected at least 0, got inf"),
     (f"photo.png -o out.png {GATYS} --seed 99999999999999999999", 2, "'--seed'"),
     (
@@ -230,6 +230,14 @@ CASES = [
     # options without effect
     (f"clip.mp4 -o out.mp4 {INDEPENDENT} --iterations 3", 2, "--iterations has no effect on independent"),
     (f"photo.png -o out.png {GATYS} --temporal-weight 3", 2, "--temporal-weight has no effect on gatys"),
+    (f"photo.png -o out.png {GATYS} --set gatys.seed=3", 2, "--seed has no effect without --init noise"),
+    (f"photo.png -o out.png {GATYS} --set gatys.learning_rate=1", 2, "has no effect with gatys.optimizer lbfgs"),
+    (f"photo.png -o out.png {GATYS} --set gatys.coarse_iterations=9", 2, "has no effect without several gatys.scales"),
+    (
+        f"photo.png -o out.png {GATYS} --memory 4G --protect faces",
+        2,
+        "memory has no effect on a picture that is masked",
+    ),
     (f"photo.png -o out.png {GATYS} --precision float16", 2, "--precision: float16 has not the range for gatys"),
     (
         f"photo.png -o out.png --style independent.safetensors --method gatys --set gatys.style_scale=2 {VGG}",

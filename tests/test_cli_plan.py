@@ -15,7 +15,10 @@ from click.testing import Result
 from torch import Tensor
 
 from nststab.frames import Frame
+from nststab.methods.build import Machine
+from nststab.methods.settings import PassSettings
 from nststab.networks import transformation as networks
+from nststab.styles.source import style_source
 from nststab.tasks import clip_plan
 from nststab.tasks.plan import Seconds
 from nststab.tasks.settings import StylizeSettings
@@ -187,3 +190,18 @@ def test_the_predicted_peak_is_the_measured_one(command: str, size: tuple[int, i
     predicted = re.search(r"memory +([\d.]+) GiB", plan)
     assert predicted
     assert float(predicted[1]) * 2**30 == pytest.approx(peak, rel=0.15)
+
+
+@pytest.mark.usefixtures("run")
+def test_frames_that_wait_for_the_last_of_several_passes_are_counted() -> None:
+    """Enlarging needs each frame as it came, and passes give none before they have seen the whole shot."""
+    save_frames("long", textures(72, 96, 40), "{}.png")
+
+    def waiting(passes: int, work_size: int) -> float:
+        settings = StylizeSettings(work_size=work_size, ruder=PassSettings(passes=passes))
+        style, where = style_source("style.png"), Machine(torch.device("cpu"), "float32")
+        return clip_plan.clip_work(open_clip("long"), "o/", ("ruder",), style, settings, where).waiting(96, 72)
+
+    picture = 96 * 72 * 3 * 4
+    assert waiting(3, 48) - waiting(1, 48) >= 30 * picture
+    assert waiting(3, 96) == waiting(1, 96)

@@ -375,6 +375,17 @@ def test_clips_of_two_rates_are_matched_by_time(
     assert (result.frames, result.alone) == (10, 0)
 
 
+def test_an_excerpt_whose_last_frame_is_cut_off_has_the_rate_of_its_original(tmp_path: Path) -> None:
+    """Its mean rate is another one: nine frames, and 20 ms of the tenth."""
+    film, made = tmp_path / "film.mp4", tmp_path / "made.mp4"
+    convert_clip(open_clip(save_frames(tmp_path / "film", pan(16)), fps=25), film, lambda frames: iter(frames))
+    convert_clip(open_clip(film, start=0.12, duration=0.38), made, lambda frames: iter(frames))
+    clip, original = open_clip(made), open_clip(film)
+    assert clip.source is not None
+    assert clip.source.rate > 25.1
+    assert _Pairs(clip, original).lag == 3
+
+
 def test_each_frame_gets_the_original_that_is_nearest_in_time(clips: tuple[Path, Path], tmp_path: Path) -> None:
     film, made = clips
     for name, folder, rate in (("film.mkv", film, 50), ("made.mkv", made, 25)):

@@ -248,7 +248,7 @@ def test_what_is_shipped_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 def test_a_style_of_unknown_artist_with_targets_is_sound(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     wave, style = assets.find_style("the_great_wave"), tmp_path / "styles" / "mine"
     style.mkdir(parents=True)
-    (style / "card.json").write_text(json.dumps({"artist": None}))
+    (style / "card.json").write_text(json.dumps({"artist": None, "year": "unknown"}))
     for file in (wave.checkpoint("independent"), wave.target):
         shutil.copy(file, style)
     monkeypatch.setattr(assets, "_PACKAGE", tmp_path)

@@ -147,6 +147,10 @@ def test_ruders_loss_is_the_temporal_loss_of_a_still_scene() -> None:
     current, previous, forward, mask = moving_pair()
     still = torch.zeros_like(forward)
     assert torch.equal(ruder_temporal_loss(current, previous, mask), temporal_loss(current, previous, still, mask))
+    # his mask is a weight, c (p - ω)², where Gupta et al.'s is squared with the difference
+    assert ruder_temporal_loss(current, previous, mask / 2) == pytest.approx(
+        float(ruder_temporal_loss(current, previous, mask)) / 2
+    )
     backward = -forward  # of a uniform motion; his previous picture is warped, his mask that of the current frame
     seen = mask.roll((-2, 3), (-2, -1))
     assert ruder_temporal_loss(current, warp(previous, backward), seen) == 0

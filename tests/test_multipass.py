@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import pytest
@@ -99,6 +99,25 @@ def test_a_pass_begins_with_the_blend_and_goes_the_other_way(loss: PerceptualLos
         results = run(loss, frames, tmp_path / str(passes), settings)
         for result, wanted in zip(results, expected, strict=True):
             torch.testing.assert_close(result, wanted, rtol=0, atol=1e-6)
+
+
+def test_a_mask_guides_the_loss_of_every_pass(
+    loss: PerceptualLoss, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masks = [torch.full((1, 1, 8, 8), 0.25 * (t + 1)) for t in range(3)]
+    seen: list[float] = []
+    call = PerceptualLoss.__call__
+
+    def guided(
+        self: PerceptualLoss, images: Tensor, targets: Mapping[str, Tensor], regions: Tensor
+    ) -> dict[str, Tensor]:
+        seen.append(float(regions.mean()))
+        return call(self, images, targets, regions)
+
+    monkeypatch.setattr(PerceptualLoss, "__call__", guided)
+    frames = [Frame(rgb, t, mask=mask) for t, (rgb, mask) in enumerate(zip(translated(3), masks, strict=True))]
+    list(MultiPass(Gatys(loss, FIRST), ExactFlow(), FEW, tmp_path)(frames))
+    assert [mean for mean, _ in groupby(seen)] == [0.25, 0.5, 0.75, 0.5, 0.25, 0.5, 0.75]
 
 
 def test_the_temporal_loss_begins_with_its_pass_and_needs_a_neighbour(loss: PerceptualLoss, tmp_path: Path) -> None:

@@ -76,6 +76,12 @@ def test_what_is_no_frame_is_refused(frame: Any, message: str) -> None:
         Painter(STYLE, device="cpu")(frame)
 
 
+@pytest.mark.parametrize("size", ["640", 10.5, 0, None])
+def test_a_size_to_paint_at_that_is_none_is_refused(size: Any) -> None:
+    with pytest.raises(NststabError, match="work_size: expected full, or pixels from 32 on"):
+        Painter(STYLE, device="cpu", work_size=size)
+
+
 def test_a_mask_of_its_own_leaves_the_rest_of_a_frame_as_it_is() -> None:
     frames, painter = pictures(2), Painter(STYLE, device="cpu", precision="float32", bgr=True)
     masks = [np.zeros((33, 46), np.uint8), np.full((33, 46), 255, np.uint8)]

@@ -1,6 +1,7 @@
 """One frame in several styles and strokes."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ from click.testing import CliRunner
 import nststab
 from nststab.cli import group
 from nststab.errors import SettingError
+from nststab.frames import Stylizer
+from nststab.methods.build import build
 from nststab.methods.settings import OptimizationSettings
 from nststab.tasks import preview as task
 from nststab.tasks.settings import StylizeSettings
@@ -47,6 +50,28 @@ def test_each_style_is_a_row_with_a_panel_for_each_size(
     text = page.read_text()
     assert text.count("data:image/jpeg") == 5
     assert text.count("mosaic, 32 px") == 1
+
+
+def test_a_stand_in_is_drawn_once_for_all_strengths_and_styles_are_told_apart(
+    clip: Path, painting: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    drawn: list[str] = []
+
+    def noted(method: str, *rest: Any, **more: Any) -> Stylizer:
+        drawn.append(method)
+        return build(method, *rest, **more)
+
+    monkeypatch.setattr(task, "build", noted)
+    monkeypatch.setattr(task, "_STAND_IN", OptimizationSettings(iterations=(1,)))
+    styles = ["mosaic", "light/mosaic"]
+    made = nststab.preview(clip, tmp_path / "sheet.png", styles=styles, work_sizes=(32,))
+    assert [row[0].style for row in made.rows] == styles
+    drawn.clear()
+    made = nststab.preview(
+        clip, tmp_path / "more.png", styles=[painting, "light/udnie"], work_sizes=(32,), strengths=(0.5, 1)
+    )
+    assert drawn == ["gatys", "recurrent", "recurrent"]
+    assert [[panel.strength for panel in row] for row in made.rows] == [[1, 1], [0.5, 1]]
 
 
 def test_the_middle_of_a_clip_is_shown_and_a_picture_has_one_frame(clip: Path, tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_files_say_where_and_what(method: str) -> None:
     ("given", "error", "message"),
     [
         ({"mask": Path("few/")}, NststabError, "few: expected a mask for each frame of clip, and it ends before"),
-        ({"mask": Path("wide.png")}, SettingError, "mask: wide.png has another shape than clip, 48x8 and 48x32"),
+        ({"mask": Path("wide.png")}, SettingError, "the mask wide.png has another shape than clip, 48x8 and 48x32"),
         ({"mask": Path("none.png")}, OSError, "none.png"),
         ({"mask_styles": ("left.png",)}, SettingError, "mask_styles: 'left.png': expected STYLE=MASK"),
         ({"mask_styles": ("mosaik=left.png",)}, SettingError, "did you mean mosaic"),

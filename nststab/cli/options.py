@@ -68,7 +68,7 @@ class SettingsCommand(click.Command):
     def in_flags(self, text: str) -> str:
         """What the library says, in the words of the command line."""
         for words, said in _SAID.items():
-            text = text.replace(words, said)
+            text = re.sub(rf"(?<![\w/.-]){words}\b", said, text)
         for param in self.params:
             if not isinstance(param, click.Option):
                 continue

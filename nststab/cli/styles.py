@@ -148,7 +148,7 @@ def _show_shipped() -> None:
     rows: list[list[str]] = []
     for style in styles():
         card = style.card
-        made = ", ".join(str(card[name]) for name in ("artist", "year") if card.get(name) not in (None, "unknown"))
+        made = ", ".join(style.known("artist", "year"))
         about = [[style.name, _figure(card, "gram_trace", "relu1_1", ".1f")], *([[f"  {made}", ""]] if made else [])]
         networks = [
             [name, _figure(card, "figures", name, "psnr", ".1f"), _figure(card, "figures", name, "ssim", ".2f")]

@@ -17,7 +17,7 @@ from nststab.methods.build import machine
 from nststab.methods.enlarge import enlarge
 from nststab.methods.feed_forward import Painting, paint
 from nststab.methods.regions import feathered, mixed, shares
-from nststab.methods.settings import MethodSettings, strength_curve
+from nststab.methods.settings import LEAST_WORK_SIZE, MethodSettings, strength_curve
 from nststab.networks.rows import Look, stroke_at
 from nststab.settings import Precision
 from nststab.styles.source import StyleBlend, StyleSource, chosen_style, photograph_row
@@ -79,6 +79,8 @@ class Painter:
     ) -> None:
         if method not in ("recurrent", "independent"):
             raise NststabError(f"expected the method recurrent or independent, got {method!r}")
+        if work_size != "full" and not (isinstance(work_size, int) and work_size >= LEAST_WORK_SIZE):
+            raise NststabError(f"work_size: expected full, or pixels from {LEAST_WORK_SIZE} on, got {work_size!r}")
         where = machine(device, precision, engine)
         chosen = chosen_style(style, style_weights)
         self.weights, self.stroke, self.strength = chosen.weights, stroke, strength
@@ -109,8 +111,8 @@ class Painter:
     def __call__(self, frame: Picture, mask: Mask | None = None, regions: Mapping[str, Mask] | None = None) -> Picture:
         """The stylized frame, of the same size; where a `mask` of its own is black, the frame itself to the bit.
 
-        Gray is between, and the masks' edges are feathered. Where those of `regions` overlap, the styles share; one
-        that is not named has no part in this frame, and forgets the one before.
+        Gray is between, and the masks' edges are feathered to both sides. Where those of `regions` overlap, the styles
+        share; one that is not named has no part in this frame, and forgets the one before.
 
         Raises:
             NststabError: what is no uint8 (H, W, 3), or (H, W) of a mask; another size than the frame before, another

@@ -20,6 +20,9 @@ METHODS = (*FEED_FORWARD, *OPTIMISERS)
 _GROUPS = {"gatys": ("loss", "gatys"), "ruder": ("loss", "gatys", "ruder", "flow")}  # that the method reads
 
 
+LEAST_WORK_SIZE = 32
+"""The smallest longest side that a network paints at."""
+
 FULL_STRENGTH: Curve = ((0.0, 1.0),)
 _STRENGTH: Any = {"least": 0, "most": 1, "told": "1", "metavar": "X|TIME:X,...", "parse": curve}
 
@@ -35,7 +38,7 @@ def strength_curve(given: str | float | Sequence[tuple[float, float]]) -> Curve:
 def strength_at(strength: Curve, frame: "Frame") -> float:
     """Of a frame; raises NststabError where it has no time and one is needed."""
     if frame.time is None and len(strength) > 1:
-        raise NststabError("strength: a curve needs frames that have times; say how many a second, with fps")
+        raise NststabError("strength: a curve needs frames that have times, as those of pictures with fps have")
     return at(strength, float(frame.time or 0))
 
 
@@ -163,14 +166,22 @@ class MethodSettings(Settings):
             if group_name in ("loss", "gatys", "ruder", "flow") and not {one.name, group_name} & read:
                 raise SettingError(f"{one.name} has no effect on {', '.join(methods)}")
         ruder, gatys, flow = self.ruder, self.gatys, self.flow
-        if ruder.temporal_from and ruder.passes == 1:
-            raise SettingError("ruder.temporal_from has no effect without several ruder.passes")
+        idle = {
+            "ruder.temporal_from": "without several ruder.passes" * (ruder.passes == 1),
+            "ruder.blend": "without several ruder.passes" * (ruder.passes == 1),
+            "gatys.learning_rate": "with gatys.optimizer lbfgs" * (gatys.optimizer == "lbfgs"),
+            "gatys.coarse_iterations": "without several gatys.scales" * (gatys.scales == 1),
+            "gatys.seed": "without gatys.init noise" * (gatys.init != "noise"),
+        }
+        for one in self.given():
+            if one.name not in also and idle.get(one.name):
+                raise SettingError(f"{one.name} has no effect {idle[one.name]}")
         if ruder.temporal_from and ruder.temporal_from > ruder.passes:
             raise SettingError(f"ruder.temporal_from is over the last of the {ruder.passes} ruder.passes")
         if len(ruder.long_term) > 1 and ruder.passes > 1:
             raise SettingError("ruder.long_term has no effect with several ruder.passes")
         if gatys.iterations and len(gatys.iterations) > (2 if "ruder" in methods else 1):
-            raise SettingError("gatys.iterations takes two numbers for ruder only")
+            raise SettingError("gatys.iterations takes one number, and for ruder two at most")
         if self.style_weights is not None and not any(self.style_weights):
             raise SettingError("style_weights: expected a weight above 0")
         for name in ("stroke", "strength"):

@@ -168,10 +168,9 @@ def style_json(source: StyleSource) -> dict[str, Any]:
     Raises ValueError or OSError where the picture cannot be read: take it before any work.
     """
     style = None if source.folder is None else style_in(source.folder)
-    card = {} if style is None else style.card
     path = source.picture or source.shipped
     picture = None if path is None else resize(read_picture(path).on_white(), _THUMBNAIL)
-    text = [str(card[key]) for key in ("title", "artist", "year") if card.get(key) not in (None, "", "unknown")]
+    text = [] if style is None else style.known("title", "artist", "year")
     name = Path(source.text).stem if style is None else style.name
     if [part.lower().replace(" ", "_") for part in text] == [name]:  # says nothing more
         text = []

@@ -52,6 +52,11 @@ class Style:
             raise NststabError(f"{path}: expected a JSON object, got {type(card).__name__}")
         return card
 
+    def known(self, *names: str) -> list[str]:
+        """What the card says of these, without what it does not know."""
+        card = self.card
+        return [str(card[name]) for name in names if card.get(name) not in (None, "", "unknown")]
+
     @property
     def methods(self) -> tuple[str, ...]:
         """The feed-forward methods that have a network here."""

@@ -131,7 +131,8 @@ class StyleSource:
         """Gram targets: of the picture at `longest_side`, or those that were kept when the style was trained.
 
         Kept ones that lack any of `layers` come with the layers that they have. Where they are another network's or
-        lack layers and the picture lies beside them, they are computed from it. ValueError where there are none.
+        lack layers and the picture lies beside them, they are computed from it; so they are, at their own size, where
+        `network` pads otherwise than with the zeros that all were made with. ValueError where there are none.
         """
         device = network.mean.device
         if self.picture:
@@ -140,7 +141,9 @@ class StyleSource:
         fits = bool(style) and _made_with(network, style, training)
         complete = set(layers) <= set(style)
         if self.shipped and not (fits and complete):
-            return replace(self, picture=self.shipped).target(network, layers, longest_side)
+            return self.drawn().target(network, layers, longest_side)
+        if self.shipped and network.padding != "zeros":
+            return self.drawn().target(network, layers, training.get("style_size", longest_side))
         if not style:
             raise NoTarget(f"{self.text} carries no Gram targets; give the style's picture instead")
         if not fits:

@@ -130,7 +130,8 @@ class _Pairs:
         if (original.width, original.height) != (clip.width, clip.height):
             log.info(f"{original.path} has {original.width}x{original.height} pixels: scaled to the clip's size")
         rates = [one.source.rate for one in (clip, original) if one.source is not None]
-        if len(rates) == 2 and not math.isclose(*rates, rel_tol=0.005):
+        frame = 1 / (clip.frame_count or math.inf)  # a cut-off last one alone changes the rate of an excerpt
+        if len(rates) == 2 and not math.isclose(*rates, rel_tol=max(0.005, frame)):
             self._by_time = True
             log.info(f"{float(rates[0]):g} frames a second of {float(rates[1]):g}: matched by their times")
         elif clip.is_seekable and original.is_seekable:

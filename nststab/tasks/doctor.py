@@ -289,7 +289,7 @@ def _network(style: "Style", method: str) -> Finding:
     path = style.checkpoint(method)
     if load_checkpoint(path).network.config.recurrent != (method == "recurrent"):
         return Finding(style.name, f"{path} is no network for {method}", "not ok", _INSTALL_AGAIN)
-    about = " ".join(str(style.card[field]) for field in ("artist", "year") if style.card.get(field))
+    about = " ".join(style.known("artist", "year"))
     return _shipped(style.name, path, f"{method}, {about}" if about else method)
 
 

@@ -19,16 +19,14 @@ from nststab.errors import NststabError, SettingError
 from nststab.frames import Frame
 from nststab.listener import Listener, reported, silent
 from nststab.methods.build import Machine, build, machine
-from nststab.methods.feed_forward import FeedForward
-from nststab.methods.settings import FULL_STRENGTH, OptimizationSettings, strength_curve
-from nststab.networks.checkpoints import load_checkpoint
+from nststab.methods.settings import FULL_STRENGTH, MethodSettings, OptimizationSettings, strength_curve
 from nststab.report.document import document, part
 from nststab.report.scene import data_uri
 from nststab.report.sheet import contact_sheet
 from nststab.shots import split_shots
 from nststab.storage.durable import write_durably
 from nststab.storage.folders import refuse_inputs, refuse_overwriting, require_parent
-from nststab.styles.shipped import styles as shipped_styles
+from nststab.styles.shipped import LIGHT, style_names
 from nststab.styles.source import StyleSource, style_name, style_source
 from nststab.tasks.plan import between, duration
 from nststab.tasks.settings import StylizeSettings
@@ -143,7 +141,7 @@ def preview(
         _check_output(Path(output), Path(source), overwrite, purpose="for the sheet")
     if html is not None:
         _check_output(Path(html), Path(source), overwrite)
-    sources = [style_source(style) for style in styles]
+    sources = [style_source(style) for style in ([styles] if isinstance(styles, str) else styles)]
     if not sources:
         raise SettingError("styles: expected one at least")
     pairs = product(work_sizes, map(strength_curve, strengths))
@@ -153,14 +151,15 @@ def preview(
     where = machine(settings.device, settings.precision, settings.engine)
     panels: list[Panel] = []
     with reported(progress, "preview", len(sources) * len(choices)) as advance:
-        for style, chosen in product(sources, choices):
-            panels.append(_drawn(clip, shown, style, chosen, where))
+        for style, (number, chosen) in product(sources, enumerate(choices)):
+            is_again = style.picture is not None and number % len(strengths)  # a stand-in has one strength
+            panels.append(panels[-1] if is_again else _drawn(clip, shown, style, chosen, where))
             advance(len(panels))
     rows = tuple(tuple(panels[begin : begin + len(choices)]) for begin in range(0, len(panels), len(choices)))
     made = Preview(shown.rgb, rows, frames)
     if output is not None:
         write_picture(Path(output), made.sheet())
-        log.info(f"{output}: {', '.join(style_name(style.text) for style in sources)}")
+        log.info(f"{output}: {', '.join(map(_called, sources))}")
     if html is not None:
         write_durably(Path(html), made.page(f"{clip.path.name} in {len(sources)} styles").encode())
         log.info(f"{html}: a page with a wipe between any two of them")
@@ -202,7 +201,11 @@ def _drawn(clip: Clip, shown: Frame, style: StyleSource, settings: StylizeSettin
         made.append(frame)
         marks.append(time.monotonic())
     seconds = min(between(marks))
-    return Panel(style_name(style.text), side, settings.strength[0][1], made[-1].rgb, seconds, is_stand_in)
+    return Panel(_called(style), side, settings.strength[0][1], made[-1].rgb, seconds, is_stand_in)
+
+
+def _called(style: StyleSource) -> str:
+    return style.text if style.text in style_names() else style_name(style.text)
 
 
 SIZE = 512  # longest side of a picture on the sheet of all styles
@@ -230,25 +233,26 @@ def draw_sheet(
 
     Raises NststabError where the output is wrong or no style has such a network, and OSError.
     """
-    source, output = Path(source), Path(output)
-    _check_output(output, source, restart, "restart=True", "to draw on")
+    clip, output = Path(source), Path(output)
+    _check_output(output, clip, restart, "restart=True", "to draw on")
     where = machine(device, precision)
-    frames = _frames(source, size)
+    frames = _frames(clip, size)
     method = "recurrent" if len(frames) > 1 else "independent"
-    chosen = {style.name: style.checkpoint(method) for style in shipped_styles() if method in style.methods}
-    for style in shipped_styles():
-        if style.name not in chosen:
-            log.warning(f"{style.name} is left out, it has no {method} network")
+    styles = [style_source(name) for name in style_names() if not name.startswith(f"{LIGHT}/")]
+    chosen = [style for style in styles if style.has(method)]
+    for style in styles:
+        if style not in chosen:
+            log.warning(f"{style.text} is left out, it has no {method} network")
     if not chosen:
         raise NststabError(f"no style with a {method} network is shipped")
-    panels = {"input": frames[-1].rgb}
+    panels, side = {"input": frames[-1].rgb}, max(frames[-1].rgb.shape[-2:])
     with reported(progress, f"{method}, styles", len(chosen)) as advance:
-        for number, (name, checkpoint) in enumerate(chosen.items()):
-            *_, last = FeedForward(load_checkpoint(checkpoint).network, where.device, where.precision)(frames)
-            panels[name] = last.rgb
+        for number, style in enumerate(chosen):
+            *_, last = build(method, style, MethodSettings(), longest_side=side, machine=where)(frames)
+            panels[style.text] = last.rgb
             advance(number + 1)
     write_picture(output, labelled(list(panels.values()), list(panels)))
-    log.info(f"{output}: {', '.join(chosen)}")
+    log.info(f"{output}: {', '.join(style.text for style in chosen)}")
     return output
 
 

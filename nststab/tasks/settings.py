@@ -9,7 +9,7 @@ from typing import Literal
 from nststab.errors import SettingError
 from nststab.flow.settings import FlowMethod, FlowSettings
 from nststab.measure.settings import MeasureSettings
-from nststab.methods.settings import MachineSettings, MethodSettings
+from nststab.methods.settings import LEAST_WORK_SIZE, MachineSettings, MethodSettings
 from nststab.settings import same, setting
 from nststab.video.settings import ClipSettings, parse_rate, parse_time, parse_work_size
 
@@ -34,7 +34,7 @@ class StylizeSettings(MethodSettings, MachineSettings, ClipSettings):
         640,
         "Longest side at which the method paints; larger frames are enlarged along the edges of the input. "
         "Less makes larger strokes.",
-        least=32,
+        least=LEAST_WORK_SIZE,
         metavar="PIXELS|full",
         parse=parse_work_size,
     )

@@ -202,7 +202,7 @@ def with_masks(clip: Clip, settings: StylizeSettings) -> Clip:
             mask = open_clip(path, start=settings.start, duration=settings.duration, fps=rate)
         if abs(mask.width * clip.height - mask.height * clip.width) > max(clip.width, clip.height, mask.width):
             sizes = f"{mask.width}x{mask.height} and {clip.width}x{clip.height}"
-            raise SettingError(f"mask: {path} has another shape than {clip.path}, {sizes}")
+            raise SettingError(f"the mask {path} has another shape than {clip.path}, {sizes}")
         masks.append(mask)
     return replace(clip, masks=tuple(masks))
 
@@ -211,6 +211,8 @@ def styled(style: Styles, settings: StylizeSettings) -> Style:
     """The style of the whole frame, or those of its regions: first, where one is given, that of the rest."""
     if not settings.mask_styles:
         return chosen_style(style, settings.style_weights)
+    if settings.style_weights and not style:
+        raise SettingError("style_weights has no effect without a style beside those of regions")
     rest = chosen_style(style, settings.style_weights) if style else None
     return StyleRegions((*([rest] if rest else []), *(style_source(name) for name, _ in settings.regions)))
 
@@ -307,10 +309,14 @@ class _ClipJob:
         bounded = settings.memory is not None
         if bounded and (own is not None or settings.engine not in ("auto", "torch")):
             raise SettingError(f"memory has no effect on {method if own else settings.engine}")
+        if bounded and method in OPTIMISERS and (settings.masks or settings.protect):
+            raise SettingError("memory has no effect on a picture that is masked")
         if settings.precision == "float16" and method in OPTIMISERS:
             raise SettingError(f"precision: float16 has not the range for {method}")
         if own is not None:
-            given = [one.name for one in settings.given() if one.name in ("device", "precision", "engine")]
+            given = [
+                one.name for one in settings.given() if one.name in ("device", "precision", "engine", "style_weights")
+            ]
             given += ["mask_styles"] if settings.mask_styles else []
             for name in [*given, *(["style"] if style else [])]:
                 raise SettingError(f"{name} has no effect on {method}")
