@@ -25,7 +25,7 @@ from nststab.storage.parts import Parts
 from nststab.tasks.compare import Comparison
 from nststab.tasks.settings import CompareSettings
 from nststab.tasks.stylize import Stylized
-from tests.conftest import TINY_RECURRENT, moving_picture, rand, save_frames, save_networks, save_vgg
+from tests.conftest import TINY_RECURRENT, contents, moving_picture, rand, save_frames, save_networks, save_vgg
 from tests.test_video import make_clip
 
 TIMES = [40 * n + (n % 3) * 9 for n in range(14)]  # milliseconds, uneven
@@ -133,6 +133,27 @@ def test_a_file_that_only_grows(tmp_path: Path, suffix: str, monkeypatch: pytest
     assert (result.resumed >= 8, result.notes) == (True, notes)
     assert parted.read_bytes() == whole.read_bytes()
     assert not unfinished(parted).exists()
+
+
+@pytest.mark.parametrize("name", ["out.gif", "out.y4m", "out/"])
+def test_frames_that_are_gone_are_made_anew(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    film, output, method = film_with_a_cut(tmp_path, frames=14, cut=5), tmp_path / name, "tests.test_parts:blend"
+    (tmp_path / "whole").mkdir()
+    nststab.stylize(film, f"{tmp_path}/whole/{name}", method=method)
+    monkeypatch.setattr(Blend, "fails_at", 13)
+    with pytest.raises(NststabError, match="no more"):
+        nststab.stylize(film, f"{tmp_path}/{name}", method=method)
+    monkeypatch.setattr(Blend, "fails_at", None)
+    if output.is_dir():
+        (output / "frame_000003.png").unlink()
+    else:
+        (unfinished(output) / name).unlink()
+    result = nststab.stylize(film, f"{tmp_path}/{name}", method=method)
+    assert (result.frames, result.resumed) == (14, 0)
+    assert "finished frames of" in caplog.text
+    assert contents(output) == contents(tmp_path / "whole" / name)
 
 
 def decoded(path: Path) -> list[Any]:
@@ -311,22 +332,23 @@ def scenes(page: str) -> list[str]:
 
 
 @pytest.mark.usefixtures("averaging_vgg")
+@pytest.mark.parametrize("name", ["out.mp4", "out.gif", "out.y4m", "out/"])
 def test_a_report_that_fails_loses_no_clip_and_is_made_by_the_next_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    film, page = film_with_a_cut(tmp_path, frames=9, cut=5), tmp_path / "page.html"
+    film, page, output = film_with_a_cut(tmp_path, frames=9, cut=5), tmp_path / "page.html", tmp_path / name
 
     def failing(*_: Any, **__: Any) -> None:
         raise NststabError("no more")
 
     def compared() -> Comparison:
-        return nststab.compare(film, tmp_path / "out.mp4", style="mosaic", methods=("recurrent",), html=page)
+        return nststab.compare(film, f"{tmp_path}/{name}", style="mosaic", methods=("recurrent",), html=page)
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("nststab.tasks.compare.clip_report", failing)
         with pytest.raises(NststabError, match="no more"):
             compared()
-    assert (tmp_path / "out.mp4").exists()
+    before = contents(output)
     made = 0
     run = TorchEngine.__call__
 
@@ -337,7 +359,8 @@ def test_a_report_that_fails_loses_no_clip_and_is_made_by_the_next_run(
 
     monkeypatch.setattr(TorchEngine, "__call__", counted)
     compared()
-    assert (made, page.exists(), unfinished(tmp_path / "out.mp4").exists()) == (1, True, False)
+    assert (made, page.exists(), unfinished(output).exists()) == (1, True, False)
+    assert contents(output) == before
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out.gif", "out.y4m", "out/"])

@@ -1,5 +1,6 @@
 """Finished parts of a long stream of frames, kept in a job: a killed run resumes after the last of them."""
 
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ import torch
 
 from nststab.storage.durable import write_durably
 from nststab.storage.jobs import Job
+
+log = logging.getLogger(__name__)
 
 _GROWN = "written"
 
@@ -37,6 +40,14 @@ class Parts:
         self.frames = self._count * self.length
         begun = (int(path.stem.removeprefix("shot_")) for path in job.folder.glob("shot_*"))
         self.shot = max((number for number in begun if number <= self.frames), default=0)
+
+    def begin_anew(self, why: str) -> None:
+        """Forget what is kept, as nothing can go on from it."""
+        log.warning(f"{self._job.folder}: {why}; all frames are made anew")
+        for path in (*sorted(self._folder.iterdir()), *self._job.folder.glob("*.state")):  # without the first there is
+            path.unlink()  # no part, wherever a kill comes
+        self._count = self.frames = self.shot = 0
+        self._job.progress(0)
 
     def keep(self, coded: Mapping[str, Any]) -> None:
         """Keep the next part, finished as arrays that hold no objects; all before it is on the disk for good."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain, count, islice
 from pathlib import Path
+from shutil import copyfile
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypedDict, TypeVar, Unpack
 
@@ -43,7 +44,9 @@ from nststab.styles.source import Style, StyleBlend, StyleRegions, StyleSource, 
 from nststab.tasks.clip_plan import clip_work
 from nststab.tasks.plan import Plan, Work, check, plan
 from nststab.tasks.settings import StylizeSettings
-from nststab.video.clip import Clip, Kind, RawFormat, check_output, convert_clip, kind_of, open_clip
+from nststab.video.clip import Clip, Kind, RawFormat, check_output, convert_clip, frame_path, kind_of, open_clip
+from nststab.video.formats import GROWING
+from nststab.video.images import replacing
 from nststab.video.pipes import STANDARD
 from nststab.video.settings import ClipSettings
 
@@ -515,7 +518,8 @@ def kept_output(
 
     Without an identity nothing is kept, and the output is only held against other processes.
     """
-    path, whole = Path(output), check_output(clip, output) != "folder"
+    path, kind = Path(output), check_output(clip, output)
+    whole = kind != "folder"
     if identity is None:
         with nullcontext() if path == STANDARD else claimed(path):
             yield KeptOutput(str(output))
@@ -525,10 +529,25 @@ def kept_output(
             refuse_overwriting(path, overwrite or job.resumed)
         made = job.folder / path.name if whole else path
         parts = Parts(job) if in_parts else None
+        if parts is not None and not _still_there(made, kind, parts.frames, path):
+            parts.begin_anew(f"finished frames of {path} are gone")
         frames, place = parts.frames if parts else job.frames, path if whole else None
         kept = KeptOutput(str(made) if whole else str(output), job, frames, parts, place)
         yield kept
         kept.publish()
+
+
+def _still_there(made: Path, kind: Kind, frames: int, place: Path) -> bool:
+    """Whether the output still has the finished frames that nothing else keeps; a file comes back from its `place`."""
+    if kind == "folder":
+        return all(frame_path(made, number + 1).exists() for number in range(frames))
+    if not frames or made.suffix.lower() not in GROWING or made.exists():
+        return True
+    if place.exists():
+        with replacing(made) as copy:
+            copyfile(place, copy)
+            sync(copy)
+    return made.exists()
 
 
 @contextmanager

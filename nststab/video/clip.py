@@ -403,7 +403,7 @@ def open_writer(
         with _new_folder(output):
             numbers = count(1 if parts is None else 1 + parts.frames)
             yield lambda frame: _write_frame(output, next(numbers), frame, parts)
-            for left in takewhile(Path.exists, (_frame_path(output, number) for number in numbers)):
+            for left in takewhile(Path.exists, (frame_path(output, number) for number in numbers)):
                 left.unlink()  # of an earlier, longer clip: it would pass for the end of this one
     else:
         yield lambda frame: _write_picture(output, frame)
@@ -424,14 +424,15 @@ def _new_folder(folder: Path) -> Iterator[None]:
 
 def _write_frame(folder: Path, number: int, frame: Frame, parts: Parts | None) -> None:
     """Write the frame of a number, counted from 1, and with the last of a part make sure of that."""
-    _write_picture(_frame_path(folder, number), frame)
+    _write_picture(frame_path(folder, number), frame)
     if parts is not None and number % Parts.length == 0:
         for earlier in range(number - Parts.length, number):
-            sync(_frame_path(folder, earlier + 1))
+            sync(frame_path(folder, earlier + 1))
         parts.keep({})
 
 
-def _frame_path(folder: Path, number: int) -> Path:
+def frame_path(folder: Path, number: int) -> Path:
+    """Where the frame of a number, counted from 1, is written in a folder."""
     return folder / f"frame_{number:06d}.png"
 
 

@@ -8,6 +8,7 @@ from nststab.errors import SettingError
 
 Kind = Literal["video", "picture", "folder"]
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".gif", ".y4m"})
+GROWING = frozenset({".gif", ".y4m"})  # finished parts of these are kept in the file itself
 # Pillow's name of each format of a picture, and how it is saved
 PICTURE_FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     ".png": ("PNG", {}),
