@@ -156,6 +156,32 @@ def test_frames_that_are_gone_are_made_anew(
     assert contents(output) == contents(tmp_path / "whole" / name)
 
 
+def test_a_folder_is_filled_again_that_ended_before_its_first_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip, output, method = make_clip(tmp_path / "clip.mp4", TIMES), tmp_path / "out", "tests.test_parts:blend"
+    monkeypatch.setattr(Parts, "length", 48)
+    monkeypatch.setattr(Blend, "fails_at", 8)
+    for _ in range(2):
+        with pytest.raises(NststabError, match="no more"):
+            nststab.stylize(clip, f"{output}/", method=method)
+        assert any(output.iterdir())
+    monkeypatch.setattr(Blend, "fails_at", None)
+    nststab.stylize(clip, f"{output}/", method=method)
+    assert len(list(output.iterdir())) == len(TIMES)
+    assert not unfinished(output).exists()
+
+
+def test_a_folder_of_others_is_not_given_up_by_a_run_that_ends_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip, output = make_clip(tmp_path / "clip.mp4", TIMES), save_frames(tmp_path / "out", [rand(1, 3, 8, 8)])
+    monkeypatch.setattr(Blend, "fails_at", 0)
+    with pytest.raises(NststabError, match="no more"):
+        nststab.stylize(clip, output, method="tests.test_parts:blend", overwrite=True)
+    assert not unfinished(output).exists()
+
+
 def decoded(path: Path) -> list[Any]:
     with av.open(str(path)) as container:
         return list(container.decode(video=0))

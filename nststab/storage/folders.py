@@ -35,10 +35,14 @@ def require_parent(output: Path) -> None:
         raise MissingFolder(f"{output.parent}: the folder to write to does not exist")
 
 
+def is_taken(output: Path) -> bool:
+    """Whether `output` is a file, or a folder with something in it."""
+    return any(output.iterdir()) if output.is_dir() else output.exists()
+
+
 def refuse_overwriting(output: Path, overwrite: bool, said: str = "overwrite=True") -> None:
-    """Raises SettingError where `output` is a file, or a folder with something in it, that may not be replaced."""
-    taken = any(output.iterdir()) if output.is_dir() else output.exists()
-    if taken and not overwrite:
+    """Raises SettingError where something stands at `output` that may not be replaced."""
+    if is_taken(output) and not overwrite:
         raise SettingError(f"{output} exists; say {said} to overwrite it")
 
 

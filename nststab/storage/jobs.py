@@ -21,6 +21,7 @@ import nststab
 from nststab.errors import NststabError, SettingError
 from nststab.settings import Settings
 from nststab.storage.durable import read_tensor, write_durably, write_tensor
+from nststab.storage.folders import is_taken
 from nststab.video.images import remove_parts
 
 log = logging.getLogger(__name__)
@@ -174,7 +175,7 @@ def resumable(
     Raises:
         As `open_job`. An error of the block has a note that says what is kept.
     """
-    folder = unfinished(output)
+    folder, is_ours = unfinished(output), overwrites(output) or not is_taken(output)
     try:
         job = open_job(folder, identity, restart or (begun(folder) and not Job(folder, False, None).has_results))
     except OtherSettings as error:
@@ -190,7 +191,7 @@ def resumable(
                 job.allow_overwriting()
             yield job
         except BaseException as error:
-            _leave(job, error)
+            _leave(job, error, has_files=fills and is_ours and is_taken(output))
             raise
         job.finish()
 
@@ -210,10 +211,14 @@ def claimed(output: Path) -> Iterator[None]:
         _unlock(lock)
 
 
-def _leave(job: Job, error: BaseException) -> None:
-    """Say how to resume, with the error where it is shown; leave nothing behind where nothing was done."""
+def _leave(job: Job, error: BaseException, has_files: bool) -> None:
+    """Say how to resume, with the error where it is shown; leave nothing behind where nothing was done.
+
+    has_files: the output has some of the job's own, which the same command may replace.
+    """
     if not job.has_results:
-        job.finish()
+        if not has_files:
+            job.finish()
         return
     text = f"what is finished is kept in {job.folder}, and the same command goes on"
     if isinstance(error, NststabError):
