@@ -26,6 +26,7 @@ from nststab.tasks.compare import Comparison
 from nststab.tasks.settings import CompareSettings
 from nststab.tasks.stylize import Stylized
 from tests.conftest import TINY_RECURRENT, contents, moving_picture, rand, save_frames, save_networks, save_vgg
+from tests.test_jobs import DAMAGE
 from tests.test_video import make_clip
 
 TIMES = [40 * n + (n % 3) * 9 for n in range(14)]  # milliseconds, uneven
@@ -153,6 +154,28 @@ def test_frames_that_are_gone_are_made_anew(
     result = nststab.stylize(film, f"{tmp_path}/{name}", method=method)
     assert (result.frames, result.resumed) == (14, 0)
     assert "finished frames of" in caplog.text
+    assert contents(output) == contents(tmp_path / "whole" / name)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("out.mp4", "parts/part_000001.npz"), ("out.gif", "parts/part_000001.npz"), ("out.gif", "written_*.state")],
+)
+def test_damaged_parts_and_states_are_made_anew(
+    tmp_path: Path, name: str, file: str, damage: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    film, output, method = film_with_a_cut(tmp_path, frames=14, cut=5), tmp_path / name, "tests.test_parts:blend"
+    (tmp_path / "whole").mkdir()
+    nststab.stylize(film, tmp_path / "whole" / name, method=method)
+    monkeypatch.setattr(Blend, "fails_at", 13)
+    with pytest.raises(NststabError, match="no more"):
+        nststab.stylize(film, output, method=method)
+    monkeypatch.setattr(Blend, "fails_at", None)
+    for path in unfinished(output).glob(file):
+        path.write_bytes(DAMAGE[damage](path.read_bytes()))
+    assert nststab.stylize(film, output, method=method).resumed == 0
+    assert "is damaged: all frames are made anew" in caplog.text
     assert contents(output) == contents(tmp_path / "whole" / name)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nststab.errors import NststabError
 
-_CHECKSUM = 16  # bytes of a digest behind each tensor
+_CHECKSUM = 16  # bytes of a digest
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -42,12 +42,25 @@ def sync(path: Path) -> None:
                 os.fsync(opened.fileno())
 
 
+def write_checked(path: Path, data: bytes) -> None:
+    """Write a file durably, with a checksum behind it; OSError names `path`."""
+    write_durably(path, data + _checksum(data))
+
+
+def read_checked(path: Path) -> bytes:
+    """What `write_checked` wrote; raises OSError where it cannot be read, and ValueError where it is damaged."""
+    stored = path.read_bytes()
+    data = stored[:-_CHECKSUM]
+    if _checksum(data) != stored[-_CHECKSUM:]:
+        raise NststabError(f"{path} is damaged")
+    return data
+
+
 def write_tensor(path: Path, value: Tensor) -> None:
     """Write a tensor durably, as a .npy file with a checksum behind it; OSError names `path`."""
     file = BytesIO()
     np.save(file, value.detach().cpu().contiguous().numpy(), allow_pickle=False)
-    data = file.getvalue()
-    write_durably(path, data + _checksum(data))
+    write_checked(path, file.getvalue())
 
 
 def read_tensor(path: Path) -> Tensor:
@@ -55,11 +68,7 @@ def read_tensor(path: Path) -> Tensor:
 
     Raises OSError where it cannot be read, and ValueError where it is damaged.
     """
-    stored = path.read_bytes()
-    data = stored[:-_CHECKSUM]
-    if _checksum(data) != stored[-_CHECKSUM:]:
-        raise NststabError(f"{path} is damaged")
-    return torch.from_numpy(np.load(BytesIO(data), allow_pickle=False)).clone()
+    return torch.from_numpy(np.load(BytesIO(read_checked(path)), allow_pickle=False)).clone()
 
 
 def _checksum(data: bytes) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
-from nststab.storage.durable import write_durably
+from nststab.storage.durable import read_checked, write_checked
 from nststab.storage.jobs import Job
 
 log = logging.getLogger(__name__)
@@ -40,10 +40,15 @@ class Parts:
         self.frames = self._count * self.length
         begun = (int(path.stem.removeprefix("shot_")) for path in job.folder.glob("shot_*"))
         self.shot = max((number for number in begun if number <= self.frames), default=0)
+        try:
+            for path in (*map(self._part, range(self._count)), *self._states(self.frames)):
+                read_checked(path)
+        except (OSError, ValueError) as error:
+            self.begin_anew(str(error))
 
     def begin_anew(self, why: str) -> None:
         """Forget what is kept, as nothing can go on from it."""
-        log.warning(f"{self._job.folder}: {why}; all frames are made anew")
+        log.warning(f"{why}: all frames are made anew")
         for path in (*sorted(self._folder.iterdir()), *self._job.folder.glob("*.state")):  # without the first there is
             path.unlink()  # no part, wherever a kill comes
         self._count = self.frames = self.shot = 0
@@ -53,9 +58,9 @@ class Parts:
         """Keep the next part, finished as arrays that hold no objects; all before it is on the disk for good."""
         file = BytesIO()
         np.savez(file, **coded)
-        write_durably(self._part(self._count), file.getvalue())
+        write_checked(self._part(self._count), file.getvalue())
         self._count += 1
-        for old in self._job.folder.glob(f"*_{(self._count - 1) * self.length:09d}.state"):
+        for old in self._states((self._count - 1) * self.length):
             old.unlink()
         self._job.progress(self._count * self.length)
 
@@ -83,7 +88,7 @@ class Parts:
     def finished(self) -> Iterator[Mapping[str, Any]]:
         """What `keep` was given of each part, in order."""
         for number in range(self.frames // self.length):
-            with np.load(self._part(number), allow_pickle=False) as coded:
+            with np.load(BytesIO(read_checked(self._part(number))), allow_pickle=False) as coded:
                 yield dict(coded)
 
     def begin_shot(self, number: int) -> None:
@@ -93,6 +98,9 @@ class Parts:
     def state(self, name: str) -> "State":
         """The state of that name after each part, such as a recurrent network's."""
         return State(self._job.folder, name, self.frames)
+
+    def _states(self, frames: int) -> Iterator[Path]:
+        return self._job.folder.glob(f"*_{frames:09d}.state")
 
     def _part(self, number: int) -> Path:
         return self._folder / f"part_{number:06d}.npz"
@@ -118,12 +126,12 @@ class State:
         """Keep tensors, numbers, text, and lists, tuples and dictionaries of them, as they are after so many frames."""
         file = BytesIO()
         torch.save(value, file)
-        write_durably(self._path(frames), file.getvalue())
+        write_checked(self._path(frames), file.getvalue())
 
     def restored(self, classes: Sequence[type] = ()) -> Any:
         """What was kept after the finished frames, on the CPU; of other `classes` than tensors and the like too."""
         with torch.serialization.safe_globals(list(classes)):
-            return torch.load(self._path(self.frames), map_location="cpu", weights_only=True)
+            return torch.load(BytesIO(read_checked(self._path(self.frames))), map_location="cpu", weights_only=True)
 
     def _path(self, frames: int) -> Path:
         return self.folder / f"{self.name}_{frames:09d}.state"
