@@ -199,7 +199,7 @@ def save_with_sound(path: Path, seconds: float, codec: str = "aac") -> Made:
 # --- codecs and containers
 
 
-B_FRAMES = {"bf": "3", "b-adapt": "0"}
+B_FRAMES = {"qp": "1", "x264-params": "bframes=3:b-adapt=0"}  # x264 makes none where it is lossless
 KINDS |= {
     "h264.mp4": save,
     "h264.mkv": save,
@@ -328,6 +328,10 @@ KINDS |= {
     "late.mp4": lambda path: save(path, ticks=tuple(range(3, 3 + COUNT)))._replace(times=even(COUNT, 3)),
     # the first three frames are needed to decode the others, and not shown
     "edit_list.mp4": lambda path: save(path, ticks=tuple(range(-3, COUNT - 3)))._replace(
+        frames=tuple(range(3, COUNT)), times=even(COUNT - 3)
+    ),
+    # of those before them the one that is decoded between them is shown
+    "edit_list_b_frames.mp4": lambda path: save(path, ticks=tuple(range(-3, COUNT - 3)), coder=B_FRAMES)._replace(
         frames=tuple(range(3, COUNT)), times=even(COUNT - 3)
     ),
     "clock_from_10_s.ts": partial(save, ticks=tuple(range(100, 100 + COUNT))),

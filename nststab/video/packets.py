@@ -80,11 +80,10 @@ class Announced(NamedTuple):
     end: Fraction | None = None
 
 
-def announced(container: Any, stream: Any, rate: Fraction) -> Announced:
+def announced(container: Any, stream: Any) -> Announced:
     """What the header promises, where it does: in MP4 and MOV, Matroska and WebM."""
-    if ticks := _index(container, stream):
-        last = (ticks[-1] - ticks[0] + (stream.start_time or 0)) * stream.time_base
-        return Announced(len(ticks), last + 1 / rate)
+    if (ticks := _index(container, stream)) and stream.duration is not None:
+        return Announced(len(ticks), ((stream.start_time or 0) + stream.duration) * stream.time_base)
     if "matroska" in container.format.name and (time := _TIME.fullmatch(stream.metadata.get("DURATION", ""))):
         hours, minutes, seconds = time.groups()
         return Announced(end=int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds))

@@ -82,7 +82,7 @@ class VideoReader(Reader):
             self._peculiar = {"alpha": _BESIDE} if tags.get("alpha_mode") == "1" else {}
             if container.streams.audio and not self.has_audio:
                 self._peculiar["audio"] = "has audio that is damaged, unknown to FFmpeg or begins late: it is dropped"
-            self._announced = announced(container, stream, self.rate)
+            self._announced = announced(container, stream)
             self.jumps = find_jumps(container, stream, self.origin) if has_any_clock(container) else ()
             self._delay = _delay(container, stream)
         self._key_frame = self._find_key_frame()
@@ -274,7 +274,7 @@ class VideoReader(Reader):
     def _find_cut(self, came: int, ended: Fraction) -> str:
         """Whether frames are missing at the end: what to say of it."""
         frames, end = self._announced
-        if end is None or ended > end - Fraction(3, 2) / self._own_rate:
+        if end is None or ended > end - Fraction(3, 2) / self._own_rate or (frames is not None and came >= frames):
             return ""
         if frames is None or self._key_frame is not None:
             return f"is cut off: it ends after {float(ended):.2f} of the {float(end):.2f} seconds that it announces"
