@@ -272,3 +272,13 @@ def test_a_click_stays_within_two_milliseconds_of_its_flash(tmp_path: Path, name
         assert clip.source is not None
         assert seen == pytest.approx(shown - float(clip.source.start), abs=0.0011), output
         assert heard - seen == pytest.approx(offset, abs=0.002), output
+
+
+@pytest.mark.parametrize("output", ["out.mp4", "out.mkv"])
+def test_sound_that_an_edit_list_hides_is_not_copied(tmp_path: Path, output: str) -> None:
+    source = make_clip(tmp_path / "in.mp4", tones("mono"), layout="mono", begin=-1)
+    convert_clip(open_clip(source), tmp_path / output, iter)
+    with av.open(str(tmp_path / output)) as container:
+        times = [packet.pts * packet.time_base for packet in container.demux(audio=0) if packet.pts is not None]
+    assert -0.1 <= min(times) <= 0
+    assert 0.9 < max(times) < 1

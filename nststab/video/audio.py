@@ -30,6 +30,7 @@ _OPTIONS = {"libopus": {"mapping_family": "1"}}
 _BACKS = {"SL": "BL", "SR": "BR"}
 _GAP = "0.02"  # seconds without samples that are filled with silence; rounded times make shorter ones
 _COARSE, _FINE = Fraction(1, 1000), Fraction(1, 90_000)  # units of time: AVI's is a packet of sound
+_SETTLED = Fraction(1, 10)  # seconds of hidden sound before the picture that are copied, for the decoder to settle
 _LEAD = 1  # seconds before an excerpt at which to begin, so that the decoder has settled at its start
 
 
@@ -154,7 +155,8 @@ class AudioTrack:
             if packet.time_base > _COARSE:
                 packet.rescale_ts(AVRational(_FINE))
             start = packet.dts if packet.pts is None else packet.pts
-            if self._first is None or start * packet.time_base >= self._first:
+            first = self._begin - _SETTLED if self._first is None and packet.is_discard else self._first
+            if first is None or start * packet.time_base >= first:
                 self._copy(packet, start)
 
     def _copy(self, packet: Any, start: int) -> None:
