@@ -270,6 +270,15 @@ def test_a_size_or_rate_that_cannot_be_is_refused() -> None:
         read_pipe(io.BytesIO(), RawFormat(4, 4, Fraction(0)))
 
 
+def test_any_rate_that_is_written_is_read() -> None:
+    for rate in (Fraction(1170000000, 46824289), Fraction(10**12 + 1, 4 * 10**10), Fraction(1, 3600), Fraction(960)):
+        file = io.BytesIO()
+        with Y4MWriter(file, rate) as writer:
+            writer.write(torch.rand(1, 3, 2, 2), None, None)
+        assert read_pipe(io.BytesIO(file.getvalue())).rate == pytest.approx(rate, rel=1e-6)
+    assert read_pipe(header("W4 H4 F1170000000:46824289")).rate == pytest.approx(24.98703, rel=1e-6)
+
+
 def test_an_unknown_rate_and_shape_of_pixels_have_defaults() -> None:
     for text in ("W4 H4", "W4 H4 F0:0 A0:0"):
         reader = read_pipe(header(text))

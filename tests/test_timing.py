@@ -108,6 +108,30 @@ def test_floats_are_the_decimals_they_are_written_as() -> None:
     assert excerpt(None, None, Fraction(30000, 1001)).fps == Fraction(30000, 1001)
 
 
+@pytest.mark.parametrize(
+    ("given_rate", "rate"),
+    [
+        (24000 / 1001, Fraction(24000, 1001)),
+        (29.97002997, Fraction(30000, 1001)),
+        (Fraction(2997, 125), Fraction(2997, 125)),
+        (Fraction(62501, 2500), Fraction(62501, 2500)),
+        (Fraction(1, 3600), Fraction(1, 3600)),
+        (Fraction(1170000000, 46824289), Fraction(17341, 694)),
+    ],
+)
+def test_a_rate_is_made_plain_that_files_hold(tmp_path: Path, given_rate: float | Fraction, rate: Fraction) -> None:
+    clip = open_clip(long_clip(tmp_path / "clip.mp4", 5, 5), fps=given_rate)
+    assert clip.source is not None
+    assert clip.source.rate == rate
+    convert_clip(clip, tmp_path / "out.mp4", iter)
+
+
+@pytest.mark.parametrize("rate", [1e-12, Fraction(1, 10**7), 1e12, 2**31])
+def test_a_rate_that_no_file_holds_is_refused(rate: float | Fraction) -> None:
+    with pytest.raises(ValueError, match=r"expected a rate of 0\.000001 to 2147483647 frames per second, got"):
+        excerpt(None, None, rate)
+
+
 @pytest.mark.parametrize("value", [-1, -0.1, float("nan"), float("inf")])
 def test_times_and_rates_that_cannot_be(value: float) -> None:
     for given_values in ((value, None, None), (None, value, None), (None, None, value)):

@@ -17,7 +17,7 @@ from torch import Tensor
 from nststab.errors import MissingFile, NststabError
 from nststab.storage.parts import Parts
 from nststab.video.images import from_uint8, replacing, to_uint8
-from nststab.video.timing import PICTURE_RATE, Excerpt, Reader, Source, Timed, converted, cut, retimed
+from nststab.video.timing import PICTURE_RATE, Excerpt, Reader, Source, Timed, converted, cut, plain_rate, retimed
 from nststab.video.yuv import Pixels, planes_to_rgb, rgb_to_444
 
 STANDARD = Path("-")  # standard input, or standard output
@@ -54,13 +54,14 @@ class PipeReader:
     def __init__(
         self, file: BinaryIO, name: str, raw: RawFormat, aspect: Fraction, pixels: Pixels | None, begun: bytes = b""
     ) -> None:
-        self.width, self.height, self.rate = raw
+        self.width, self.height, rate = raw
         if not (1 <= self.width <= _LARGEST_SIDE and 1 <= self.height <= _LARGEST_SIDE):
             raise NststabError(
                 f"{name}: expected frames of 1 to {_LARGEST_SIDE} pixels, got {self.width}x{self.height}"
             )
-        if self.rate <= 0:
-            raise NststabError(f"{name}: expected a positive frame rate, got {self.rate}")
+        if rate <= 0:
+            raise NststabError(f"{name}: expected a positive frame rate, got {rate}")
+        self.rate = plain_rate(rate)
         self.aspect, self.time_base = aspect, 1 / self.rate
         self.damaged = 0
         self._file, self._name, self._pixels, self._begun = file, name, pixels, begun
@@ -151,7 +152,7 @@ def _read_header(file: BinaryIO, name: str) -> PipeReader:
 
 def _ratio(text: str, name: str) -> Fraction:
     """`30000:1001`; 0 for 0:0, which says that it is not known."""
-    match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", text, re.ASCII)
+    match = re.fullmatch(r"(\d{1,10}):(\d{1,10})", text, re.ASCII)
     if match is None:
         raise NststabError(f"{name}: expected a ratio (25:1) in the y4m header, got {text!r}")
     above, below = map(int, match.groups())
@@ -228,7 +229,7 @@ class Y4MWriter(RawWriter):
         parts: Parts | None = None,
     ) -> None:
         super().__init__(file, name)
-        self._rate, self._aspect, self._parts = Fraction(rate), Fraction(aspect), parts
+        self._rate, self._aspect, self._parts = plain_rate(Fraction(rate)), Fraction(aspect), parts
         self._start: Fraction | None = None
         self._count = 0
 

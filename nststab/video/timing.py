@@ -14,6 +14,8 @@ from nststab.errors import NststabError
 
 T = TypeVar("T")
 PICTURE_RATE = Fraction(25)  # of pictures, which have no timing of their own
+_USUAL, _FINEST = 1001, 10**6  # denominators of a rate: that of 30000/1001, and of any other
+_SAME = Fraction(1, 10**6)  # of a rate, by which another one may stand for it
 Seconds = float | Fraction
 Timed = tuple[T, Fraction, Fraction]  # something with the time at which it is shown, and for how long, in seconds
 
@@ -100,12 +102,13 @@ class Reader(Source, ABC):
 def excerpt(start: Seconds | None, duration: Seconds | None, fps: Seconds | None) -> Excerpt:
     """The `Excerpt` that was asked for; floats are taken as the decimals they are written as: 0.1 is a tenth.
 
-    Raises ValueError for a negative start, a duration or rate that is not positive, infinity and NaN.
+    A rate is made plain. Raises ValueError for a negative start, a duration or rate that is not positive, infinity and
+    NaN, and for a rate that files cannot hold.
     """
     return Excerpt(
         Fraction(0) if start is None else _exact(start, "a start in seconds, 0 or more", positive=False),
         None if duration is None else _exact(duration, "a duration in seconds, more than 0"),
-        None if fps is None else _exact(fps, "a rate in frames per second, more than 0"),
+        None if fps is None else plain_rate(_exact(fps, "a rate in frames per second, more than 0")),
     )
 
 
@@ -113,6 +116,19 @@ def _exact(value: Seconds, expected: str, positive: bool = True) -> Fraction:
     if not isfinite(value) or value < 0 or (positive and value == 0):
         raise NststabError(f"expected {expected}, got {value}")
     return value if isinstance(value, Fraction) else Fraction(str(value))
+
+
+def plain_rate(rate: Fraction) -> Fraction:
+    """A rate as files hold it, in 31 bits, so that 29.97002997 is 30000/1001; raises ValueError where it does not fit.
+
+    It is exact where the denominator is at most a million and no usual rate is as good as the same.
+    """
+    plain = rate.limit_denominator(_USUAL)
+    if abs(plain - rate) > rate * _SAME:
+        plain = rate.limit_denominator(_FINEST)
+    if not 0 < plain.numerator < 2**31:
+        raise NststabError(f"expected a rate of 0.000001 to 2147483647 frames per second, got {float(rate):g}")
+    return plain
 
 
 def cut(frames: Iterable[Timed[T]], part: Excerpt, name: str) -> Iterator[Timed[T]]:

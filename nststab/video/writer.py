@@ -24,7 +24,7 @@ from nststab.video.audio import AudioTrack, check_audio
 from nststab.video.gif import GifEncoder
 from nststab.video.images import to_uint8
 from nststab.video.reader import SCALING, VideoReader, av_errors, open_input, video_stream
-from nststab.video.timing import PICTURE_RATE, PictureTimes, Source, Timed
+from nststab.video.timing import PICTURE_RATE, PictureTimes, Source, Timed, plain_rate
 
 _LARGE, _TINY = 1920 * 1088, 64 * 64  # pixels
 
@@ -344,7 +344,7 @@ class VideoWriter:
 # A key frame every half second, so that a page can go to any frame at once.
 _PAGE_H264 = {"preset": "slow", "bf": "0", "g": "12"}
 _TICK = Fraction(1, 90_000)  # a multiple of the usual frame rates, and fine enough for any other
-_SLOWEST, _FINEST = Fraction(1, 1000), 1001  # of a rate: FFmpeg holds no more than 31 bits of it
+_SLOWEST = Fraction(1, 1000)  # of a rate
 
 
 @dataclass(frozen=True)
@@ -376,7 +376,7 @@ def encode_clip(frames: Iterable[Timed[Tensor]], rate: Fraction, quality: Qualit
     """
     with TemporaryDirectory(prefix="nststab_") as folder:
         path = Path(folder) / "clip.mp4"
-        times = PictureTimes(path, max(_SLOWEST, rate).limit_denominator(_FINEST), _TICK)
+        times = PictureTimes(path, plain_rate(max(_SLOWEST, rate)), _TICK)
         with VideoWriter(path, Path("clip.mp4"), times, False, form=quality.format) as writer:
             for rgb, time, duration in frames:
                 writer.write(rgb, time, duration)
