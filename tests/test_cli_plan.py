@@ -133,7 +133,7 @@ def test_the_time_of_a_clip_is_that_of_all_its_frames(run: Run, monkeypatch: pyt
     assert rows(run(f"{COMMANDS['ruder']} --plan"))["time"] == "66 s, 21 s for each of the frames"
 
 
-@pytest.mark.parametrize("output", ["o/", "o.mp4", "o.gif", "o.y4m", "-", "o.webm"])
+@pytest.mark.parametrize("output", ["o/", "o.v2/", "o.mp4", "o.gif", "o.y4m", "-", "o.webm"])
 @pytest.mark.usefixtures("run")
 def test_reading_and_writing_are_measured_on_the_first_frames(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []

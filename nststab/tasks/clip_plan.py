@@ -25,6 +25,7 @@ from nststab.styles.source import Style
 from nststab.tasks.plan import Seconds, Step, Work, added, between, noise, sized_like
 from nststab.tasks.settings import StylizeSettings
 from nststab.video.clip import Clip, convert_clip, frames_under_way
+from nststab.video.formats import output_kind
 from nststab.video.images import picture_size, resize, resized_shape
 from nststab.video.pipes import STANDARD
 
@@ -65,7 +66,7 @@ def clip_work(
     if settings.deflicker:
         steps.append(partial(_steadied, len(methods)))
     width, height = source_size(clip)
-    encoded = _ENCODED.get(Path(output).suffix.lower(), 5 * _PICTURE)
+    encoded = _ENCODED.get(_suffix(output), 5 * _PICTURE)
     if clip.frame_count is not None:
         encoded = round(encoded * min(1.0, (clip.frame_count + 5) / _LOOKAHEAD))
     at_work = len(methods) * _STEADIED if settings.deflicker else 0
@@ -139,9 +140,15 @@ def moving_seconds(clip: Clip, output: str, settings: StylizeSettings, panels: i
 
     with TemporaryDirectory(prefix="nststab_") as folder:
         started = time.process_time()
-        name = "plan.y4m" if output == str(STANDARD) else f"plan{Path(output).suffix}"
-        convert_clip(_Beginning(**vars(clip)), f"{folder}/{name}{'' if Path(name).suffix else '/'}", same, audio=False)
+        convert_clip(_Beginning(**vars(clip)), f"{folder}/plan{_suffix(output) or '/'}", same, audio=False)
         return Seconds.of([(time.process_time() - started) / count / torch.get_num_threads()])
+
+
+def _suffix(output: str) -> str:
+    """Of the file that is written; empty for a folder."""
+    if output == str(STANDARD):
+        return ".y4m"
+    return "" if output_kind(output) == "folder" else Path(output).suffix.lower()
 
 
 def source_size(clip: Clip) -> tuple[int, int]:
