@@ -13,6 +13,7 @@ from av.codec.context import Flags
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nststab.errors import MissingFile
 from nststab.video.clip import convert_clip, open_clip
 from nststab.video.images import write_picture
 from nststab.video.reader import VideoReader
@@ -210,6 +211,21 @@ def test_a_missing_number_is_named(tmp_path: Path) -> None:
     for pattern, words in (("%d_%d.png", "one number"), ("%d.mp4", "pattern of pictures"), ("*.mp4", "of pictures")):
         with pytest.raises(ValueError, match=words):
             open_clip(tmp_path / pattern)
+
+
+def test_brackets_in_the_name_of_a_folder_that_stands_are_no_pattern(tmp_path: Path) -> None:
+    folder = tmp_path / "[2024] trip"
+    (folder / "frames").mkdir(parents=True)
+    for index in range(3):
+        write_picture(folder / "frames" / f"{index}.png", torch.zeros(1, 3, 4, 4))
+    for pattern in ("frames/*.png", "*/[0-2].png", "frames/%d.png"):
+        assert open_clip(folder / pattern).frame_count == 3
+    for name in ("clpi.mp4", "photo.png", "frames/none"):
+        with pytest.raises(MissingFile, match="No such file or directory"):
+            open_clip(folder / name)
+    for name in ("shot[1].mp4", "shot[1]"):
+        with pytest.raises(MissingFile, match="there is no such file; expected a pattern of pictures"):
+            open_clip(folder / name)
 
 
 def test_a_pattern_is_not_written_over_its_pictures(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
-from glob import glob
+from glob import escape, glob
 from math import ceil, floor
 from pathlib import Path
 
@@ -19,8 +19,13 @@ _NAMED = 5  # pictures with a fault that a message names
 
 def is_pattern(path: Path) -> bool:
     """Whether `path` stands for several pictures; a file or folder that has this very name is none."""
-    marked = _NUMBER.search(path.name) or _GLOB.search(str(path))
-    return marked is not None and not path.exists()
+    return not path.exists() and bool(_NUMBER.search(path.name) or _GLOB.search(str(_missing_part(path)[1])))
+
+
+def _missing_part(path: Path) -> tuple[Path, Path]:
+    """The nearest folder around a missing path, whose name may have any characters, and the path from there."""
+    folder = next(parent for parent in path.parents if parent.exists())
+    return folder, path.relative_to(folder)
 
 
 def is_picture(path: Path) -> bool:
@@ -80,14 +85,15 @@ def pattern_pictures(pattern: Path) -> tuple[Path, ...]:
     Numbers begin with the lowest that there is and go on without a gap.
 
     Raises:
-        MissingFile: no picture fits, or a number is missing.
-        ValueError: the pattern has several numbers, or is none of pictures.
+        MissingFile: no picture fits, a number is missing, or the pattern is none of pictures.
+        ValueError: the pattern has several numbers.
     """
     if pattern.suffix.lower() not in STILL_SUFFIXES and not _GLOB.search(pattern.suffix):
-        raise NststabError(f"{pattern}: expected a pattern of pictures ({_KNOWN})")
+        raise MissingFile(f"{pattern}: there is no such file; expected a pattern of pictures ({_KNOWN})")
     if _NUMBER.search(pattern.name):
         return _numbered(pattern)
-    pictures = _sorted(Path(name) for name in glob(str(pattern), recursive=True))
+    folder, rest = _missing_part(pattern)
+    pictures = _sorted(Path(name) for name in glob(str(Path(escape(str(folder)), rest)), recursive=True))
     if not pictures:
         raise MissingFile(f"{pattern}: no picture fits this pattern")
     return pictures
