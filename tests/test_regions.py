@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,10 @@ from nststab.losses import LossSettings, PerceptualLoss, gram, regional_grams, s
 from nststab.methods.faces import without_faces
 from nststab.methods.regions import Blended, Masked, shares
 from nststab.tasks.settings import StylizeSettings
+from nststab.tasks.stylize import opened, with_masks
 from nststab.vgg import PerceptualNetwork
 from nststab.video.images import read_opaque, write_picture
-from tests.conftest import save_frames
+from tests.conftest import save_clip, save_frames
 
 
 def halves(height: int = 32, width: int = 48) -> Tensor:
@@ -147,6 +149,17 @@ def test_a_mask_that_cannot_be_is_named(given: dict[str, object], error: type[Ex
     settings = StylizeSettings().changed(**given)
     with pytest.raises(error, match=message):
         nststab.stylize("clip", "out/", style="mosaic", settings=settings)
+
+
+@pytest.mark.usefixtures("files")
+def test_masks_without_times_do_not_follow_another_rate() -> None:
+    film, settings = save_clip(Path("film.mp4"), torch.rand(4, 1, 3, 32, 48)), StylizeSettings(fps=Fraction(5))
+    with pytest.raises(SettingError, match="mask: with fps expected a picture or a clip with times, got the pictures"):
+        nststab.stylize(film, "out/", style="mosaic", settings=settings.changed(mask=Path("few")))
+    save_clip(Path("masks.mp4"), [halves().expand(-1, 3, -1, -1)] * 4)
+    for source, mask in ((film, "masks.mp4"), (film, "left.png"), (Path("few"), "few")):
+        clip = with_masks(opened(source, settings), settings.changed(mask=Path(mask)))
+        assert all(frame.mask is not None for frame in clip.frames())
 
 
 @pytest.mark.parametrize("stylizer", [Masked(painting(0.5)), Blended((painting(0.2), painting(0.8)))])

@@ -200,6 +200,8 @@ def with_masks(clip: Clip, settings: StylizeSettings) -> Clip:
     masks = []
     for path in settings.masks:
         mask = open_clip(path)
+        if settings.fps and not settings.raw_size and (mask.kind, clip.kind) == ("folder", "video"):
+            raise SettingError(f"mask: with fps expected a picture or a clip with times, got the pictures of {path}")
         if mask.kind != "picture" and (settings.start or settings.duration or settings.fps):
             rate = settings.fps if mask.kind == "video" or clip.source is None else clip.source.rate
             mask = open_clip(path, start=settings.start, duration=settings.duration, fps=rate)
