@@ -324,6 +324,9 @@ def test_writers_refuse_what_cannot_be(make: Any) -> None:
             writer.write(torch.rand(1, 3, 4, 3), None, None)
         with pytest.raises(ValueError, match="expected one frame"):
             writer.write(torch.rand(2, 3, 3, 4), None, None)
+        for value in (float("nan"), float("inf")):
+            with pytest.raises(ValueError, match="the result holds NaN or infinity, and is not written"):
+                writer.write(torch.full((1, 3, 3, 4), value), None, None)
     with pytest.raises(KeyError), make(io.BytesIO()) as writer:  # not "no frames", which would hide the cause
         raise KeyError
 

@@ -246,15 +246,20 @@ def from_uint8(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
     return torch.from_numpy(frame)
 
 
+def require_finite(frame: Tensor) -> None:
+    """Raises NststabError for NaN or infinity, which no byte stands for."""
+    if not is_finite(frame):
+        raise NststabError("the result holds NaN or infinity, and is not written")
+
+
 def to_uint8(frame: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """A frame (1, C, H, W) to bytes (H, W, C): clamped to [0, 1], times 255, rounded.
 
-    Raises NststabError for another shape, and for NaN or infinity, which no byte stands for.
+    Raises NststabError for another shape, and for NaN or infinity.
     """
     if frame.ndim != 4 or frame.shape[0] != 1:
         raise NststabError(f"expected one frame (1, C, H, W), got a tensor of shape {tuple(frame.shape)}")
-    if not is_finite(frame):
-        raise NststabError("the result holds NaN or infinity, and is not written")
+    require_finite(frame)
     picture = frame[0].detach().to("cpu", torch.float32)
     channels, height, width = picture.shape
     pixels = np.empty((height, width, channels), np.uint8)

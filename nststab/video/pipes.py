@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nststab.errors import MissingFile, NststabError
 from nststab.storage.parts import Parts
-from nststab.video.images import from_uint8, replacing, to_uint8
+from nststab.video.images import from_uint8, replacing, require_finite, to_uint8
 from nststab.video.timing import PICTURE_RATE, Excerpt, Reader, Source, Timed, converted, cut, plain_rate, retimed
 from nststab.video.yuv import Pixels, planes_to_rgb, rgb_to_444
 
@@ -238,6 +238,7 @@ class Y4MWriter(RawWriter):
         if rgb.ndim != 4 or rgb.shape[:2] != (1, 3):
             raise NststabError(f"expected one frame (1, 3, H, W), got a tensor of shape {tuple(rgb.shape)}")
         self._check_size(rgb)
+        require_finite(rgb)
         if self._count == 0:
             rate, aspect = [f"{ratio.numerator}:{ratio.denominator}" for ratio in (self._rate, self._aspect)]
             header = f"YUV4MPEG2 W{rgb.shape[3]} H{rgb.shape[2]} F{rate} Ip A{aspect} C444 XCOLORRANGE=LIMITED\n"
