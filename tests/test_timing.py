@@ -1,5 +1,6 @@
 """Excerpts and rates against FFmpeg's own filter, against whole reading, and by what a late start costs."""
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -234,6 +235,19 @@ def test_a_pattern_is_not_written_over_its_pictures(tmp_path: Path) -> None:
     for pattern in ("*.png", "frame_%06d.png"):
         with pytest.raises(ValueError, match="the output is the input itself"):
             convert_clip(open_clip(tmp_path / pattern), f"{tmp_path}/", lambda frames: frames)
+
+
+def test_what_links_lead_to_and_masks_are_not_written_over(tmp_path: Path) -> None:
+    for folder in ("film", "masks", "links"):
+        (tmp_path / folder).mkdir()
+    for index in range(2):
+        for folder in ("film", "masks"):
+            write_picture(tmp_path / folder / f"frame_{index:06d}.png", torch.zeros(1, 3, 4, 4))
+        (tmp_path / "links" / f"{index}.png").symlink_to(tmp_path / "film" / f"frame_{index:06d}.png")
+    clip = replace(open_clip(tmp_path / "links"), masks=(open_clip(tmp_path / "masks/*.png"),))
+    for output, words in (("links/", "input"), ("film/", "input"), ("masks/", "mask")):
+        with pytest.raises(ValueError, match=f"the output is .*{words} itself"):
+            convert_clip(clip, f"{tmp_path}/{output}", iter)
 
 
 @pytest.mark.parametrize("rate", [Fraction(1, 3600), Fraction(1, 7), Fraction(24000, 1001), Fraction(960)])

@@ -78,6 +78,13 @@ class Clip:
     held: tuple[Tensor, ...] = ()
 
     @property
+    def originals(self) -> set[Path]:
+        """The file, or the folders of the pictures, also of those that links lead to."""
+        if self.kind != "folder":
+            return {self.path}
+        return {place.parent for picture in self.pictures for place in (picture, picture.resolve())}
+
+    @property
     def has_audio(self) -> bool:
         """Whether there is an audio stream."""
         return self.reader is not None and self.reader.has_audio
@@ -275,9 +282,9 @@ def check_output(source: Clip, output: str | Path) -> Kind:
     folder = path if path.is_dir() else path.parent
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(f"{folder}: no permission to write to this folder")
-    originals = {picture.parent for picture in source.pictures} if source.kind == "folder" else {source.path}
-    if path.exists() and any(original.exists() and path.samefile(original) for original in originals):
-        raise NststabError(f"{path}: the output is the input itself")
+    for clip in (source, *source.masks):
+        if path.exists() and any(original.exists() and path.samefile(original) for original in clip.originals):
+            raise NststabError(f"{path}: the output is {'the input' if clip is source else 'a mask'} itself")
     if kind == "picture" and source.kind != "picture":
         raise NststabError(f"{path}: a clip does not fit into one picture; expected {_VIDEOS} or a folder (ends in /)")
     return kind
