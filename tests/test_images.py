@@ -410,6 +410,9 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
         write_picture(tmp_path / "a.png", torch.zeros(1, 1, 2, 2))
     with pytest.raises(ValueError, match="one frame"):
         write_picture(tmp_path / "a.png", torch.zeros(2, 3, 2, 2))
+    for suffix, name in ((".webp", "WEBP"), (".jpg", "JPEG")):
+        with pytest.raises(NststabError, match=f"70000x1 pixels do not fit into {name}"):
+            write_picture(tmp_path / f"a{suffix}", torch.zeros(1, 3, 1, 70000))
     assert list(tmp_path.iterdir()) == []
 
 

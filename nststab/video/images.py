@@ -287,10 +287,10 @@ def encode_picture(suffix: str, rgb: Tensor, alpha: Tensor | None = None) -> byt
     channels = (
         rgb if alpha is None or suffix.lower() not in ALPHA_SUFFIXES else torch.cat([rgb.cpu(), alpha.cpu()], dim=1)
     )
-    file = BytesIO()
+    file, image = BytesIO(), Image.fromarray(to_uint8(channels))
     try:
-        Image.fromarray(to_uint8(channels)).save(file, name, **options)
-    except OSError as error:
+        image.save(file, name, **options)
+    except (OSError, ValueError) as error:
         raise NststabError(f"{rgb.shape[3]}x{rgb.shape[2]} pixels do not fit into {name} ({error})") from error
     return file.getvalue()
 
