@@ -296,6 +296,22 @@ def test_what_was_begun_but_not_finished_does_not_stand_in_the_way(tmp_path: Pat
     assert nststab.stylize(clip, output, style=network).resumed == 0
 
 
+def test_where_no_work_can_be_kept_is_said_before_any_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip, method = make_clip(tmp_path / "clip.mp4", TIMES[:5]), "tests.test_parts:blend"
+    long = tmp_path / f"{'x' * 241}.mp4"
+    with pytest.raises(SettingError, match=r"x\.mp4: expected a name of at most 244 bytes, got 245"):
+        nststab.stylize(clip, long, method=method)
+    nststab.stylize(clip, long, stylizer=blend)
+    (tmp_path / "out").mkdir()
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path and access(path, mode))
+    Blend.seen.clear()
+    with pytest.raises(PermissionError, match="no permission to write to this folder, where unfinished work is kept"):
+        nststab.stylize(clip, tmp_path / "out", method=method)
+    assert Blend.seen == []
+    nststab.stylize(clip, tmp_path / "out", stylizer=blend)
+
+
 def test_a_callable_that_is_handed_over_is_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = make_clip(tmp_path / "clip.mp4", TIMES)
     monkeypatch.setattr(Blend, "fails_at", 9)

@@ -27,6 +27,7 @@ from nststab.video.images import remove_parts
 log = logging.getLogger(__name__)
 
 _IDENTITY, _FINISHED, _FRAMES, _OVERWRITES = "job.json", "finished", "frames", "overwrites"
+_SUFFIX, _LONGEST = ".unfinished", 255  # of a job's folder; bytes of a name that file systems take
 
 
 class OtherSettings(SettingError):
@@ -118,7 +119,7 @@ class Job:
 def unfinished(output: Path) -> Path:
     """The folder of the job that makes `output`, beside it."""
     path = output if output.name not in ("", "..") else output.resolve()
-    return path.with_name(f"{path.name}.unfinished")
+    return path.with_name(f"{path.name}{_SUFFIX}")
 
 
 def begun(folder: Path) -> bool:
@@ -127,8 +128,17 @@ def begun(folder: Path) -> bool:
 
 
 def overwrites(output: Path) -> bool:
-    """Whether an unfinished job may replace what stands in place of `output`: the user said so, or it is its own."""
-    return (unfinished(output) / _OVERWRITES).exists() and (unfinished(output) / _IDENTITY).exists()
+    """Whether an unfinished job may replace what stands in place of `output`: the user said so, or it is its own.
+
+    Raises SettingError and PermissionError where no job can be kept beside `output`.
+    """
+    folder = unfinished(output)
+    if (length := len(os.fsencode(folder.name))) > _LONGEST:
+        most, got = (number - len(_SUFFIX) for number in (_LONGEST, length))
+        raise SettingError(f"{output}: expected a name of at most {most} bytes, got {got}")
+    if folder.parent.is_dir() and not folder.exists() and not os.access(folder.parent, os.W_OK | os.X_OK):
+        raise PermissionError(f"{folder.parent}: no permission to write to this folder, where unfinished work is kept")
+    return (folder / _OVERWRITES).exists() and (folder / _IDENTITY).exists()
 
 
 def open_job(
