@@ -390,6 +390,25 @@ def test_a_source_that_cannot_be_closed_does_not_keep_its_reader_waiting() -> No
         next(items)
 
 
+def test_an_error_does_not_wait_for_a_source_that_is_silent() -> None:
+    speaks = threading.Event()
+
+    def silent() -> Iterator[int]:
+        yield 0
+        speaks.wait(20)
+
+    def fail() -> None:
+        with Prefetcher(silent(), 2) as items:
+            next(items)
+            raise Broken
+
+    begun = time.monotonic()
+    with pytest.raises(Broken):
+        fail()
+    assert time.monotonic() - begun < 10
+    speaks.set()
+
+
 def test_what_waits_to_be_written_is_dropped_on_an_error() -> None:
     written: list[int] = []
     begun, go_on = threading.Event(), threading.Event()

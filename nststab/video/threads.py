@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Generic, Self, TypeVar
 
 T = TypeVar("T")
+_PATIENCE = 1.0  # seconds that an error waits for a thread
 
 
 class Waiting(Generic[T]):
@@ -63,7 +64,8 @@ class Newest(Waiting[T]):
 class Prefetcher(Iterator[T]):
     """An iterator that another thread reads up to `depth` items ahead; its error is raised where the next item was due.
 
-    On leaving the `with` block the thread is stopped and `items`, if it is a generator, is closed in it.
+    On leaving the `with` block the thread is stopped and `items`, if it is a generator, is closed in it. An exception
+    leaves a thread behind that waits for its next item, as for a pipe which is silent.
     """
 
     def __init__(self, items: Iterator[T], depth: int) -> None:
@@ -76,9 +78,9 @@ class Prefetcher(Iterator[T]):
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._waiting.close(drop=True)
-        self._thread.join()
+        self._thread.join(None if kind is None else _PATIENCE)
 
     def __next__(self) -> T:
         item = self._waiting.take()
