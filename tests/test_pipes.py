@@ -291,6 +291,14 @@ def test_parameters_of_a_frame_and_unknown_tags_are_passed_over() -> None:
     assert len(rgb_of(read_pipe(io.BytesIO(data)))) == 2
 
 
+@pytest.mark.parametrize(("fields", "count"), [("p", 0), ("?", 0), ("t", 1), ("b", 1), ("m", 1)])
+def test_fields_are_told(monkeypatch: pytest.MonkeyPatch, fields: str, count: int) -> None:
+    data = f"YUV4MPEG2 W2 H2 F5:1 I{fields} C444\nFRAME\n".encode() + bytes(12)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+    told = ["standard input is interlaced: the two fields of a frame are taken for one picture"]
+    assert open_clip("-").notes == told * count
+
+
 @pytest.mark.parametrize("lost", [1, 11, 12, 13, 17, 18])
 def test_a_frame_that_was_cut_off_is_counted_and_left_out(lost: int) -> None:
     whole = b"YUV4MPEG2 W2 H2 F5:1 C444\n" + 3 * (b"FRAME\n" + bytes(12))

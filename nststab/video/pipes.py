@@ -17,7 +17,18 @@ from torch import Tensor
 from nststab.errors import MissingFile, NststabError
 from nststab.storage.parts import Parts
 from nststab.video.images import from_uint8, replacing, require_finite, to_uint8
-from nststab.video.timing import PICTURE_RATE, Excerpt, Reader, Source, Timed, converted, cut, plain_rate, retimed
+from nststab.video.timing import (
+    INTERLACED,
+    PICTURE_RATE,
+    Excerpt,
+    Reader,
+    Source,
+    Timed,
+    converted,
+    cut,
+    plain_rate,
+    retimed,
+)
 from nststab.video.yuv import Pixels, planes_to_rgb, rgb_to_444
 
 STANDARD = Path("-")  # standard input, or standard output
@@ -44,12 +55,15 @@ class RawFormat(NamedTuple):
 class PipeReader:
     """Frames from a binary stream, each read once; made by `read_pipe`.
 
-    `rate` is in frames per second and `aspect` the shape of a pixel; `pixels` is None for raw rgb24. `damaged` counts,
-    after a pass of `frames`, the frame in whose middle the stream ended: it is left out.
+    `rate` is in frames per second and `aspect` the shape of a pixel; `pixels` is None for raw rgb24. `is_interlaced`
+    says whether frames have two fields. `damaged` counts, after a pass of `frames`, the frame in whose middle the
+    stream ended: it is left out.
 
     Raises:
         ValueError: a size or a rate that cannot be.
     """
+
+    is_interlaced = False
 
     def __init__(
         self, file: BinaryIO, name: str, raw: RawFormat, aspect: Fraction, pixels: Pixels | None, begun: bytes = b""
@@ -147,7 +161,9 @@ def _read_header(file: BinaryIO, name: str) -> PipeReader:
     rate = _ratio(values.get("F", "0:0"), name) or PICTURE_RATE
     aspect = _ratio(values.get("A", "0:0"), name) or Fraction(1)
     pixels = _read_pixels(values.get("C", "420jpeg"), fields, name)
-    return PipeReader(file, name, RawFormat(width, height, rate), aspect, pixels)
+    reader = PipeReader(file, name, RawFormat(width, height, rate), aspect, pixels)
+    reader.is_interlaced = values.get("I") in ("t", "b", "m")  # the top field first, the bottom one, or mixed
+    return reader
 
 
 def _ratio(text: str, name: str) -> Fraction:
@@ -306,8 +322,11 @@ class PipedVideo(Reader):
 
     @property
     def notes(self) -> list[str]:
-        """Whether the last frame was cut off."""
-        return [f"the last frame of {self._name} was cut off: left out"] if self._reader.damaged else []
+        """Whether frames have fields, and whether the last one was cut off."""
+        notes = [f"{self._name} {INTERLACED}"] if self._reader.is_interlaced else []
+        if self._reader.damaged:
+            notes.append(f"the last frame of {self._name} was cut off: left out")
+        return notes
 
     def frames(self) -> Iterator[Timed[Tensor]]:
         """Every frame as (rgb (1, 3, H, W), time, duration), once; raises ValueError if there is none."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from nststab.errors import NststabError
 from nststab.video.images import from_uint8
 from nststab.video.packets import announced, count, find_jumps, packets
-from nststab.video.timing import WHOLE, Excerpt, Reader, Timed, converted, cut, retimed
+from nststab.video.timing import INTERLACED, WHOLE, Excerpt, Reader, Timed, converted, cut, retimed
 from nststab.video.yuv import Pixels, planes_to_rgb
 
 # exact colour: no shortcut that rounds to fewer bits or shares chroma between pixels
@@ -155,7 +155,7 @@ class VideoReader(Reader):
         """Remember what of a frame is not shown as it was meant."""
         found = self._peculiar
         if frame.interlaced_frame:
-            found["fields"] = "is interlaced: the two fields of a frame are taken for one picture"
+            found["fields"] = INTERLACED
         if curve := _HDR.get(frame.color_trc):
             found["curve"] = f"is high dynamic range ({curve}), which is not mapped: its colours come out pale"
         if frame.colorspace not in _MATRICES | {_UNSPECIFIED, _YCGCO}:

@@ -16,6 +16,7 @@ T = TypeVar("T")
 PICTURE_RATE = Fraction(25)  # of pictures, which have no timing of their own
 _USUAL, _FINEST = 1001, 10**6  # denominators of a rate: that of 30000/1001, and of any other
 _SAME = Fraction(1, 10**6)  # of a rate, by which another one may stand for it
+INTERLACED = "is interlaced: the two fields of a frame are taken for one picture"  # what a note says of a clip
 Seconds = float | Fraction
 Timed = tuple[T, Fraction, Fraction]  # something with the time at which it is shown, and for how long, in seconds
 
