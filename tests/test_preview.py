@@ -81,6 +81,15 @@ def test_the_middle_of_a_clip_is_shown_and_a_picture_has_one_frame(clip: Path, t
         nststab.preview(clip / "0.png", tmp_path / "one.png", styles=["mosaic"], at=1)
 
 
+def test_times_that_are_none_are_refused(clip: Path, tmp_path: Path) -> None:
+    for value in (float("nan"), float("inf"), "0:01", True):
+        given: dict[str, Any] = {"style": "mosaic", "start": value}
+        with pytest.raises(SettingError, match="start: expected a number, got"):
+            nststab.stylize(clip, tmp_path / "out.mp4", **given)
+        with pytest.raises(SettingError, match="start: expected a number, got"):
+            nststab.preview(clip, tmp_path / "sheet.png", styles=["mosaic"], at=value)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "settings",
     [StylizeSettings(work_size=32), StylizeSettings(mask_styles=("mosaic=a.png",)), StylizeSettings(memory=2**30)],

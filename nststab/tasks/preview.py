@@ -34,6 +34,7 @@ from nststab.tasks.stylize import dressed, opened
 from nststab.video.clip import Clip, open_clip
 from nststab.video.formats import PICTURE_SUFFIXES
 from nststab.video.images import resize, write_picture
+from nststab.video.settings import exact
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +186,7 @@ def _frame(source: str | Path, clip: Clip, settings: StylizeSettings, at: Fracti
     if at is None:
         rate = Fraction(25) if clip.source is None else clip.source.rate
         at = (settings.start or 0) + (Fraction(clip.frame_count // 2) / rate if clip.frame_count else 0)
-    return next(opened(source, settings.changed(start=Fraction(str(at)), duration=_MOMENT)).frames())
+    return next(opened(source, settings.changed(start=exact(at), duration=_MOMENT)).frames())
 
 
 def _drawn(clip: Clip, shown: Frame, style: StyleSource, settings: StylizeSettings, where: Machine) -> Panel:

@@ -48,7 +48,7 @@ from nststab.video.clip import Clip, Kind, RawFormat, check_output, convert_clip
 from nststab.video.formats import GROWING
 from nststab.video.images import replacing
 from nststab.video.pipes import STANDARD
-from nststab.video.settings import ClipSettings
+from nststab.video.settings import ClipSettings, exact
 
 S = TypeVar("S", bound=StylizeSettings)
 log = logging.getLogger(__name__)
@@ -239,9 +239,7 @@ def checked_output(output: str | Path, read: Iterable[object], *, raw: bool, ove
 def chosen_settings(kind: type[S], options: Mapping[str, Any]) -> S:
     """The settings of a kind, with those that were given by themselves."""
     single: dict[str, Any] = {name: value for name, value in options.items() if name != "settings"}
-    single |= {
-        name: Fraction(str(single[name])) for name in ("start", "duration", "fps") if single.get(name) is not None
-    }
+    single |= {name: exact(single.get(name)) for name in ("start", "duration", "fps")}
     if single.get("strength") is not None:
         single["strength"] = strength_curve(single["strength"])
     if single.get("style_weights") is not None:

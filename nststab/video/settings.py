@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from nststab.settings import Settings, setting
 
@@ -28,6 +29,14 @@ def parse_rate(text: str) -> Fraction:
     if rate <= 0:
         raise ValueError(f"{text!r}: expected frames per second as 25, 29.97 or 30000/1001")
     return rate
+
+
+def exact(value: Any) -> Any:
+    """A number as the decimal that it is written as: 0.1 is a tenth; anything else as it is, which settings refuse."""
+    try:
+        return Fraction(str(value))
+    except (ValueError, ZeroDivisionError):
+        return value
 
 
 def parse_size(text: str) -> tuple[int, int]:
