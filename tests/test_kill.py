@@ -1,4 +1,4 @@
-"""Long commands, killed twenty times at random moments: the same command goes on to the bytes of an undisturbed run."""
+"""Long commands, killed again and again at random moments: the same command ends with an undisturbed run's bytes."""
 
 import json
 import os

@@ -1,7 +1,7 @@
 """Clips in and out: video files, pictures and folders of pictures, with their timing, audio and alpha.
 
-The codecs stand in media/. They need av and are imported only where there is a video, so that folders of pictures work
-on a machine without it.
+The codecs stand in `reader` and `writer`. They need av and are imported only where there is a video, so that folders of
+pictures work on a machine without it.
 """
 
 import os

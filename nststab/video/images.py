@@ -1,4 +1,4 @@
-"""Pictures to and from tensors, their sizes, and animations of them: the one user of Pillow."""
+"""Pictures to and from tensors, their sizes, and animations of them, by Pillow."""
 
 import logging
 import math

@@ -1,4 +1,4 @@
-"""Decodes the frames of a video file: the reading half of video.py, imported only where there is one (it needs av)."""
+"""Decodes the frames of a video file; imported only where there is one (it needs av)."""
 
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
