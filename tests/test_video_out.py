@@ -273,6 +273,18 @@ def test_pillow_sees_what_ffmpeg_sees(tmp_path: Path) -> None:
         assert torch.equal((a * 255).round()[0].permute(1, 2, 0).byte(), torch.from_numpy(b))
 
 
+def test_a_frame_that_is_longer_than_gif_can_tell_is_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.gif"
+    with VideoWriter(path, path, Told(), audio=False) as writer:
+        writer.write(still(), Fraction(0), Fraction(700))
+        writer.write(1 - still(), Fraction(700), Fraction(1400))
+    with Image.open(path) as image:
+        shown = [(one.info["duration"], one.convert("L").getpixel((0, 0))) for one in ImageSequence.Iterator(image)]
+    dark, light = shown[0][1], shown[2][1]
+    assert dark != light
+    assert shown == [(655350, dark), (44650, dark), (655350, light), (655350, light), (89300, light)]
+
+
 def test_gif_notes(tmp_path: Path) -> None:
     source = Told(has_audio=True, aspect=Fraction(4, 3))
     notes = write(tmp_path / "a.gif", [picture(0)], source=source)

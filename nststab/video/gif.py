@@ -217,11 +217,13 @@ class GifEncoder:
         self._open.close()
 
     def _flush(self, ticks: int) -> None:
-        """Write the pending frame, which is shown until `ticks`."""
-        if self._pending:
-            keep, transparent = 1 << 2, 1
-            control = struct.pack("<BHB", keep | transparent, min(ticks - self._at, _LARGEST), _TRANSPARENT)
+        """Write the pending frame, which is shown until `ticks`: several times where that is longer than one can be."""
+        keep, transparent = 1 << 2, 1
+        while self._pending and self._at < ticks:
+            delay = min(ticks - self._at, _LARGEST)
+            control = struct.pack("<BHB", keep | transparent, delay, _TRANSPARENT)
             self._file.write(b"\x21\xf9\x04" + control + b"\x00" + self._pending)
+            self._at += delay
 
     def _image(self, pixels: Tensor) -> bytes:
         """The blocks of an image: what is to be drawn of a frame (H, W, 3), and its palette."""
