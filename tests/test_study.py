@@ -96,6 +96,18 @@ def test_the_page_knows_neither_names_nor_files_nor_what_a_catch_is(study: tuple
     )
 
 
+def test_a_study_is_packed_into_the_folder_one_stands_in(
+    study: tuple[Path, Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = tmp_path / "packed"
+    for overwrite in (False, True):
+        packed.mkdir(exist_ok=True)
+        monkeypatch.chdir(packed)
+        pack_study(study[0], ".", overwrite=overwrite)
+        assert sorted(path.name for path in packed.iterdir()) == ["index.html", "media"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["STUDY", "packed"]
+
+
 def test_the_same_seed_makes_the_same_study_but_for_its_secrets(study: tuple[Path, Study], tmp_path: Path) -> None:
     _, made = study
     again = small_study(tmp_path / "again")

@@ -16,17 +16,19 @@ _NAMES = 1000  # files of a folder that a misspelt name is compared with
 @contextmanager
 def whole_folder(output: Path) -> Iterator[Path]:
     """An empty folder beside `output` to fill, which takes its place when all went well, and goes when it did not."""
+    output = output.resolve()  # "." has no other folder beside it
     output.parent.mkdir(parents=True, exist_ok=True)
     made = Path(mkdtemp(prefix=f"{output.name}.", dir=output.parent))
     try:
         yield made
         made.chmod(0o755)
-        if output.exists():
-            shutil.rmtree(output)
+        before = output.rename(f"{made}.before") if output.exists() else None
         made.rename(output)
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise
+    if before is not None:
+        shutil.rmtree(before)
 
 
 def require_parent(output: Path) -> None:
