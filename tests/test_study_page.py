@@ -208,6 +208,26 @@ def test_keys_answer_take_back_and_do_not_send_too_early(driver: Chrome, folder:
         pair(driver, 2)
 
 
+def test_a_restart_is_not_taken_for_the_end(driver: Chrome, folder: Path) -> None:
+    with served(folder) as (address, _):
+        driver.get(address)
+        tools.wait(lambda: title(driver) == "Which of two clips?", "the welcome")
+        driver.execute_script(
+            "const play = HTMLMediaElement.prototype.play;"
+            "HTMLMediaElement.prototype.play = function () { this.playbackRate = 0.1; return play.call(this); }"
+        )
+        click(driver, "Begin")
+        tools.wait(lambda: (tools.shown_frame(driver) or 0) >= 2, "the third frame")
+        press(driver, "r")
+        tools.wait(lambda: tools.shown_frame(driver) == 0, "the first frame again")
+        assert script(driver, "document.querySelector('input').disabled")
+        pair(driver, 1)
+        press(driver, "r")
+        answer(driver)
+        pair(driver, 2)
+    assert answers(folder, read_study(folder))[0].replays >= 1
+
+
 class _Static(SimpleHTTPRequestHandler):
     def log_message(self, *_: Any) -> None: ...
 

@@ -80,7 +80,7 @@ function openTrial(study, trial, video, root, { title, share, ondone, onstop, on
   update();
 
   function onframe(frame) {
-    if (frame < last) {
+    if (frame < last) { // it was seen to its end, and begins again
       replays += watched ? 1 : 0;
       watched = true;
       update();
@@ -107,6 +107,8 @@ function openTrial(study, trial, video, root, { title, share, ondone, onstop, on
   }
 
   function restart() {
+    replays += watched ? 1 : 0;
+    last = -1;
     player.seek(0);
     player.video.play().catch(() => {});
   }
