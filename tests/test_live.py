@@ -212,6 +212,35 @@ def test_a_source_that_is_not_there_is_refused_and_another_error_ends_it(tmp_pat
     assert len(list((tmp_path / "frames").iterdir())) == 1  # what was painted before stays
 
 
+@pytest.mark.parametrize("part", ["painter", "virtual camera"])
+def test_what_was_recorded_stays_whatever_fails(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, style: str, part: str
+) -> None:
+    def paint(_self: object, frame: Picture, **_: object) -> Picture:
+        return failing(frame) if part == "painter" else frame
+
+    def failing(frame: Picture) -> Picture:
+        if frame.max() == 9:
+            raise RuntimeError("the device is gone")
+        return frame
+
+    def source() -> Frames:
+        for number in range(40):
+            time.sleep(FAST)
+            yield np.full((HEIGHT, WIDTH, 3), min(number, 9), np.uint8)
+
+    device = Device(monkeypatch)
+    if part == "virtual camera":
+        monkeypatch.setattr(device, "send", failing)
+    monkeypatch.setattr(task._Easel, "paint", paint)
+    output = tmp_path / "out.mkv"
+    with pytest.raises(RuntimeError, match="the device is gone"):
+        nststab.live(source, output, style=[style], settings=QUIET.changed(virtual_camera=True))
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mkv"]
+    assert len(list(open_clip(output).frames())) > 1
+    assert device.closed
+
+
 def test_interrupted_it_ends_well(tmp_path: Path, style: str) -> None:
     done = threading.Event()
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it

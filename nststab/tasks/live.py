@@ -152,31 +152,38 @@ def live(
     easel = _Easel([style] if isinstance(style, str) else list(style), method, chosen)
     notes: list[str] = []
     arrivals = _Arrivals(opened)
-    with ExitStack() as stack:
-        sinks: list[_Sink] = []
+    sinks: list[_Sink] = []
+    run = _Run(arrivals, easel, sinks, chosen)
+    failed: Exception | None = None
+    with ExitStack() as recording:
         if kind is not None:
             assert output is not None
             steady = kind == "video" and (str(output) == "-" or Path(output).suffix.lower() == ".y4m")
             times = PictureTimes(Path(output), chosen.fps, _TICK)
-            write = stack.enter_context(open_writer(kind, times, Path(output), notes, raw=chosen.raw))
-            sinks.append(_Sink(str(output), _as_frames(write, steady), chosen.fps if steady else None))
-        if chosen.virtual_camera:
-            send = stack.enter_context(virtual_camera(chosen.fps))
-            sinks.append(_Sink("virtual camera", lambda painted: send(painted.picture), chosen.fps))
-        run = _Run(arrivals, easel, sinks, chosen)
-        if show == "page":
-            page = stack.enter_context(LivePage(chosen.port, run.status, easel.change))
-            sinks.append(_Sink("page", lambda painted: page.show(painted.picture)))
-            (on_page or log.info)(page.address)
-        look = stack.enter_context(window("nststab live")) if show == "window" else None
-        for sink in sinks:
-            stack.enter_context(sink)
-        with arrivals, suppress(KeyboardInterrupt), reported(progress, "live", None) as advance:
-            run.loop(look, lambda: advance(run.frames, note=run.figures()))
-        if arrivals.error is not None and not run.frames:
-            raise arrivals.error
-    if arrivals.error is not None:  # what there was before is written
-        raise arrivals.error
+            write = recording.enter_context(open_writer(kind, times, Path(output), notes, raw=chosen.raw))
+            sink = _Sink(str(output), _as_frames(write, steady), chosen.fps if steady else None)
+            sinks.append(recording.enter_context(sink))
+        try:
+            with ExitStack() as shown:
+                if chosen.virtual_camera:
+                    send = shown.enter_context(virtual_camera(chosen.fps))
+                    sink = _Sink("virtual camera", lambda painted: send(painted.picture), chosen.fps)
+                    sinks.append(shown.enter_context(sink))
+                if show == "page":
+                    page = shown.enter_context(LivePage(chosen.port, run.status, easel.change))
+                    sinks.append(shown.enter_context(_Sink("page", lambda painted: page.show(painted.picture))))
+                    (on_page or log.info)(page.address)
+                look = shown.enter_context(window("nststab live")) if show == "window" else None
+                with arrivals, suppress(KeyboardInterrupt), reported(progress, "live", None) as advance:
+                    run.loop(look, lambda: advance(run.frames, note=run.figures()))
+            if arrivals.error is not None:
+                raise arrivals.error
+        except Exception as error:
+            if not run.frames:
+                raise
+            failed = error
+    if failed is not None:  # what there was before is written
+        raise failed
     return run.result(notes)
 
 
