@@ -200,6 +200,19 @@ def test_the_camera_is_steady_and_the_page_keeps_to_itself(driver: Chrome, folde
 
 
 @needs_browser
+def test_a_worker_of_the_page_may_ask_nobody_else(driver: Chrome, folder: Path) -> None:
+    (folder / "site/probe.js").write_text(
+        "addEventListener('securitypolicyviolation', event => postMessage(event.effectiveDirective));"
+        "fetch('http://127.0.0.1:1/').catch(() => setTimeout(() => postMessage('it was asked'), 2000));"
+    )
+    refused = driver.execute_async_script(
+        "new Worker('probe.js').onmessage = event => arguments[0](event.data);"  # as what runs the network
+    )
+    assert refused == "connect-src"
+    tools.said(driver)
+
+
+@needs_browser
 def test_the_page_weighs_rows_as_the_library_does(driver: Chrome) -> None:
     for styles, stroke in (({"waves": 1.0}, 1.0), ({"waves": 0.25, "tiles": 0.75}, 0.7), ({"waves": 1.0}, 2.0)):
         made = driver.execute_async_script(

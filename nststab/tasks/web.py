@@ -19,9 +19,17 @@ from nststab.styles.source import chosen_style
 from nststab.tasks.export import export
 from nststab.tasks.settings import PORT
 
+
+def _policy() -> str:
+    """The page's own, which holds for its workers only where it comes as a header, too."""
+    page = files("nststab").joinpath("web", "index.html").read_text("utf-8")
+    return page.partition('Content-Security-Policy" content="')[2].partition('"')[0]
+
+
 HEADERS = {  # without the first two a page gets no threads
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
+    "Content-Security-Policy": _policy(),
     "Cache-Control": "no-cache",
 }
 
