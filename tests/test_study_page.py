@@ -277,4 +277,38 @@ def test_a_packed_study_gives_a_code_that_is_taken(
     assert [(one.trial, one.swapped) for one in kept] == sheet
     assert [one.choices for one in kept] == ["abs", *["bbb"] * (len(sheet) - 1)]
     click(driver, "Begin for another person")
+    driver.switch_to.alert.dismiss()
+    assert code(driver) == whole  # it may not be handed in yet
+    another_person(driver)
+
+
+def another_person(driver: Chrome) -> None:
+    click(driver, "Begin for another person")
+    driver.switch_to.alert.accept()
     tools.wait(lambda: title(driver) == "Which of two clips?", "the welcome")
+
+
+def test_two_people_at_one_packed_study_have_answers_of_their_own(
+    driver: Chrome, folder: Path, tmp_path: Path, static: Callable[[Path], str]
+) -> None:
+    address = static(pack_study(folder, tmp_path / "packed").parent)
+    begin(driver, address)
+    first = driver.current_window_handle
+    driver.switch_to.new_window("tab")
+    driver.get(address)
+    pair(driver, 1)
+    click(driver, "Stop here")
+    another_person(driver)
+    click(driver, "Begin")
+    pair(driver, 1)
+    click(driver, "Stop here")
+    codes = [code(driver)]
+    driver.close()
+    driver.switch_to.window(first)
+    pair(driver, 1)
+    answer(driver)
+    pair(driver, 2)
+    click(driver, "Stop here")
+    codes.append(code(driver))
+    assert len({text.split(".")[2] for text in codes}) == 2
+    assert ["abs" in text.split(".")[4] for text in codes] == [False, True]

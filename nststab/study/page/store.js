@@ -60,10 +60,11 @@ function check(text) {
   return value.toString(16).padStart(8, "0");
 }
 
-/** Answers in this browser, of a study that no server runs. */
+/** Answers in this browser, of a study that no server runs; each person's are kept apart, for other windows. */
 function packedStore(study) {
   const key = `nststab-study-${study.id}`;
-  let own = kept(key);
+  const keyOf = (person) => `${key}-${person}`;
+  let own = kept(keyOf(kept(key)));
   const random = (count) => crypto.getRandomValues(new Uint32Array(count));
   const state = () => own && { trials: study.sheets[own.sheet], answered: own.answers.flatMap((answer, i) => (answer ? [i] : [])) };
   return {
@@ -72,13 +73,14 @@ function packedStore(study) {
       const person = [...random(2)].map((part) => part.toString(16).padStart(8, "0")).join("");
       const sheet = random(1)[0] % study.sheets.length;
       own = { person, sheet, answers: study.sheets[sheet].map(() => "") };
-      keep(key, own);
+      keep(key, person);
+      keep(keyOf(person), own);
       return state();
     },
     answer: async (place, { choices, milliseconds, replays }) => {
-      own = kept(key) ?? own; // another window may have answered
+      own = kept(keyOf(own.person)) ?? own; // another window may have answered
       own.answers[place] ||= `${choices}_${milliseconds}_${replays}`;
-      keep(key, own);
+      keep(keyOf(own.person), own);
     },
     forget: () => { own = null; keep(key, null); },
     code: () => {

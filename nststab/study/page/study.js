@@ -65,7 +65,12 @@ function welcome() {
 
 function thanks(finished) {
   const code = store.code();
-  const another = el("button", { type: "button", class: "plain", text: "Begin for another person", onclick: () => { store.forget(); welcome(); } });
+  const begin = () => {
+    if (code && !confirm("Was the code handed in? It is not shown again.")) return;
+    store.forget();
+    welcome();
+  };
+  const another = el("button", { type: "button", class: "plain", text: "Begin for another person", onclick: begin });
   const more = el("button", { type: "button", class: code ? "plain" : "primary", text: "Go on", onclick: () => { persistently(store.resume).then(proceed); } });
   show(
     el("h1", { text: finished ? "Thank you" : "Stopped" }),
