@@ -140,10 +140,12 @@ def test_the_documented_lines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_what_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
     saved(tmp_path / "net.safetensors")
     (tmp_path / "there.onnx").touch()
+    (tmp_path / "weights.bin").touch()
     for output, options, message in (
         ("net.pt", {}, r"expected a name that ends in \.onnx, got net\.pt"),
         ("net.onnx", {"openvino": True}, r"ends in \.xml"),
         ("there.onnx", {}, "exists; say overwrite=True"),
+        ("weights.xml", {"openvino": True}, r"weights\.bin exists; say overwrite=True"),
         ("no/net.onnx", {}, "no: the folder to write to does not exist"),
         ("net.xml", {"openvino": True, "precision": "float16"}, "precision has no effect with openvino"),
     ):

@@ -109,6 +109,14 @@ def test_a_study_is_packed_into_the_folder_one_stands_in(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["STUDY", "packed"]
 
 
+def test_a_page_of_somebody_else_is_not_taken_for_a_packed_study(study: tuple[Path, Study], tmp_path: Path) -> None:
+    (tmp_path / "blog").mkdir()
+    (tmp_path / "blog/index.html").write_text("mine")
+    with pytest.raises(SettingError, match="is no packed study"):
+        pack_study(study[0], tmp_path / "blog", overwrite=True)
+    assert (tmp_path / "blog/index.html").read_text() == "mine"
+
+
 def test_the_same_seed_makes_the_same_study_but_for_its_secrets(study: tuple[Path, Study], tmp_path: Path) -> None:
     _, made = study
     again = small_study(tmp_path / "again")

@@ -253,6 +253,19 @@ def test_a_site_that_is_overwritten_keeps_no_network_of_the_one_before(folder: P
         write_site(site, style=[folder / "net.safetensors"] * count, overwrite=True)
         assert len(json.loads((site / "models.json").read_text())) == count
         assert sorted(path.name for path in (site / "models").iterdir()) == [f"{one}.onnx" for one in range(count)]
+    (site / "models/own.onnx").touch()
+    write_site(site, style=[folder / "net.safetensors"], overwrite=True)
+    assert (site / "models/own.onnx").exists()
+
+
+@pytest.mark.parametrize("models", [None, "{", "[1]", '[{"name": "yolo"}]'])
+def test_a_folder_of_something_else_is_not_written_to(folder: Path, tmp_path: Path, models: str | None) -> None:
+    (tmp_path / "index.html").write_text("mine")
+    if models is not None:
+        (tmp_path / "models.json").write_text(models)
+    with pytest.raises(SettingError, match="is no page of nststab web"):
+        write_site(tmp_path, style=[folder / "net.safetensors"], overwrite=True)
+    assert (tmp_path / "index.html").read_text() == "mine"
 
 
 def test_what_cannot_be_is_told(folder: Path) -> None:

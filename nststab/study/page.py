@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 TITLE = "Which of two clips?"
 _PACKAGE = "nststab.study"
+_MARK = b"nststab-study-"  # of store.js, by which a packed study is known
 _ANSWERING = 12  # seconds to answer the questions on a pair, beside watching it twice
 
 
@@ -75,7 +76,8 @@ def pack_study(folder: str | Path, output: str | Path, *, overwrite: bool = Fals
     study, output = read_study(folder), Path(output)
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         refuse_overwriting(output, overwrite)
-        if not (output / "index.html").is_file():
+        page = output / "index.html"
+        if not (page.is_file() and _MARK in page.read_bytes()):
             raise SettingError(f"{output} exists, and is no packed study")
     with whole_folder(output) as made:
         (made / "index.html").write_text(study_page(study, packed=True), "utf-8")

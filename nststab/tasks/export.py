@@ -76,7 +76,8 @@ def export(
     path, suffix = Path(output), ".xml" if openvino else ".onnx"
     if path.suffix != suffix:
         raise SettingError(f"output: expected a name that ends in {suffix}, got {path.name}")
-    refuse_overwriting(path, overwrite)
+    for written in [path, path.with_suffix(".bin")] if openvino else [path]:
+        refuse_overwriting(written, overwrite)
     require_parent(path)
     if openvino and precision != "float32":
         raise SettingError("precision has no effect with openvino, whose weights are float16 and arithmetic its own")

@@ -53,6 +53,7 @@ def write_site(
     """
     folder = Path(output)
     refuse_overwriting(folder, overwrite and folder.is_dir())
+    before = _models(folder)
     chosen = list(style) or _shipped(method)
     for source in (source for one in chosen for source in chosen_style(one).sources):
         if not source.has(method):
@@ -68,9 +69,19 @@ def write_site(
     _unpack(files("nststab").joinpath("web"), folder)
     write_durably(folder / "models.json", json.dumps(models).encode())
     for path in (folder / "models").glob("*.onnx"):
-        if f"models/{path.name}" not in [model["file"] for model in models]:
-            path.unlink()  # of the site that stood here before
+        if f"models/{path.name}" in before - {model["file"] for model in models}:
+            path.unlink()
     return folder
+
+
+def _models(folder: Path) -> set[str]:
+    """The networks of the site in a folder, none where it is empty; raises SettingError where something else is."""
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return set()
+    try:
+        return {model["file"] for model in json.loads((folder / "models.json").read_bytes())}
+    except (OSError, ValueError, TypeError, LookupError):
+        raise SettingError(f"{folder} exists, and is no page of nststab web") from None
 
 
 def _shipped(method: str) -> list[str]:
