@@ -113,6 +113,11 @@ def pause(driver: Chrome) -> None:
     driver.find_element(By.ID, "pause").click()
 
 
+def opened_anew(driver: Chrome) -> None:
+    driver.refresh()
+    tools.wait(lambda: status(driver).startswith("Runs by"), "the network is loaded")
+
+
 def drawn(folder: Path, frame: Tensor, times: int, styles: dict[str, float]) -> Tensor:
     """What torch makes of a still after so many frames."""
     network = load_checkpoint(folder / "net.safetensors").network.eval()
@@ -229,6 +234,23 @@ def test_the_page_weighs_rows_as_the_library_does(driver: Chrome) -> None:
     sides = [100, 300, 512, 1000]
     made = driver.execute_async_script(script, list(ROWS), sides)
     np.testing.assert_allclose(made, [stroke_at(side, ROWS, "waves") for side in sides])
+
+
+@needs_browser
+def test_a_phone_that_is_turned_turns_the_picture(driver: Chrome) -> None:
+    opened_anew(driver)
+    driver.execute_script(
+        """
+        window.camera = Object.assign(document.createElement("canvas"), {width: 64, height: 48});
+        setInterval(() => camera.getContext("2d").fillRect(0, 0, 1, 1), 50);
+        navigator.mediaDevices.getUserMedia = async () => camera.captureStream(20);
+        """
+    )
+    driver.find_element(By.ID, "camera").click()
+    tools.wait(lambda: painted(driver) >= 2, "the camera is painted")
+    driver.execute_script("Object.assign(camera, {width: 48, height: 64})")
+    size = "const view = document.getElementById('view'); return [view.width, view.height]"
+    tools.wait(lambda: driver.execute_script(size) == [48, 64], "an upright picture")
 
 
 def test_the_server_sends_what_threads_need_to_this_machine_alone(folder: Path) -> None:

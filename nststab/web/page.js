@@ -140,7 +140,14 @@ async function video(setup, stop, mirrored) {
   setup(element);
   await element.play();
   const close = () => { element.pause(); stop(); };
-  begin({ element, width: element.videoWidth, height: element.videoHeight, stop: close, still: false, mirrored });
+  begin({
+    element,
+    get width() { return element.videoWidth; }, // which change when a phone is turned
+    get height() { return element.videoHeight; },
+    stop: close,
+    still: false,
+    mirrored,
+  });
 }
 
 async function openCamera() {
