@@ -237,6 +237,22 @@ def test_the_page_weighs_rows_as_the_library_does(driver: Chrome) -> None:
 
 
 @needs_browser
+def test_a_network_that_failed_is_loaded_again_by_the_next_choice(driver: Chrome, folder: Path) -> None:
+    opened_anew(driver)
+    driver.find_element(By.ID, "file").send_keys(str(folder / "still.png"))
+    tools.wait(lambda: painted(driver) >= 1, "a picture is painted")
+    rename = "document.getElementById('style').selectedOptions[0].textContent = arguments[0]"
+    for control, value in (("style", "0"), ("size", "192")):
+        driver.execute_script(rename, "a style that the network has not")
+        tools.wait(lambda: driver.find_elements(By.CSS_SELECTOR, "#status.error"), "a word of it")
+        before = painted(driver)
+        driver.execute_script(rename, "waves")
+        set_control(driver, control, value)
+        tools.wait(lambda: painted(driver) > before, "it goes on", 20)  # noqa: B023
+    driver.find_element(By.ID, "stop").click()
+
+
+@needs_browser
 def test_a_phone_that_is_turned_turns_the_picture(driver: Chrome) -> None:
     opened_anew(driver)
     driver.execute_script(

@@ -9,6 +9,7 @@ const painted = document.createElement("canvas"), paintedPen = painted.getContex
 const worker = new Worker("worker.js", { type: "module" });
 
 let models = [], model; // model: the one that is open
+let gpu; // null where there is none, or it failed
 let source; // { element, width, height, stop, mirrored }
 let strokeChosen = false;
 let ready = false, busy = false, paused = false, reset = false, fresh = false;
@@ -78,9 +79,10 @@ function tell({ milliseconds, flicker }) {
 worker.onmessage = ({ data }) => {
   if (data.note) return say(data.note);
   if (data.error) {
-    busy = false;
-    ready = false;
-    return say(data.error, true);
+    if (ready) gpu = null; // it loaded, and failed at a frame
+    busy = ready = false;
+    model = undefined;
+    return say(`${data.error}; another style or size loads the network again.`, true);
   }
   if (data.opened) {
     ready = true;
@@ -253,7 +255,7 @@ find("pause").onclick = () => setPaused(!paused);
 find("record").onclick = record;
 find("stop").onclick = close;
 find("style").onchange = choose;
-find("size").onchange = () => { fitStroke(); take(); };
+find("size").onchange = () => { choose(); fitStroke(); take(); };
 find("stroke").oninput = () => { strokeChosen = true; };
 find("wipe").oninput = () => { if (latest) show(); };
 find("controls").onsubmit = event => event.preventDefault();
@@ -266,7 +268,7 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
   });
 }
 
-const gpu = await navigator.gpu?.requestAdapter().catch(() => null);
+gpu = await navigator.gpu?.requestAdapter().catch(() => null);
 models = await (await fetch("models.json")).json();
 find("style").replaceChildren(...models.flatMap((one, number) => stylesOf(one.rows).map(name => new Option(name, number))));
 choose();
