@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -58,19 +59,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def driver(folder: Path) -> Iterator[Chrome]:
-    """The page, served, in a browser whose camera shows the clip."""
-    camera = f"--use-file-for-fake-video-capture={folder / 'camera.mjpeg'}"
-    with (
-        site_server(folder / "site", 0) as server,
-        tools.browser("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", camera) as chrome,
-    ):
+@contextmanager
+def opened_page(folder: Path, *flags: str) -> Iterator[Chrome]:
+    """The page, served, in a browser with a camera that `flags` name."""
+    with site_server(folder / "site", 0) as server, tools.browser("--use-fake-ui-for-media-stream", *flags) as chrome:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         chrome.get(f"http://localhost:{server.server_port}/")
         tools.wait(lambda: status(chrome).startswith("Runs by WebAssembly"), "the network is loaded")
         yield chrome
         server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def driver(folder: Path) -> Iterator[Chrome]:
+    """The page in a browser whose camera shows the clip."""
+    camera = f"--use-file-for-fake-video-capture={folder / 'camera.mjpeg'}"
+    with opened_page(folder, "--use-fake-device-for-media-stream", camera) as chrome:
+        yield chrome
 
 
 def status(driver: Chrome) -> str:
@@ -250,6 +255,37 @@ def test_a_network_that_failed_is_loaded_again_by_the_next_choice(driver: Chrome
         set_control(driver, control, value)
         tools.wait(lambda: painted(driver) > before, "it goes on", 20)  # noqa: B023
     driver.find_element(By.ID, "stop").click()
+
+
+@needs_browser
+def test_the_other_camera_is_opened_when_the_first_one_is_closed(folder: Path) -> None:
+    watched = """
+        const devices = navigator.mediaDevices, open = devices.getUserMedia.bind(devices), tracks = [];
+        window.live = () => tracks.filter(track => track.readyState === "live").length;
+        window.opened = [];
+        devices.getUserMedia = async wanted => {
+          const before = live(), stream = await open(wanted);
+          tracks.push(...stream.getTracks());
+          opened.push([before, tracks.at(-1).getSettings().deviceId]);
+          return stream;
+        };
+        """
+    with opened_page(folder, "--use-fake-device-for-media-stream=device-count=2") as chrome:
+        chrome.execute_script(watched)
+        turn = chrome.find_element(By.ID, "turn")
+        chrome.find_element(By.ID, "camera").click()
+        for count in (2, 3):
+            tools.wait(turn.is_displayed, "another camera")
+            turn.click()
+            tools.wait(lambda: len(chrome.execute_script("return opened")) == count, "it is opened")  # noqa: B023
+        (_, first), (_, second), (_, third) = opened = chrome.execute_script("return opened")
+        assert [before for before, _ in opened] == [0, 0, 0]
+        assert first == third != second
+        tools.wait(turn.is_displayed, "another camera")
+        chrome.execute_script("HTMLMediaElement.prototype.play = async () => { throw new Error('no picture'); }")
+        turn.click()
+        tools.wait(lambda: status(chrome) == "The camera cannot be used: no picture", "a word of it")
+        assert chrome.execute_script("return live()") == 0
 
 
 @needs_browser

@@ -13,7 +13,7 @@ let gpu; // null where there is none, or it failed
 let source; // { element, width, height, stop, mirrored }
 let strokeChosen = false;
 let ready = false, busy = false, paused = false, reset = false, fresh = false;
-let facing = "user", recorder, latest = null, measured = [];
+let camera, recorder, latest = null, measured = []; // camera: the id of the last one
 
 function say(text, isError = false) {
   find("status").textContent = text;
@@ -152,15 +152,31 @@ async function video(setup, stop, mirrored) {
   });
 }
 
-async function openCamera() {
+async function cameras() {
+  return (await navigator.mediaDevices.enumerateDevices()).filter(device => device.kind === "videoinput");
+}
+
+// Opens the camera of an id, or that which looks at the user. What was open is closed: many phones open no two at once.
+async function openCamera(id) {
+  close();
+  let stream;
+  const stop = () => stream?.getTracks().forEach(track => track.stop());
   try {
-    const stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: facing, width: { ideal: 1280 } } });
-    await video(element => { element.srcObject = stream; }, () => stream.getTracks().forEach(track => track.stop()), facing === "user");
-    const devices = await navigator.mediaDevices.enumerateDevices();
-    find("turn").hidden = devices.filter(device => device.kind === "videoinput").length < 2;
+    const which = id ? { deviceId: { exact: id } } : { facingMode: "user" };
+    stream = await navigator.mediaDevices.getUserMedia({ video: { ...which, width: { ideal: 1280 } } });
+    const { deviceId, facingMode } = stream.getVideoTracks()[0].getSettings();
+    camera = deviceId;
+    await video(element => { element.srcObject = stream; }, stop, facingMode !== "environment");
+    find("turn").hidden = (await cameras()).length < 2;
   } catch (error) {
+    stop();
     say(`The camera cannot be used: ${error.message}`, true);
   }
+}
+
+async function turn() {
+  const all = await cameras(), now = all.findIndex(one => one.deviceId === camera);
+  await openCamera(all[(now + 1) % all.length].deviceId);
 }
 
 async function openFile(file) {
@@ -248,9 +264,9 @@ function wipeTo(event) {
   show();
 }
 
-find("camera").onclick = openCamera;
+find("camera").onclick = () => openCamera();
 find("file").onchange = event => { openFile(event.target.files[0]); event.target.value = ""; };
-find("turn").onclick = () => { facing = facing === "user" ? "environment" : "user"; openCamera(); };
+find("turn").onclick = turn;
 find("pause").onclick = () => setPaused(!paused);
 find("record").onclick = record;
 find("stop").onclick = close;
