@@ -332,6 +332,14 @@ def test_nothing_is_told_of_where_files_lie(tmp_path: Path) -> None:
     assert [part for part in (*home.parts[1:], "of alice") if part in page and len(part) > 3] == []
 
 
+def test_the_command_names_the_networks_that_were_run(run: Run, tmp_path: Path) -> None:
+    styles = f"--style light/mosaic,light/candy --mask {tmp_path}/film/00000.png --methods independent"
+    done(run(f"compare film.mp4 -o out.mp4 {styles} --html out.html --html-seconds 0.2"))
+    told = report("out.html")["command"]
+    assert "--style light/mosaic,light/candy" in told
+    assert "--mask 00000.png" in told
+
+
 def test_a_style_of_two_is_the_style_of_neither(run: Run) -> None:
     save_frames("other", pan(5))
     command = COMPARE.replace("--style wave", "--style film/00000.png --style other/00001.png")

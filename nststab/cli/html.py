@@ -74,4 +74,11 @@ def _plain(value: Any, separator: str = ",") -> str:
         return separator.join(map(_plain, value))
     if isinstance(value, Fraction | float):
         return f"{float(value):.10g}"
-    return Path(value).name or "." if isinstance(value, Path) or "/" in str(value) else str(value)
+    if isinstance(value, Path):
+        return value.name or "."
+    text = str(value)
+    if "/" not in text:
+        return text
+    from nststab.styles.shipped import parted, style_names
+
+    return ",".join(part if part in style_names() else Path(part).name for part in parted(text))
