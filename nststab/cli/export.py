@@ -25,8 +25,8 @@ def command(style: str, output: str, method: str, precision: str, openvino: bool
     Several styles of one network, with commas between, are mixed by an input of the file.
 
     Frames of any size and number go in and come out: what this program does around a network is in the graph. ONNX
-    Runtime must draw what torch does before anything is written. docs/export.md shows how to call the file from Python,
-    C++, JavaScript and OpenCV.
+    Runtime or OpenVINO must draw what torch does before anything is written. docs/export.md shows how to call the file
+    from Python, C++, JavaScript and OpenCV.
     """
     refuse_early(output, yes)
     from nststab.tasks.export import export

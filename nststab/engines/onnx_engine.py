@@ -304,8 +304,11 @@ class OnnxFile:
             fed["previous"] = (torch.zeros_like(frame) if previous is None else previous).numpy()
         if style is not None:
             fed["style"] = style.numpy()
-        made = [torch.from_numpy(one) for one in self._session.run(None, fed)]
+        made = [torch.from_numpy(one) for one in self._computed(fed)]
         return made[0], made[-1]
+
+    def _computed(self, fed: Mapping[str, NDArray[Any]]) -> Sequence[NDArray[Any]]:
+        return list(self._session.run(None, fed))
 
 
 class OnnxEngine(OnnxFile):

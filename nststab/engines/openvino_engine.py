@@ -4,16 +4,18 @@ import ctypes
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nststab.engines.onnx_engine import BORDERS
+from nststab.engines.onnx_engine import BORDERS, OnnxFile
 from nststab.errors import NststabError
 from nststab.networks.transformation import EPSILON, ConvolutionBlock, ResidualBlock, TransformationNetwork
 from nststab.settings import Precision
@@ -36,11 +38,7 @@ class OpenVinoEngine:
             raise NststabError("the engine openvino computes in float32 or bfloat16 on a processor, not in float16")
         self._network = network.cpu().eval()
         self._openvino = imported_openvino()
-        self._hints = {
-            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "PERFORMANCE_HINT": "LATENCY",
-        }
+        self._hints = _hints("bf16" if precision == "bfloat16" else "f32")
         self._requests: OrderedDict[tuple[int, int, int], Any] = OrderedDict()
         self._lock = threading.Lock()  # a request computes for one thread at a time
 
@@ -67,6 +65,14 @@ class OpenVinoEngine:
                 self._requests.popitem(last=False)
         self._requests.move_to_end(size)
         return self._requests[size]
+
+
+def _hints(precision: str) -> dict[str, Any]:
+    return {
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+    }
 
 
 class SignalStack(ctypes.Structure):
@@ -114,11 +120,28 @@ def imported_openvino() -> Any:
     return openvino
 
 
-def save_openvino(model: bytes, path: Path) -> None:
-    """Writes an ONNX model in OpenVINO's format, `path` and a `.bin` beside it, with weights in float16."""
+def openvino_format(model: bytes) -> tuple[bytes, bytes]:
+    """An ONNX model as OpenVINO keeps it: an `.xml` and the `.bin` beside it, with weights in float16."""
     openvino = imported_openvino()
-    with own_signal_stack():
+    with TemporaryDirectory(prefix="nststab_") as folder, own_signal_stack():
+        path = Path(folder) / "model.xml"
         openvino.save_model(openvino.Core().read_model(model), str(path), compress_to_fp16=True)
+        return path.read_bytes(), path.with_suffix(".bin").read_bytes()
+
+
+class OpenVinoFile(OnnxFile):
+    """The same of what `openvino_format` made, by OpenVINO on the processor in float32."""
+
+    def __init__(self, graph: bytes, weights: bytes) -> None:
+        core = imported_openvino().Core()
+        with own_signal_stack():
+            compiled = core.compile_model(core.read_model(graph, weights), "CPU", _hints("f32"))
+            self._request = compiled.create_infer_request()
+        self.inputs = tuple(one.any_name for one in compiled.inputs)
+
+    def _computed(self, fed: Mapping[str, NDArray[Any]]) -> Sequence[NDArray[Any]]:
+        with own_signal_stack():
+            return [one.copy() for one in self._request.infer(fed).values()]
 
 
 class _Graph:

@@ -12,6 +12,7 @@ from torch import Tensor
 import nststab
 from nststab.color import preserve_flat
 from nststab.engines.onnx_engine import OPSET, OnnxFile, imported_runtime, onnx_model
+from nststab.engines.openvino_engine import OpenVinoFile, imported_openvino, openvino_format
 from nststab.errors import NststabError, SettingError
 from nststab.networks.rows import PHOTOGRAPH, Look, styles_of, with_rows
 from nststab.networks.transformation import TransformationNetwork
@@ -55,7 +56,7 @@ def export(
     openvino: bool = False,
     overwrite: bool = False,
 ) -> Exported:
-    """Writes the network of a style to one `.onnx` file that other programs run, and checks it against torch.
+    """Writes the network of a style to one `.onnx` file that other programs run, once it is checked against torch.
 
         nststab.export("the_great_wave", "wave.onnx")
 
@@ -71,7 +72,7 @@ def export(
 
     Raises:
         SettingError: a style without such a network, or an output of another kind, or one that exists. NststabError: a
-        package is missing, or ONNX Runtime does not draw what torch does. OSError: the file cannot be written.
+        package is missing, or the file does not draw what torch does. OSError: the file cannot be written.
     """
     path, suffix = Path(output), ".xml" if openvino else ".onnx"
     if path.suffix != suffix:
@@ -81,21 +82,23 @@ def export(
     require_parent(path)
     if openvino and precision != "float32":
         raise SettingError("precision has no effect with openvino, whose weights are float16 and arithmetic its own")
-    imported_runtime()
+    (imported_openvino if openvino else imported_runtime)()
     chosen = chosen_style(style)
     network = _network(chosen, method).eval()
     rows = network.config.styles or (style_name(chosen.text),)
     model = onnx_model(network, precision, flat=True, metadata=_metadata(chosen, rows)).SerializeToString()
-    engine = OnnxFile(model)
+    engine: OnnxFile
+    if openvino:
+        graph, weights = openvino_format(model)
+        files, engine = {path.with_suffix(".bin"): weights, path: graph}, OpenVinoFile(graph, weights)
+    else:
+        files, engine = {path: model}, OnnxFile(model)
     decibels = min(_compared(network, engine, *checked) for checked in _CHECKED)
     if decibels < _LEAST[precision]:
-        raise NststabError(f"ONNX Runtime does not draw what torch does, {decibels:.0f} dB: nothing was written")
-    if openvino:
-        from nststab.engines.openvino_engine import save_openvino
-
-        save_openvino(model, path)
-    else:
-        write_durably(path, model)
+        program = "OpenVINO" if openvino else "ONNX Runtime"
+        raise NststabError(f"{program} does not draw what torch does, {decibels:.0f} dB: nothing was written")
+    for file, data in files.items():
+        write_durably(file, data)
     return Exported(path, rows, tuple(engine.inputs), OPSET, decibels)
 
 
