@@ -4,9 +4,11 @@ import http.client
 import json
 import random
 import shutil
+import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -189,6 +191,17 @@ def test_an_answer_stays_and_wrong_ones_are_refused(study: tuple[Path, Study]) -
             answers.add(*wrong)
     assert [(one.trial, one.choices) for one in Answers(folder, made).all()] == [(made.sheets[0][0][0], "abs")]
     assert [answers.sheet_of(answers.begin()) for _ in range(3)] == [1, 2, 3]  # that which the fewest have
+
+
+def test_nothing_is_kept_but_what_people_are_told(study: tuple[Path, Study]) -> None:
+    folder, made = study
+    answers = Answers(folder, made)
+    answers.add(answers.begin(), 0, "abs", 1500, 2)
+    with closing(sqlite3.connect(folder / "answers.sqlite")) as database:
+        query = "SELECT tables.name, columns.name FROM sqlite_master tables, pragma_table_info(tables.name) columns"
+        kept = set(database.execute(f"{query} WHERE tables.type = 'table'"))
+    answer = ("person", "trial", "swapped", "choices", "seconds", "replays")
+    assert kept == {("people", "person"), ("people", "sheet"), *(("answers", column) for column in answer)}
 
 
 def code_of(study: Study, person: str, sheet: int, answers: list[str]) -> str:

@@ -208,6 +208,25 @@ def test_keys_answer_take_back_and_do_not_send_too_early(driver: Chrome, folder:
         pair(driver, 2)
 
 
+def test_time_is_counted_from_the_first_frame(driver: Chrome, folder: Path) -> None:
+    with served(folder) as (address, _):
+        driver.get(address)
+        tools.wait(lambda: title(driver) == "Which of two clips?", "the welcome")
+        driver.execute_script(
+            """
+            const { set } = Object.getOwnPropertyDescriptor(HTMLMediaElement.prototype, "src");
+            Object.defineProperty(HTMLMediaElement.prototype, "src", {
+              set(value) { setTimeout(() => { set.call(this, value); this.play(); }, 4000); },
+            });
+            """
+        )
+        click(driver, "Begin")
+        pair(driver, 1)
+        answer(driver)
+        tools.wait(lambda: answers(folder, read_study(folder)), "the answer")
+    assert 0 < answers(folder, read_study(folder))[0].seconds < 4
+
+
 def test_a_restart_is_not_taken_for_the_end(driver: Chrome, folder: Path) -> None:
     with served(folder) as (address, _):
         driver.get(address)

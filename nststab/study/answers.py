@@ -6,7 +6,6 @@ import secrets
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,8 +18,7 @@ CHOICES = "asb"  # the clip on the left, about the same, the clip on the right
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS people (
     person TEXT PRIMARY KEY,   -- random
-    sheet INTEGER NOT NULL,
-    began TEXT NOT NULL        -- UTC
+    sheet INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS answers (
     person TEXT NOT NULL REFERENCES people,
@@ -29,7 +27,6 @@ CREATE TABLE IF NOT EXISTS answers (
     choices TEXT NOT NULL,     -- a letter for each question: a the left, b the right, s about the same
     seconds REAL NOT NULL,     -- from the first frame to the answer
     replays INTEGER NOT NULL,  -- after the first time
-    received TEXT NOT NULL,    -- UTC
     PRIMARY KEY (person, trial)
 );
 """
@@ -84,7 +81,7 @@ class Answers:
             taken = dict(database.execute("SELECT sheet, COUNT(*) FROM people GROUP BY sheet"))
             sheet = min(range(len(self._study.sheets)), key=lambda number: (taken.get(number, 0), number))
             person = secrets.token_hex(8)
-            database.execute("INSERT INTO people VALUES (?, ?, ?)", (person, sheet, _now()))
+            database.execute("INSERT INTO people VALUES (?, ?)", (person, sheet))
         return person
 
     def sheet_of(self, person: str) -> int | None:
@@ -136,12 +133,12 @@ class Answers:
         with self._open() as database:
             database.execute("BEGIN IMMEDIATE")
             if of_code is not None:
-                database.execute("INSERT OR IGNORE INTO people VALUES (?, ?, ?)", (*of_code, _now()))
+                database.execute("INSERT OR IGNORE INTO people VALUES (?, ?)", of_code)
             for one in answers:
                 query = "SELECT choices, seconds, replays FROM answers WHERE person = ? AND trial = ?"
                 kept = database.execute(query, one[:2]).fetchone()
                 if kept is None:
-                    database.execute("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)", (*one, _now()))
+                    database.execute("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?)", one)
                     new += 1
                 elif of_code is None or kept != one[3:]:
                     raise AnsweredTwice("this pair has an answer of this person already")
@@ -197,10 +194,6 @@ def count_people(folder: str | Path) -> int:
             return int(database.execute("SELECT COUNT(DISTINCT person) FROM answers").fetchone()[0])
     except sqlite3.DatabaseError as error:
         raise OSError(errno.EIO, str(error), str(path)) from error
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 class Collected(NamedTuple):

@@ -52,7 +52,7 @@ function openTrial(study, trial, video, root, { title, share, ondone, onstop, on
   const hint = el("p", { class: "hint", "aria-live": "polite" });
   const next = el("button", { type: "button", class: "primary", text: "Next pair", disabled: true, onclick: submit });
   const bar = el("i", { class: "done" });
-  const began = performance.now();
+  let began;
   let watched = false;
   let last = -1;
   let replays = 0;
@@ -75,6 +75,7 @@ function openTrial(study, trial, video, root, { title, share, ondone, onstop, on
   const sizes = new ResizeObserver(redraw);
   const player = openPlayer(scene, video, { onframe, onstate, onerror: onbroken });
   for (const one of views) sizes.observe(one.canvas);
+  player.video.addEventListener("playing", () => { began = performance.now(); }, { once: true });
   player.video.play().catch(() => {}); // where that waits for a touch, the button is there
   onstate();
   update();
