@@ -1,9 +1,10 @@
 """A study in a real browser: from the first pair to the last, twice at once, through a reload and a kill."""
 
 import re
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -206,6 +207,27 @@ def test_keys_answer_take_back_and_do_not_send_too_early(driver: Chrome, folder:
         tools.wait(lambda: not script(driver, "document.querySelector('video').paused"), "it plays")
         press(driver, Keys.ENTER)
         pair(driver, 2)
+
+
+def test_an_answer_that_is_refused_is_told_and_may_be_given_again(driver: Chrome, folder: Path) -> None:
+    def change(query: str, *values: object) -> list[Any]:
+        with closing(sqlite3.connect(folder / "answers.sqlite")) as database, database:
+            return database.execute(query, values).fetchall()
+
+    with served(folder) as (address, _):
+        begin(driver, address)
+        ((person, sheet),) = change("SELECT * FROM people")
+        change("DELETE FROM people")
+        answer(driver)
+        tools.wait(lambda: find(driver, "#alert").text == "there is no such person", "a word of it")
+        change("INSERT INTO people VALUES (?, ?)", person, sheet)
+        press(driver, Keys.ENTER)
+        pair(driver, 2)
+        assert not find(driver, "#alert").is_displayed()
+        change("DELETE FROM people")
+        click(driver, "Stop here")
+        click(driver, "Go on")
+        tools.wait(lambda: title(driver) == "Which of two clips?", "the welcome")
 
 
 def test_time_is_counted_from_the_first_frame(driver: Chrome, folder: Path) -> None:

@@ -100,8 +100,10 @@ function handIn(code) {
   ];
 }
 
-/** The next pair that is not answered yet. */
-async function proceed({ trials, answered }) {
+/** The next pair that is not answered yet, or the welcome to someone who is not known. */
+async function proceed(state) {
+  if (state === null) return welcome();
+  const { trials, answered } = state;
   const done = new Set(answered);
   const place = trials.findIndex((_, i) => !done.has(i));
   if (place < 0) return thanks(true);
@@ -119,7 +121,13 @@ async function proceed({ trials, answered }) {
     onstop: () => thanks(false),
     onbroken: () => tell("This browser cannot play the clips, which are H.264 in MP4. Please take another one."),
     ondone: async (answer) => {
-      await persistently(() => store.answer(place, answer));
+      try {
+        await persistently(() => store.answer(place, answer));
+      } catch (error) {
+        tell(error.message); // it was refused
+        open?.reopen();
+        return;
+      }
       await proceed(await persistently(store.resume));
     },
   });
@@ -136,4 +144,4 @@ document.addEventListener("keydown", (event) => {
   action(open);
 });
 
-persistently(store.resume).then((state) => (state === null ? welcome() : proceed(state)));
+persistently(store.resume).then(proceed);
