@@ -326,7 +326,7 @@ def test_the_page_shows_and_changes_what_is_painted_to_who_knows_its_address(run
     assert (told["strength"], told["stroke"]) == (0.3, 2)
     asked(running, "look", {"style": 1})
     wait(lambda: not asked(running, "status")["adjustable"], "mosaic, whose strength cannot be changed")
-    wrong_bodies: tuple[object, ...] = ({"strength": "much"}, [], {"stroke": float("nan")})
+    wrong_bodies: tuple[object, ...] = ({"strength": "much"}, [], {"stroke": float("nan")}, {"strength": 10**400})
     for wrong_body in wrong_bodies:
         with pytest.raises(HTTPError, match="400"):
             asked(running, "look", wrong_body)

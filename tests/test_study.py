@@ -204,7 +204,7 @@ def test_nothing_is_kept_but_what_people_are_told(study: tuple[Path, Study]) -> 
     assert kept == {("people", "person"), ("people", "sheet"), *(("answers", column) for column in answer)}
 
 
-def code_of(study: Study, person: str, sheet: int, answers: list[str]) -> str:
+def code_of(study: Study, person: str, sheet: int | str, answers: list[str]) -> str:
     text = f"nststab1.{study.id}.{person}.{sheet}.{'~'.join(answers)}"
     return f"{text}.{check(text)}"
 
@@ -234,6 +234,21 @@ def test_codes_are_found_checked_and_taken_once(study: tuple[Path, Study], tmp_p
     with pytest.raises(NststabError, match="expected a code"):
         collect(folder, ["nothing"])
     assert len(Answers(folder, made).all()) == 3
+
+
+ENDLESS = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    ("sheet", "answer"), [(ENDLESS, "abs_1_0"), ("0", f"abs_{ENDLESS}_0"), ("0", f"abs_1_{ENDLESS}")]
+)
+def test_a_code_of_endless_numbers_leaves_the_others_alone(study: tuple[Path, Study], sheet: str, answer: str) -> None:
+    folder, made = study
+    endless = code_of(made, "0" * 16, sheet, [answer])
+    whole = code_of(made, "1" * 16, 0, ["abs_1500_0"])
+    found = collect(folder, [endless, whole])
+    assert found[:2] == (2, 1)
+    assert "damaged" in found.refused[0]
 
 
 def small_foreign(study: Study) -> str:

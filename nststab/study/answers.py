@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS answers (
     PRIMARY KEY (person, trial)
 );
 """
-_CODE = re.compile(r"nststab1\.([0-9a-f]+)\.([0-9a-f]{16})\.(\d+)\.([asb0-9~_]*)\.([0-9a-f]{8})(?![0-9a-f])")
+_CODE = re.compile(r"nststab1\.([0-9a-f]+)\.([0-9a-f]{16})\.(\d{1,9})\.([asb0-9~_]*)\.([0-9a-f]{8})(?![0-9a-f])")
 _LONGEST = 10**9  # milliseconds, or replays
 
 
@@ -165,14 +165,14 @@ def _answer(study: Study, person: str, sheet: int, place: int, choices: str, mil
 
 def _said(text: str) -> tuple[str, int, int]:
     """Choices, milliseconds and replays of an answer in a code, as in `abs_5230_1`."""
-    parts = text.split("_")
-    if len(parts) != 3 or not (parts[1].isdecimal() and parts[2].isdecimal()):
+    match = re.fullmatch(r"([^_]*)_(\d{1,10})_(\d{1,10})", text)
+    if match is None:
         raise NststabError("the code is damaged: it holds something that is no answer")
-    return parts[0], int(parts[1]), int(parts[2])
+    return match[1], int(match[2]), int(match[3])
 
 
 def check(text: str) -> str:
-    """Eight digits that change with the text, FNV-1a: page/packed.js reckons the same. They find slips, not fraud."""
+    """Eight digits that change with the text, FNV-1a: page/store.js reckons the same. They find slips, not fraud."""
     value = 0x811C9DC5
     for byte in text.encode():
         value = (value ^ byte) * 0x01000193 % 2**32

@@ -98,7 +98,7 @@ class _Handler(PrivateHandler):
             return
         try:
             self.server.change(asked)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             self.refuse(HTTPStatus.BAD_REQUEST, str(error))
         else:
             self.send_json(HTTPStatus.OK, self.server.status())
