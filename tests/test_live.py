@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from functools import partial
 from io import BytesIO
@@ -41,6 +41,7 @@ from nststab.video.clip import open_clip
 from nststab.video.images import from_uint8, to_uint8, write_picture
 from nststab.video.live import Frames, Picture, camera_frames, stream_frames, window_missing
 from nststab.video.threads import Newest
+from tests import browser
 from tests.conftest import done, moving_picture
 
 ROOT = Path(__file__).parents[1]
@@ -364,6 +365,55 @@ def test_a_page_that_ends_ends_its_streams_and_tells_of_a_source_that_stalls() -
     assert arrivals.trouble == ""
     arrivals._latest = time.monotonic() - 5
     assert arrivals.trouble == "no frame for 5 s"
+
+
+class Told:
+    """What a page is told, and what it asked for; answers to that take a moment."""
+
+    def __init__(self) -> None:
+        self.fails = False
+        self.polls = 0
+        self.asked: list[Mapping[str, Any]] = []
+
+    def status(self) -> dict[str, Any]:
+        self.polls += 1
+        if self.fails:
+            raise OSError("a failure")
+        look = {"style": 0, "strength": 1, "stroke": 1, "styles": ["waves"], "adjustable": True, "trouble": ""}
+        return {**look, "frames_per_second": 1, "latency": 1, "dropped": 0}
+
+    def change(self, asked: Mapping[str, Any]) -> None:
+        time.sleep(0.3)
+        self.asked.append(asked)
+
+
+@pytest.mark.skipif(bool(browser.MISSING), reason=browser.MISSING or "there is one")
+def test_the_controls_of_the_page_stay_where_they_are_moved_and_a_failed_poll_is_no_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(LivePage, "after", lambda *_: (-1, b""))  # the driver waits for the end of the stream
+    told = Told()
+    with LivePage(0, told.status, told.change) as page, browser.browser() as driver:
+        driver.get(page.address)
+        wait(lambda: told.polls > 1, "the page")
+        kept = driver.execute_async_script(
+            """
+            const [done] = arguments, slider = document.getElementById("strength");
+            for (const value of [0.1, 0.2, 0.3, 0.4]) {  // without the focus, which Safari gives no slider
+              slider.value = value;
+              slider.dispatchEvent(new Event("input"));
+            }
+            setTimeout(() => done(slider.value), 800);
+            """
+        )
+        assert kept == "0.4"
+        wait(lambda: len(told.asked) > 1, "the last move")
+        assert told.asked == [{"strength": 0.1}, {"strength": 0.4}]
+        trouble = driver.find_element("id", "trouble")
+        told.fails = True
+        wait(trouble.is_displayed, "a word of it")
+        told.fails = False
+        wait(lambda: not trouble.is_displayed(), "it goes on")
 
 
 def test_a_stream_that_is_not_there_is_a_lost_connection() -> None:
