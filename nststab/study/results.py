@@ -98,9 +98,8 @@ class Results:
         ]
         question = self.study.questions[number]
         winners = votes(majority(votes(unit)) for unit in units)
-        paper = _PAPER[question].get(pair[1]) if pair[0] == "recurrent" else None
         answers = votes(choice for unit in units for choice in unit)
-        return Compared(question, *pair, winners, answers, krippendorff_alpha(units), paper)
+        return Compared(question, *pair, winners, answers, krippendorff_alpha(units), _paper(question, *pair))
 
     @cached_property
     def by_trial(self) -> dict[int, list[Answer]]:
@@ -434,6 +433,15 @@ def _figures(row: Mapping[str, Json]) -> dict[str, float]:
         for name, value in figures.items()
         if isinstance(value, int | float) and name not in _NOT_MEASURES
     }
+
+
+def _paper(question: str, first: str, second: str) -> tuple[int, int] | None:
+    """The paper's cell, where the clips have the names of its methods: the other one may stand first."""
+    cells = _PAPER[question]
+    if second == "recurrent" and first in cells:
+        recurrent, other = cells[first]
+        return other, recurrent
+    return cells.get(second) if first == "recurrent" else None
 
 
 def _share(videos: Votes, interval: Interval) -> str:
