@@ -76,8 +76,8 @@ def regional_grams(features: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
     Σ T²φφᵀ / (C·ΣT²), where T is the mask in the size of the features. The share is ΣT² / (h·w).
     """
     height, width = features.shape[-2:]
-    pooled = F.adaptive_avg_pool2d(regions.cpu(), (height, width))  # MPS pools to divisors of H and W only
-    guides = pooled.to(features)  # (1, R, h, w)
+    own = regions.cpu() if regions.device.type == "mps" else regions  # which pools to divisors of H and W only
+    guides = F.adaptive_avg_pool2d(own, (height, width)).to(features)  # (1, R, h, w)
     shares = guides.float().square().mean(dim=(2, 3))[0]  # (R,)
     grams = [gram(features * guides[:, [place]]) for place in range(guides.shape[1])]
     least = torch.finfo(shares.dtype).tiny

@@ -198,7 +198,7 @@ def test_frames_that_wait_for_the_last_of_several_passes_are_counted() -> None:
     save_frames("long", textures(72, 96, 40), "{}.png")
 
     def waiting(passes: int, work_size: int) -> float:
-        settings = StylizeSettings(work_size=work_size, ruder=PassSettings(passes=passes))
+        settings = StylizeSettings(work_size=work_size, cuts=False, ruder=PassSettings(passes=passes))
         style, where = style_source("style.png"), Machine(torch.device("cpu"), "float32")
         return clip_plan.clip_work(open_clip("long"), "o/", ("ruder",), style, settings, where).waiting(96, 72)
 

@@ -222,7 +222,7 @@ def test_the_cache_computes_once_per_content(tmp_path: Path, monkeypatch: pytest
     flow(first.view(1, 3, 7, 6), second.view(1, 3, 7, 6))
     cached(counted, tmp_path / "cache", "other")(first, second)
     assert counted.calls == 5
-    monkeypatch.setattr(nststab.flow.estimators, "estimator_version", lambda _: "another")
+    monkeypatch.setattr(nststab.flow.estimators, "estimator_version", lambda _: ("OpenCV", "another"))
     flow(first, second)
     assert counted.calls == 6
 

@@ -188,7 +188,8 @@ def test_a_folder_is_filled_again_that_ended_before_its_first_part(
     for _ in range(2):
         with pytest.raises(NststabError, match="no more"):
             nststab.stylize(clip, f"{output}/", method=method)
-        assert any(output.iterdir())
+        assert not any(output.iterdir())
+        assert not unfinished(output).exists()
     monkeypatch.setattr(Blend, "fails_at", None)
     nststab.stylize(clip, f"{output}/", method=method)
     assert len(list(output.iterdir())) == len(TIMES)

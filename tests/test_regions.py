@@ -152,14 +152,17 @@ def test_a_mask_that_cannot_be_is_named(given: dict[str, object], error: type[Ex
 
 
 @pytest.mark.usefixtures("files")
-def test_masks_without_times_do_not_follow_another_rate() -> None:
-    film, settings = save_clip(Path("film.mp4"), torch.rand(4, 1, 3, 32, 48)), StylizeSettings(fps=Fraction(5))
-    with pytest.raises(SettingError, match="mask: with fps expected a picture or a clip with times, got the pictures"):
+def test_masks_without_times_are_those_of_the_frames_that_come_out() -> None:
+    film, settings = save_clip(Path("film.mp4"), torch.rand(20, 1, 3, 32, 48)), StylizeSettings(fps=Fraction(5))
+    with pytest.raises(SettingError, match="the masks of few: with fps expected one for each of the 4 frames"):
         nststab.stylize(film, "out/", style="mosaic", settings=settings.changed(mask=Path("few")))
-    save_clip(Path("masks.mp4"), [halves().expand(-1, 3, -1, -1)] * 4)
-    for source, mask in ((film, "masks.mp4"), (film, "left.png"), (Path("few"), "few")):
-        clip = with_masks(opened(source, settings), settings.changed(mask=Path(mask)))
-        assert all(frame.mask is not None for frame in clip.frames())
+    levels = [0.0, 0.2, 0.4, 0.6]
+    save_frames("four", [torch.full((1, 3, 32, 48), level) for level in levels])
+    save_clip(Path("masks.mp4"), [torch.full((1, 3, 32, 48), 0.2 * (number // 5)) for number in range(20)])
+    for mask in ("four", "masks.mp4"):
+        clip = with_masks(opened(film, settings), settings.changed(mask=Path(mask)))
+        means = [float(frame.mask.mean()) for frame in clip.frames() if frame.mask is not None]
+        assert means == pytest.approx(levels, abs=0.02)
 
 
 @pytest.mark.parametrize("stylizer", [Masked(painting(0.5)), Blended((painting(0.2), painting(0.8)))])

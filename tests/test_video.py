@@ -398,7 +398,7 @@ def test_an_error_does_not_wait_for_a_source_that_is_silent() -> None:
         speaks.wait(20)
 
     def fail() -> None:
-        with Prefetcher(silent(), 2) as items:
+        with Prefetcher(silent(), 2, patience=0.1) as items:
             next(items)
             raise Broken
 

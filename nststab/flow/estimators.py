@@ -290,7 +290,7 @@ def trim_cache(folder: Path, limit: int) -> None:
 
 
 def _fingerprint(name: str, *frames: Tensor) -> str:
-    digest = hashlib.blake2b(repr((_CACHE_FORMAT, name, estimator_version(name))).encode(), digest_size=20)
+    digest = hashlib.blake2b(repr((_CACHE_FORMAT, name, estimator_version(name)[1])).encode(), digest_size=20)
     for frame in frames:
         digest.update(repr((tuple(frame.shape), str(frame.dtype))).encode())
         digest.update(frame.detach().cpu().contiguous().numpy().data)
@@ -298,11 +298,11 @@ def _fingerprint(name: str, *frames: Tensor) -> str:
 
 
 @cache
-def estimator_version(name: str) -> str:
-    """What computes the flow of this name, such as "OpenCV 5.1", found without importing it."""
+def estimator_version(name: str) -> tuple[str, str]:
+    """What computes the flow of this name, such as OpenCV, and its version, found without importing it."""
     program, packages = ("torchvision", ("torchvision",)) if name == "raft" else ("OpenCV", OPENCV)
     installed = versions()
-    return f"{program} {next((installed[package] for package in packages if package in installed), 'none')}"
+    return program, next((installed[package] for package in packages if package in installed), "none")
 
 
 @dataclass(frozen=True)

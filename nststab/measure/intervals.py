@@ -49,7 +49,7 @@ def block_interval(values: Sequence[float], seed: int = 0, block: int | None = N
     count = len(known)
     if count < _LEAST:
         return Interval(math.nan, math.nan)
-    length = block_length(count) if block is None else block
+    length = block_length(count) if block is None else min(block, count)
     starts = np.random.default_rng(seed).integers(count, size=(RESAMPLES, math.ceil(count / length)))
     before = np.concatenate([[0.0], np.cumsum(np.tile(known, 2))])  # so that a block is the difference of two
     sums = (before[starts + length] - before[starts]).sum(1)

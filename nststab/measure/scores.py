@@ -182,7 +182,7 @@ class Scores(Recorded):
         own = self.settings
         names = ["psnr", "ssim", *(f"warp {gap}" for gap in own["gaps"]), "flicker", "drift"]
         names += [one.name for one in self.measures]
-        flow = own["flow"] if own["flow"] == "files" else f"{own['flow']} ({estimator_version(own['flow'])})"
+        flow = own["flow"] if own["flow"] == "files" else f"{own['flow']} ({' '.join(estimator_version(own['flow']))})"
         return (
             f"nststab {nststab.__version__}, schema {SCHEMA}; {own['width']}x{own['height']}, {self.frames} frames; "
             f"{own['patches']} patches of {own['patch_size']} pixels within {own['radius']}, seed {self.seed}; flow "

@@ -207,9 +207,9 @@ def scaled_losses(
 ) -> list[PerceptualLoss]:
     """The losses of all scales, the coarsest first: each has half the size of the next, and the style pictures too.
 
-    A style picture is scaled to `gatys.style_scale` times the content's longest side; a trained style without that
-    setting stays as it was trained. `padding` is the network's:
-    against VGG's zeros an optimisation draws a frame around the picture, dark or of odd colours.
+    A style picture is scaled to `gatys.style_scale` times the content's longest side; without that setting the picture
+    of a style with kept Gram targets to their size. `padding` is the network's: against VGG's zeros an optimisation
+    draws a frame around the picture, dark or of odd colours.
     """
     gatys = settings.gatys
     if gatys.style_scale != 1:

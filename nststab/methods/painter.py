@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
+from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
@@ -79,7 +80,7 @@ class Painter:
     ) -> None:
         if method not in ("recurrent", "independent"):
             raise NststabError(f"expected the method recurrent or independent, got {method!r}")
-        if work_size != "full" and not (isinstance(work_size, int) and work_size >= LEAST_WORK_SIZE):
+        if work_size != "full" and not (isinstance(work_size, Integral) and work_size >= LEAST_WORK_SIZE):
             raise NststabError(f"work_size: expected full, or pixels from {LEAST_WORK_SIZE} on, got {work_size!r}")
         where = machine(device, precision, engine)
         chosen = chosen_style(style, style_weights)

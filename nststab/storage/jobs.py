@@ -21,7 +21,6 @@ import nststab
 from nststab.errors import NststabError, SettingError
 from nststab.settings import Settings
 from nststab.storage.durable import read_tensor, write_durably, write_tensor
-from nststab.storage.folders import is_taken
 from nststab.video.images import remove_parts
 
 log = logging.getLogger(__name__)
@@ -185,7 +184,7 @@ def resumable(
     Raises:
         As `open_job`. An error of the block has a note that says what is kept.
     """
-    folder, is_ours = unfinished(output), overwrites(output) or not is_taken(output)
+    folder = unfinished(output)
     try:
         job = open_job(folder, identity, restart or (begun(folder) and not Job(folder, False, None).has_results))
     except OtherSettings as error:
@@ -201,7 +200,7 @@ def resumable(
                 job.allow_overwriting()
             yield job
         except BaseException as error:
-            _leave(job, error, has_files=fills and is_ours and is_taken(output))
+            _leave(job, error, fills)
             raise
         job.finish()
 
@@ -221,13 +220,13 @@ def claimed(output: Path) -> Iterator[None]:
         _unlock(lock)
 
 
-def _leave(job: Job, error: BaseException, has_files: bool) -> None:
+def _leave(job: Job, error: BaseException, fills: bool) -> None:
     """Say how to resume, with the error where it is shown; leave nothing behind where nothing was done.
 
-    has_files: the output has some of the job's own, which the same command may replace.
+    Of a job that `fills` a folder and was killed before, files stand there that only its mark allows to replace.
     """
     if not job.has_results:
-        if not has_files:
+        if not (fills and job.resumed):
             job.finish()
         return
     text = f"what is finished is kept in {job.folder}, and the same command goes on"

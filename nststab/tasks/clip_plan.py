@@ -74,7 +74,7 @@ def clip_work(
         at_work += 2 * _PICTURE * max(0, min(HISTORY, frame_settings(settings).iterations) - _REPEATED)
     decoded = width * height * _DECODED if clip.kind == "video" else 0
     masks = len(settings.masks) + bool(settings.protect)
-    waiting = "ruder" in methods and settings.ruder.passes > 1 and (masks or side < longest)
+    waiting = "ruder" in methods and settings.ruder.passes > 1 and (masks or side < longest) and not settings.cuts
     told = "; ".join(_described(method, settings, where) for method in methods)
     told += "; steadied" if settings.deflicker else ""
     told += f"; painted at {side} pixels" if side < longest else ""
@@ -86,7 +86,7 @@ def clip_work(
     def held(width: int, height: int) -> float:
         across, down = working(width, height)
         frames = 3 if clip.kind == "picture" else frames_under_way(width, height)
-        if waiting and clip.frame_count is not None:  # for the last pass over the whole shot
+        if waiting and clip.frame_count is not None:  # for the last pass over the shot, which is the clip
             frames = clip.frame_count
         each = panels * (frames * _PICTURE + encoded)
         if masks:  # each frame comes with them, and is kept beside the painted one until it is mixed with it

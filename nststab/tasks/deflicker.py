@@ -23,6 +23,8 @@ from nststab.video.timing import PICTURE_RATE
 
 log = logging.getLogger(__name__)
 
+_SAME = 0.005  # of a rate, by which another one is the same
+
 
 @dataclass(frozen=True)
 class Deflickered:
@@ -130,8 +132,8 @@ class _Pairs:
         if (original.width, original.height) != (clip.width, clip.height):
             log.info(f"{original.path} has {original.width}x{original.height} pixels: scaled to the clip's size")
         rates = [one.source.rate for one in (clip, original) if one.source is not None]
-        frame = 1 / (clip.frame_count or math.inf)  # a cut-off last one alone changes the rate of an excerpt
-        if len(rates) == 2 and not math.isclose(*rates, rel_tol=max(0.005, frame)):
+        frame = 1 / (clip.frame_count or math.inf)  # a cut-off last one alone makes the rate of an excerpt higher
+        if len(rates) == 2 and not -_SAME <= rates[0] / rates[1] - 1 <= max(_SAME, frame):
             self._by_time = True
             log.info(f"{float(rates[0]):g} frames a second of {float(rates[1]):g}: matched by their times")
         elif clip.is_seekable and original.is_seekable:

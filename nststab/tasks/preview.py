@@ -26,7 +26,8 @@ from nststab.report.sheet import contact_sheet
 from nststab.shots import split_shots
 from nststab.storage.durable import write_durably
 from nststab.storage.folders import refuse_inputs, refuse_overwriting, require_parent
-from nststab.styles.shipped import LIGHT, style_names
+from nststab.styles.shipped import LIGHT, light_styles, style_names
+from nststab.styles.shipped import styles as shipped_styles
 from nststab.styles.source import StyleSource, style_name, style_source
 from nststab.tasks.plan import between, duration
 from nststab.tasks.settings import StylizeSettings
@@ -239,21 +240,21 @@ def draw_sheet(
     where = machine(device, precision)
     frames = _frames(clip, size)
     method = "recurrent" if len(frames) > 1 else "independent"
-    styles = [style_source(name) for name in style_names() if not name.startswith(f"{LIGHT}/")]
-    chosen = [style for style in styles if style.has(method)]
-    for style in styles:
-        if style not in chosen:
-            log.warning(f"{style.text} is left out, it has no {method} network")
+    styles = {style.name: StyleSource(style.name, checkpoint=style.checkpoint) for style in shipped_styles()}
+    styles = {name: style_source(f"{LIGHT}/{name}") for name in light_styles()} | styles
+    chosen = {name: style for name, style in styles.items() if style.has(method)}
+    for name in styles.keys() - chosen:
+        log.warning(f"{name} is left out, it has no {method} network")
     if not chosen:
         raise NststabError(f"no style with a {method} network is shipped")
     panels, side = {"input": frames[-1].rgb}, max(frames[-1].rgb.shape[-2:])
     with reported(progress, f"{method}, styles", len(chosen)) as advance:
-        for number, style in enumerate(chosen):
+        for number, (name, style) in enumerate(sorted(chosen.items())):
             *_, last = build(method, style, MethodSettings(), longest_side=side, machine=where)(frames)
-            panels[style.text] = last.rgb
+            panels[name] = last.rgb
             advance(number + 1)
     write_picture(output, labelled(list(panels.values()), list(panels)))
-    log.info(f"{output}: {', '.join(style.text for style in chosen)}")
+    log.info(f"{output}: {', '.join(sorted(chosen))}")
     return output
 
 

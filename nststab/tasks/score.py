@@ -44,6 +44,7 @@ from nststab.styles.source import style_source
 from nststab.video.clip import Clip, RawFormat, open_clip
 from nststab.video.picture_files import sequence_clip, sequences
 from nststab.video.pipes import STANDARD
+from nststab.video.settings import exact
 from nststab.video.timing import Seconds
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ def score(
             raise SettingError(f"{name!r} is what tables call a row of the original; a clip needs another name")
     if html is not None:
         check_report(html, [path, *paths])
-    raw = RawFormat.of(raw_size, None if fps is None else Fraction(str(fps)))
+    raw = RawFormat.of(raw_size, None if fps is None else exact(fps))
     source = open_clip(original, start=start, duration=duration, fps=fps, raw=raw)
     clips = list(map(open_clip, stylized))
     foreground = None if masks is None else _masks(Path(masks), source, start, duration, fps)

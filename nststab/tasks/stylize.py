@@ -8,7 +8,7 @@ from concurrent.futures import Executor, Future, as_completed
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import chain, count, islice
+from itertools import chain, count, islice, takewhile
 from pathlib import Path
 from shutil import copyfile
 from tempfile import TemporaryDirectory
@@ -36,7 +36,7 @@ from nststab.methods.settings import (
 )
 from nststab.shots import split_shots
 from nststab.storage.durable import sync
-from nststab.storage.folders import refuse_inputs, refuse_overwriting
+from nststab.storage.folders import is_taken, refuse_inputs, refuse_overwriting
 from nststab.storage.jobs import Job, claimed, content_hash, identity_of, overwrites, resumable
 from nststab.storage.parts import Parts, State
 from nststab.styles.shipped import demo_clip
@@ -201,8 +201,12 @@ def with_masks(clip: Clip, settings: StylizeSettings) -> Clip:
     for path in settings.masks:
         mask = open_clip(path)
         if settings.fps and not settings.raw_size and (mask.kind, clip.kind) == ("folder", "video"):
-            raise SettingError(f"mask: with fps expected a picture or a clip with times, got the pictures of {path}")
-        if mask.kind != "picture" and (settings.start or settings.duration or settings.fps):
+            if (got := len(mask.pictures)) != clip.frame_count:
+                raise SettingError(
+                    f"the masks of {path}: with fps expected one for each of the {clip.frame_count} frames that come "
+                    f"out, got {got}"
+                )
+        elif mask.kind != "picture" and (settings.start or settings.duration or settings.fps):
             rate = settings.fps if mask.kind == "video" or clip.source is None else clip.source.rate
             mask = open_clip(path, start=settings.start, duration=settings.duration, fps=rate)
         if abs(mask.width * clip.height - mask.height * clip.width) > max(clip.width, clip.height, mask.width):
@@ -524,17 +528,28 @@ def kept_output(
         with nullcontext() if path == STANDARD else claimed(path):
             yield KeptOutput(str(output))
         return
+    is_new = not is_taken(path)
     with resumable(path, identity, restart=overwrite, fills=not whole) as job:
-        if whole:  # another process may have made it since this one began
-            refuse_overwriting(path, overwrite or job.resumed)
+        refuse_overwriting(path, overwrite or job.resumed)  # which another process or job may have made
         made = job.folder / path.name if whole else path
         parts = Parts(job) if in_parts else None
         if parts is not None and not _still_there(made, kind, parts.frames, path):
             parts.begin_anew(f"finished frames of {path} are gone")
         frames, place = parts.frames if parts else job.frames, path if whole else None
         kept = KeptOutput(str(made) if whole else str(output), job, frames, parts, place)
-        yield kept
+        try:
+            yield kept
+        except BaseException:
+            if is_new and not whole and not job.has_results:
+                _remove_frames(path)
+            raise
         kept.publish()
+
+
+def _remove_frames(folder: Path) -> None:
+    """Those that a command made before its first part, for they would forbid that it is given again."""
+    for path in takewhile(Path.exists, (frame_path(folder, number) for number in count(1))):
+        path.unlink()
 
 
 def _still_there(made: Path, kind: Kind, frames: int, place: Path) -> bool:

@@ -47,6 +47,7 @@ from nststab.video.timing import PICTURE_RATE, WHOLE, Excerpt, PictureTimes, Rea
 _VIDEOS = ", ".join(sorted(VIDEO_SUFFIXES))
 _QUEUE = 3  # frames that wait at most between two threads: enough to smooth their pace
 _QUEUED = _QUEUE * 1920 * 1080  # pixels there at most: at 4K a frame takes 100 MB
+_PATIENCE = 1.0  # seconds that an error waits for a pipe, which may be silent
 _AT_WORK = 4  # frames that are read, stylized, made of it and written at a time
 
 
@@ -321,7 +322,7 @@ def convert_clip(
     with (
         open_writer(kind, source.source, path, notes, audio=audio, raw=raw, parts=parts) as write,
         BackgroundWriter(write, Waiting[Frame](depth := _queue_depth(source.width, source.height))) as encoding,
-        Prefetcher(source.frames(), depth) as decoded,
+        Prefetcher(source.frames(), depth, None if source.is_seekable else _PATIENCE) as decoded,
         _closed(stylize(taken := _Counted(decoded))) as stylized,
     ):
         for frame in stylized:

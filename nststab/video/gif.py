@@ -220,7 +220,8 @@ class GifEncoder:
         """Write the pending frame, which is shown until `ticks`: several times where that is longer than one can be."""
         keep, transparent = 1 << 2, 1
         while self._pending and self._at < ticks:
-            delay = min(ticks - self._at, _LARGEST)
+            rest = ticks - self._at
+            delay = rest if rest <= _LARGEST else min(_LARGEST, rest - _SHORTEST)
             control = struct.pack("<BHB", keep | transparent, delay, _TRANSPARENT)
             self._file.write(b"\x21\xf9\x04" + control + b"\x00" + self._pending)
             self._at += delay

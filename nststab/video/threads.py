@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import Generic, Self, TypeVar
 
 T = TypeVar("T")
-_PATIENCE = 1.0  # seconds that an error waits for a thread
 
 
 class Waiting(Generic[T]):
@@ -65,11 +64,12 @@ class Prefetcher(Iterator[T]):
     """An iterator that another thread reads up to `depth` items ahead; its error is raised where the next item was due.
 
     On leaving the `with` block the thread is stopped and `items`, if it is a generator, is closed in it. An exception
-    leaves a thread behind that waits for its next item, as for a pipe which is silent.
+    waits `patience` seconds for that, and leaves a thread behind that waits for its next item, as for a pipe which is
+    silent; None waits until it came: a thread that computes when the process ends aborts it.
     """
 
-    def __init__(self, items: Iterator[T], depth: int) -> None:
-        self._items = items
+    def __init__(self, items: Iterator[T], depth: int, patience: float | None = None) -> None:
+        self._items, self._patience = items, patience
         self._waiting: Waiting[T] = Waiting(depth)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._read, name="read ahead", daemon=True)
@@ -80,7 +80,7 @@ class Prefetcher(Iterator[T]):
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._waiting.close(drop=True)
-        self._thread.join(None if kind is None else _PATIENCE)
+        self._thread.join(None if kind is None else self._patience)
 
     def __next__(self) -> T:
         item = self._waiting.take()
