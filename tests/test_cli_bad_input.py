@@ -230,7 +230,6 @@ CASES = [
     # options without effect
     (f"clip.mp4 -o out.mp4 {INDEPENDENT} --iterations 3", 2, "--iterations has no effect on independent"),
     (f"photo.png -o out.png {GATYS} --temporal-weight 3", 2, "--temporal-weight has no effect on gatys"),
-    (f"photo.png -o out.png {GATYS} --set gatys.seed=3", 2, "--seed has no effect without --init noise"),
     (f"photo.png -o out.png {GATYS} --set gatys.learning_rate=1", 2, "has no effect with gatys.optimizer lbfgs"),
     (f"photo.png -o out.png {GATYS} --set gatys.coarse_iterations=9", 2, "has no effect without several gatys.scales"),
     (

@@ -171,10 +171,9 @@ class MethodSettings(Settings):
             "ruder.blend": "without several ruder.passes" * (ruder.passes == 1),
             "gatys.learning_rate": "with gatys.optimizer lbfgs" * (gatys.optimizer == "lbfgs"),
             "gatys.coarse_iterations": "without several gatys.scales" * (gatys.scales == 1),
-            "gatys.seed": "without gatys.init noise" * (gatys.init != "noise"),
         }
         for one in self.given():
-            if one.name not in also and idle.get(one.name):
+            if idle.get(one.name):
                 raise SettingError(f"{one.name} has no effect {idle[one.name]}")
         if ruder.temporal_from and ruder.temporal_from > ruder.passes:
             raise SettingError(f"ruder.temporal_from is over the last of the {ruder.passes} ruder.passes")
