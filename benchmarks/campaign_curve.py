@@ -36,6 +36,8 @@ RUNS = (
     Run(2.3, "0.05 falling"),
     Run(2.0, "0.05 falling"),
     Run(2.4, "no edges"),
+    Run(2.4, "0.05 falling"),
+    Run(3.0, "0.02 falling"),
 )
 
 
