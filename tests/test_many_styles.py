@@ -71,15 +71,15 @@ def test_a_shipped_style_of_the_light_network_goes_by_its_name(frame: Tensor) ->
 @pytest.mark.parametrize("method", ["independent", "recurrent"])
 @pytest.mark.parametrize("style", ["mosaic", "rain_princess"])
 def test_the_shipped_light_networks_draw_no_border(style: str, method: str) -> None:
-    """Beside what they draw far from any border: 1.9 to 2.8 times as much; those that drew one had 3.1 to 3.6."""
+    """By a wider margin the outer four pixels change by 6 to 10.5 levels; of those that drew one by 11.3 to 16."""
     network = style_source(f"light/{style}").trained(method, stroke=0.5).network
     wide = TransformationNetwork(replace(network.config, margin=48))
     wide.load_state_dict(network.state_dict())
-    picture = F.interpolate(rand(1, 3, 12, 16), (96, 128), mode="bicubic").clamp(0, 1)
+    pictures = F.interpolate(rand(4, 3, 12, 16), (96, 128), mode="bicubic").clamp(0, 1)
     with torch.no_grad():
-        change = (network(picture) - wide(picture)).abs().mean(1)[0]
+        change = torch.cat([network(one) - wide(one) for one in pictures.split(1)]).abs().mean((0, 1))
     outer = F.pad(torch.zeros(88, 120), (4,) * 4, value=1).bool()
-    assert change[outer].mean() < 2.8 * change[8:-8, 8:-8].mean()
+    assert 255 * float(change[outer].mean()) < 11
 
 
 def test_styles_of_one_network_are_mixed(frame: Tensor, file: str) -> None:
