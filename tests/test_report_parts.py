@@ -84,7 +84,7 @@ def test_a_difference_that_frames_do_not_bear_out_is_no_verdict() -> None:
     assert said[0].startswith("b and a differ by no more than chance would: +0.001 SSIM")
     none = Difference(0.001, Interval(float("nan"), float("nan")), 1)
     said = findings(row(30, 0.9, 4), clips, {("a", "b"): none})
-    assert said[0].startswith("Which is steadier so little cannot tell: +0.001 SSIM")
+    assert said[0].startswith("There is too little to tell which is steadier: +0.001 SSIM")
     sure = Difference(-0.001, Interval(-0.002, -0.0005), 0.01)
     assert findings(row(30, 0.9, 4), clips, {("a", "b"): sure})[0].startswith("b is the steadiest")
 

@@ -390,6 +390,25 @@ def test_a_source_that_cannot_be_closed_does_not_keep_its_reader_waiting() -> No
         next(items)
 
 
+def test_an_error_waits_for_a_source_that_computes() -> None:
+    """A daemon thread in the midst of a computation aborts the process that ends."""
+    ended: list[bool] = []
+
+    def computing() -> Iterator[int]:
+        yield 0
+        time.sleep(0.3)
+        ended.append(True)
+
+    def fail() -> None:
+        with Prefetcher(computing(), 2) as items:
+            next(items)
+            raise Broken
+
+    with pytest.raises(Broken):
+        fail()
+    assert ended
+
+
 def test_an_error_does_not_wait_for_a_source_that_is_silent() -> None:
     speaks = threading.Event()
 

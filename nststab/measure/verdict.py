@@ -111,7 +111,7 @@ def _verdict(
         return [f"{first}: {_difference(best, row)} against {rival}." for rival, row in rivals[:1]]
     found = differences.get((name, other)) or differences.get((other, name))
     if found is not None and math.isnan(found.interval.low):
-        said = [f"Which is steadier so little cannot tell: {_difference(best, second)}, {name} against {other}."]
+        said = [f"There is too little to tell which is steadier: {_difference(best, second)}, {name} against {other}."]
     elif found is not None and not found.is_sure:
         said = [f"{name} and {other} differ by no more than chance would: {_difference(best, second)}."]
     else:

@@ -167,14 +167,15 @@ class MethodSettings(Settings):
                 raise SettingError(f"{one.name} has no effect on {', '.join(methods)}")
         ruder, gatys, flow = self.ruder, self.gatys, self.flow
         idle = {
-            "ruder.temporal_from": "without several ruder.passes" * (ruder.passes == 1),
-            "ruder.blend": "without several ruder.passes" * (ruder.passes == 1),
-            "gatys.learning_rate": "with gatys.optimizer lbfgs" * (gatys.optimizer == "lbfgs"),
-            "gatys.coarse_iterations": "without several gatys.scales" * (gatys.scales == 1),
+            "ruder.temporal_from": (ruder.passes == 1, "without several ruder.passes"),
+            "ruder.blend": (ruder.passes == 1, "without several ruder.passes"),
+            "gatys.learning_rate": (gatys.optimizer == "lbfgs", "with gatys.optimizer lbfgs"),
+            "gatys.coarse_iterations": (gatys.scales == 1, "without several gatys.scales"),
         }
-        for one in self.given():
-            if idle.get(one.name):
-                raise SettingError(f"{one.name} has no effect {idle[one.name]}")
+        given = [one.name for one in self.given()]
+        for name, (is_idle, why) in idle.items():
+            if is_idle and name in given:
+                raise SettingError(f"{name} has no effect {why}")
         if ruder.temporal_from and ruder.temporal_from > ruder.passes:
             raise SettingError(f"ruder.temporal_from is over the last of the {ruder.passes} ruder.passes")
         if len(ruder.long_term) > 1 and ruder.passes > 1:

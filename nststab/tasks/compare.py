@@ -71,7 +71,7 @@ class Comparison:
     Attributes:
         output: the clip with all methods side by side, of so many `frames`.
         rows: the figures of the input, then of each method.
-        settings: the style, and how was measured, as JSON values.
+        settings: the style, and how it was measured, as JSON values.
     """
 
     output: str

@@ -8,7 +8,7 @@ from concurrent.futures import Executor, Future, as_completed
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import chain, count, islice, takewhile
+from itertools import chain, count, islice
 from pathlib import Path
 from shutil import copyfile
 from tempfile import TemporaryDirectory
@@ -44,7 +44,17 @@ from nststab.styles.source import Style, StyleBlend, StyleRegions, StyleSource, 
 from nststab.tasks.clip_plan import clip_work
 from nststab.tasks.plan import Plan, Work, check, plan
 from nststab.tasks.settings import StylizeSettings
-from nststab.video.clip import Clip, Kind, RawFormat, check_output, convert_clip, frame_path, kind_of, open_clip
+from nststab.video.clip import (
+    Clip,
+    Kind,
+    RawFormat,
+    check_output,
+    convert_clip,
+    frame_path,
+    kind_of,
+    open_clip,
+    remove_frames,
+)
 from nststab.video.formats import GROWING
 from nststab.video.images import replacing
 from nststab.video.pipes import STANDARD
@@ -541,15 +551,9 @@ def kept_output(
             yield kept
         except BaseException:
             if is_new and not whole and not job.has_results:
-                _remove_frames(path)
+                remove_frames(path)  # or they would forbid that the same command is given again
             raise
         kept.publish()
-
-
-def _remove_frames(folder: Path) -> None:
-    """Those that a command made before its first part, for they would forbid that it is given again."""
-    for path in takewhile(Path.exists, (frame_path(folder, number) for number in count(1))):
-        path.unlink()
 
 
 def _still_there(made: Path, kind: Kind, frames: int, place: Path) -> bool:

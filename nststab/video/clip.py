@@ -411,8 +411,7 @@ def open_writer(
         with _new_folder(output):
             numbers = count(1 if parts is None else 1 + parts.frames)
             yield lambda frame: _write_frame(output, next(numbers), frame, parts)
-            for left in takewhile(Path.exists, (frame_path(output, number) for number in numbers)):
-                left.unlink()  # of an earlier, longer clip: it would pass for the end of this one
+            remove_frames(output, next(numbers))  # of an earlier, longer clip: they would pass for the end of this one
     else:
         yield lambda frame: _write_picture(output, frame)
 
@@ -442,6 +441,12 @@ def _write_frame(folder: Path, number: int, frame: Frame, parts: Parts | None) -
 def frame_path(folder: Path, number: int) -> Path:
     """Where the frame of a number, counted from 1, is written in a folder."""
     return folder / f"frame_{number:06d}.png"
+
+
+def remove_frames(folder: Path, first: int = 1) -> None:
+    """Removes the frames of a folder from a number on, up to the first gap."""
+    for path in takewhile(Path.exists, (frame_path(folder, number) for number in count(first))):
+        path.unlink()
 
 
 def _write_picture(path: Path, frame: Frame) -> None:
